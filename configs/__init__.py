@@ -1,0 +1,1 @@
+"""The YAML tree that the stages are composed of; packaged as ``tltool.configs``."""

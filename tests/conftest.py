@@ -1,0 +1,59 @@
+"""What many tests share: real crystals of the bundled sample, a small data set, and a trained source model."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+from support import QUOTIENT, a_fit, batches_of, fresh_model
+
+from tltool.data import graphs, store
+from tltool.data.dataset import BUNDLED, Dataset
+from tltool.data.record import Crystal
+from tltool.data.store import Store
+from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import new_heads
+from tltool.training.fit import scalers, train
+
+torch.set_num_threads(1)
+settings.register_profile("tltool", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("tltool")
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Compute in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="session")
+def demo() -> Store:
+    """The bundled formation energies."""
+    return store.load(BUNDLED / "demo.h5")
+
+
+@pytest.fixture(scope="session")
+def crystals(demo: Store) -> list[Crystal]:
+    """Sixty real crystals from all over the bundled sample, one-atom cells and large ones among them."""
+    return [demo.crystal(row) for row in range(0, len(demo), len(demo) // 60)][:60]
+
+
+@pytest.fixture(scope="session")
+def part(demo: Store) -> Dataset:
+    """Two hundred records with their graphs."""
+    records = store.gather([demo.record(row) for row in range(0, 200)], demo.attributes)
+    return Dataset(records, graphs.build([records.crystal(row) for row in range(len(records))], QUOTIENT))
+
+
+@pytest.fixture(scope="session")
+def source(part: Dataset) -> PropertyModel:
+    """A model trained on e_form for a few epochs."""
+    data = batches_of(part)
+    model = fresh_model()
+    new_heads(model, scalers(data, reference=False))
+    train(model, data, a_fit())
+    model.spec["elements"] = sorted(data.elements("train"))
+    model.spec["provenance"] = [{"stage": "pretrain", "name": "part"}]
+    return model

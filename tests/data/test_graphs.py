@@ -1,0 +1,126 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from support import FULL, QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuffled
+
+from tltool.data import graphs, loading
+from tltool.data.graphs import GraphTable, Recipe
+from tltool.data.record import Crystal
+from tltool.errors import ConfigError, DataError
+from tltool.fields import Graph
+
+
+def batch(crystals: list[Crystal], recipe: Recipe) -> Graph:
+    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+
+
+def pairs(table: GraphTable, row: int) -> list[tuple[float, ...]]:
+    """All edges of a crystal as (Z, multiplicity, Z of neighbour, edge multiplicity, distance), sorted."""
+    nodes = range(table.first_node[row], table.first_node[row + 1])
+    found = []
+    for node in nodes:
+        for edge in range(table.first_edge[node], table.first_edge[node + 1]):
+            other = table.first_node[row] + table.neighbour[edge]
+            distance = table.distance[table.first_distance[row] + table.distance_index[edge]]
+            sizes = table.multiplicity[node], table.edge_multiplicity[edge]
+            found.append((table.number[node], sizes[0], table.number[other], sizes[1], round(float(distance), 5)))
+    return sorted(found)
+
+
+@pytest.mark.usefixtures("double")
+def test_quotient_and_full_graph_give_the_same_predictions_and_gradients(crystals: list[Crystal]) -> None:
+    results = []
+    for recipe in (QUOTIENT, FULL):
+        model = fresh_model()
+        model.train()
+        graph = batch(crystals, recipe)
+        values = model.values(model.embed(graph))
+        (values * torch.linspace(-1, 1, len(crystals))[:, None]).sum().backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        statistics = {name: b.clone() for name, b in model.named_buffers()}
+        model.eval()
+        results.append((values.detach(), gradients, statistics, model(graph).detach(), graph))
+    (values_q, grads_q, stats_q, eval_q, small), (values_f, grads_f, stats_f, eval_f, large) = results
+    assert small.n_nodes < 0.6 * large.n_nodes
+    assert len(small.neighbour) < 0.4 * len(large.neighbour)
+    torch.testing.assert_close(values_q, values_f, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(eval_q, eval_f, atol=1e-9, rtol=1e-9)
+    assert grads_q.keys() == grads_f.keys()
+    assert len(grads_q) == len(list(fresh_model().parameters()))
+    for name in grads_q:
+        torch.testing.assert_close(grads_q[name], grads_f[name], atol=1e-8, rtol=1e-8)
+    for name in stats_q:
+        torch.testing.assert_close(stats_q[name], stats_f[name], atol=1e-9, rtol=1e-9)
+
+
+def test_sizes_of_the_full_graph_are_kept(crystals: list[Crystal]) -> None:
+    quotient, full = graphs.build(crystals, QUOTIENT), graphs.build(crystals, FULL)
+    for row, crystal in enumerate(crystals):
+        nodes = slice(quotient.first_node[row], quotient.first_node[row + 1])
+        assert quotient.multiplicity[nodes].sum() == len(crystal.numbers)
+        begin, end = quotient.first_edge[quotient.first_node[row]], quotient.first_edge[quotient.first_node[row + 1]]
+        degree = np.diff(quotient.first_edge[quotient.first_node[row] : quotient.first_node[row + 1] + 1])
+        weight = np.repeat(quotient.multiplicity[nodes], degree) * quotient.edge_multiplicity[begin:end]
+        assert weight.sum() == full.first_edge[full.first_node[row + 1]] - full.first_edge[full.first_node[row]]
+
+
+def test_known_quotients() -> None:
+    fcc = Crystal(1.8 * (np.ones((3, 3)) - np.eye(3)), np.zeros((1, 3)), np.array([29]))
+    cubic = Crystal(3.6 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]), np.full(4, 29))
+    table = graphs.build([fcc, cubic], QUOTIENT)
+    assert table.multiplicity.tolist() == [1, 4]
+    assert table.edge_multiplicity.tolist() == [12, 12]
+    assert len(table.distance) == 2
+
+
+@pytest.mark.parametrize("change", [lambda c: rotated(c, 1), lambda c: shuffled(c, 2), other_lattice])
+@pytest.mark.parametrize("recipe", [QUOTIENT, FULL])
+def test_the_graph_does_not_depend_on_how_a_crystal_is_written(crystals: list[Crystal], change, recipe: Recipe) -> None:
+    before, after = graphs.build(crystals, recipe), graphs.build([change(c) for c in crystals], recipe)
+    for row in range(len(crystals)):
+        old, new = np.array(pairs(before, row)), np.array(pairs(after, row))
+        assert old.shape == new.shape
+        np.testing.assert_allclose(old, new, atol=3e-5)
+
+
+def test_a_supercell_has_the_same_quotient_with_doubled_multiplicities(crystals: list[Crystal]) -> None:
+    before, after = graphs.build(crystals, QUOTIENT), graphs.build([doubled(c) for c in crystals], QUOTIENT)
+    np.testing.assert_array_equal(before.first_node, after.first_node)
+    np.testing.assert_array_equal(2 * before.multiplicity.sum(), after.multiplicity.sum())
+    np.testing.assert_array_equal(before.edge_multiplicity, after.edge_multiplicity)
+
+
+def test_cells_without_neighbours_and_of_one_atom() -> None:
+    lonely = Crystal(30 * np.eye(3), np.zeros((1, 3)), np.array([2]))
+    cell = Crystal(2.8 * np.eye(3), np.zeros((1, 3)), np.array([84]))
+    graph = batch([lonely, cell, lonely], QUOTIENT)
+    assert graph.n_crystals == 3
+    model = fresh_model()
+    model.train()
+    values = model.values(model.embed(graph))
+    values.sum().backward()
+    assert torch.isfinite(values).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert torch.isfinite(model.eval()(batch([lonely], QUOTIENT))).all()
+
+
+def test_blocks_join_to_the_same_table(crystals: list[Crystal], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = graphs.build(crystals, QUOTIENT)
+    monkeypatch.setattr(graphs, "_CHUNK", 7)
+    seen: list[int] = []
+    parts = graphs.build(crystals, QUOTIENT, seen.append)
+    assert seen[-1] == len(crystals)
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(array, parts.arrays()[name])
+
+
+def test_recipe_refuses_nonsense_and_names_differences() -> None:
+    with pytest.raises(ConfigError, match="positive"):
+        dataclasses.replace(QUOTIENT, cutoff=0.0)
+    with pytest.raises(ConfigError, match="whole or strict"):
+        dataclasses.replace(QUOTIENT, shells="half")
+    assert QUOTIENT.key() != FULL.key()
+    with pytest.raises(DataError, match="lacks"):
+        graphs.from_arrays({})

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tltool.data import store
+from tltool.data.record import Crystal, Record
+from tltool.errors import DataError, ResourceError
+
+CUBE = Crystal(4.0 * np.eye(3), np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]), np.array([55, 17]))
+
+
+def records() -> list[Record]:
+    one = Crystal(3.0 * np.eye(3), np.zeros((1, 3)), np.array([84]))
+    return [
+        Record("a", CUBE, {"K_VRH": 100.0}),
+        Record("b", one, {"gap": 1.5, "K_VRH": float("nan")}, {"source": "here"}),
+    ]
+
+
+def test_what_goes_in_comes_out(tmp_path: Path) -> None:
+    store.save(tmp_path / "s.h5", store.gather(records(), {"name": "mine", "licence": "CC BY 4.0"}))
+    back = store.load(tmp_path / "s.h5")
+    assert back.ids == ["a", "b"]
+    assert back.attributes == {"name": "mine", "licence": "CC BY 4.0"}
+    np.testing.assert_array_equal(back.crystal(0).frac, CUBE.frac)
+    np.testing.assert_array_equal(back.crystal(1).numbers, [84])
+    assert back.record(1).labels == {"gap": 1.5}
+    assert back.record(1).tags == {"source": "here"}
+    assert back.tags["source"] == ["", "here"]
+    np.testing.assert_array_equal(back.label("log10_K_VRH"), [2.0, np.nan])
+    with pytest.raises(DataError, match="has no label 'volume'"):
+        back.label("volume")
+
+
+def test_bad_records() -> None:
+    with pytest.raises(DataError, match="'a' occurs twice"):
+        store.gather([records()[0], records()[0]], {})
+    with pytest.raises(DataError, match="no usable record"):
+        store.gather([], {"name": "mine"})
+
+
+def test_a_damaged_store_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.h5"
+    store.save(path, store.gather(records(), {}))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="damaged"):
+        store.load(path)
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(DataError, match="damaged"):
+        store.load(path)
+    with pytest.raises(DataError, match="no store"):
+        store.load(tmp_path / "other.h5")
+
+
+def test_every_flipped_byte_of_the_positions_is_noticed(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "s.h5"
+    many = [r._replace(id=f"{k}{r.id}") for k in range(200) for r in records()]
+    store.save(path, store.gather(many, {}))
+    with h5py.File(path) as file:
+        chunk = file["frac"].id.get_chunk_info(0)
+        place = chunk.byte_offset + chunk.size // 2
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x10
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="damaged"):
+        store.load(path)
+
+
+def test_an_unfinished_file_and_another_schema_are_refused(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "s.h5"
+    store.save(path, store.gather(records(), {}))
+    with h5py.File(path, "a") as file:
+        file.attrs["schema"] = 99
+    with pytest.raises(DataError, match="schema 99"):
+        store.load(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["complete"] = False
+    with pytest.raises(DataError, match="never finished"):
+        store.load(path)
+
+
+def test_a_folder_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ResourceError, match="Cannot write"):
+        store.save(blocked / "s.h5", store.gather(records(), {}))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

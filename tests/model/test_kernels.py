@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from support import FULL, QUOTIENT, fresh_model
+
+from tltool.data import graphs, loading
+from tltool.data.record import Crystal
+from tltool.errors import ConfigError
+from tltool.fields import Graph
+from tltool.model import kernels
+
+
+@pytest.fixture(params=[QUOTIENT, FULL], ids=["quotient", "full"])
+def graph(crystals: list[Crystal], request: pytest.FixtureRequest) -> Graph:
+    lonely = Crystal(30 * np.eye(3), np.zeros((1, 3)), crystals[0].numbers[:1])
+    return loading.table(graphs.build([*crystals[:20], lonely], request.param)).select(torch.arange(21))
+
+
+@pytest.fixture(autouse=True)
+def _afterwards():
+    yield
+    kernels.use("auto")
+
+
+def both(make):
+    """What ``make`` gives, and the gradients of its sum of squares, with each kind of kernels."""
+    results = []
+    for name in ("torch", "dgl"):
+        assert kernels.use(name) == name
+        inputs = [torch.randn(shape, generator=torch.Generator().manual_seed(7)) for shape in make.shapes]
+        inputs = [x.requires_grad_() for x in inputs]
+        out = make(*inputs)
+        out.square().sum().backward()
+        results.append((out.detach(), [x.grad for x in inputs]))
+    return results
+
+
+@pytest.mark.parametrize("operation", ["edge_sum", "neighbour_sum", "edge_softmax", "crystal_mean"])
+def test_dgl_and_torch_agree(graph: Graph, operation: str) -> None:
+    n, e, d = graph.n_nodes, len(graph.neighbour), len(graph.distance)
+    shapes = {"edge_sum": [(n, 5), (n, 5), (d, 5)], "crystal_mean": [(n, 5)]}.get(operation, [(e, 5)])
+
+    def make(*inputs):
+        return getattr(kernels, operation)(graph, *inputs)
+
+    make.shapes = shapes
+    (plain, plain_grads), (dgl, dgl_grads) = both(make)
+    torch.testing.assert_close(plain, dgl, atol=1e-5, rtol=1e-6)
+    for a, b in zip(plain_grads, dgl_grads, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("double")
+def test_the_whole_model_agrees_to_1e_6(crystals: list[Crystal]) -> None:
+    graph = loading.table(graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))
+    model = fresh_model().eval()
+    kernels.use("torch")
+    plain = model(graph)
+    kernels.use("dgl")
+    torch.testing.assert_close(model(graph), plain, atol=1e-6, rtol=1e-6)
+
+
+def test_sums_and_shares_are_what_they_say(graph: Graph) -> None:
+    ones = torch.ones(len(graph.neighbour), 1)
+    degree = torch.zeros(graph.n_nodes).index_add(0, graph.receiver, graph.edge_multiplicity)
+    torch.testing.assert_close(kernels.neighbour_sum(graph, ones)[:, 0], degree)
+    scores = torch.randn(len(graph.neighbour), 3)
+    total = kernels.neighbour_sum(graph, kernels.edge_softmax(graph, scores))
+    torch.testing.assert_close(total[degree > 0], torch.ones_like(total[degree > 0]))
+    assert bool((total[degree == 0] == 0).all())
+    sites = torch.randn(graph.n_nodes, 2)
+    first = slice(int(graph.first_node[0]), int(graph.first_node[1]))
+    weights = graph.multiplicity[first, None]
+    expected = (sites[first] * weights).sum(0) / weights.sum()
+    torch.testing.assert_close(kernels.crystal_mean(graph, sites)[0], expected)
+
+
+def test_the_dgl_graph_carries_the_fields(graph: Graph) -> None:
+    made = kernels.as_dgl(graph)
+    assert made is kernels.as_dgl(graph)
+    assert made.num_nodes() == graph.n_nodes
+    start, end = made.edges(order="eid")
+    assert torch.equal(start, graph.neighbour)
+    assert torch.equal(end, graph.receiver)
+    assert torch.equal(made.ndata["number"], graph.number)
+    assert torch.equal(made.edata["distance"], graph.distance[graph.distance_index])
+
+
+def test_other_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match="auto, dgl or torch"):
+        kernels.use("jax")
+    assert kernels.use("auto") in ("dgl", "torch")

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+from support import QUOTIENT
+
+from tltool.data import graphs, loading
+from tltool.data.record import Crystal
+from tltool.model.scaler import composition, fit_scaler
+
+
+def test_there_and_back_and_zero_mean(crystals: list[Crystal]) -> None:
+    graph = loading.table(graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
+    labels = torch.randn(60, generator=torch.Generator().manual_seed(0)) * 3 + 5
+    labels[7] = torch.nan
+    for reference in (False, True):
+        scaler = fit_scaler(labels, composition(graph), reference)
+        values = scaler.to_value(labels, graph)
+        known = torch.isfinite(labels)
+        assert values[known].mean().abs() < 1e-4
+        assert values[known].std(correction=0) == pytest.approx(1.0, abs=1e-4)
+        assert torch.isnan(values[7])
+        torch.testing.assert_close(scaler.to_label(values, graph)[known], labels[known], atol=1e-4, rtol=1e-5)
+
+
+def test_composition_is_that_of_the_cell(crystals: list[Crystal]) -> None:
+    graph = loading.table(graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
+    fractions = composition(graph).numpy()
+    for row, crystal in enumerate(crystals):
+        expected = np.bincount(crystal.numbers, minlength=119) / len(crystal.numbers)
+        np.testing.assert_allclose(fractions[row], expected, atol=1e-6)
+
+
+def test_references_explain_a_sum_over_elements(crystals: list[Crystal]) -> None:
+    graph = loading.table(graphs.build(crystals * 4, QUOTIENT)).select(torch.arange(240))
+    fractions = composition(graph)
+    labels = fractions @ torch.linspace(-3, 3, 119)
+    assert fit_scaler(labels, fractions, reference=True).spread < 0.05 * labels.std()
+
+
+def test_equal_labels_do_not_divide_by_zero(crystals: list[Crystal]) -> None:
+    graph = loading.table(graphs.build(crystals[:3], QUOTIENT)).select(torch.arange(3))
+    scaler = fit_scaler(torch.full((3,), 2.0), composition(graph), reference=False)
+    torch.testing.assert_close(scaler.to_label(torch.zeros(3), graph), torch.full((3,), 2.0))

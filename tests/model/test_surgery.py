@@ -1,0 +1,95 @@
+import pytest
+import torch
+from support import fresh_model
+
+from tltool.data.dataset import Dataset
+from tltool.errors import ConfigError
+from tltool.model import surgery
+from tltool.model.scaler import Scaler
+
+
+def test_a_copy_is_independent() -> None:
+    model = fresh_model()
+    twin = surgery.copy_of(model)
+    surgery.renew(twin)
+    same = [n for n, p in model.named_parameters() if p.ndim > 1 and torch.equal(p, twin.get_parameter(n))]
+    assert same == []
+
+
+@pytest.mark.parametrize(
+    ("parts", "frozen"),
+    [
+        (["encoder"], "encoder."),
+        (["encoder.blocks.0"], "encoder.blocks.0."),
+        ([r"encoder\.blocks\.[12]"], "encoder.blocks."),
+    ],
+)
+def test_freezing_by_part_and_regex(parts: list[str], frozen: str) -> None:
+    model = fresh_model()
+    surgery.freeze(model, parts)
+    names = {n for n, p in model.named_parameters() if not p.requires_grad}
+    assert names
+    assert all(n.startswith(frozen) for n in names)
+    if len(parts[0]) < 20:
+        assert names == {n for n, _ in model.named_parameters() if n.startswith(frozen)}
+    model.train()
+    in_evaluation = {n for n, m in model.named_modules() if not m.training}
+    assert in_evaluation
+    assert all(f"{n}.".startswith(frozen) for n in in_evaluation)
+
+
+def test_unknown_parts_are_named() -> None:
+    model = fresh_model()
+    with pytest.raises(ConfigError, match=r"no part is called 'encodr'.*encoder\.blocks"):
+        surgery.freeze(model, ["encodr"])
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        surgery.freeze(model, ["encoder("])
+
+
+def test_heads() -> None:
+    model = fresh_model(("e_form", "gap"))
+    with pytest.raises(ConfigError, match="several others"):
+        surgery.keep_head(model, {"volume": Scaler()})
+    with pytest.raises(ConfigError, match="one quantity"):
+        surgery.keep_head(model, {"gap": Scaler(), "e_form": Scaler()})
+    kept = model.heads["gap"]
+    surgery.keep_head(model, {"gap": Scaler()})
+    assert model.quantities == ["gap"]
+    assert model.heads["gap"] is kept
+    surgery.new_heads(model, {"volume": Scaler()})
+    assert model.quantities == ["volume"]
+
+
+def test_the_report_says_what_became_of_every_tensor() -> None:
+    source = fresh_model()
+    model = surgery.copy_of(source)
+    torch.manual_seed(5)
+    surgery.new_heads(model, {"gap": Scaler()})
+    surgery.freeze(model, ["encoder"])
+    found = surgery.report(source, model)
+    assert "heads.gap.weight" in found.new
+    assert "heads.e_form.weight" in found.dropped
+    assert "encoder.embedding.weight" in found.frozen
+    assert set(found.loaded) | set(found.new) == set(model.state_dict())
+    assert found.trainable_parameters == sum(p.numel() for n, p in model.named_parameters() if n[:7] != "encoder")
+
+
+def test_statistics_are_those_of_the_given_crystals(part: Dataset) -> None:
+    from support import batches_of
+
+    data = batches_of(part)
+    model = fresh_model()
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    surgery.refit_statistics(model, data.graph("train"))
+    graph = data.graph("train")
+    block = model.encoder.blocks[0]
+    sites = model.encoder(graph)[0]
+    from tltool.model import kernels
+
+    basis = model.encoder.basis(graph.distance)
+    edges = kernels.edge_sum(graph, block.receiver(sites), block.neighbour(sites), block.distance(basis))
+    weights = graph.edge_weight()
+    torch.testing.assert_close(block.norm_edges.mean, weights @ edges / weights.sum(), atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+    assert all(not m.training for m in model.encoder.modules())
+    assert block.norm_edges.momentum == 0.1

@@ -1,0 +1,27 @@
+import io
+import subprocess
+import sys
+
+from rich.console import Console
+from run_folders import make_run
+
+from tltool.reporting.runs import collect
+from tltool.reporting.terminal import table
+
+
+def test_terminal_table(three_seeds):
+    make_run(three_seeds / "odd", "[bold]x[/bold]", 0, 0.3)
+    console = Console(width=80, file=io.StringIO())
+    console.print(table(collect([three_seeds]).results))
+    text = console.file.getvalue()
+    assert "bulk_modulus (elastic), log10_K_VRH, 100 training crystals" in text
+    line = next(line for line in text.splitlines() if "finetune" in line)
+    assert line.split() == ["finetune", "(best)", "3", "0.120±0.020", "12.0±2.0", "0.480", "12,345", "4.20", "positive"]
+    assert "[bold]x[/bold]" in text
+
+
+def test_importing_report_is_light():
+    code = "import sys, tltool.stages.report as r; print([m for m in ('matplotlib', 'pandas', 'scipy.stats') " \
+        "if m in sys.modules])"  # fmt: skip
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

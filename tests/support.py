@@ -1,0 +1,83 @@
+"""What tests build on: configs, batches, a short fit, an untrained model, and the same crystal written otherwise."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from tltool.data import dataset, splits
+from tltool.data.dataset import Batches, Dataset
+from tltool.data.graphs import Recipe
+from tltool.data.record import Crystal
+from tltool.model.property_model import PropertyModel
+from tltool.training import checkpoint
+from tltool.training.fit import Fit, Settings
+
+ROOT = Path(__file__).parents[1]
+QUOTIENT = Recipe(cutoff=8.0, max_neighbours=12, shells="whole", quotient=True)
+FULL = Recipe(cutoff=8.0, max_neighbours=12, shells="whole", quotient=False)
+
+
+def config(stage: str, *overrides: str) -> dict[str, Any]:
+    """Return the resolved config of ``stage``, as the command line would compose it."""
+    OmegaConf.register_new_resolver("run_id", lambda: "test", replace=True)
+    with initialize_config_module("tltool.configs", version_base="1.3"):
+        composed = compose(stage, overrides=list(overrides))
+        OmegaConf.resolve(composed)
+        return OmegaConf.to_container(composed)  # type: ignore[return-value]
+
+
+def batches_of(data: Dataset, quantities: tuple[str, ...] = ("e_form",), seed: int = 0, **keys: Any) -> Batches:
+    """Return the batches of a random split of ``data``."""
+    labels = data.store.label(quantities[0])
+    how = {"val": 0.1, "test": 0.1, "train_size": None} | keys
+    return dataset.batches(data, quantities, splits.random(data.store.ids, labels, seed=seed, **how))
+
+
+def a_fit(log: Callable[[dict[str, Any]], None] = lambda event: None, seed: int = 0, **keys: Any) -> Fit:
+    """Return a short fit; ``keys`` change its settings."""
+    node = config("pretrain")["fit"]
+    node.pop("_target_")
+    short = Settings(**node | {"epochs": 3, "batch_size": 32} | keys)
+    return Fit(short, lambda groups: torch.optim.AdamW(groups, weight_decay=0.01), 0.004, seed, log)
+
+
+def fresh_model(quantities: tuple[str, ...] = ("e_form",), seed: int = 0, encoder: str = "cgcnn") -> PropertyModel:
+    """Return an untrained model of the shape of ``configs/encoder``, with random normalisation statistics."""
+    node = config("pretrain", f"encoder={encoder}")
+    torch.manual_seed(seed)
+    spec = {k: node[k] for k in ("encoder", "readout", "trunk", "graph")}
+    model = checkpoint.build(spec | {"quantities": dict.fromkeys(quantities, ""), "elements": []})
+    for name, buffer in model.named_buffers():
+        if name.endswith((".mean", ".variance")) and name.startswith("encoder"):
+            buffer.copy_(torch.rand_like(buffer) + 0.5)
+    return model.to(torch.get_default_dtype())
+
+
+def rotated(crystal: Crystal, seed: int) -> Crystal:
+    """Return ``crystal`` turned by a random rotation."""
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
+    return crystal._replace(lattice=crystal.lattice @ (q * np.linalg.det(q)))
+
+
+def shuffled(crystal: Crystal, seed: int) -> Crystal:
+    """Return ``crystal`` with its sites in another order."""
+    order = np.random.default_rng(seed).permutation(len(crystal.numbers))
+    return crystal._replace(frac=crystal.frac[order], numbers=crystal.numbers[order])
+
+
+def other_lattice(crystal: Crystal) -> Crystal:
+    """Return ``crystal`` in another choice of lattice vectors, shifted, with coordinates outside the cell."""
+    change = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 1]])
+    return crystal._replace(lattice=change @ crystal.lattice, frac=crystal.frac @ np.linalg.inv(change) + 0.37 - 1.0)
+
+
+def doubled(crystal: Crystal) -> Crystal:
+    """Return the 2x1x1 supercell of ``crystal``."""
+    half = np.array([0.5, 1.0, 1.0])
+    frac = np.concatenate([crystal.frac * half, crystal.frac * half + [0.5, 0, 0]])
+    return Crystal(crystal.lattice * np.array([[2.0], [1], [1]]), frac, np.tile(crystal.numbers, 2))

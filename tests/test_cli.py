@@ -1,0 +1,200 @@
+"""The command line as a shell sees it: words in, exit code, output and files out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tltool.cli import STAGES
+
+FAST = ["fit.epochs=1", "split.train_size=40"]
+
+
+def tltool(*words: str, cwd: Path, check: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in ``cwd`` with a cache of its own beside it."""
+    full = (
+        os.environ | {"TLTOOL_CACHE": os.environ.get("TLTOOL_TEST_CACHE", str(cwd / "cache")), "COLUMNS": "200"} | env
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "tltool", *words], cwd=cwd, env=full, capture_output=True, text=True, timeout=240
+    )
+    if check is not None:
+        assert done.returncode == check, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a short pretraining has run."""
+    folder = tmp_path_factory.mktemp("home")
+    tltool("pretrain", "fit.epochs=1", "split.train_size=300", cwd=folder, check=0)
+    return folder
+
+
+def run_folder(done: subprocess.CompletedProcess[str], cwd: Path) -> Path:
+    (line,) = [x for x in done.stderr.splitlines() if x.startswith("Run folder: ")]
+    return cwd / line.removeprefix("Run folder: ")
+
+
+def test_help_and_version_are_quick_and_light(tmp_path: Path) -> None:
+    for words in (["--help"], ["--version"], ["-h"]):
+        code = (
+            f"import sys; sys.argv = ['tltool', *{words!r}]\nfrom tltool.cli import main\n"
+            "try:\n main()\nexcept SystemExit as e:\n print(e.code, 'torch' in sys.modules, 'hydra' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+        assert done.stdout.splitlines()[-1] == "0 False False"
+    assert all(stage in tltool("--help", cwd=tmp_path, check=0).stdout for stage in STAGES)
+
+
+def test_no_stage_and_typos(tmp_path: Path) -> None:
+    assert "usage: tltool STAGE" in tltool(cwd=tmp_path, check=2).stderr
+    done = tltool("pretrian", cwd=tmp_path, check=2)
+    assert "Did you mean 'pretrain'?" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["pretrain", "fit.epocs=3"], 2, "Did you mean 'epochs'?"),
+        (["pretrain", "sead=3"], 2, "Did you mean 'seed'?"),
+        (["pretrain", "+sead=3"], 2, "pretrain has no key 'sead'. Did you mean 'seed'?"),
+        (["pretrain", "+fit.epocs=3"], 2, "takes no 'epocs'. Did you mean 'epochs'?"),
+        (["pretrain", "+data.rooot=3"], 2, "data has no key 'rooot'"),
+        (["pretrain", "data=demmo"], 2, "demmo"),
+        (["pretrain", "fit.epochs=many"], 2, "epochs='many' must be a whole number"),
+        (["pretrain", "quantities=[e_fomr]"], 2, "Did you mean 'e_form'?"),
+        (["pretrain", "quantities=[gap]"], 3, "has no label 'gap'"),
+        (["pretrain", "data=pbe"], 3, "alexandria_*.json.bz2 from https://alexandria"),
+        (["pretrain", "data=pbe", "data.root=nowhere"], 3, "data.root=nowhere does not exist"),
+        (["pretrain", "encoder._target_=os.system"], 2, "may not be used"),
+        (["pretrain", "split.test=0.00001"], 3, "test split is empty"),
+        (["pretrain", "device=cuda:77"], 6, "device=cuda:77"),
+        (["pretrain", "kernels=fast"], 2, "auto, dgl or torch"),
+        (["pretrain", "threads=none"], 2, "threads="),
+        (["pretrain", "optimiser.lr=1e30", "fit.clip=null", "fit.schedule=constant"], 5, "lower optimiser.lr"),
+        (["transfer", "source=latest", "runs=elsewhere"], 4, "'tltool pretrain'"),
+        (["transfer", "mode=freeze", "mode.parts=[encodr]"], 2, "no part is called 'encodr'"),
+        (["transfer", "graph.cutoff=6.0"], 4, "cutoff=6.0, but the source model has cutoff=8.0"),
+        (["transfer", "graph=strict"], 4, "shells=strict, but the source model has shells=whole"),
+        (["transfer", "split.train_size=5000"], 2, "train_size=5000"),
+        (["eval", "runs=elsewhere"], 4, "tltool transfer target=bulk_modulus"),
+        (["predict", "model=nowhere", "input=x"], 4, "no model at nowhere"),
+        (["predict"], 2, "input must be given, as input=VALUE"),
+        (["report", "runs=elsewhere"], 3, "tltool transfer target=bulk_modulus"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else None,
+)  # fmt: skip
+def test_bad_input_is_one_sentence_and_an_exit_code(home: Path, words: list[str], code: int, says: str) -> None:
+    done = tltool(*words, cwd=home)
+    assert says in done.stderr
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("tltool: ")
+
+
+def test_the_traceback_is_in_the_run_folder(home: Path) -> None:
+    done = tltool("pretrain", "quantities=[gap]", cwd=home, check=3)
+    log = home / done.stderr.split("(details: ")[1].split(")")[0]
+    assert "Traceback" in log.read_text()
+    assert json.loads((log.parent / "status.json").read_text())["code"] == 3
+
+
+def test_a_run_folder_holds_everything(home: Path) -> None:
+    done = tltool("transfer", *FAST, cwd=home, check=0)
+    assert "log10(GPa)" in done.stdout
+    assert "GPa" in done.stdout
+    folder = run_folder(done, home)
+    names = {p.name for p in folder.iterdir()}
+    assert names >= {
+        "config.yaml", "log.jsonl", "metrics.json", "predictions.csv", "predictions.parquet", "environment.json",
+        "split.csv", "parity.png", "model", "status.json",
+    }  # fmt: skip
+    import pandas as pd
+
+    table = pd.read_csv(folder / "predictions.csv")
+    assert list(table.columns[:6]) == ["id", "split", "quantity", "label", "prediction", "unit"]
+    assert set(table.unit) == {"log10(GPa)"}
+    assert set(table.split) == {"train", "val", "test"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    test = table[table.split == "test"]
+    found = metrics["quantities"]["log10_K_VRH"]["test"]
+    assert found["MAE"] == pytest.approx((test.label - test.prediction).abs().mean(), rel=1e-6)
+    events = [json.loads(line)["event"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert "load_report" in events
+    assert "epoch" in events
+
+    evaluated = tltool("eval", f"model={folder}", cwd=home, check=0)
+    again = json.loads((run_folder(evaluated, home) / "metrics.json").read_text())["quantities"]["log10_K_VRH"]["test"]
+    assert again == pytest.approx(found, rel=1e-5)
+
+
+def test_a_sweep_goes_on_past_a_failed_cell(home: Path) -> None:
+    done = tltool("transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, cwd=home)
+    assert done.returncode == 2
+    done = tltool("transfer", "-m", "mode=features", "mode.level=1,9,0", *FAST, cwd=home)
+    assert done.returncode == 2
+    assert "levels 0 to 3" in done.stderr
+    assert done.stderr.count("Run folder: ") == 2
+
+
+def test_four_runs_of_one_second_share_no_folder(home: Path) -> None:
+    words = [sys.executable, "-m", "tltool", "transfer", "mode=features", *FAST]
+    env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
+    runs = [
+        subprocess.Popen(words, cwd=home, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        for _ in range(4)
+    ]
+    said = [run.communicate(timeout=240)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4
+    folders = {line for text in said for line in text.splitlines() if line.startswith("Run folder: ")}
+    assert len(folders) == 4
+
+
+def test_a_taken_folder_is_refused(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.lock").write_text("4711\n")
+    done = tltool("transfer", f"hydra.run.dir={tmp_path}", cwd=home, check=2)
+    assert "taken (by process 4711)" in done.stderr
+
+
+def test_termination_leaves_a_status(home: Path) -> None:
+    words = [sys.executable, "-m", "tltool", "transfer", "mode=scratch", "fit.epochs=100000", "hydra.run.dir=long"]
+    env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
+    run = subprocess.Popen(words, cwd=home, env=env, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        log = home / "long" / "log.jsonl"
+        if log.exists() and '"epoch"' in log.read_text():
+            break
+        time.sleep(0.1)
+    run.send_signal(signal.SIGTERM)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 143
+    assert "run the same command again" in said
+    assert json.loads((home / "long" / "status.json").read_text())["state"] == "interrupted"
+
+
+def test_completion_goes_through_the_stage(tmp_path: Path) -> None:
+    def offered(line: str) -> set[str]:
+        done = tltool("-sc", "query=bash", cwd=tmp_path, check=0, COMP_LINE=line, COMP_POINT=str(len(line)))
+        return set(done.stdout.split())
+
+    assert offered("tltool pre") == {"prepare", "pretrain", "predict"}
+    assert offered("tltool ") == set(STAGES)
+    assert {"data=demo", "data=pbe"} <= offered("tltool pretrain data=")
+    assert {"mode=freeze", "mode=finetune"} <= offered("tltool transfer mode=f")
+    assert "complete" in tltool("-sc", "install=bash", cwd=tmp_path, check=0).stdout
+
+
+def test_hydra_keeps_working(tmp_path: Path) -> None:
+    assert "epochs: 7" in tltool("pretrain", "fit.epochs=7", "--cfg", "job", cwd=tmp_path, check=0).stdout
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "short.yaml").write_text("# @package _global_\nfit:\n  epochs: 11\n")
+    words = ["pretrain", "--config-dir", "mine", "experiment=short", "--cfg", "job"]
+    assert "epochs: 11" in tltool(*words, cwd=tmp_path, check=0).stdout
+    assert "target: bulk_modulus, dielectric" in tltool("transfer", "--help", cwd=tmp_path, check=0).stdout

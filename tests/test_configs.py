@@ -1,0 +1,86 @@
+"""Every shipped YAML is bound to the real signature, documented, and composes."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from support import ROOT, config
+
+from tltool import plugs
+from tltool.cli import STAGES
+
+CONFIGS = ROOT / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+PLUGS = [f for f in FILES if "_target_" in f.read_text(encoding="utf-8") and f.parent != CONFIGS]
+OF_STAGE = {
+    "pretrain": ["data", "encoder", "graph", "split", "fit", "optimiser"],
+    "transfer": ["target", "mode", "split"],
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+def nodes(tree: Any, path: str = "") -> list[tuple[str, dict]]:
+    """Return every node with a target."""
+    if not isinstance(tree, dict):
+        return []
+    found = [(path, tree)] if "_target_" in tree else []
+    return found + [n for key, value in tree.items() for n in nodes(value, f"{path}.{key}")]
+
+
+@pytest.mark.parametrize("path", PLUGS, ids=name_of)
+def test_keys_are_the_keyword_only_parameters(path: Path) -> None:
+    group = path.parent.relative_to(CONFIGS)
+    stage = "transfer" if group.parts[0] in ("mode", "target") else "pretrain"
+    choice = f"{group}={path.stem}" if group.parts[:2] != ("mode", "regressor") else None
+    composed = config(stage, choice) if choice else config(stage, "mode=features", f"mode/regressor={path.stem}")
+    tree = composed
+    for word in group.parts:
+        tree = tree[word]
+    for where, node in nodes(tree):
+        function = plugs.locate(node["_target_"])
+        parameters = inspect.signature(function).parameters.values()
+        keys = set(node) - {"_target_"}
+        if function.__module__.startswith("tltool."):
+            wanted = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+            assert keys == wanted, f"{path.name}{where}"
+            defaults = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
+            assert defaults == [], "a default has one home, the YAML"
+        else:
+            assert keys <= {p.name for p in parameters}, f"{path.name}{where}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_file_says_what_it_is(path: Path) -> None:
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 20
+    OmegaConf.load(path)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "data").glob("*.yaml")), ids=name_of)
+def test_data_files_name_source_and_licence(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if path.stem != "folder":
+        assert "# Source:" in text
+        assert "# Licence:" in text
+        assert "citation:" in text
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_composes(stage: str) -> None:
+    composed = config(stage, *(["input=x"] if stage == "predict" else []))
+    assert composed["stage"] == stage
+    assert composed["seed"] == 0
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "target").glob("*.yaml")), ids=name_of)
+def test_every_target_composes(path: Path) -> None:
+    root = ["target.data.root=x"] if path.stem == "folder" else []
+    composed = config("transfer", f"target={path.stem}", *root)
+    assert composed["target"]["name"] == path.stem
+    assert composed["target"]["quantities"]

@@ -1,0 +1,33 @@
+import subprocess
+import sys
+
+import pytest
+
+from tltool import dgl_door
+from tltool.errors import ConfigError
+
+
+def test_dgl_imports_in_a_fresh_process_and_writes_no_settings(tmp_path) -> None:
+    code = "from tltool.dgl_door import load; import torch; g = load().graph(([0, 1], [1, 0])); print(g.num_edges())"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env={"HOME": str(tmp_path)}
+    )
+    assert done.stdout.strip() == "2", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plain_import_that_works_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dgl_door.importlib, "import_module", lambda name: "a working dgl")
+    monkeypatch.setattr(dgl_door, "_fill", lambda: pytest.fail("filled without need"))
+    assert dgl_door.load.__wrapped__() == "a working dgl"
+
+
+def test_a_broken_dgl_names_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise OSError("libdgl.so: wrong architecture")
+
+    monkeypatch.setattr(dgl_door.importlib, "import_module", broken)
+    monkeypatch.setattr(dgl_door, "_forget", lambda: None)
+    monkeypatch.setattr(dgl_door, "_fill", lambda: None)
+    with pytest.raises(ConfigError, match=r"libdgl\.so.*kernels=torch"):
+        dgl_door.load.__wrapped__()

@@ -1,0 +1,53 @@
+"""One door per dependency, and what may stand where."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+DOORS = {
+    "h5py": {"data/store.py"},
+    "pymatgen": {
+        "data/record.py", "data/neighbours.py", "data/structure_files.py", "data/cif.py", "training/predictor.py",
+    },
+    "dgl": {"model/kernels.py"},
+    "gemmi": {"data/cif.py"},
+    "ase": {"data/structure_files.py"},
+    "skops": {"training/checkpoint.py"},
+    "safetensors": {"training/checkpoint.py"},
+    "matplotlib": {"plots.py"},
+    "hydra": {"cli.py"},
+    "pickle": set(),
+    "joblib": set(),
+}  # fmt: skip
+FORBIDDEN_NAMES = {"utils.py", "common.py", "helpers.py", "base.py", "util.py", "misc.py"}
+
+
+def imports() -> list[tuple[str, str]]:
+    found = []
+    for path in sorted((ROOT / "tltool").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            found += [(name.split(".")[0], str(path.relative_to(ROOT / "tltool"))) for name in names]
+    return found
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_one_door_per_dependency(package: str) -> None:
+    assert {where for name, where in imports() if name == package} <= DOORS[package]
+
+
+def test_no_catch_all_modules_and_empty_inits() -> None:
+    files = sorted((ROOT / "tltool").rglob("*.py"))
+    assert [f for f in files if f.name in FORBIDDEN_NAMES] == []
+    inits = [f for f in files if f.name == "__init__.py" and f.parent != ROOT / "tltool"]
+    assert [f for f in inits if f.read_text().strip()] == []
+
+
+def test_user_input_is_never_checked_with_assert() -> None:
+    for path in sorted((ROOT / "tltool").rglob("*.py")):
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+        assert not [n for n in ast.walk(tree) if isinstance(n, ast.Assert)], path

@@ -1,0 +1,140 @@
+import io
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tltool import elements, plots
+from tltool.errors import DataError
+
+
+def size_of(buffer: io.BytesIO) -> tuple[int, int]:
+    image = Image.open(buffer)
+    assert image.format == "PNG"
+    return image.size
+
+
+def colours_of(buffer: io.BytesIO) -> set[tuple[int, ...]]:
+    image = Image.open(buffer).convert("RGB")
+    return {colour for _, colour in image.getcolors(image.width * image.height)}
+
+
+def test_parity_writes_a_square_picture_to_a_path(tmp_path):
+    x = np.linspace(0, 2, 30)
+    plots.parity(tmp_path / "p.png", x, x + 0.1, ["train", "val", "test"] * 10, "eV", "gap", "gap")
+    width, height = size_of(io.BytesIO((tmp_path / "p.png").read_bytes()))
+    assert 0.85 < width / height < 1.15
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction"),
+    [([], []), ([math.nan, 1.0], [1.0, math.inf]), ([1.0], [1.0]), ([0.0, 0.0], [0.0, 0.0]), ([1.0, 2.0], [1e9, -1e9])],
+)
+def test_parity_takes_awkward_numbers(label, prediction):
+    buffer = io.BytesIO()
+    plots.parity(buffer, label, prediction, ["test"] * len(label), "eV", "a $title$ with <odd> & signs$")
+    assert size_of(buffer)
+
+
+def test_parity_gives_the_mae_of_the_test_rows_alone(monkeypatch):
+    labels = legend_of(monkeypatch, plots.parity, [0, 0, 0.0], [1, 0.25, 0.75], ["train", "test", "test"], "eV", "t")
+    assert labels == ["train: n = 1", "test: MAE 0.500 eV, n = 2"]
+
+
+def legend_of(monkeypatch, picture, *given):
+    from matplotlib.figure import Figure
+
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: seen.append(figure))
+    picture(io.BytesIO(), *given)
+    return [text.get_text() for text in seen[0].axes[0].get_legend().get_texts()]
+
+
+def test_parity_test_rows_lie_on_top(monkeypatch):
+    from matplotlib.figure import Figure
+
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: seen.append(figure))
+    plots.parity(io.BytesIO(), [1, 2, 3.0], [1, 2, 3.0], ["test", "train", "val"], "eV", "t")
+    axes = seen[0].axes[0]
+    order = [c.get_zorder() for c in axes.collections if len(c.get_offsets())]
+    assert order == sorted(order)
+    assert len(set(order)) == 3
+    assert axes.get_xlim() == axes.get_ylim()
+    assert "(eV)" in axes.get_xlabel()
+    assert "(eV)" in axes.get_ylabel()
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [{}, {"a": []}, {"a": [(1, 0.5)]}, {"a": [(1, 0.5), (2, math.nan), (3, 0.1)], "b": [(1, 0.0)]}, {"a": [(1, -1.0)]}],
+)
+def test_learning_curves_take_awkward_curves(curves):
+    buffer = io.BytesIO()
+    plots.learning_curves(buffer, curves, "eV", "t")
+    assert size_of(buffer)
+
+
+def test_learning_curves_and_sizes_keep_given_colours():
+    colours = {"a": "#123456", "b": "#fedcba"}
+    first, second = io.BytesIO(), io.BytesIO()
+    plots.learning_curves(first, {"b": [(1, 1.0), (9, 0.5)]}, "eV", "t", colours=colours)
+    plots.sizes(second, {"b": [(10, 1.0, 0.1), (100, 0.5, math.nan)]}, "eV", "t", colours=colours)
+    for buffer in (first, second):
+        assert (0xFE, 0xDC, 0xBA) in colours_of(buffer)
+        assert (0x12, 0x34, 0x56) not in colours_of(buffer)
+
+
+def test_sizes_takes_one_seed_and_a_deviation_above_the_mean():
+    buffer = io.BytesIO()
+    plots.sizes(buffer, {"scratch": [(100, 0.2, math.nan), (50, 0.3, 0.5)], "freeze": [(50, 0.1, 0.0)]}, "eV", "t")
+    assert size_of(buffer)
+
+
+def test_each_element_has_its_own_place():
+    places = plots._places()
+    assert len(places) == 118
+    assert len({place[:2] for place in places.values()}) == 118
+    assert places["H"][:2] == (1, 1)
+    assert places["O"][:2] == (16, 2)
+    assert places["Lu"][:2] == (3, 6)
+    assert places["La"][1] > 7
+    assert places["U"][1] == places["La"][1] + 1
+    assert max(place[0] for place in places.values()) == 18
+
+
+@pytest.mark.parametrize("values", [{}, {"O": 0.0, "Ti": math.nan}, {"Fe": 123.4, "U": 0.001}])
+def test_periodic_table_takes_awkward_values(values):
+    buffer = io.BytesIO()
+    plots.periodic_table(buffer, values, "eV", "t", counts=dict.fromkeys(values, 3))
+    assert size_of(buffer)
+
+
+def test_periodic_table_of_every_element_and_of_an_unknown_one():
+    every = {elements.symbol(number): number / 100 for number in range(1, 119)}
+    buffer = io.BytesIO()
+    plots.periodic_table(buffer, every, "eV", "t")
+    assert size_of(buffer)
+    with pytest.raises(DataError, match="'Xx' is not the symbol"):
+        plots.periodic_table(io.BytesIO(), {"Xx": 1.0}, "eV", "t")
+
+
+def test_same_numbers_give_the_same_bytes():
+    first, second = io.BytesIO(), io.BytesIO()
+    for buffer in (first, second):
+        plots.parity(buffer, [1, 2.0], [2, 1.0], ["test", "test"], "eV", "t")
+    assert first.getvalue() == second.getvalue()
+
+
+@pytest.mark.parametrize(("value", "decimals"), [(0.0831, 4), (1.5, 2), (15.0, 1), (1500.0, 0), (0, 3), (math.nan, 3)])
+def test_decimals_show_three_digits(value, decimals):
+    assert plots.decimals(value) == decimals
+
+
+def test_importing_plots_does_not_import_matplotlib():
+    code = "import sys, tltool.plots; print('matplotlib' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"

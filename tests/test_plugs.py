@@ -1,0 +1,52 @@
+import pytest
+
+from tltool import plugs
+from tltool.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.eval",
+        "logging.os.system",
+        "tltool.training.checkpoint.shutil.rmtree",
+        "tltool.training.run.subprocess.run",
+        "torch.load",
+        "torch.optim.lr_scheduler.warnings.warn",
+        "sklearn.utils.estimator_html_repr",
+        "sklearn.datasets.fetch_openml",
+        "tltoolx.anything",
+        "tltool",
+        7,
+    ],
+)
+def test_what_may_not_be_named(target: object) -> None:
+    with pytest.raises(ConfigError, match=r"may not be used|does not exist"):
+        plugs.locate(target)  # type: ignore[arg-type]
+
+
+def test_a_listed_package_may_be_named() -> None:
+    assert plugs.locate("json.loads", ["json"])("[1]") == [1]
+
+
+def test_missing_things_are_named() -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        plugs.locate("tltool.model.encoders.cgcnn.CGNN")
+    with pytest.raises(ConfigError, match="does not exist"):
+        plugs.locate("tltool.model.encoders.nothing.CGCNN")
+    with pytest.raises(ConfigError, match="needs _target_"):
+        plugs.call({"dim": 3})
+    with pytest.raises(ConfigError, match=r"takes no 'alphaa'\. Did you mean 'alpha'"):
+        plugs.call({"_target_": "sklearn.linear_model.Ridge", "alphaa": 1})
+    with pytest.raises(ConfigError, match="needs depth, dropout"):
+        plugs.call({"_target_": "tltool.model.mlp.Trunk", "width": 3}, 4)
+
+
+def test_nested_nodes_are_called_first() -> None:
+    node = {
+        "_target_": "sklearn.gaussian_process.GaussianProcessRegressor",
+        "kernel": {"_target_": "sklearn.gaussian_process.kernels.RBF", "length_scale": 2.0},
+    }
+    assert plugs.call(node).kernel.length_scale == 2.0
+    assert plugs.call({"_target_": "sklearn.linear_model.RidgeCV", "alphas": [1, 2]}).alphas == [1, 2]

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from support import a_fit, batches_of, fresh_model
+
+from tltool.data.dataset import Dataset
+from tltool.errors import ConfigError, NumericError, ResourceError
+from tltool.model import surgery
+from tltool.training import fit as fitting
+from tltool.training.fit import Settings, device, predict, scalers, train
+
+
+def test_training_learns_and_is_reproducible(part: Dataset) -> None:
+    data = batches_of(part)
+    events: list[dict] = []
+    results = []
+    for _ in range(2):
+        model = fresh_model()
+        surgery.new_heads(model, scalers(data, reference=False))
+        torch.manual_seed(0)
+        surgery.renew(model)
+        before = np.abs(predict(model, data, "train") - data.labels[data.split["train"]].numpy()).mean()
+        trained = train(model, data, a_fit(events.append, epochs=15))
+        results.append(predict(model, data, "train"))
+    after = np.abs(results[0] - data.labels[data.split["train"]].numpy()).mean()
+    assert after < 0.5 * before
+    assert (results[0] == results[1]).all()
+    assert [e["epoch"] for e in events] == list(range(1, 16)) * 2
+    assert trained.best_epoch == 1 + int(np.argmin([e["val_MAE"]["e_form"] for e in events[:15]]))
+
+
+def test_the_scaler_sees_training_rows_only(part: Dataset) -> None:
+    data = batches_of(part)
+    poisoned = data.labels.clone()
+    for name in ("val", "test"):
+        poisoned[data.split[name]] += 1e6
+    for reference in (False, True):
+        clean = scalers(data, reference)["e_form"].state_dict()
+        other = scalers(type(data)(data.table, poisoned, data.quantities, data.split), reference)["e_form"].state_dict()
+        assert all(torch.equal(clean[k], other[k]) for k in clean)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"schedule": "cosine", "loss": "mse"},
+        {"schedule": "constant", "loss": "huber", "clip": None},
+        {"ema": 0.9, "select": "last"},
+        {"batch_size": 1000},
+        {"batch_size": 1, "epochs": 1},
+        {"reference": True, "patience": 1, "epochs": 8},
+    ],
+)
+def test_every_setting_trains(part: Dataset, keys: dict) -> None:
+    data = batches_of(part, train_size=33)
+    model = fresh_model()
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    surgery.new_heads(model, scalers(data, keys.get("reference", False)))
+    train(model, data, a_fit(**keys))
+    assert np.isfinite(predict(model, data, "test")).all()
+    assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before)
+
+
+def test_patience_stops_early_and_best_weights_are_kept(part: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = batches_of(part)
+    model = fresh_model()
+    errors = iter([0.5, 0.3, 0.4, 0.6, 0.7, 0.1])
+    states: list[dict] = []
+
+    def scripted(model, data, values=None):
+        states.append({k: v.clone() for k, v in model.state_dict().items()})
+        return next(errors), {}
+
+    monkeypatch.setattr(fitting, "validate", scripted)
+    trained = train(model, data, a_fit(epochs=6, patience=2))
+    assert (trained.epochs, trained.best_epoch) == (4, 2)
+    assert all(torch.equal(v, states[1][k]) for k, v in model.state_dict().items())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(part: Dataset) -> None:
+    data = batches_of(part)
+    model = fresh_model()
+    with torch.no_grad():
+        model.trunk.layers[0].weight[0, 0] = torch.inf
+    with pytest.raises(NumericError, match=r"epoch 1; lower optimiser\.lr"):
+        train(model, data, a_fit())
+
+
+def test_without_validation_rows_the_last_weights_count(part: Dataset) -> None:
+    data = batches_of(part, val=0.0)
+    model = fresh_model()
+    assert train(model, data, a_fit()).best_epoch == 3
+
+
+def test_vectors_take_no_weight_decay() -> None:
+    model = fresh_model()
+    groups = fitting._groups(list(model.named_parameters()), 0.1, lambda n: 0.5 if n.startswith("encoder") else 1.0)
+    assert {g["lr"] for g in groups} == {0.1, 0.05}
+    for group in groups:
+        decays = "weight_decay" not in group
+        assert all((p.ndim > 1) == decays for p in group["params"])
+    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+
+
+def test_wrong_settings() -> None:
+    good = vars(a_fit().settings)
+    for key, value in (("epochs", -1), ("batch_size", 0), ("schedule", "steps"), ("select", "first")):
+        with pytest.raises(ConfigError, match=key):
+            Settings(**good | {key: value})
+    with pytest.raises(ResourceError, match="device=cuda:99"):
+        device("cuda:99")
+    assert device("auto").type in ("cpu", "cuda")

@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+from tltool.training.metrics import metrics
+
+
+def test_against_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    label, prediction = rng.normal(size=50), rng.normal(size=50)
+    found = metrics("e_form", label, prediction, 0.3)
+    assert found["MAE"] == pytest.approx(mean_absolute_error(label, prediction))
+    assert found["RMSE"] == pytest.approx(root_mean_squared_error(label, prediction))
+    assert found["R2"] == pytest.approx(r2_score(label, prediction))
+    assert found["MAD"] == pytest.approx(np.abs(label - 0.3).mean())
+    assert found["MAE/MAD"] == pytest.approx(found["MAE"] / found["MAD"])
+
+
+def test_logarithms_absent_labels_and_empty_sets() -> None:
+    label, prediction = np.array([2.0, np.nan, 1.0]), np.array([1.0, 5.0, 1.0])
+    found = metrics("log10_K_VRH", label, prediction, 1.5)
+    assert found["n"] == 2
+    assert found["MAE_K_VRH"] == pytest.approx(45.0)
+    assert metrics("gap", np.array([np.nan]), np.array([1.0]), 0.0) == {"n": 0}
+    assert np.isnan(metrics("gap", np.array([1.0]), np.array([1.0]), 1.0)["R2"])

@@ -1,0 +1,143 @@
+"""The laws of the house, over every transfer mode in configs/mode/."""
+
+import numpy as np
+import pytest
+import torch
+from support import ROOT, a_fit, batches_of, config
+
+from tltool import plugs
+from tltool.data.dataset import Batches, Dataset
+from tltool.errors import ConfigError
+from tltool.model.estimator import EstimatorHead
+from tltool.model.property_model import PropertyModel
+from tltool.training import checkpoint
+from tltool.training.fit import predict
+
+MODES = sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml"))
+REGRESSORS = sorted(p.stem for p in (ROOT / "configs" / "mode" / "regressor").glob("*.yaml"))
+BACKBONE = ["encoder", "readout", "trunk"]
+
+
+@pytest.fixture(scope="module")
+def target(part: Dataset) -> Batches:
+    """Another quantity of the same crystals, few rows."""
+    return batches_of(part, ("e_above_hull",), seed=3, train_size=40)
+
+
+def run(mode: str, source: PropertyModel, data: Batches, *overrides: str, **keys) -> PropertyModel:
+    node = config("transfer", f"mode={mode}", *overrides)["mode"]
+    return plugs.call(node, source, data, a_fit(**keys))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_source_stays_as_it_was_to_the_bit(mode: str, source: PropertyModel, target: Batches, tmp_path) -> None:
+    before = {k: v.clone() for k, v in source.state_dict().items()}
+    trainable = [p.requires_grad for p in source.parameters()]
+    spec = str(source.spec)
+    model = run(mode, source, target)
+    assert all(torch.equal(v, before[k]) for k, v in source.state_dict().items())
+    assert [p.requires_grad for p in source.parameters()] == trainable
+    assert str(source.spec) == spec
+    assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in source.parameters()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_comes_out_predicts_the_target_and_survives_the_disk(
+    mode: str, source: PropertyModel, target: Batches, tmp_path
+) -> None:
+    events: list[dict] = []
+    model = run(mode, source, target, log=events.append)
+    assert model.quantities == ["e_above_hull"]
+    predicted = predict(model, target, "test")
+    assert np.isfinite(predicted).all()
+    assert predicted.std() > 0
+    (report,) = [e for e in events if e["event"] == "load_report"]
+    assert report["step_0_val_MAE"]["e_above_hull"] > 0
+    assert report["new"]
+    model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+    checkpoint.save(tmp_path / "model", model)
+    np.testing.assert_allclose(predict(checkpoint.load(tmp_path / "model"), target, "test"), predicted, atol=1e-6)
+
+
+def test_freeze_equals_features(source: PropertyModel, target: Batches) -> None:
+    frozen = run("freeze", source, target, f"mode.parts=[{','.join(BACKBONE)}]", epochs=12)
+    on_table = run("features", source, target, "mode.level=trunk", "mode.regressor=null", epochs=12)
+    np.testing.assert_allclose(predict(frozen, target, "test"), predict(on_table, target, "test"), atol=2e-5)
+    start = run("freeze", source, target, f"mode.parts=[{','.join(BACKBONE)}]", epochs=0)
+    assert np.abs(predict(frozen, target, "test") - predict(start, target, "test")).max() > 1e-3
+
+
+@pytest.mark.parametrize("refit", ["false", "true"])
+def test_freeze_equals_features_with_refitted_statistics(source: PropertyModel, target: Batches, refit: str) -> None:
+    keys = f"mode.refit_statistics={refit}"
+    frozen = run("freeze", source, target, f"mode.parts=[{','.join(BACKBONE)}]", keys)
+    on_table = run("features", source, target, "mode.level=trunk", "mode.regressor=null", keys)
+    np.testing.assert_allclose(predict(frozen, target, "test"), predict(on_table, target, "test"), atol=2e-5)
+
+
+def test_step_0_is_the_source(source: PropertyModel, part: Dataset) -> None:
+    same = batches_of(part, seed=9, train_size=50)
+    model = run("finetune", source, same, "mode.head=keep", epochs=0)
+    assert (predict(model, same, "test") == predict(source, same, "test")).all()
+
+
+def test_frozen_parts_are_equal_to_the_bit_and_the_rest_is_not(source: PropertyModel, target: Batches) -> None:
+    model = run("freeze", source, target, "mode.parts=[encoder.blocks.0,encoder.embedding]", epochs=4, ema=0.9)
+    before, after = source.state_dict(), model.state_dict()
+    held = [k for k in before if k.startswith(("encoder.blocks.0.", "encoder.embedding."))]
+    assert any(k.endswith("norm_edges.mean") for k in held)
+    assert all(torch.equal(before[k], after[k]) for k in held)
+    moved = [k for k in before if k.startswith(("encoder.blocks.1.", "trunk."))]
+    assert all(not torch.equal(before[k], after[k]) for k in moved)
+
+
+def test_scratch_uses_no_number_of_the_source(source: PropertyModel, target: Batches) -> None:
+    other = checkpoint.build(source.spec)
+    other.spec = source.spec
+    expected = predict(run("scratch", source, target), target, "test")
+    assert (predict(run("scratch", other, target), target, "test") == expected).all()
+
+
+def test_finetune_options(source: PropertyModel, target: Batches) -> None:
+    plain = run("finetune", source, target)
+    still = run("finetune", source, target, "mode.lr_scale={encoder: 0.0}")
+    close = run("finetune", source, target, "mode.l2_sp=10.0")
+
+    def moved(model: PropertyModel) -> float:
+        pairs = zip(source.encoder.parameters(), model.encoder.parameters(), strict=True)
+        return sum(float((a - b).detach().square().sum()) for a, b in pairs)
+
+    assert moved(still) == 0
+    assert 0 < moved(close) < 0.5 * moved(plain)
+    events: list[dict] = []
+    run("finetune", source, target, "mode.probe_first=true", log=events.append)
+    assert len([e for e in events if e["event"] == "epoch"]) == 6
+    with pytest.raises(ConfigError, match=r"mode\.lr_scale: no part is called 'encodr'"):
+        run("finetune", source, target, "mode.lr_scale={encodr: 0.1}")
+    with pytest.raises(ConfigError, match="new or keep"):
+        run("finetune", source, target, "mode.head=old")
+
+
+@pytest.mark.parametrize("regressor", REGRESSORS)
+def test_every_regressor_serves_from_the_disk(regressor: str, source: PropertyModel, target: Batches, tmp_path) -> None:
+    model = run("features", source, target, f"mode/regressor={regressor}")
+    label = target.labels[target.split["train"]].numpy()
+    assert ((predict(model, target, "train") - label) ** 2).mean() < 0.95 * label.var()
+    assert isinstance(model.heads["e_above_hull"], EstimatorHead) == (regressor != "ridge")
+    model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+    checkpoint.save(tmp_path / "model", model)
+    back = checkpoint.load(tmp_path / "model")
+    np.testing.assert_allclose(predict(back, target, "test"), predict(model, target, "test"), atol=1e-6)
+    assert not [f for f in (tmp_path / "model").iterdir() if f.suffix in (".pkl", ".pt", ".joblib")]
+
+
+@pytest.mark.parametrize("level", ["0", "3", "-1", "[0,1,2,3]", "trunk"])
+def test_every_level_can_be_tapped(level: str, source: PropertyModel, target: Batches) -> None:
+    assert np.isfinite(predict(run("features", source, target, f"mode.level={level}"), target, "test")).all()
+
+
+def test_a_level_that_is_not_there(source: PropertyModel, target: Batches) -> None:
+    with pytest.raises(ConfigError, match="levels 0 to 3"):
+        run("features", source, target, "mode.level=7")
+    with pytest.raises(ConfigError, match="trunk, a number"):
+        run("features", source, target, "mode.level=last")

@@ -1,0 +1,221 @@
+"""``tltool STAGE [overrides]``: finds the stage, lets Hydra compose its config, turns failures into exit codes.
+
+Nothing heavy is imported before a stage is known, so that help and version answer at once.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tltool.errors import ConfigError, ResourceError, TltoolError, nearest
+
+STAGES = {
+    "prepare": ("prepare", "read a data set and build its graphs"),
+    "pretrain": ("pretrain", "learn a backbone on a large, cheap data set"),
+    "transfer": ("transfer", "take it to a small data set of another quantity"),
+    "eval": ("evaluate", "errors of a trained model"),
+    "predict": ("predict", "a table of predictions for structure files"),
+    "report": ("report", "one page over all runs"),
+}
+
+_USAGE = """usage: tltool STAGE [overrides]
+
+{stages}
+
+  tltool pretrain                                  the bundled demo data
+  tltool transfer target=bulk_modulus mode=freeze
+  tltool transfer -m mode=scratch,finetune,freeze,features seed=0,1,2
+  tltool predict input=my_structures/
+
+tltool STAGE --help      what can be set          tltool STAGE --cfg job    the config of a run
+tltool --version         the version              eval "$(tltool -sc install=bash)"   completion in bash
+"""
+
+
+def main() -> None:
+    """Run the command line and exit with a documented code."""
+    words = sys.argv[1:]
+    if words and words[0].startswith(("-sc", "--shell-completion")):
+        sys.exit(_complete(words))
+    if words and words[0] in ("-h", "--help"):
+        print(usage())
+        sys.exit(0)
+    if words and words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"tltool {version('tltool')}")
+        sys.exit(0)
+    if not words or words[0] not in STAGES:
+        print(usage(), file=sys.stderr)
+        if words:
+            print(f"tltool: there is no stage {words[0]!r}.{nearest(words[0], STAGES)}", file=sys.stderr)
+        sys.exit(ConfigError.code)
+    sys.exit(launch(words[0], words[1:]))
+
+
+def usage() -> str:
+    """Return the help text."""
+    return _USAGE.format(stages="\n".join(f"  {name:<10}{what}" for name, (_, what) in STAGES.items()))
+
+
+def launch(stage: str, words: list[str]) -> int:
+    """Run ``stage`` with Hydra's command line ``words``; return the exit code, of a sweep the first that failed."""
+    # With this, Hydra hands its exceptions on instead of printing several lines and leaving with code 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    OmegaConf.register_new_resolver("run_id", _run_id, use_cache=True, replace=True)
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+
+        try:
+            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raise ConfigError(_sentence(error)) from error
+        codes.append(_run(stage, _checked(stage, plain), Path(HydraConfig.get().runtime.output_dir)))  # type: ignore[arg-type]
+
+    sys.argv = ["tltool", *words]
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://tltool.configs", config_name=stage)(job)()
+    except TltoolError as error:
+        return _failed(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _failed(ConfigError(_sentence(error)))
+    except KeyboardInterrupt:
+        return 130
+    return next((code for code in codes if code), 0)
+
+
+def _run(stage: str, config: Mapping[str, Any], folder: Path) -> int:
+    """Run one job in its own folder; return its exit code."""
+    from omegaconf import OmegaConf
+
+    _set_threads(config["threads"])
+    from tltool.model import kernels
+    from tltool.training.fit import device
+    from tltool.training.run import Run
+
+    run = None
+    try:
+        run = Run(folder, stage)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
+        run.write_environment(device(config["device"]), kernels.use(config["kernels"]))
+        work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
+        work(config, run)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        code, state, message = _judged(error)
+        if run is None:
+            return _failed(error, message, code)
+        (folder / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+        run.close(state, code, message)
+        return _failed(error, f"{message} (details: {folder / 'error.log'})", code)
+    run.close("finished", 0, "")
+    print(f"Run folder: {folder}", file=sys.stderr)
+    return 0
+
+
+def _judged(error: BaseException) -> tuple[int, str, str]:
+    """Return exit code, state and one sentence for whatever ended a run."""
+    if isinstance(error, TltoolError):
+        return error.code, "failed", str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted", "Interrupted; run the same command again."
+    if isinstance(error, SystemExit):
+        return 143, "interrupted", "Terminated; run the same command again."
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return ResourceError.code, "failed", "Out of memory; lower fit.batch_size or batch_size."
+    if isinstance(error, OSError) and error.errno == 28:
+        return ResourceError.code, "failed", "The disk is full; free space or name another folder with runs=."
+    return 1, "failed", f"Unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def _failed(error: BaseException, message: str = "", code: int = 0) -> int:
+    print(f"tltool: {message or error}", file=sys.stderr)
+    return code or getattr(error, "code", 1)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(143)
+
+
+def _checked(stage: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return ``config``; raise ConfigError for a top-level key that the stage does not have, however it got there."""
+    from importlib.resources import files
+
+    import yaml
+
+    known: set[str] = set()
+    for name in ("common", stage):
+        text = files("tltool.configs").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+        tree = yaml.safe_load(text)
+        groups = [next(iter(d)) for d in tree.get("defaults", ()) if isinstance(d, dict)]
+        known |= tree.keys() | {str(g).removeprefix("optional ") for g in groups}
+    for key in config:
+        if key not in known:
+            raise ConfigError(f"{stage} has no key {key!r}.{nearest(key, known - {'defaults', 'hydra'})}")
+    return config
+
+
+def _sentence(error: BaseException) -> str:
+    """Return what Hydra or OmegaConf says in several lines as one, with the nearest known key."""
+    cause = error.__cause__ or error
+    text = " ".join(str(error).split())
+    key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
+    if key is not None and parent is not None and hasattr(parent, "keys") and str(key) not in map(str, parent.keys()):
+        return f"There is no key {getattr(cause, 'full_key', key)!r}.{nearest(str(key), map(str, parent.keys()))}"
+    if "Missing mandatory value" in text or "MissingMandatoryValue" in type(error).__name__:
+        name = getattr(cause, "full_key", None) or key
+        return f"{name} must be given, as {name}=VALUE."
+    return text
+
+
+def _set_threads(wanted: int | str) -> None:
+    """Use ``wanted`` CPU threads, ``auto`` for one.
+
+    One is the fastest on graphs of this size: an operation takes less time than handing it to a second thread.
+    """
+    # MKL and OpenMP read this when torch loads; without it idle threads spin and slow down other runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    if wanted != "auto" and not (isinstance(wanted, int) and wanted > 0):
+        raise ConfigError(f"threads={wanted!r} is not known; use auto or a number.")
+    torch.set_num_threads(1 if wanted == "auto" else int(wanted))
+
+
+def _run_id() -> str:
+    """Return a name for a run folder that no other run of this second shares: time to the microsecond and process."""
+    from datetime import datetime
+
+    return f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
+
+
+def _complete(words: list[str]) -> int:
+    """Answer bash's question what could come next: the stage here, all else by Hydra."""
+    stage = "pretrain"
+    if words[-1].startswith("query"):
+        line = os.environ.get("COMP_LINE", "")
+        given = line.split()
+        complete = given[1:] if line.endswith(" ") else given[1:-1]
+        if not complete:
+            start = "" if line.endswith(" ") or len(given) < 2 else given[-1]
+            print(" ".join(name for name in STAGES if name.startswith(start)))
+            return 0
+        if complete[0] not in STAGES:
+            return 0
+        stage = complete[0]
+        shorter = line.replace(f" {stage}", "", 1)
+        os.environ["COMP_POINT"] = str(len(shorter))
+        os.environ["COMP_LINE"] = shorter
+    return launch(stage, words)

@@ -1,0 +1,89 @@
+"""Alexandria's dumps: bzip2-compressed JSON of computed entries, read as a stream.
+
+A file is ``{"entries": [...]}`` or a bare list, and may hold NaN literals. ``energy_total`` and ``total_mag`` are per
+cell and become per atom here; ``e_form`` and ``e_above_hull`` are per atom already; ids are ``data.mat_id``.
+"""
+
+import bz2
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tltool.data.record import Crystal, Dropped, Record, checked
+from tltool.elements import number_of
+from tltool.errors import DataError
+
+_PIECE = 1 << 20
+_BETWEEN = re.compile(r"[\s,]*")
+_PER_ATOM = {"e_form": "e_form", "e_above_hull": "e_above_hull", "gap": "band_gap_ind", "gap_direct": "band_gap_dir"}
+_PER_CELL = {"energy": "energy_total", "magnetisation": "total_mag", "dos_ef": "dos_ef"}
+
+
+def read(root: Path, /, *, pattern: str) -> Iterator[Record | Dropped]:
+    """Yield the entries of all files under ``root`` (or of the file ``root``) that match ``pattern``."""
+    files = [root] if root.is_file() else sorted(root.rglob(pattern))
+    if not files:
+        raise DataError(f"There is no file {pattern} under {root}; download the dumps there or correct data.root.")
+    for file in files:
+        for n, entry in enumerate(_entries(file)):
+            yield _record(entry, f"{file.name}:{n}")
+
+
+def _entries(file: Path) -> Iterator[dict[str, Any]]:
+    """Decode one entry after another, so that memory does not grow with the file."""
+    decoder, text, began = json.JSONDecoder(), "", False
+    try:
+        with bz2.open(file, "rt", encoding="utf-8") as handle:
+            while piece := handle.read(_PIECE):
+                text += piece
+                if not began:
+                    start = text.find("[")
+                    if start < 0:
+                        continue
+                    text, began = text[start + 1 :], True
+                position = 0
+                while True:
+                    begin = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]
+                    if text.startswith("]", begin):
+                        return
+                    try:
+                        entry, position = decoder.raw_decode(text, begin)
+                    except json.JSONDecodeError:
+                        break
+                    yield entry
+                text = text[position:]
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is damaged or cut short ({error}); download it again.") from error
+    raise DataError(f"{file} ends inside its list of entries; download it again.")
+
+
+def _record(entry: Any, where: str) -> Record | Dropped:
+    data = entry.get("data") if isinstance(entry, dict) else None
+    name = str(data.get("mat_id") or where) if isinstance(data, dict) else where
+    if not isinstance(data, dict) or not entry.get("structure"):
+        return Dropped(name, "no structure")
+    try:
+        structure = entry["structure"]
+        sites = structure["sites"]
+        if any(len(s["species"]) != 1 or s["species"][0]["occu"] != 1 for s in sites):
+            return Dropped(name, "partly occupied sites")
+        numbers = np.array([number_of(s["species"][0]["element"]) for s in sites])
+        frac = np.array([s["abc"] for s in sites], dtype=np.float64)
+        crystal = checked(Crystal(np.array(structure["lattice"]["matrix"], dtype=np.float64), frac, numbers), name)
+    except DataError:
+        return Dropped(name, "unusable structure")
+    except (KeyError, TypeError, ValueError):
+        return Dropped(name, "structure not as described")
+    n = len(sites)
+    labels = {q: float(data[key]) for q, key in _PER_ATOM.items() if _is_number(data.get(key))}
+    labels |= {q: float(data[key]) / n for q, key in _PER_CELL.items() if _is_number(data.get(key))}
+    labels["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n
+    return Record(name, crystal, labels, {"mat_id": name})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and bool(np.isfinite(value))

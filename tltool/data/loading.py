@@ -1,0 +1,107 @@
+"""Batches by index arithmetic: a selection of rows from the flat arrays, with no per-crystal object.
+
+Everything here is a tensor operation, so a table on a GPU gives batches on that GPU. Sizes as in ``fields``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tltool.data.graphs import GraphTable
+from tltool.fields import Graph
+
+
+class Batch(NamedTuple):
+    """``graph``, labels (c, q) in the unit of each quantity with NaN where absent, and the rows (c,) they come from."""
+
+    graph: Graph
+    labels: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Table:
+    """A ``GraphTable`` as tensors on one device, ready to be cut into batches (``edge`` offsets per crystal added)."""
+
+    first_node: Tensor
+    first_distance: Tensor
+    first_edge: Tensor
+    number: Tensor
+    multiplicity: Tensor
+    neighbour: Tensor
+    edge_multiplicity: Tensor
+    distance_index: Tensor
+    distance: Tensor
+
+    def __len__(self) -> int:
+        return len(self.first_node) - 1
+
+    def select(self, rows: Tensor) -> Graph:
+        """Return the graphs of ``rows`` (c,) int64 as one batch; rows may repeat."""
+        node, n_nodes, first_node = _ranges(self.first_node, rows)
+        begin, end = self.first_edge[self.first_node[rows]], self.first_edge[self.first_node[rows + 1]]
+        n_edges = end - begin
+        edge = _spread(begin, n_edges)
+        spot, _, first_distance = _ranges(self.first_distance, rows)
+        degree = self.first_edge[node + 1] - self.first_edge[node]
+        kind = torch.get_default_dtype()
+        return Graph(
+            number=self.number[node].long(),
+            multiplicity=self.multiplicity[node].to(kind),
+            crystal=torch.repeat_interleave(torch.arange(len(rows), device=rows.device), n_nodes),
+            first_node=first_node,
+            first_edge=_cumulated(degree),
+            receiver=torch.repeat_interleave(torch.arange(len(node), device=rows.device), degree),
+            neighbour=self.neighbour[edge].long() + torch.repeat_interleave(first_node[:-1], n_edges),
+            edge_multiplicity=self.edge_multiplicity[edge].to(kind),
+            distance_index=self.distance_index[edge].long() + torch.repeat_interleave(first_distance[:-1], n_edges),
+            distance=self.distance[spot].to(kind),
+        )
+
+    def to(self, device: torch.device | str) -> "Table":
+        """Return the same table on ``device``."""
+        return Table(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+def table(graphs: GraphTable) -> Table:
+    """Return ``graphs`` as tensors on the CPU."""
+    return Table(*(torch.from_numpy(np.ascontiguousarray(array)) for array in graphs.arrays().values()))
+
+
+def batches(
+    source: Table, labels: Tensor, rows: Tensor, size: int, generator: torch.Generator | None
+) -> Iterator[Batch]:
+    """Cut ``rows`` (r,) into batches of ``size``, shuffled by ``generator`` if one is given.
+
+    ``labels`` (number of records, q). No row is left out; a last batch of one is joined to the one before it when
+    training (shuffled), since one crystal has no spread to normalise by.
+    """
+    if generator is not None:
+        order = torch.randperm(len(rows), generator=generator)
+        rows = rows[order.to(rows.device)]
+    pieces = list(torch.split(rows, size))
+    if generator is not None and len(pieces) > 1 and len(pieces[-1]) == 1:
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    for piece in pieces:
+        yield Batch(source.select(piece), labels[piece], piece)
+
+
+def _ranges(first: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all positions of ``rows`` in a ragged array, how many each has, and where each begins in the batch."""
+    begin = first[rows]
+    count = first[rows + 1] - begin
+    return _spread(begin, count), count, _cumulated(count)
+
+
+def _spread(begin: Tensor, count: Tensor) -> Tensor:
+    """Return begin[0], begin[0]+1, ... count[0] numbers, then begin[1], ..."""
+    shift = begin - (count.cumsum(0) - count)
+    return torch.repeat_interleave(shift, count) + torch.arange(int(count.sum()), device=count.device)
+
+
+def _cumulated(count: Tensor) -> Tensor:
+    return torch.cat([count.new_zeros(1), count.cumsum(0)])

@@ -1,0 +1,198 @@
+"""The store: one HDF5 file of flat ragged arrays, and the only door to h5py.
+
+A file is written under a temporary name with a checksum on every chunk, marked complete last and renamed into
+place, so that a reader sees a whole file or none. Sizes: n crystals, s sites in all.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from tltool.data.record import Crystal, Floats, Ints, Record
+from tltool.errors import DataError, ResourceError
+from tltool.quantities import QUANTITIES, quantity
+
+SCHEMA = 1
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Records as flat arrays.
+
+    ``ids`` n; ``first_site`` (n+1,); ``numbers`` (s,); ``frac`` (s, 3); ``lattice`` (n, 3, 3) in Å; ``labels`` one
+    (n,) array per quantity in its unit, NaN where absent; ``tags`` one list per name; ``attributes`` say where the
+    data came from (adapter, address, sha256, licence, citation, counts).
+    """
+
+    ids: list[str]
+    first_site: Ints
+    numbers: Ints
+    frac: Floats
+    lattice: Floats
+    labels: Mapping[str, Floats]
+    tags: Mapping[str, list[str]] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def crystal(self, row: int) -> Crystal:
+        """Return the crystal in ``row``."""
+        sites = slice(int(self.first_site[row]), int(self.first_site[row + 1]))
+        return Crystal(self.lattice[row], self.frac[sites], self.numbers[sites])
+
+    def record(self, row: int) -> Record:
+        """Return the record in ``row``, with the labels it has."""
+        labels = {name: float(v[row]) for name, v in self.labels.items() if np.isfinite(v[row])}
+        return Record(self.ids[row], self.crystal(row), labels, {k: v[row] for k, v in self.tags.items()})
+
+    def label(self, name: str) -> Floats:
+        """Return the labels (n,) of quantity ``name`` in its unit, log10 derived where only the plain one is stored.
+
+        Raises DataError if the store has no such label, ConfigError if there is no such quantity.
+        """
+        wanted = quantity(name)
+        if name in self.labels:
+            return self.labels[name]
+        if wanted.log10_of and wanted.log10_of in self.labels:
+            plain = self.labels[wanted.log10_of]
+            return np.log10(plain, where=plain > 0, out=np.full(len(plain), np.nan))
+        raise DataError(
+            f"The data set {self.attributes.get('name', '')!r} has no label {name!r}; it has "
+            f"{', '.join(sorted(self.labels)) or 'none'}."
+        )
+
+
+def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
+    """Collect ``records`` into a store in memory; raise DataError on a repeated id or on no record at all."""
+    ids: list[str] = []
+    crystals: list[Crystal] = []
+    labels: dict[str, list[tuple[int, float]]] = {}
+    tags: dict[str, list[tuple[int, str]]] = {}
+    seen: set[str] = set()
+    for row, record in enumerate(records):
+        if record.id in seen:
+            raise DataError(f"The id {record.id!r} occurs twice; ids must be unique, rename or remove one.")
+        seen.add(record.id)
+        ids.append(record.id)
+        crystals.append(record.crystal)
+        for name, value in record.labels.items():
+            labels.setdefault(quantity(name).name, []).append((row, value))
+        for name, word in record.tags.items():
+            tags.setdefault(name, []).append((row, word))
+    if not ids:
+        raise DataError(f"The data set {attributes.get('name', '')!r} has no usable record; check its files.")
+    columns = {name: np.full(len(ids), np.nan) for name in labels}
+    for name, pairs in labels.items():
+        rows, values = zip(*pairs, strict=True)
+        columns[name][list(rows)] = values
+    words = {name: [""] * len(ids) for name in tags}
+    for name, found in tags.items():
+        for row, word in found:
+            words[name][row] = word
+    return Store(
+        ids,
+        np.concatenate([[0], np.cumsum([len(c.numbers) for c in crystals])]).astype(np.int64),
+        np.concatenate([c.numbers for c in crystals]),
+        np.concatenate([c.frac for c in crystals]),
+        np.stack([c.lattice for c in crystals]),
+        columns,
+        words,
+        dict(attributes),
+    )
+
+
+def save(path: Path, store: Store) -> None:
+    """Write ``store`` to ``path`` (float32, as the published inputs carry no more digits than that)."""
+    arrays: dict[str, Array] = {
+        "id": np.array(store.ids, dtype=object),
+        "first_site": store.first_site,
+        "numbers": store.numbers.astype(np.uint8),
+        "frac": store.frac.astype(np.float32),
+        "lattice": store.lattice.astype(np.float32),
+    }
+    arrays |= {f"label/{name}": values.astype(np.float32) for name, values in sorted(store.labels.items())}
+    arrays |= {f"tag/{name}": np.array(words, dtype=object) for name, words in sorted(store.tags.items())}
+    units = {f"label/{name}": QUANTITIES[name].unit for name in store.labels}
+    write_arrays(path, arrays, store.attributes, units | {"lattice": "Å"})
+
+
+def load(path: Path) -> Store:
+    """Read the store at ``path``; raise DataError if it is missing, unfinished, damaged or of another schema."""
+    arrays, attributes = read_arrays(path)
+    return Store(
+        [str(name) for name in arrays["id"]],
+        arrays["first_site"].astype(np.int64),
+        arrays["numbers"].astype(np.int64),
+        arrays["frac"].astype(np.float64),
+        arrays["lattice"].astype(np.float64),
+        {k.removeprefix("label/"): v.astype(np.float64) for k, v in arrays.items() if k.startswith("label/")},
+        {k.removeprefix("tag/"): [str(w) for w in v] for k, v in arrays.items() if k.startswith("tag/")},
+        attributes,
+    )
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, str], units: Mapping[str, str]
+) -> None:
+    """Write named flat arrays with their units to one file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(temporary, "w", track_order=True) as file:
+            for name, values in arrays.items():
+                kind: Any = values.dtype
+                if values.dtype == object:
+                    # Words of fixed length: HDF5 neither compresses nor checksums those of variable length.
+                    words = [str(word).encode() for word in values]
+                    kind = h5py.string_dtype("utf-8", max(map(len, words), default=0) or 1)
+                    values = np.array(words, dtype=kind)
+                packed = {"compression": "gzip", "shuffle": True, "fletcher32": True} if values.size else {}
+                node = file.create_dataset(name, data=values, dtype=kind, track_times=False, **packed)
+                if name in units:
+                    node.attrs["unit"] = units[name]
+            for name, text in sorted(attributes.items()):
+                file.attrs[name] = text
+            file.attrs["schema"] = SCHEMA
+            file.attrs["complete"] = True
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise ResourceError(
+            f"Cannot write {path} ({error.strerror or error}); free space or name another folder."
+        ) from error
+
+
+def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read all arrays and attributes of a file that ``write_arrays`` made; raise DataError as ``load`` does."""
+    if not path.is_file():
+        raise DataError(f"There is no store at {path}; make it with 'tltool prepare'.")
+    try:
+        with h5py.File(path, "r") as file:
+            if not file.attrs.get("complete", False):
+                raise DataError(f"The store {path} was never finished; delete it and prepare it again.")
+            if file.attrs["schema"] != SCHEMA:
+                raise DataError(
+                    f"The store {path} has schema {file.attrs['schema']}, not {SCHEMA}; delete it and prepare it again."
+                )
+            found: dict[str, Array] = {}
+
+            def keep(name: str, node: h5py.Group | h5py.Dataset) -> None:
+                if isinstance(node, h5py.Dataset):
+                    found[name] = node.asstr()[...] if h5py.check_string_dtype(node.dtype) else node[...]
+
+            file.visititems(keep)
+            return found, {k: str(v) for k, v in file.attrs.items() if k not in ("schema", "complete")}
+    except OSError as error:
+        raise DataError(f"The store {path} is damaged ({error}); delete it and prepare it again.") from error

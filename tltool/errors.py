@@ -1,0 +1,57 @@
+"""What can go wrong for a user, and the exit code each kind ends the program with.
+
+Every message is one sentence that names the file, id or key and says what to do next. Codes are part of the
+command line's contract (docs/exit_codes.md): 0 ok, 1 unexpected, 2 usage or config, 3 data, 4 checkpoint,
+5 numeric, 6 resource, 75 interrupted.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TltoolError(Exception):
+    """Unexpected failure: exit code 1. The subclasses below name the expected ones."""
+
+    code = 1
+
+
+class ConfigError(TltoolError):
+    """A wrong command line or YAML: exit code 2."""
+
+    code = 2
+
+
+class DataError(TltoolError):
+    """Missing, damaged or unusable input data: exit code 3."""
+
+    code = 3
+
+
+class CheckpointError(TltoolError):
+    """A model that is damaged, unsafe or does not fit: exit code 4."""
+
+    code = 4
+
+
+class NumericError(TltoolError):
+    """Non-finite numbers where the run cannot go on: exit code 5."""
+
+    code = 5
+
+
+class ResourceError(TltoolError):
+    """Out of memory or disk, or a folder that cannot be written: exit code 6."""
+
+    code = 6
+
+
+INTERRUPTED = 75
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest known word, or all known words when none is near."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Known: {', '.join(words)}." if words else ""

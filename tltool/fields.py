@@ -1,0 +1,78 @@
+"""The tensors that a batch of crystal graphs carries: every name once, with shape and unit.
+
+Sizes: c crystals, n nodes, e edges, d different distances, s sites (atoms of all cells).
+A node stands for ``multiplicity`` sites of its crystal that no network seeing only species and distances can tell
+apart, and an edge for ``edge_multiplicity`` neighbours of one kind at one distance. On a full graph both are one.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Crystal graphs of a batch, side by side.
+
+    Edges are sorted by receiving node, so ``first_edge`` makes the edge list a compressed sparse row matrix.
+    """
+
+    number: Tensor
+    """(n,) int64: atomic number."""
+    multiplicity: Tensor
+    """(n,) float: sites that the node stands for; 0 marks padding."""
+    crystal: Tensor
+    """(n,) int64: crystal that the node belongs to, ascending."""
+    first_node: Tensor
+    """(c+1,) int64: where each crystal's nodes begin."""
+    first_edge: Tensor
+    """(n+1,) int64: where each node's edges begin."""
+    receiver: Tensor
+    """(e,) int64: node that the edge ends in, ascending."""
+    neighbour: Tensor
+    """(e,) int64: node that the edge starts from."""
+    edge_multiplicity: Tensor
+    """(e,) float: neighbours that the edge stands for."""
+    distance_index: Tensor
+    """(e,) int64: position in ``distance``."""
+    distance: Tensor
+    """(d,) float, Å: the different distances of the batch, each once per crystal."""
+    cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was derived from these tensors, by name: made once per batch and thrown away with it."""
+
+    @property
+    def n_crystals(self) -> int:
+        """Number of crystals c."""
+        return len(self.first_node) - 1
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes n."""
+        return len(self.number)
+
+    def once(self, name: str, make: "Callable[[], Any]") -> Any:
+        """Return the derived thing called ``name``, made by ``make`` the first time."""
+        if name not in self.cache:
+            self.cache[name] = make()
+        return self.cache[name]
+
+    def n_sites(self) -> Tensor:
+        """Return (c,) float: the number of sites of each crystal."""
+        empty = self.multiplicity.new_zeros(self.n_crystals)
+        return self.once("n_sites", lambda: empty.index_add(0, self.crystal, self.multiplicity))  # type: ignore[no-any-return]
+
+    def edge_weight(self) -> Tensor:
+        """Return (e,) float: directed edges of the full graph that each edge stands for."""
+        return self.once(  # type: ignore[no-any-return]
+            "edge_weight", lambda: self.multiplicity[self.receiver] * self.edge_multiplicity
+        )
+
+    def to(self, device: torch.device | str) -> "Graph":
+        """Return the same graph on ``device``."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "cache"}
+        return replace(self, **moved, cache={})

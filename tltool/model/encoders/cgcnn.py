@@ -1,0 +1,74 @@
+"""CGCNN: gated convolution on the crystal graph (Xie and Grossman, doi:10.1103/PhysRevLett.120.145301).
+
+v_i' = softplus(v_i + N(sum_j sigmoid(N(z_ij W_f + b_f)) softplus(N(z_ij W_s + b_s)))), z_ij = v_i + v_j + u_ij put side
+by side, u_ij the Gaussians of their distance, N batch normalisation (eq. 5 of the paper, as its code has it).
+The linear map of z_ij is the sum of one map per node for v_i, one for v_j and one per different distance for u_ij.
+Sizes as in ``fields``; f = dim.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tltool.elements import descriptors
+from tltool.errors import ConfigError
+from tltool.fields import Graph
+from tltool.model.basis import Gaussians
+from tltool.model.gate import gated_sum
+from tltool.model.norm import WeightedBatchNorm
+
+
+class Convolution(nn.Module):
+    """One block: gated messages from neighbours, summed and added to the site. (n, f) -> (n, f)."""
+
+    def __init__(self, dim: int, n_basis: int) -> None:
+        super().__init__()
+        self.receiver = nn.Linear(dim, 2 * dim)
+        self.neighbour = nn.Linear(dim, 2 * dim, bias=False)
+        self.distance = nn.Linear(n_basis, 2 * dim, bias=False)
+        self.norm_edges = WeightedBatchNorm(2 * dim)
+        self.norm_sites = WeightedBatchNorm(dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the three maps as one map of the inputs put side by side would be drawn."""
+        maps = (self.receiver, self.neighbour, self.distance)
+        bound = sum(part.in_features for part in maps) ** -0.5
+        for part in maps:
+            nn.init.uniform_(part.weight, -bound, bound)
+        nn.init.uniform_(self.receiver.bias, -bound, bound)
+
+    def forward(self, sites: Tensor, basis: Tensor, graph: Graph) -> Tensor:
+        """Update ``sites`` (n, f) with ``basis`` (d, n_basis) of the different distances."""
+        parts = self.receiver(sites), self.neighbour(sites), self.distance(basis)
+        received = gated_sum(graph, *parts, self.norm_edges)
+        return F.softplus(sites + self.norm_sites(received, graph.multiplicity))
+
+
+class CGCNN(nn.Module):
+    """The encoder. ``dim`` features, ``blocks`` convolutions, ``n_basis`` Gaussians from 0 to ``basis_stop`` Å.
+
+    ``elements``: ``descriptors`` maps the fixed element table to the first site features, so that an element not
+    seen in training is placed by its neighbours in the periodic table; ``learned`` gives each its own vector.
+    """
+
+    def __init__(self, *, dim: int, blocks: int, n_basis: int, basis_stop: float, elements: str) -> None:
+        super().__init__()
+        if elements not in ("learned", "descriptors"):
+            raise ConfigError(f"encoder.elements={elements!r} is not known; use descriptors or learned.")
+        self.dim, self.n_levels = dim, blocks + 1
+        table = torch.from_numpy(descriptors()) if elements == "descriptors" else torch.eye(119)
+        self.register_buffer("table", table, persistent=False)
+        self.embedding = nn.Linear(table.shape[1], dim)
+        self.basis = Gaussians(n=n_basis, stop=basis_stop)
+        self.blocks = nn.ModuleList(Convolution(dim, n_basis) for _ in range(blocks))
+
+    def forward(self, graph: Graph) -> list[Tensor]:
+        """Return site features (n, dim) of every level: the element embedding, then after each block."""
+        sites = self.embedding(self.table).index_select(0, graph.number)
+        basis = self.basis(graph.distance)
+        levels = [sites]
+        for block in self.blocks:
+            sites = block(sites, basis, graph)
+            levels.append(sites)
+        return levels

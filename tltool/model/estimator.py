@@ -1,0 +1,55 @@
+"""What stands in for trunk and head when a scikit-learn estimator learns on the features of a frozen encoder."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Standardise(nn.Module):
+    """A trunk that gives each feature zero mean and unit spread over the training rows. (c, dim) -> (c, dim)."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, dim: int, /) -> None:
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("spread", torch.ones(dim))
+
+    def fit(self, rows: Tensor) -> None:
+        """Take mean and spread from ``rows`` (r, dim); a feature that does not vary is only centred."""
+        spread = rows.std(0, correction=0)
+        self.mean.copy_(rows.mean(0))
+        self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Standardise ``rows`` (c, dim)."""
+        return (rows - self.mean) / self.spread
+
+
+class EstimatorHead(nn.Module):
+    """A fitted estimator as a head: (c, dim) -> (c, 1), computed on the CPU, with no gradient."""
+
+    def __init__(self, estimator: Any) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the estimator's predictions (c, 1)."""
+        values = self.estimator.predict(hidden.detach().cpu().double().numpy())
+        return torch.as_tensor(np.asarray(values), dtype=hidden.dtype, device=hidden.device).reshape(-1, 1)
+
+
+def as_head(estimator: Any, width: int) -> nn.Module:
+    """Return a fitted ``estimator`` on ``width`` features as a head: an ordinary linear map if it is linear."""
+    weight = getattr(estimator, "coef_", None)
+    if weight is None or np.size(weight) != width or not hasattr(estimator, "intercept_"):
+        return EstimatorHead(estimator)
+    head = nn.Linear(width, 1)
+    with torch.no_grad():
+        head.weight.copy_(torch.as_tensor(np.reshape(weight, (1, width))))
+        head.bias.copy_(torch.as_tensor(np.reshape(estimator.intercept_, (1,))))
+    return head

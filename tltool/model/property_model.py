@@ -1,0 +1,84 @@
+"""The whole model as a composition of parts: encoder, readout, trunk, one head and one scaler per quantity."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tltool.fields import Graph
+from tltool.model.scaler import Scaler
+
+
+class PropertyModel(nn.Module):
+    """Graph -> labels in their units.
+
+    The first three parts are the backbone. ``spec`` is plain data from which ``training.checkpoint`` rebuilds the
+    model: the YAML of each part, the graph recipe, the elements seen in training and where the labels came from.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        readout: nn.Module,
+        trunk: nn.Module,
+        heads: Mapping[str, nn.Module],
+        scalers: Mapping[str, Scaler],
+        spec: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.encoder, self.readout, self.trunk = encoder, readout, trunk
+        self.heads, self.scalers = nn.ModuleDict(heads), nn.ModuleDict(scalers)
+        self.spec = dict(spec)
+        self.frozen: tuple[str, ...] = ()
+
+    @property
+    def quantities(self) -> list[str]:
+        """Names of the predicted quantities, in the order of the columns of ``forward``."""
+        return list(self.heads)
+
+    def levels(self, graph: Graph) -> list[Tensor]:
+        """Return the site features (n, dim) of every level of the encoder."""
+        return self.encoder(graph)  # type: ignore[no-any-return]
+
+    def embed(self, graph: Graph) -> Tensor:
+        """Return the embedding (c, dim): what the readout makes of the site features."""
+        return self.readout(self.levels(graph), graph)  # type: ignore[no-any-return]
+
+    def values(self, embedding: Tensor) -> Tensor:
+        """Return network values (c, q), before scaling, from the embedding (c, dim)."""
+        hidden = self.trunk(embedding)
+        return torch.stack([head(hidden).squeeze(-1) for head in self.heads.values()], dim=1)
+
+    def labels(self, values: Tensor, graph: Graph) -> Tensor:
+        """Return labels (c, q) in their units from network values (c, q)."""
+        columns = [s.to_label(values[:, k], graph) for k, s in enumerate(self._scalers())]
+        return torch.stack(columns, dim=1)
+
+    def targets(self, labels: Tensor, graph: Graph) -> Tensor:
+        """Return what the network should give (c, q) for ``labels`` (c, q); NaN stays NaN."""
+        columns = [s.to_value(labels[:, k], graph) for k, s in enumerate(self._scalers())]
+        return torch.stack(columns, dim=1)
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Return predictions (c, q), each in the unit of its quantity."""
+        return self.labels(self.values(self.embed(graph)), graph)
+
+    def train(self, mode: bool = True) -> "PropertyModel":
+        """Switch to training, frozen parts excepted: their normalisation and dropout stay as in evaluation."""
+        super().train(mode)
+        for name, module in self.named_modules():
+            if mode and name and is_under(name, self.frozen):
+                module.eval()
+        return self
+
+    def _scalers(self) -> list[Scaler]:
+        return [s for s in self.scalers.values() if isinstance(s, Scaler)]
+
+
+def is_under(name: str, patterns: tuple[str, ...]) -> bool:
+    """Say whether a pattern matches the dotted ``name`` or one of the parts it stands in, as a whole."""
+    words = name.split(".")
+    parts = [".".join(words[:k]) for k in range(1, len(words) + 1)]
+    return any(re.fullmatch(pattern, part) for pattern in patterns for part in parts)

@@ -1,0 +1,65 @@
+"""Between a label and what a network learns: zero mean, unit spread, with an optional part per element."""
+
+import torch
+from torch import Tensor, nn
+
+from tltool.fields import Graph
+
+
+class Scaler(nn.Module):
+    """label = mean + spread * value + sum over sites of reference[element] / number of sites.
+
+    ``mean`` and ``spread`` are scalars and ``reference`` (119,), all in the quantity's unit. Fitted on the training
+    split only, and again for every new quantity.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    reference: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("reference", torch.zeros(119))
+
+    def to_label(self, value: Tensor, graph: Graph) -> Tensor:
+        """Return labels (c,) in the quantity's unit from network values (c,)."""
+        return self.mean + self.spread * value + self._of_elements(graph)
+
+    def to_value(self, label: Tensor, graph: Graph) -> Tensor:
+        """Return network values (c,) from labels (c,); NaN stays NaN."""
+        return (label - self.mean - self._of_elements(graph)) / self.spread
+
+    def _of_elements(self, graph: Graph) -> Tensor:
+        parts = self.reference.index_select(0, graph.number) * graph.multiplicity
+        return parts.new_zeros(graph.n_crystals).index_add(0, graph.crystal, parts) / graph.n_sites()
+
+
+def composition(graph: Graph) -> Tensor:
+    """Return (c, 119): the fraction of sites of each element."""
+    cells = graph.multiplicity.new_zeros(graph.n_crystals * 119)
+    cells = cells.index_add(0, graph.crystal * 119 + graph.number, graph.multiplicity)
+    return cells.view(-1, 119) / graph.n_sites()[:, None]
+
+
+def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool) -> Scaler:
+    """Return the scaler of ``labels`` (r,) of the training rows, whose ``composition`` is ``fractions`` (r, 119).
+
+    ``reference`` fits one energy-like value per element by ridge regression, its strength chosen by leave-one-out.
+    """
+    scaler = Scaler()
+    known = torch.isfinite(labels)
+    values = labels[known].double().cpu()
+    rest = values
+    if reference:
+        from sklearn.linear_model import RidgeCV
+
+        inputs = fractions[known].double().cpu().numpy()
+        ridge = RidgeCV(alphas=[10.0**k for k in range(-4, 3)]).fit(inputs, values.numpy())
+        scaler.reference.copy_(torch.from_numpy(ridge.coef_))
+        rest = values - torch.from_numpy(inputs @ ridge.coef_)
+    scaler.mean.copy_(rest.mean())
+    spread = rest.std(correction=0)
+    scaler.spread.copy_(spread if spread > 1e-12 else torch.ones(()))
+    return scaler

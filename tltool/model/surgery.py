@@ -1,0 +1,128 @@
+"""What is done to a model between source and target: copy, renew, replace the head, freeze, and say so.
+
+Every function that changes something works on the model it is given; ``copy_of`` keeps the source as it was.
+"""
+
+import copy
+import re
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from tltool.errors import ConfigError
+from tltool.fields import Graph
+from tltool.model.norm import WeightedBatchNorm
+from tltool.model.property_model import PropertyModel, is_under
+from tltool.model.scaler import Scaler
+
+
+class LoadReport(NamedTuple):
+    """What became of the source's tensors: names ``loaded``, made ``new``, ``frozen`` (of the loaded), ``dropped``."""
+
+    loaded: list[str]
+    new: list[str]
+    frozen: list[str]
+    dropped: list[str]
+    trainable_parameters: int
+
+
+def copy_of(model: PropertyModel) -> PropertyModel:
+    """Return an independent copy with everything trainable."""
+    twin = copy.deepcopy(model)
+    twin.frozen = ()
+    for parameter in twin.parameters():
+        parameter.requires_grad_(True)
+    return twin
+
+
+def renew(module: nn.Module) -> None:
+    """Draw all parameters of ``module`` afresh, running statistics included."""
+    for part in module.modules():
+        reset = getattr(part, "reset_parameters", None)
+        if reset is not None:
+            reset()
+
+
+def new_heads(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
+    """Give ``model`` a fresh linear head for each quantity of ``scalers``, and those scalers."""
+    device = next(model.encoder.parameters()).device
+    width: int = model.trunk.dim  # type: ignore[assignment]
+    model.heads = nn.ModuleDict({name: nn.Linear(width, 1) for name in scalers}).to(device)
+    model.scalers = nn.ModuleDict(scalers).to(device)
+
+
+def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
+    """Let ``model`` keep its head for the quantity of ``scalers``; the scaler too if the quantity is the same.
+
+    Raises ConfigError where there is more than one quantity on the target's side, or no head to take.
+    """
+    (name, *others) = scalers
+    if others:
+        raise ConfigError("head=keep works for one quantity at a time; use head=new.")
+    source = name if name in model.heads else next(iter(model.heads))
+    if name not in model.heads and len(model.heads) > 1:
+        raise ConfigError(f"head=keep: the source has no head for {name} and several others; use head=new.")
+    if not isinstance(model.heads[source], nn.Linear):
+        raise ConfigError("head=keep: the source's head is an estimator, which cannot be trained on; use head=new.")
+    device = next(model.encoder.parameters()).device
+    kept = model.scalers[name] if name in model.scalers else scalers[name].to(device)
+    model.heads, model.scalers = nn.ModuleDict({name: model.heads[source]}), nn.ModuleDict({name: kept})
+
+
+def freeze(model: PropertyModel, parts: list[str]) -> None:
+    """Freeze every tensor whose dotted name, or a part it stands in, a regex of ``parts`` matches as a whole.
+
+    Frozen parameters take no gradient, and frozen modules stay in evaluation mode, so that no buffer moves either.
+    Raises ConfigError for a pattern that matches nothing.
+    """
+    matched(model, parts, "mode.parts")
+    model.frozen = tuple(parts)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not is_under(name, model.frozen))
+
+
+def matched(model: PropertyModel, patterns: list[str], key: str) -> None:
+    """Raise ConfigError, naming the config ``key`` and the parts there are, for a regex that matches no part."""
+    parts = [name for name, _ in model.named_modules() if name]
+    names = [*parts, *(name for name, _ in model.named_parameters())]
+    for pattern in patterns:
+        try:
+            hit = any(is_under(name, (pattern,)) for name in names)
+        except re.error as error:
+            raise ConfigError(f"{key}: {pattern!r} is not a regular expression ({error}).") from error
+        if not hit:
+            known = ", ".join(name for name in parts if name.count(".") < 3)
+            raise ConfigError(f"{key}: no part is called {pattern!r}; there are {known}.")
+
+
+@torch.no_grad()
+def refit_statistics(model: PropertyModel, graph: Graph) -> None:
+    """Set the running statistics of every normalisation to those of ``graph``, the training rows as one batch."""
+    norms = [m for m in model.encoder.modules() if isinstance(m, WeightedBatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.encoder.train()
+    model.encoder(graph)
+    model.encoder.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def report(source: PropertyModel, model: PropertyModel) -> LoadReport:
+    """Compare ``model`` with the ``source`` it was made from, tensor by tensor."""
+    before, after = source.state_dict(), model.state_dict()
+
+    def same(name: str) -> bool:
+        other = before.get(name)
+        return other is not None and other.shape == after[name].shape and torch.equal(other.cpu(), after[name].cpu())
+
+    loaded = [name for name in after if same(name)]
+    return LoadReport(
+        loaded,
+        [name for name in after if name not in loaded],
+        [name for name in loaded if is_under(name, model.frozen)],
+        [name for name in before if name not in after or name not in loaded],
+        sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )

@@ -1,0 +1,52 @@
+"""What can be predicted: the name of a quantity fixes its unit.
+
+A store holds labels under these names in these units; an adapter converts. A quantity that is the logarithm of
+another (moduli span three decades) is derived when labels are read, and is reported in both units.
+"""
+
+from typing import NamedTuple
+
+from tltool.errors import ConfigError, nearest
+
+
+class Quantity(NamedTuple):
+    """A quantity: ``name``, ``unit``, what it means, and the quantity it is the log10 of, if any."""
+
+    name: str
+    unit: str
+    meaning: str
+    log10_of: str | None = None
+
+
+_TABLE = (
+    Quantity("e_form", "eV/atom", "formation energy"),
+    Quantity("e_above_hull", "eV/atom", "energy above the convex hull"),
+    Quantity("energy", "eV/atom", "total energy"),
+    Quantity("volume", "Å3/atom", "volume"),
+    Quantity("gap", "eV", "band gap (indirect)"),
+    Quantity("gap_direct", "eV", "direct band gap"),
+    Quantity("magnetisation", "μB/atom", "magnetisation"),
+    Quantity("dos_ef", "states/eV/atom", "density of states at the Fermi level"),
+    Quantity("K_VRH", "GPa", "bulk modulus, Voigt-Reuss-Hill average"),
+    Quantity("G_VRH", "GPa", "shear modulus, Voigt-Reuss-Hill average"),
+    Quantity("log10_K_VRH", "log10(GPa)", "log10 of the bulk modulus", log10_of="K_VRH"),
+    Quantity("log10_G_VRH", "log10(GPa)", "log10 of the shear modulus", log10_of="G_VRH"),
+    Quantity("elastic_anisotropy", "1", "universal elastic anisotropy index"),
+    Quantity("poisson_ratio", "1", "isotropic Poisson ratio"),
+    Quantity("refractive_index", "1", "refractive index"),
+    Quantity("eps_electronic", "1", "polycrystalline dielectric constant, electronic part"),
+    Quantity("eps_total", "1", "polycrystalline dielectric constant, electronic and ionic"),
+    Quantity("log10_eps_total", "log10(1)", "log10 of the dielectric constant", log10_of="eps_total"),
+    Quantity("piezoelectric_modulus", "C/m2", "largest piezoelectric response"),
+    Quantity("phonon_peak", "1/cm", "frequency of the last peak of the phonon density of states"),
+    Quantity("exfoliation_energy", "meV/atom", "exfoliation energy"),
+)
+
+QUANTITIES = {quantity.name: quantity for quantity in _TABLE}
+
+
+def quantity(name: str) -> Quantity:
+    """Return the quantity called ``name``; raise ConfigError, with the nearest names, if there is none."""
+    if name not in QUANTITIES:
+        raise ConfigError(f"Unknown quantity {name!r}.{nearest(name, QUANTITIES)}")
+    return QUANTITIES[name]

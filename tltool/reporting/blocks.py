@@ -1,0 +1,43 @@
+"""What a report is made of: plain values that each renderer writes in its own way."""
+
+from typing import NamedTuple
+
+
+class Heading(NamedTuple):
+    """A heading: level 1 is the title, level 2 begins a section."""
+
+    level: int
+    text: str
+
+
+class Paragraph(NamedTuple):
+    """Plain text."""
+
+    text: str
+
+
+class Bullets(NamedTuple):
+    """A list of plain text."""
+
+    items: list[str]
+
+
+class Grid(NamedTuple):
+    """A table: headers, ``align`` (l or r for each column), rows of text, and the rows to stress."""
+
+    header: list[str]
+    align: str
+    rows: list[list[str]]
+    best: frozenset[int] = frozenset()
+
+
+class Picture(NamedTuple):
+    """A PNG with a word for its file name; ``width`` in the page is third, half (side by side) or full."""
+
+    name: str
+    png: bytes
+    caption: str
+    width: str
+
+
+Block = Heading | Paragraph | Bullets | Grid | Picture

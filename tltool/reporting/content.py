@@ -1,0 +1,140 @@
+"""What stands in a report, section by section, as blocks."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+
+from tltool import plots
+from tltool.reporting import figures
+from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph
+from tltool.reporting.runs import Result, Runs
+from tltool.reporting.statistics import Summary, grouped, mode_order, summarise
+from tltool.reporting.wording import NONE, count, fixed, mode, plural, show, where
+
+_HOW_TO_READ = (
+    "Errors are those of the test crystals: mean ± sample standard deviation over runs. MAE/MAD divides the MAE by "
+    "that of always predicting the mean training label; below 1 the model has learnt something. The difference to "
+    "scratch is the test MAE of a mode minus that of scratch on the same seed, split and training size, with its 95 % "
+    "interval (Student's t over the pairs). Positive transfer: the interval lies below zero; negative transfer: above "
+    "zero; neutral: it holds zero; not known: fewer than two pairs."
+)
+_COLUMNS = (
+    "run|mode|target|data|training crystals|seed|split seed|quantity|unit|test MAE|RMSE|R2|MAE/MAD|"
+    "trainable parameters|time (s)|source model"
+)
+
+
+def compose(runs: Runs) -> list[Block]:
+    """Return the report on ``runs``; a section without content is left out."""
+    rows = summarise(runs.results)
+    transfers = [row for row in rows if row.place.stage == "transfer"]
+    groups = grouped(transfers, lambda row: row.place._replace(train_size=None)).values()
+    colours = plots.palette(sorted({row.mode for row in transfers}, key=mode_order))
+    citations = list(dict.fromkeys(text for result in runs.results for text in result.citations))
+    sections: dict[str, Iterable[Block]] = {
+        "Pretraining runs": _list(runs.results, "pretrain"),
+        "Transfer": chain([Paragraph(_HOW_TO_READ)] if groups else [], *map(_comparison, groups)),
+        "Parity": chain(*map(figures.parity, groups)),
+        "Error by element": chain(*map(figures.elements, groups)),
+        "Learning curves": figures.curves(rows, colours),
+        "Training size": chain(*(figures.sizes(group, colours) for group in groups)),
+        "Transfer runs": _list(runs.results, "transfer"),
+        "Evaluations": _list(runs.results, "eval"),
+        "Citations": [Bullets(citations)] if citations else [],
+        "Left out": [Grid(["run", "state", "reason"], "lll", list(map(list, runs.skipped)))] if runs.skipped else [],
+    }
+    title = "tltool report: " + ", ".join(sorted({result.target for result in runs.results}))
+    blocks = [Heading(1, title), *_overview(runs, rows)]
+    for title, content in sections.items():
+        if found := list(content):
+            blocks += [Heading(2, title), *found]
+    return blocks
+
+
+def _overview(runs: Runs, rows: Sequence[Summary]) -> Iterator[Block]:
+    counts = Counter(result.stage for result in runs.results)
+    stages = ", ".join(f"{n} {stage}" for stage, n in sorted(counts.items()))
+    left = f"; {len(runs.skipped)} unfinished or damaged left out" if runs.skipped else ""
+    yield Paragraph(
+        f"{plural(len(runs.results), 'finished run')} ({stages}){left}. Folders are relative to {runs.root}."
+    )
+    if best := [_headline(row) for row in rows if row.place.stage == "transfer" and row.best]:
+        yield Bullets(best)
+    if notes := [f"{where(row.place)}, {row.mode}: {note}" for row in rows for note in _notes(row)]:
+        yield Heading(3, "To bear in mind")
+        yield Bullets(notes)
+
+
+def _headline(row: Summary) -> str:
+    text = f"{where(row.place)}: {row.mode} is best, test MAE {show(row.MAE)} {row.unit}"
+    if row.plain_MAE and row.plain_MAE.n:
+        text += f" ({show(row.plain_MAE)} {row.plain_unit})"
+    if row.paired and row.paired.n:
+        text += f"; {row.paired.verdict} against scratch over {plural(row.paired.n, 'pair')}"
+    return text + "."
+
+
+def _notes(row: Summary) -> Iterator[str]:
+    """Say what may make a row mean less than it seems to."""
+    if row.MAE.n < len(row.runs):
+        yield f"{len(row.runs) - row.MAE.n} of {plural(len(row.runs), 'run')} have no finite test MAE."
+    if row.place.stage == "transfer":
+        if len({(run.seed, run.split_seed) for run in row.runs}) < len(row.runs):
+            yield "a seed and split occur more than once; repeats, or runs with different settings?"
+        if len({run.trainable_parameters for run in row.runs if math.isfinite(run.trainable_parameters)}) > 1:
+            yield "the runs differ in trainable parameters, so they may not be of one model."
+
+
+def _list(results: Sequence[Result], stage: str) -> Iterator[Block]:
+    rows = []
+    for run in (result for result in results if result.stage == stage):
+        start = [
+            run.name,
+            run.mode,
+            run.target,
+            run.data,
+            count(run.train_size),
+            count(run.seed, ""),
+            count(run.split_seed, ""),
+        ]
+        end = [count(run.trainable_parameters), fixed(run.seconds), run.source]
+        for name, block in run.quantities.items():
+            errors = [fixed(run.metric(name, metric)) for metric in ("MAE", "RMSE", "R2", "MAE/MAD")]
+            rows.append([*start, name, str(block.get("unit", "")), *errors, *end])
+    if rows:
+        yield Grid(_COLUMNS.split("|"), "llllrrrllrrrrrrl", rows)
+
+
+def _comparison(group: Sequence[Summary]) -> Iterator[Block]:
+    """Give, for one target and quantity, a table over modes and one over seeds for each training size."""
+    for place, rows in grouped(group, lambda row: row.place).items():
+        unit, plain = rows[0].unit, rows[0].plain_unit
+        best = frozenset(i for i, row in enumerate(rows) if row.best)
+        yield Heading(3, where(place))
+        header = ["mode", "runs", f"MAE ({unit})", *([f"MAE ({plain})"] if plain else []), "MAE/MAD"]
+        header += [f"RMSE ({unit})", "R2", "trainable parameters", "time (s)"]
+        yield Grid(header, "l" + "r" * (len(header) - 1), [_errors(row) for row in rows], best)
+        seeds = sorted({pair for row in rows for pair in row.of_seeds}, key=lambda pair: (pair[0], pair[1] or 0))
+        split = len({split for _, split in seeds}) > 1
+        header = ["mode", f"difference to scratch ({unit})", "95 % interval", "pairs", "transfer"]
+        header += [f"MAE ({unit}), seed\u00a0{run}" + f", split {count(of, '')}" * split for run, of in seeds]
+        cells = [
+            [*_against_scratch(row), *(fixed(row.of_seeds.get(pair, math.nan), row.MAE.mean) for pair in seeds)]
+            for row in rows
+        ]
+        yield Grid(header, "lrrrl" + "r" * len(seeds), cells, best)
+
+
+def _errors(row: Summary) -> list[str]:
+    plain = [row.plain_MAE] if row.plain_MAE else []
+    errors = [show(error) for error in (row.MAE, *plain, row.MAE_over_MAD, row.RMSE, row.R2)]
+    return [mode(row), str(len(row.runs)), *errors, count(row.trainable_parameters.mean), show(row.seconds)]
+
+
+def _against_scratch(row: Summary) -> list[str]:
+    if not row.paired:
+        return [mode(row), "baseline", NONE, NONE, NONE]
+    n, mean, low, high, verdict = row.paired
+    interval = f"[{fixed(low, row.MAE.mean)}, {fixed(high, row.MAE.mean)}]" if n > 1 else NONE
+    return [mode(row), fixed(mean, row.MAE.mean), interval, str(n), verdict]

@@ -1,0 +1,74 @@
+"""A report as one HTML page that needs no other file: no script, no font, no address but those within it."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture
+
+_VERDICTS = {"positive transfer": ' class="good"', "negative transfer": ' class="bad"'}
+_HEAD = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>tltool report</title>
+<style>
+* { box-sizing: border-box; border: 0 solid color-mix(in srgb, currentColor 18%, transparent); }
+html { font: 15px/1.55 system-ui, sans-serif; scroll-padding-top: 3.5rem; overflow-wrap: anywhere; }
+body { max-width: 76rem; margin: 0 auto; padding: 0 1.5rem; }
+nav { position: sticky; top: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.3rem; padding: .6rem 0;
+  background: Canvas; border-bottom-width: 1px; }
+h2 { margin-top: 2.6rem; border-bottom-width: 1px; }
+p, li { max-width: 52rem; }
+a { color: inherit; }
+.table { overflow-x: auto; margin: .6rem 0 1.2rem; }
+table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { padding: .4rem .7rem; text-align: left; border-bottom-width: 1px; }
+th { vertical-align: bottom; }
+td { vertical-align: top; white-space: nowrap; }
+.r { text-align: right; }
+.best { font-weight: 650; }
+.good { color: light-dark(#116329, #7ee787); }
+.bad { color: light-dark(#a40e26, #ffa198); }
+figure { display: inline-block; vertical-align: top; margin: 0 .5rem 1rem 0; width: 100%; font-size: .85rem; }
+.third { width: calc(33.3% - 1rem); min-width: min(100%, 19rem); }
+.half { width: calc(50% - 1rem); min-width: min(100%, 24rem); }
+img { width: 100%; border-width: 1px; border-radius: 8px; }
+@media print { nav { display: none; } h2, h3 { break-after: avoid; } figure, tr { break-inside: avoid; } }
+</style>
+"""
+
+
+def write(report: Sequence[Block], path: Path) -> None:
+    """Write ``report`` to ``path``."""
+    sections = [(i, block.text) for i, block in enumerate(report) if isinstance(block, Heading) and block.level == 2]
+    links = "\n".join(f'<a href="#s{i}">{escape(text)}</a>' for i, text in sections)
+    body = "\n".join(_render(block, i) for i, block in enumerate(report))
+    # A folder name need not be valid text; a report with a "?" in it beats none.
+    page = f"{_HEAD}<nav>\n{links}\n</nav>\n<main>\n{body}\n</main>\n</html>\n"
+    path.write_text(page, encoding="utf-8", errors="replace")
+
+
+def _render(block: Block, i: int) -> str:
+    match block:
+        case Heading(level, text):
+            return f'<h{level} id="s{i}">{escape(text)}</h{level}>'
+        case Paragraph(text):
+            return f"<p>{escape(text)}</p>"
+        case Bullets(items):
+            return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+        case Picture(_, png, caption, width):
+            image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            return f'<figure class="{width}">{image}<figcaption>{escape(caption)}.</figcaption></figure>'
+        case Grid(header, align, rows, best):
+            lines = [f"<tr>{_cells('th', align, header)}</tr>"]
+            lines += [f"<tr{' class=best' * (n in best)}>{_cells('td', align, row)}</tr>" for n, row in enumerate(rows)]
+            return '<div class="table"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def _cells(tag: str, align: str, texts: Sequence[str]) -> str:
+    cells = zip(align, texts, strict=True)
+    return "".join(f'<{tag} class="{s}"><span{_VERDICTS.get(t, "")}>{escape(t)}</span></{tag}>' for s, t in cells)

@@ -1,0 +1,182 @@
+"""What run folders hold: which runs are finished, their errors, predictions and epochs; no model, no data set.
+
+A run folder is any folder with a status.json. Only runs that measure errors (pretrain, transfer, eval) are of interest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tltool.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Curve = dict[int, float]
+STAGES = ("pretrain", "transfer", "eval")
+
+
+class Result(NamedTuple):
+    """A finished run: what its metrics.json says.
+
+    ``name`` is the folder relative to the folder that holds all runs. ``mode`` of a run that is no transfer is its
+    stage; ``source`` is the model that a transfer starts from or that an evaluation judges. ``seconds`` is the time
+    of the whole run. ``quantities`` is {quantity: {"unit": ..., "train", "val", "test": {metric: number}}}.
+    """
+
+    folder: Path
+    name: str
+    stage: str
+    mode: str
+    target: str
+    data: str
+    seed: int | None
+    split_seed: int | None
+    train_size: int | None
+    source: str
+    trainable_parameters: float
+    seconds: float
+    quantities: dict[str, dict[str, Any]]
+    citations: tuple[str, ...]
+
+    def metric(self, quantity: str, metric: str) -> float:
+        """Return a metric of the test part, in the quantity's unit; NaN where it is missing or not finite."""
+        block = self.quantities[quantity].get("test")
+        return _number(block.get(metric)) if isinstance(block, dict) else math.nan
+
+
+class Skipped(NamedTuple):
+    """A run that is not in the report: its name as in ``Result``, its state (or ``damaged``), and why."""
+
+    name: str
+    state: str
+    reason: str
+
+
+class Runs(NamedTuple):
+    """What ``collect`` found: the folder that holds all runs, the finished ones, and those left out."""
+
+    root: Path
+    results: list[Result]
+    skipped: list[Skipped]
+
+
+def collect(folders: Sequence[Path]) -> Runs:
+    """Find the runs in ``folders`` and below; unfinished and damaged ones are returned as skipped.
+
+    Raises DataError if a folder does not exist or no run is finished.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder; name the folder that holds the runs.")
+    places = sorted({file.parent.resolve() for folder in folders for file in folder.rglob("status.json")})
+    root = Path(os.path.commonpath([place.parent for place in places]) if places else ".")
+    found = [run for place in places if (run := _read(place, os.path.relpath(place, root)))]
+    results = [run for run in found if isinstance(run, Result)]
+    skipped = [run for run in found if isinstance(run, Skipped)]
+    if not results:
+        left = f" ({len(skipped)} unfinished or damaged)" if skipped else ""
+        raise DataError(
+            f"There is no finished run to report on in {', '.join(map(str, folders))}{left}; make one with "
+            "`tltool transfer target=bulk_modulus`."
+        )
+    return Runs(root, results, skipped)
+
+
+def predictions(runs: Iterable[Result], quantity: str) -> pd.DataFrame | None:
+    """Return the labelled test rows of ``runs`` as far as their predictions.csv can be read, None if there are none.
+
+    Columns: id, label, prediction and absolute ``error`` in the quantity's unit, elements, unseen_elements.
+    """
+    import pandas as pd
+
+    columns = ["id", "label", "prediction", "error", "elements", "unseen_elements"]
+    tables = []
+    for run in runs:
+        with suppress(OSError, ValueError, KeyError):
+            # Text as it stands: a formula or an id may read NaN or NA and mean it.
+            rows = pd.read_csv(run.folder / "predictions.csv", dtype=str, keep_default_na=False)
+            rows = rows[(rows["split"] == "test") & (rows["quantity"] == quantity)].copy()
+            for column in ("label", "prediction"):
+                rows[column] = pd.to_numeric(rows[column], errors="coerce")
+            rows["error"] = (rows["prediction"] - rows["label"]).abs()
+            rows = rows.loc[rows["error"] < math.inf, columns]
+            tables += [rows] if len(rows) else []
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def epochs(run: Result, quantity: str) -> tuple[Curve, Curve]:
+    """Return validation MAE (in the quantity's unit) and training loss by epoch; of an epoch run twice, the last."""
+    val: Curve = {}
+    loss: Curve = {}
+    log = run.folder / "log.jsonl"
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else ():
+        # A line torn by a crash does not cost the others.
+        with suppress(ValueError, KeyError, TypeError):
+            event = json.loads(line)
+            if event["event"] == "epoch":
+                loss[event["epoch"]] = float(event["train_loss"])
+                val[event["epoch"]] = float(event["val_MAE"][quantity])
+    return val, loss
+
+
+def _read(folder: Path, name: str) -> Result | Skipped | None:
+    """Read one run folder; None for a stage that measures nothing (prepare, predict, report)."""
+    try:
+        status = _json(folder / "status.json")
+        state, stage = str(status.get("state")), str(status.get("stage"))
+        if stage not in STAGES:
+            return None
+        if state != "finished":
+            return Skipped(name, state, str(status.get("message") or "not finished"))
+        found = _json(folder / "metrics.json")
+        quantities, citations = found.get("quantities"), found.get("citations")
+        if (
+            not isinstance(quantities, dict)
+            or not all(isinstance(q, dict) for q in quantities.values())
+            or not quantities
+        ):
+            raise ValueError("metrics.json has no quantities")
+    except ValueError as error:
+        return Skipped(name, "damaged", str(error))
+    return Result(
+        folder=folder,
+        name=name,
+        stage=stage,
+        mode=str(found.get("mode")) if stage == "transfer" else stage,
+        target=str(found.get("target")),
+        data=str(found.get("data")),
+        seed=_whole(found.get("seed")),
+        split_seed=_whole(found.get("split_seed")),
+        train_size=_whole(found.get("train_size")),
+        source=str(found.get("model" if stage == "eval" else "source") or ""),
+        trainable_parameters=_number(found.get("trainable_parameters")),
+        seconds=_number(found.get("seconds")),
+        quantities=quantities,
+        citations=tuple(map(str, citations)) if isinstance(citations, list) else (),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path.name} is missing") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path.name} is not a JSON object: {error}") from error
+
+
+def _number(value: Any) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if good else math.nan
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return int(number) if number.is_integer() else None

@@ -1,0 +1,34 @@
+"""The short form of a report for the terminal."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from tltool.reporting.runs import Result
+from tltool.reporting.statistics import grouped, summarise
+from tltool.reporting.wording import count, fixed, mode, show, where
+
+
+def table(results: Sequence[Result]) -> Table:
+    """Return the test errors over runs, a table for each stage, target, quantity and training size."""
+    shown = Table.grid()
+    shown.title, shown.title_justify = "Test errors: mean ± standard deviation over runs", "left"
+    for place, rows in grouped(summarise(results), lambda row: row.place).items():
+        plain = [f"MAE\n{rows[0].plain_unit}"] if rows[0].plain_unit else []
+        header = ["mode", "runs", f"MAE\n{rows[0].unit}", *plain, "MAE/MAD", "trainable\nparameters", "time\ns"]
+        part = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
+        for name in [*header, "transfer"]:
+            # Text, not str: a "[" in a name is no markup.
+            part.add_column(Text(name), justify="left" if name in ("mode", "transfer") else "right")
+        for row in rows:
+            # 80 columns hold a row only without the blanks around the sign.
+            errors = [show(error).replace(" ± ", "±") for error in (row.MAE, row.plain_MAE) if error]
+            cost = [count(row.trainable_parameters.mean), fixed(row.seconds.mean)]
+            verdict = row.paired.verdict.removesuffix(" transfer") if row.paired else ""
+            cells = [mode(row), str(len(row.runs)), *errors, fixed(row.MAE_over_MAD.mean), *cost, verdict]
+            part.add_row(*(Text(cell, style="bold" if row.best else "") for cell in cells))
+        shown.add_row(Text(f"\n{place.stage}: {where(place)}", style="bold"))
+        shown.add_row(part)
+    return shown

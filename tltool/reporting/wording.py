@@ -1,0 +1,40 @@
+"""How numbers and names are put in words, the same on paper and on the screen."""
+
+import math
+
+from tltool.plots import decimals
+from tltool.reporting.statistics import Place, Spread, Summary
+
+NONE = "-"
+
+
+def fixed(value: float, like: float | None = None) -> str:
+    """Print ``value`` with as many decimals as show three digits of ``like`` (of itself if not given)."""
+    return f"{value:.{decimals(value if like is None else like)}f}" if math.isfinite(value) else NONE
+
+
+def show(spread: Spread) -> str:
+    """Print mean ± standard deviation, with the mean's decimals."""
+    return fixed(spread.mean) + (f" ± {fixed(spread.sd, like=spread.mean)}" if spread.n > 1 else "")
+
+
+def count(value: float | None, mark: str = ",") -> str:
+    """Print a whole number, its thousands set off by ``mark``."""
+    return NONE if value is None or not math.isfinite(value) else f"{value:{mark}.0f}"
+
+
+def plural(n: int, word: str) -> str:
+    """Print ``n`` of ``word``."""
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def where(place: Place, size: bool = True) -> str:
+    """Name target, data, quantity and, with ``size``, the number of training crystals."""
+    of = f" ({place.data})" if place.data != place.target else ""
+    crystals = f", {place.train_size:,} training crystals" if size and place.train_size is not None else ""
+    return f"{place.target}{of}, {place.quantity}{crystals}"
+
+
+def mode(row: Summary) -> str:
+    """Name the mode, and say if it is the best."""
+    return row.mode + " (best)" * row.best

@@ -1,0 +1,68 @@
+"""``tltool eval``: the errors of a trained model on its own test rows, or on other labelled data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from tltool.data.dataset import Batches, Dataset, batches
+from tltool.data.splits import Split, by_ids
+from tltool.errors import CheckpointError, DataError
+from tltool.training import checkpoint, inputs, outcome
+from tltool.training.fit import device
+from tltool.training.run import Run, show_errors
+from tltool.training.sources import model_folder
+
+
+def run(config: Mapping[str, Any], folder: Run) -> None:
+    """Predict again with ``config['model']``, from its files alone, and write and print the errors."""
+    clock = outcome.Clock()
+    where = device(config["device"])
+    path = model_folder(config["model"], Path(config["runs"]), "transfer")
+    model = checkpoint.load(path, where, config["plugins"])
+    folder.say(f"Model: {path}")
+    if config.get("data"):
+        dataset, data, name = _other(config, model.spec, model.quantities, folder)
+    else:
+        dataset, data, name = _own(config, path.parent, model.spec, folder)
+    facts = {
+        "stage": "eval",
+        "target": name,
+        "data": dataset.store.attributes["name"],
+        "model": str(path),
+        "train_size": len(data.split["train"]) or None,
+        "trainable_parameters": None,
+        "seconds": clock.seconds(),
+    }
+    summary = outcome.evaluate(folder, model, data.to(where), dataset, ["test"], facts)
+    show_errors(summary, "test")
+
+
+def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder: Run) -> tuple[Dataset, Batches, str]:
+    """Return the data set and split of the run that made the model."""
+    if not (home / "config.yaml").is_file() or not (home / "split.csv").is_file():
+        raise CheckpointError(f"{home} is no run folder (no config.yaml and split.csv); say on which data with data=.")
+    made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
+    description = made["target"]["data"] if "target" in made else made["data"]
+    dataset = inputs.data_set(config, description, checkpoint.recipe(spec), folder.say)
+    quantities = list(spec["quantities"])
+    labels = np.stack([dataset.store.label(name) for name in quantities])
+    some = np.where(np.isfinite(labels).any(axis=0), 0.0, np.nan)
+    split = by_ids(dataset.store.ids, some, file=str(home / "split.csv"))
+    name = made["target"]["name"] if "target" in made else description["name"]
+    return dataset, batches(dataset, quantities, split), name
+
+
+def _other(
+    config: Mapping[str, Any], spec: Mapping[str, Any], quantities: list[str], folder: Run
+) -> tuple[Dataset, Batches, str]:
+    """Return other data, every labelled row of it as a test row."""
+    dataset = inputs.data_set(config, config["data"], checkpoint.recipe(spec), folder.say)
+    labels = np.stack([dataset.store.label(name) for name in quantities])
+    rows = np.flatnonzero(np.isfinite(labels).any(axis=0))
+    if not len(rows):
+        raise DataError(f"{config['data']['name']} has no label of {', '.join(quantities)}; give data that has one.")
+    none = np.empty(0, dtype=np.int64)
+    return dataset, batches(dataset, quantities, Split(none, none, rows)), config["data"]["name"]

@@ -1,0 +1,32 @@
+"""``tltool prepare``: read a data set and build its graphs into the cache."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from tltool.data.graphs import Recipe
+from tltool.training.inputs import data_set
+from tltool.training.run import Run, show
+
+
+def run(config: Mapping[str, Any], folder: Run) -> None:
+    """Prepare ``config['data']`` with ``config['graph']`` and print what is in it."""
+    data = data_set(config, config["data"], Recipe(**config["graph"]), folder.say)
+    table = Table(title=f"Data set {config['data']['name']}")
+    table.add_column("what")
+    table.add_column("number", justify="right")
+    counts = {
+        "crystals": len(data.store),
+        "sites": len(data.store.numbers),
+        "nodes": len(data.graphs.number),
+        "edges": len(data.graphs.neighbour),
+        "different distances": len(data.graphs.distance),
+    }
+    counts |= {f"labels of {k}": int((v == v).sum()) for k, v in sorted(data.store.labels.items())}
+    for name, count in counts.items():
+        table.add_row(name, f"{count:,}")
+    show(table)
+    folder.write_json(
+        "metrics.json", {"stage": "prepare", "data": config["data"]["name"], **counts, **data.store.attributes}
+    )

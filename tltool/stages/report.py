@@ -1,0 +1,32 @@
+"""``tltool report``: one Markdown and one HTML page over all finished runs."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tltool.errors import ResourceError
+from tltool.reporting import html, markdown
+from tltool.reporting.content import compose
+from tltool.reporting.runs import collect
+from tltool.reporting.terminal import table
+from tltool.training.run import Run, show
+
+
+def run(config: Mapping[str, Any], folder: Run) -> None:
+    """Collect the finished runs under ``config['inputs']``, write both pages, print the table."""
+    runs = collect([Path(place) for place in config["inputs"]])
+    out = Path(config["output"]) if config["output"] else folder.folder / "report"
+    report = compose(runs)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        markdown.write(report, out / "report.md")
+        html.write(report, out / "report.html")
+    except OSError as error:
+        raise ResourceError(f"The report cannot be written to {out}: {error.strerror or error}.") from error
+    show(table(runs.results))
+    why = Counter(f"{skipped.state} ({skipped.reason})" for skipped in runs.skipped)
+    reasons = ": " + ", ".join(f"{n} {reason}" for reason, n in why.items()) if why else ""
+    folder.say(f"Finished runs: {len(runs.results)}. Left out: {len(runs.skipped)}{reasons}.")
+    folder.say(f"Markdown: {out / 'report.md'}")
+    folder.say(f"HTML: {out / 'report.html'}")

@@ -1,0 +1,243 @@
+"""The training loop, the same for every mode: optimiser, schedule, early stopping, best weights."""
+
+import copy
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from tltool.data.dataset import Batches
+from tltool.data.loading import Batch
+from tltool.data.record import Floats
+from tltool.errors import ConfigError, NumericError, ResourceError
+from tltool.model.property_model import PropertyModel
+from tltool.model.scaler import Scaler, composition, fit_scaler
+from tltool.training.loss import loss
+
+_EVALUATION_BATCH = 512
+Values = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to train.
+
+    ``epochs``; ``batch_size`` crystals; ``loss`` l1, mse or huber on scaled labels; ``schedule`` onecycle, cosine or
+    constant, ``warmup`` the fraction of steps in which onecycle rises; ``clip`` largest gradient norm or null;
+    ``patience`` epochs without a better validation error before stopping, or null; ``select`` best or last weights;
+    ``ema`` decay of the running average of the weights, 0 for none; ``mixed_precision`` bfloat16 on CUDA;
+    ``reference`` whether the scaler has one value per element.
+    """
+
+    epochs: int
+    batch_size: int
+    loss: str
+    schedule: str
+    warmup: float
+    clip: float | None
+    patience: int | None
+    select: str
+    ema: float
+    mixed_precision: bool
+    reference: bool
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch_size < 1:
+            raise ConfigError("fit.epochs must be 0 or more and fit.batch_size 1 or more.")
+        for name, known in (("schedule", ("onecycle", "cosine", "constant")), ("select", ("best", "last"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"fit.{name}={getattr(self, name)!r} is not known; use {', '.join(known)}.")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a mode trains with: settings, an optimiser for parameter groups, the seed, and who hears of each event."""
+
+    settings: Settings
+    optimiser: Callable[[list[dict[str, Any]]], Optimizer]
+    learning_rate: float
+    seed: int
+    log: Callable[[dict[str, Any]], None]
+
+
+class Trained(NamedTuple):
+    """``epochs`` run, the one whose weights were kept, and its validation error in spreads (NaN without one)."""
+
+    epochs: int
+    best_epoch: int
+    validation: float
+
+
+def train(
+    model: PropertyModel,
+    data: Batches,
+    fit: Fit,
+    *,
+    values: Values | None = None,
+    scale: Callable[[str], float] = lambda name: 1.0,
+    penalty: Callable[[], Tensor] | None = None,
+) -> Trained:
+    """Train ``model`` in place on ``data`` and leave it with the selected weights, in evaluation mode.
+
+    ``values`` gives network values (c, q) for a batch, by default the whole model; ``scale`` the learning-rate factor
+    of a parameter by name; ``penalty`` a term added to the loss. Raises NumericError when the loss is not finite.
+    """
+    settings = fit.settings
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not settings.epochs or not trainable:
+        model.eval()
+        return Trained(0, 0, float("nan"))
+    if len(data.split["train"]) < 1:
+        raise NumericError("There is no training row; check the split.")
+    compute = values or (lambda batch: model.values(model.embed(batch.graph)))
+    optimiser = fit.optimiser(_groups(trainable, fit.learning_rate, scale))
+    order = torch.Generator().manual_seed(fit.seed)
+    goals = _goals(model, data)
+    steps = settings.epochs * -(-len(data.split["train"]) // settings.batch_size)
+    schedule = _schedule(settings, optimiser, steps)
+    average = _average(model, settings.ema) if settings.ema else None
+    kept: dict[str, Tensor] | None = None
+    best, best_epoch, epoch = float("inf"), 0, 0
+    for epoch in range(1, settings.epochs + 1):
+        began = time.perf_counter()
+        model.train()
+        total = torch.zeros((), device=data.labels.device)
+        for batch in data.of("train", settings.batch_size, order):
+            with torch.autocast(total.device.type, torch.bfloat16, enabled=settings.mixed_precision and total.is_cuda):
+                error = loss(settings.loss, compute(batch), goals[batch.rows])
+                objective = error if penalty is None else error + penalty()
+            optimiser.zero_grad()
+            objective.backward()  # type: ignore[no-untyped-call]
+            if settings.clip is not None:
+                nn.utils.clip_grad_norm_([p for _, p in trainable], settings.clip)
+            optimiser.step()
+            schedule.step()
+            if average is not None:
+                average.update_parameters(model)
+            total += error.detach() * len(batch.rows)
+        train_loss = float(total) / len(data.split["train"])
+        if not np.isfinite(train_loss):
+            raise NumericError(f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1.")
+        current = model if average is None else _averaged(average)
+        error_in_spreads, val_mae = validate(current, data, values if average is None else None)
+        if error_in_spreads < best:
+            best, best_epoch = error_in_spreads, epoch
+            if settings.select == "best":
+                kept = copy.deepcopy(current.state_dict())
+        rate = optimiser.param_groups[0]["lr"]
+        fit.log(
+            {
+                "event": "epoch",
+                "epoch": epoch,
+                "epochs": settings.epochs,
+                "train_loss": train_loss,
+                "val_MAE": val_mae,
+                "learning_rate": rate,
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        if settings.patience is not None and best_epoch and epoch - best_epoch >= settings.patience:
+            break
+    if kept is None:
+        kept, best_epoch = (model if average is None else _averaged(average)).state_dict(), epoch
+    model.load_state_dict(kept)
+    model.eval()
+    return Trained(epoch, best_epoch, best)
+
+
+def validate(model: PropertyModel, data: Batches, values: Values | None = None) -> tuple[float, dict[str, float]]:
+    """Return the validation error, in spreads of the scaler averaged over quantities, and the MAE of each in its unit.
+
+    Without a validation row the error is infinite, so that no epoch counts as better than another.
+    """
+    if not len(data.split["val"]):
+        return float("inf"), {}
+    predicted = predict(model, data, "val", values)
+    label = data.labels[data.split["val"]].cpu().numpy()
+    maes: dict[str, float] = {}
+    spreads: list[float] = []
+    for k, name in enumerate(data.quantities):
+        known = np.isfinite(label[:, k])
+        if known.any():
+            maes[name] = float(np.abs(predicted[known, k] - label[known, k]).mean())
+            spreads.append(maes[name] / float(model.scalers[name].spread))  # type: ignore[arg-type]
+    return (float(np.mean(spreads)) if spreads else float("inf")), maes
+
+
+@torch.no_grad()
+def predict(model: PropertyModel, data: Batches, part: str, values: Values | None = None) -> Floats:
+    """Return predictions (r, q) for the rows of ``part``, in evaluation mode, each in the unit of its quantity."""
+    model.eval()
+    rows = [
+        model.labels(values(batch), batch.graph) if values else model(batch.graph)
+        for batch in data.of(part, _EVALUATION_BATCH)
+    ]
+    if not rows:
+        return np.empty((0, len(data.quantities)))
+    return torch.cat(rows).double().cpu().numpy()
+
+
+def scalers(data: Batches, reference: bool) -> dict[str, Scaler]:
+    """Return a scaler for each quantity, fitted on the training rows only."""
+    fractions = torch.cat([composition(batch.graph) for batch in data.of("train", _EVALUATION_BATCH)])
+    labels = data.labels[data.split["train"]]
+    return {name: fit_scaler(labels[:, k], fractions, reference) for k, name in enumerate(data.quantities)}
+
+
+@torch.no_grad()
+def _goals(model: PropertyModel, data: Batches) -> Tensor:
+    """Return (n, q): what the network should give for each training row, NaN elsewhere; the scaler does not change."""
+    goals = torch.full_like(data.labels, torch.nan)
+    for batch in data.of("train", _EVALUATION_BATCH):
+        goals[batch.rows] = model.targets(batch.labels, batch.graph)
+    return goals
+
+
+def _groups(
+    trainable: Iterable[tuple[str, nn.Parameter]], rate: float, scale: Callable[[str], float]
+) -> list[dict[str, Any]]:
+    """One group per learning rate; vectors (biases, normalisation) take no weight decay."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in trainable:
+        groups.setdefault((rate * scale(name), parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": members, "lr": r} | ({} if matrix else {"weight_decay": 0.0})
+        for (r, matrix), members in groups.items()
+    ]
+
+
+def _average(model: PropertyModel, decay: float) -> AveragedModel:
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+
+
+def _averaged(average: AveragedModel) -> PropertyModel:
+    return average.module  # type: ignore[return-value]
+
+
+def _schedule(settings: Settings, optimiser: Optimizer, steps: int) -> LRScheduler:
+    if settings.schedule == "onecycle" and steps > 2:
+        rates = [group["lr"] for group in optimiser.param_groups]
+        return OneCycleLR(optimiser, rates, total_steps=steps, pct_start=settings.warmup)
+    if settings.schedule == "cosine":
+        return CosineAnnealingLR(optimiser, steps)
+    return LambdaLR(optimiser, lambda step: 1.0)
+
+
+def device(name: str) -> torch.device:
+    """Return the device called ``name``, ``auto`` for CUDA where there is one; ResourceError if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise ResourceError(
+            f"device={name} is not there ({str(error).splitlines()[0]}); use device=auto or cpu."
+        ) from error

@@ -1,0 +1,52 @@
+"""From a stage's config to what a fit needs: data set, batches, and the fit itself."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tltool import plugs
+from tltool.data import dataset
+from tltool.data.dataset import Batches, Dataset
+from tltool.data.graphs import Recipe
+from tltool.data.splits import Split
+from tltool.errors import ConfigError
+from tltool.quantities import quantity
+from tltool.training.fit import Fit, Settings
+from tltool.training.run import Run
+
+Config = Mapping[str, Any]
+
+
+def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[[str], None]) -> Dataset:
+    """Return the data set of a data YAML, prepared with ``recipe``."""
+    cache = Path(config["cache"]).expanduser()
+    return dataset.opened(description, recipe, cache=cache, plugins=config["plugins"], say=say)
+
+
+def split_batches(config: Config, data: Dataset, quantities: list[str]) -> tuple[Batches, Split]:
+    """Return the batches of ``data`` for ``quantities``, cut as ``config['split']`` says, and that split.
+
+    Rows without a label of any of the quantities are in no part.
+    """
+    if not quantities:
+        raise ConfigError("quantities is empty; name at least one, such as quantities=[e_form].")
+    labels = np.stack([data.store.label(quantity(name).name) for name in quantities])
+    some = np.where(np.isfinite(labels).any(axis=0), 0.0, np.nan)
+    split = plugs.call(config["split"], data.store.ids, some, plugins=config["plugins"])
+    return dataset.batches(data, quantities, split), split
+
+
+def fit(config: Config, run: Run) -> Fit:
+    """Return the fit of ``config``: settings, optimiser, seed, and the run as the one who hears."""
+    settings = plugs.call(config["fit"], plugins=config["plugins"])
+    if not isinstance(settings, Settings):
+        raise ConfigError("fit._target_ must be tltool.training.fit.Settings.")
+    optimiser = partial(_optimiser, config["optimiser"], tuple(config["plugins"]))
+    return Fit(settings, optimiser, float(config["optimiser"]["lr"]), int(config["seed"]), run.log)
+
+
+def _optimiser(node: Config, plugins: tuple[str, ...], groups: list[dict[str, Any]]) -> Any:
+    return plugs.call(node, groups, plugins=plugins)

@@ -1,0 +1,112 @@
+"""What a trained model leaves in its run folder: predictions, errors, a parity plot and the model."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tltool import plots
+from tltool.data.dataset import Batches, Dataset
+from tltool.data.record import formula
+from tltool.elements import symbols
+from tltool.model.property_model import PropertyModel
+from tltool.quantities import quantity
+from tltool.training import checkpoint
+from tltool.training.fit import predict
+from tltool.training.metrics import metrics
+from tltool.training.run import Run
+
+_LARGE = 100_000
+
+
+def remember(model: PropertyModel, data: Batches, dataset: Dataset, run: Run, stage: str) -> None:
+    """Write into the model's spec what it has now been trained on: elements, and where the labels came from."""
+    seen = set(model.spec.get("elements", ())) | data.elements("train")
+    kept = ("name", "adapter", "address", "licence", "citation", "functional")
+    origin: dict[str, Any] = {k: v for k, v in dataset.store.attributes.items() if k in kept}
+    origin |= {
+        "stage": stage,
+        "quantities": list(data.quantities),
+        "n_train": len(data.split["train"]),
+        "run": run.folder.name,
+    }
+    model.spec["elements"] = sorted(int(z) for z in seen)
+    model.spec["quantities"] = {name: quantity(name).unit for name in data.quantities}
+    model.spec["provenance"] = [*model.spec.get("provenance", ()), origin]
+
+
+def evaluate(
+    run: Run, model: PropertyModel, data: Batches, dataset: Dataset, parts: Sequence[str], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return what stands in the last.
+
+    Unseen elements are those in none of the crystals that the model or its source was trained on.
+    """
+    ids = dataset.store.ids
+    known = set(model.spec["elements"])
+    rows: list[dict[str, Any]] = []
+    found: dict[str, Any] = {name: {"unit": quantity(name).unit} for name in data.quantities}
+    means = (
+        np.nanmean(data.labels[data.split["train"]].cpu().double().numpy(), axis=0)
+        if len(data.split["train"])
+        else None
+    )
+    drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
+    for part in parts:
+        predicted = predict(model, data, part)
+        numbers = [dataset.store.crystal(int(row)).numbers for row in data.split[part]]
+        label = data.labels[data.split[part]].cpu().double().numpy()
+        for k, name in enumerate(data.quantities):
+            mean = float(means[k]) if means is not None else float(np.nanmean(label[:, k]))
+            found[name][part] = metrics(name, label[:, k], predicted[:, k], mean)
+            drawn[name].append((part, label[:, k], predicted[:, k]))
+        for row, z, y, p in zip(data.split[part].tolist(), numbers, label, predicted, strict=True):
+            words = {
+                "id": ids[row],
+                "split": part,
+                "formula": formula(z),
+                "elements": symbols(set(z.tolist())),
+                "unseen_elements": symbols(set(z.tolist()) - known),
+            }
+            rows += [
+                words | {"quantity": q, "label": y[k], "prediction": p[k], "unit": found[q]["unit"]}
+                for k, q in enumerate(data.quantities)
+            ]
+    run.write_predictions(rows)
+    for name, series in drawn.items():
+        file = "parity.png" if len(drawn) == 1 else f"parity-{name}.png"
+        marks = np.concatenate([np.full(len(y), part) for part, y, _ in series])
+        plots.parity(
+            run.folder / file,
+            np.concatenate([y for _, y, _ in series]),
+            np.concatenate([p for _, _, p in series]),
+            marks.tolist(),
+            found[name]["unit"],
+            name,
+        )
+    citations = list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
+    summary = {**facts, "quantities": found, "citations": citations}
+    run.write_json("metrics.json", summary)
+    return summary
+
+
+def parts_of(data: Batches) -> list[str]:
+    """Return the parts to predict: all of a small data set, without the training rows of a large one."""
+    return [part for part in data if part != "train" or len(data.split["train"]) <= _LARGE]
+
+
+def keep(run: Run, model: PropertyModel) -> None:
+    """Save the model into the run folder."""
+    checkpoint.save(run.folder / "model", model)
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return the seconds passed."""
+        return time.perf_counter() - self._began

@@ -1,0 +1,94 @@
+"""A trained model as something to call: structures in, a table out, one row per structure and quantity."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tltool.data import graphs, loading
+from tltool.data.record import Crystal, formula, from_structure
+from tltool.elements import symbols
+from tltool.errors import DataError
+from tltool.model.property_model import PropertyModel
+from tltool.quantities import quantity
+from tltool.training import checkpoint
+from tltool.training.fit import device
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pymatgen.core.structure import Structure
+
+COLUMNS = ("id", "formula", "quantity", "prediction", "unit", "elements", "unseen_elements", "status")
+Item = tuple[str, Crystal | DataError]
+
+
+class Predictor:
+    """A model with the graph recipe it was trained with."""
+
+    def __init__(self, model: PropertyModel) -> None:
+        self.model = model
+        self._recipe = checkpoint.recipe(model.spec)
+        self._known = set(model.spec["elements"])
+
+    def predict(self, structures: "Iterable[Structure]", batch_size: int = 256) -> "pd.DataFrame":
+        """Return ``COLUMNS`` for pymatgen ``structures``, numbered from 0; a bad one is a row with its reason."""
+        return self.table(_crystals(structures), batch_size)
+
+    def table(self, items: Iterable[Item], batch_size: int = 256) -> "pd.DataFrame":
+        """Return ``COLUMNS`` for (id, crystal or the error in its place) ``items``, in their order."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = []
+        waiting = iter(items)
+        while piece := list(islice(waiting, batch_size)):
+            rows += self._rows(piece)
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    @torch.no_grad()
+    def _rows(self, items: list[Item]) -> Iterator[dict[str, Any]]:
+        good = [crystal for _, crystal in items if not isinstance(crystal, DataError)]
+        where = next(self.model.encoder.parameters()).device
+        predictions: Iterator[list[float | None]] = iter(())
+        if good:
+            table = loading.table(graphs.build(good, self._recipe)).to(where)
+            predictions = iter(self.model(table.select(torch.arange(len(good), device=where))).tolist())
+        for name, crystal in items:
+            values: list[float | None]
+            if isinstance(crystal, DataError):
+                values = [None] * len(self.model.quantities)
+                shared = {"id": name, "status": str(crystal)}
+            else:
+                values = next(predictions)
+                shared = {"id": name, "status": "ok", **self._facts(crystal)}
+            for key, value in zip(self.model.quantities, values, strict=True):
+                entry = quantity(key)
+                yield shared | {"quantity": key, "prediction": value, "unit": entry.unit}
+                if entry.log10_of and value is not None:
+                    plain = quantity(entry.log10_of)
+                    yield shared | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
+
+    def _facts(self, crystal: Crystal) -> dict[str, str]:
+        elements = {int(z) for z in crystal.numbers}
+        return {
+            "formula": formula(crystal.numbers),
+            "elements": symbols(elements),
+            "unseen_elements": symbols(elements - self._known),
+        }
+
+
+def load_model(path: Path | str, where: str = "auto") -> Predictor:
+    """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``."""
+    folder = Path(path)
+    if (folder / "model" / "manifest.json").is_file():
+        folder = folder / "model"
+    return Predictor(checkpoint.load(folder, device(where)))
+
+
+def _crystals(structures: "Iterable[Structure]") -> Iterator[Item]:
+    for n, structure in enumerate(structures):
+        try:
+            yield str(n), from_structure(structure, f"structure {n}")
+        except DataError as error:
+            yield str(n), error

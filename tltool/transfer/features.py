@@ -1,0 +1,103 @@
+"""Features only: the frozen backbone embeds each record once, and something simple learns on that table."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tltool.data.dataset import Batches
+from tltool.data.loading import Batch
+from tltool.errors import ConfigError
+from tltool.model import surgery
+from tltool.model.estimator import Standardise, as_head
+from tltool.model.property_model import PropertyModel
+from tltool.model.readout import Pool
+from tltool.training.fit import Fit, scalers, train
+from tltool.training.start import announce
+
+_BATCH = 512
+
+
+def features(
+    source: PropertyModel,
+    data: Batches,
+    fit: Fit,
+    /,
+    *,
+    level: int | str | list[int],
+    statistics: list[str],
+    regressor: Any | None,
+    refit_statistics: bool,
+) -> PropertyModel:
+    """Return the frozen backbone of ``source`` with a regressor on its features.
+
+    ``level``: ``trunk`` takes the vector that the source's head sees; a number, or several, takes ``statistics`` (mean,
+    spread) over sites of those levels of the encoder, standardised on the training rows. ``regressor`` is an
+    unfitted estimator (its fit sees training rows only); a linear one becomes an ordinary head, and null trains a
+    linear head with ``fit``. ``refit_statistics`` as in ``freeze``.
+    """
+    torch.manual_seed(fit.seed)
+    model = surgery.copy_of(source)
+    fresh = scalers(data, fit.settings.reference)
+    if refit_statistics:
+        surgery.refit_statistics(model, data.graph("train"))
+    if level != "trunk":
+        if isinstance(level, str):
+            raise ConfigError(f"mode.level={level!r} is not known; use trunk, a number or a list of numbers.")
+        levels = [level] if isinstance(level, int) else list(level)
+        encoder: Any = model.encoder
+        model.readout = Pool(encoder.dim, encoder.n_levels, levels=levels, statistics=statistics)
+        model.trunk = Standardise(model.readout.dim).to(data.labels.device)
+        target = "tltool.model.readout.Pool"
+        model.spec["readout"] = {"_target_": target, "levels": levels, "statistics": list(statistics)}
+        model.spec["trunk"] = {"_target_": "tltool.model.estimator.Standardise"}
+    surgery.new_heads(model, fresh)
+    surgery.freeze(model, ["encoder", "readout", "trunk"])
+    model.eval()
+
+    known = torch.cat([data.split[part] for part in data])
+    table = _embedded(model, data, known)
+    if isinstance(model.trunk, Standardise):
+        model.trunk.fit(table[data.split["train"]])
+    table = _hidden(model, table)
+
+    def values(batch: Batch) -> Tensor:
+        rows = table[batch.rows]
+        return torch.stack([head(rows).squeeze(-1) for head in model.heads.values()], dim=1)
+
+    announce(source, model, data, fit, values)
+    if regressor is None:
+        train(model, data, fit, values=values)
+        return model
+    from sklearn.base import clone
+
+    rows = data.split["train"]
+    goals = model.targets(data.labels[rows], data.graph("train")).double().cpu().numpy()
+    inputs = table[rows].double().cpu().numpy()
+    heads: dict[str, nn.Module] = {}
+    for k, name in enumerate(data.quantities):
+        present = np.isfinite(goals[:, k])
+        fitted = clone(regressor).fit(inputs[present], goals[present, k])
+        heads[name] = as_head(fitted, inputs.shape[1])
+    model.heads = nn.ModuleDict(heads).to(data.labels.device)
+    return model.eval()
+
+
+@torch.no_grad()
+def _embedded(model: PropertyModel, data: Batches, rows: Tensor) -> Tensor:
+    """Return (n, dim): the embedding of every record of ``rows``, zeros elsewhere."""
+    table: Tensor | None = None
+    for piece in torch.split(rows, _BATCH):
+        part = model.embed(data.table.select(piece))
+        if table is None:
+            table = part.new_zeros(len(data.table), part.shape[1])
+        table[piece] = part
+    if table is None:
+        raise ConfigError("There is no row to embed; check the split.")
+    return table
+
+
+@torch.no_grad()
+def _hidden(model: PropertyModel, table: Tensor) -> Tensor:
+    return model.trunk(table)  # type: ignore[no-any-return]

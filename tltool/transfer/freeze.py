@@ -1,0 +1,32 @@
+"""Freeze named parts of the source; the rest trains."""
+
+import torch
+
+from tltool.data.dataset import Batches
+from tltool.errors import ConfigError
+from tltool.model import surgery
+from tltool.model.property_model import PropertyModel
+from tltool.training.fit import Fit, scalers, train
+from tltool.training.start import announce
+
+
+def freeze(
+    source: PropertyModel, data: Batches, fit: Fit, /, *, parts: list[str], head: str, refit_statistics: bool
+) -> PropertyModel:
+    """Return ``source`` trained on to another quantity with ``parts`` (regexes of names) as they are, to the bit.
+
+    ``head`` as in ``finetune``. ``refit_statistics`` replaces the running means and variances of normalisation by
+    those of the training rows first, so that frozen layers see inputs of the spread they were trained with.
+    """
+    torch.manual_seed(fit.seed)
+    model = surgery.copy_of(source)
+    fresh = scalers(data, fit.settings.reference)
+    if head not in ("new", "keep"):
+        raise ConfigError(f"mode.head={head!r} is not known; use new or keep.")
+    surgery.new_heads(model, fresh) if head == "new" else surgery.keep_head(model, fresh)
+    if refit_statistics:
+        surgery.refit_statistics(model, data.graph("train"))
+    surgery.freeze(model, parts)
+    announce(source, model, data, fit)
+    train(model, data, fit)
+    return model

@@ -1,0 +1,20 @@
+"""The honest baseline: the source's shape and budget, fresh weights."""
+
+import torch
+
+from tltool.data.dataset import Batches
+from tltool.model import surgery
+from tltool.model.property_model import PropertyModel
+from tltool.training.fit import Fit, scalers, train
+from tltool.training.start import announce
+
+
+def scratch(source: PropertyModel, data: Batches, fit: Fit, /) -> PropertyModel:
+    """Return a model of the shape of ``source`` that was trained on ``data`` alone; no number of the source is used."""
+    torch.manual_seed(fit.seed)
+    model = surgery.copy_of(source)
+    surgery.renew(model)
+    surgery.new_heads(model, scalers(data, fit.settings.reference))
+    announce(source, model, data, fit)
+    train(model, data, fit)
+    return model
