@@ -96,7 +96,9 @@ def test_bad_input_is_one_sentence_and_an_exit_code(home: Path, words: list[str]
     assert says in done.stderr
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("tltool: ")
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("tltool: ")]
+    assert says in said
+    assert "Error executing job" not in done.stderr
 
 
 def test_the_traceback_is_in_the_run_folder(home: Path) -> None:
@@ -177,6 +179,33 @@ def test_termination_leaves_a_status(home: Path) -> None:
     assert run.returncode == 143
     assert "run the same command again" in said
     assert json.loads((home / "long" / "status.json").read_text())["state"] == "interrupted"
+
+
+def test_a_terminated_sweep_starts_no_further_cell(home: Path) -> None:
+    words = ["transfer", "-m", "mode=scratch", "seed=0,1", "fit.epochs=100000", "hydra.sweep.dir=longsweep"]
+    env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tltool", *words], cwd=home, env=env, stderr=subprocess.PIPE, text=True
+    )
+    for _ in range(600):
+        log = home / "longsweep" / "0" / "log.jsonl"
+        if log.exists() and '"epoch"' in log.read_text():
+            break
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode == 130
+    status = json.loads((home / "longsweep" / "0" / "status.json").read_text())
+    assert (status["state"], status["code"]) == ("interrupted", 130)
+    assert not (home / "longsweep" / "1").exists()
+
+
+def test_the_environment_says_what_was_run(home: Path) -> None:
+    done = tltool("transfer", "mode=features", *FAST, cwd=home, check=0)
+    facts = json.loads((run_folder(done, home) / "environment.json").read_text())
+    assert facts["command"] == "tltool transfer mode=features fit.epochs=1 split.train_size=40"
+    assert facts["kernels"] in ("dgl", "torch")
+    assert facts["packages"]["torch"]
 
 
 def test_completion_goes_through_the_stage(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Nothing heavy is imported before a stage is known, so that help and version answ
 """
 
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -67,6 +68,8 @@ def launch(stage: str, words: list[str]) -> int:
     """Run ``stage`` with Hydra's command line ``words``; return the exit code, of a sweep the first that failed."""
     # With this, Hydra hands its exceptions on instead of printing several lines and leaving with code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # OpenMP reads this when torch loads; without it idle threads spin and slow down other runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import hydra
     from hydra.errors import HydraException
     from omegaconf import DictConfig, OmegaConf
@@ -78,11 +81,15 @@ def launch(stage: str, words: list[str]) -> int:
     def job(config: DictConfig) -> None:
         from hydra.core.hydra_config import HydraConfig
 
+        # An error here must not reach Hydra, which prints lines of its own and ends a sweep.
         try:
-            plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+            plain = _checked(stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
         except OmegaConfBaseException as error:
-            raise ConfigError(_sentence(error)) from error
-        codes.append(_run(stage, _checked(stage, plain), Path(HydraConfig.get().runtime.output_dir)))  # type: ignore[arg-type]
+            codes.append(_failed(ConfigError(_sentence(error))))
+        except ConfigError as error:
+            codes.append(_failed(error))
+        else:
+            codes.append(_run(stage, plain, Path(HydraConfig.get().runtime.output_dir), words))
 
     sys.argv = ["tltool", *words]
     signal.signal(signal.SIGTERM, _terminated)
@@ -94,23 +101,26 @@ def launch(stage: str, words: list[str]) -> int:
         return _failed(ConfigError(_sentence(error)))
     except KeyboardInterrupt:
         return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
     return next((code for code in codes if code), 0)
 
 
-def _run(stage: str, config: Mapping[str, Any], folder: Path) -> int:
-    """Run one job in its own folder; return its exit code."""
+def _run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str]) -> int:
+    """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too."""
     from omegaconf import OmegaConf
 
-    _set_threads(config["threads"])
     from tltool.model import kernels
     from tltool.training.fit import device
     from tltool.training.run import Run
 
     run = None
     try:
+        _set_threads(config["threads"])
         run = Run(folder, stage)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
-        run.write_environment(device(config["device"]), kernels.use(config["kernels"]))
+        command = shlex.join(["tltool", stage, *words])
+        run.write_environment(device(config["device"]), kernels.use(config["kernels"]), command)
         work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
         work(config, run)
     except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -119,7 +129,10 @@ def _run(stage: str, config: Mapping[str, Any], folder: Path) -> int:
             return _failed(error, message, code)
         (folder / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         run.close(state, code, message)
-        return _failed(error, f"{message} (details: {folder / 'error.log'})", code)
+        _failed(error, f"{message} (details: {folder / 'error.log'})", code)
+        if state == "interrupted":
+            raise
+        return code
     run.close("finished", 0, "")
     print(f"Run folder: {folder}", file=sys.stderr)
     return 0
@@ -149,7 +162,7 @@ def _terminated(number: int, frame: object) -> None:
     raise SystemExit(143)
 
 
-def _checked(stage: str, config: dict[str, Any]) -> dict[str, Any]:
+def _checked(stage: str, config: Any) -> dict[str, Any]:
     """Return ``config``; raise ConfigError for a top-level key that the stage does not have, however it got there."""
     from importlib.resources import files
 
@@ -164,7 +177,7 @@ def _checked(stage: str, config: dict[str, Any]) -> dict[str, Any]:
     for key in config:
         if key not in known:
             raise ConfigError(f"{stage} has no key {key!r}.{nearest(key, known - {'defaults', 'hydra'})}")
-    return config
+    return dict(config)
 
 
 def _sentence(error: BaseException) -> str:
@@ -185,8 +198,6 @@ def _set_threads(wanted: int | str) -> None:
 
     One is the fastest on graphs of this size: an operation takes less time than handing it to a second thread.
     """
-    # MKL and OpenMP read this when torch loads; without it idle threads spin and slow down other runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     if wanted != "auto" and not (isinstance(wanted, int) and wanted > 0):

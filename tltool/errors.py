@@ -2,7 +2,7 @@
 
 Every message is one sentence that names the file, id or key and says what to do next. Codes are part of the
 command line's contract (docs/exit_codes.md): 0 ok, 1 unexpected, 2 usage or config, 3 data, 4 checkpoint,
-5 numeric, 6 resource, 75 interrupted.
+5 numeric, 6 resource, 130 interrupted (Ctrl-C), 143 terminated.
 """
 
 import difflib
@@ -43,9 +43,6 @@ class ResourceError(TltoolError):
     """Out of memory or disk, or a folder that cannot be written: exit code 6."""
 
     code = 6
-
-
-INTERRUPTED = 75
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -54,7 +54,7 @@ class Recipe:
     def differences(self, other: "Recipe") -> list[str]:
         """Return ``name=ours, theirs`` sentences for settings in which the graphs would differ."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
-        return [f"{name}={mine}, but the model has {name}={its}" for name, mine, its in pairs if mine != its]
+        return [f"{name}={mine}, but the source model has {name}={its}" for name, mine, its in pairs if mine != its]
 
 
 @dataclass(frozen=True)

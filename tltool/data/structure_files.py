@@ -9,7 +9,6 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from tltool.data import cif
 from tltool.data.record import Crystal, checked, from_structure
-from tltool.elements import symbol
+from tltool.elements import number_of
 from tltool.errors import DataError
 
 SUFFIXES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".json", ".json.gz")
@@ -83,17 +82,12 @@ def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
         species = [site["species"] for site in structure["sites"]]
         full = all(len(words) == 1 and abs(words[0]["occu"] - 1) < cif.FULL for words in species)
         words = [re.match(r"[A-Za-z]*", words[0]["element"]) for words in species if words]
-        numbers = np.array([_numbers().get(word[0], 0) for word in words if word], dtype=np.int64)
+        numbers = np.array([number_of(word[0]) for word in words if word], dtype=np.int64)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise cif.unreadable(where, "a pymatgen structure", error) from error
     if not full:
         raise DataError(f"{where}: has partly occupied sites; give an ordered structure.")
     return checked(Crystal(lattice, frac, numbers), where)
-
-
-@cache
-def _numbers() -> dict[str, int]:
-    return {symbol(number): number for number in range(1, 119)} | {"D": 1, "T": 1}
 
 
 def _suffix(name: str) -> str:

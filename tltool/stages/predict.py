@@ -1,5 +1,6 @@
 """``tltool predict``: a table of predictions for structure files; a bad file is a row with its reason."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,14 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
 
 
 def _items(root: Path) -> Iterator[Item]:
-    for file in structure_files.files(root):
-        try:
-            yield from structure_files.read(file)
-        except DataError as error:
-            yield file.stem, error
+    """Yield what can be predicted, under names that tell it apart: with its folder where a name occurs twice."""
+    if not root.exists():
+        raise DataError(f"input={root} does not exist; name a structure file or a folder of them.")
+    files = structure_files.files(root)
+    names = Counter(structure_files.stem(file.name) for file in files)
+    for file in files:
+        folder = (
+            "" if file == root or names[structure_files.stem(file.name)] == 1 else f"{file.relative_to(root).parent}/"
+        )
+        for name, crystal in structure_files.attempts(file):
+            yield folder + name, crystal

@@ -19,7 +19,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     recipe = Recipe(**config["graph"])
     where = device(config["device"])
     dataset = inputs.data_set(config, config["data"], recipe, folder.say)
-    data, split = inputs.split_batches(config, dataset, list(config["quantities"]))
+    data, split = inputs.split_batches(config, dataset, list(config["quantities"]), folder.say)
     folder.write_split(split.items(), dataset.store.ids)
     data = data.to(where)
     fit = inputs.fit(config, folder)

@@ -1,6 +1,7 @@
 """``tltool transfer``: take a pretrained model to a small data set of another quantity."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,13 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     path = model_folder(config["source"], Path(config["runs"]), "pretrain")
     source = checkpoint.load(path, where, config["plugins"])
     recipe = checkpoint.recipe(source.spec)
-    wanted = {k: v for k, v in config["graph"].items() if v is not None}
-    differing = [
-        f"{k}={v}, but the source model has {k}={getattr(recipe, k)}"
-        for k, v in wanted.items()
-        if v != getattr(recipe, k)
-    ]
-    if differing:
+    wanted = replace(recipe, **{k: v for k, v in config["graph"].items() if v is not None})
+    if differing := wanted.differences(recipe):
         raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with these settings.")
     folder.say(f"Source: {path}")
     target = config["target"]
     dataset = inputs.data_set(config, target["data"], recipe, folder.say)
-    data, split = inputs.split_batches(config, dataset, list(target["quantities"]))
+    data, split = inputs.split_batches(config, dataset, list(target["quantities"]), folder.say)
     folder.write_split(split.items(), dataset.store.ids)
     data = data.to(where)
     fit = inputs.fit(config, folder)
@@ -43,8 +39,6 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     )
     torch.manual_seed(fit.seed)
     model = plugs.call(config["mode"], source, data, fit, plugins=config["plugins"])
-    if name == "scratch":
-        model.spec |= {"elements": [], "provenance": []}
     outcome.remember(model, data, dataset, folder, "transfer")
     facts = {
         "stage": "transfer",

@@ -26,15 +26,19 @@ def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[
     return dataset.opened(description, recipe, cache=cache, plugins=config["plugins"], say=say)
 
 
-def split_batches(config: Config, data: Dataset, quantities: list[str]) -> tuple[Batches, Split]:
+def split_batches(
+    config: Config, data: Dataset, quantities: list[str], say: Callable[[str], None]
+) -> tuple[Batches, Split]:
     """Return the batches of ``data`` for ``quantities``, cut as ``config['split']`` says, and that split.
 
-    Rows without a label of any of the quantities are in no part.
+    Rows without a label of any of the quantities are in no part; how many they are is said.
     """
     if not quantities:
         raise ConfigError("quantities is empty; name at least one, such as quantities=[e_form].")
     labels = np.stack([data.store.label(quantity(name).name) for name in quantities])
     some = np.where(np.isfinite(labels).any(axis=0), 0.0, np.nan)
+    if unlabelled := int(np.isnan(some).sum()):
+        say(f"{unlabelled:,} of {len(some):,} crystals have no label of {', '.join(quantities)} and are left out.")
     split = plugs.call(config["split"], data.store.ids, some, plugins=config["plugins"])
     return dataset.batches(data, quantities, split), split
 

@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,7 +103,7 @@ class Run:
         table.to_csv(self.folder / "predictions.csv", index=False)
         table.to_parquet(self.folder / "predictions.parquet", index=False)
 
-    def write_environment(self, device: torch.device, kernels: str) -> None:
+    def write_environment(self, device: torch.device, kernels: str, command: str) -> None:
         """Write ``environment.json``: versions, commit, device."""
         from importlib.metadata import version
 
@@ -124,7 +123,7 @@ class Run:
             "platform": platform.platform(),
             "packages": {name: version(name) for name in names},
             "commit": _commit(),
-            "command": " ".join(sys.argv),
+            "command": command,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
             "threads": torch.get_num_threads(),
             "kernels": kernels,

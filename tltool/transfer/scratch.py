@@ -14,6 +14,7 @@ def scratch(source: PropertyModel, data: Batches, fit: Fit, /) -> PropertyModel:
     torch.manual_seed(fit.seed)
     model = surgery.copy_of(source)
     surgery.renew(model)
+    model.spec |= {"elements": [], "provenance": []}
     surgery.new_heads(model, scalers(data, fit.settings.reference))
     announce(source, model, data, fit)
     train(model, data, fit)

@@ -35,7 +35,7 @@ def table(root: Path, text: str, name: str = "id_prop.csv") -> None:
 
 
 def read(root: Path, columns: dict[str, str], name: str = "id_prop.csv") -> tuple[dict[str, Record], dict[str, str]]:
-    items = list(folder.read(root, table=name, id_column="id", columns=columns))
+    items = list(folder.read(root, table=name, id_column="id", labels=list(columns), columns=list(columns.values())))
     records = {item.id: item for item in items if isinstance(item, Record)}
     dropped = {item.id: item.reason for item in items if isinstance(item, Dropped)}
     assert len(records) + len(dropped) == len(items), "an id came twice"
@@ -135,5 +135,5 @@ def test_quantities_are_checked(root: Path) -> None:
     table(root, "id,gap_ev,bulk\na,1,1\n")
     with pytest.raises(ConfigError, match=r"'gapp'.*Did you mean 'gap'"):
         read(root, {"gapp": "gap_ev"})
-    with pytest.raises(ConfigError, match="names no quantity"):
+    with pytest.raises(ConfigError, match="one column for each quantity"):
         read(root, {})

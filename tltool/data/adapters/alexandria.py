@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data.record import Crystal, Dropped, Record, checked
-from tltool.elements import number_of
+from tltool.data.record import Dropped, Record
+from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
 
 _PIECE = 1 << 20
@@ -67,18 +67,10 @@ def _record(entry: Any, where: str) -> Record | Dropped:
     if not isinstance(data, dict) or not entry.get("structure"):
         return Dropped(name, "no structure")
     try:
-        structure = entry["structure"]
-        sites = structure["sites"]
-        if any(len(s["species"]) != 1 or s["species"][0]["occu"] != 1 for s in sites):
-            return Dropped(name, "partly occupied sites")
-        numbers = np.array([number_of(s["species"][0]["element"]) for s in sites])
-        frac = np.array([s["abc"] for s in sites], dtype=np.float64)
-        crystal = checked(Crystal(np.array(structure["lattice"]["matrix"], dtype=np.float64), frac, numbers), name)
-    except DataError:
-        return Dropped(name, "unusable structure")
-    except (KeyError, TypeError, ValueError):
-        return Dropped(name, "structure not as described")
-    n = len(sites)
+        crystal = from_dict(entry["structure"], name)
+    except DataError as error:
+        return Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
+    n = len(crystal.numbers)
     labels = {q: float(data[key]) for q, key in _PER_ATOM.items() if _is_number(data.get(key))}
     labels |= {q: float(data[key]) / n for q, key in _PER_CELL.items() if _is_number(data.get(key))}
     labels["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n

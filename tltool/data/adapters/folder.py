@@ -11,17 +11,19 @@ from tltool.errors import ConfigError, DataError
 from tltool.quantities import quantity
 
 
-def read(root: Path, /, *, table: str, id_column: str, columns: dict[str, str]) -> Iterator[Record | Dropped]:
+def read(
+    root: Path, /, *, table: str, id_column: str, labels: list[str], columns: list[str]
+) -> Iterator[Record | Dropped]:
     """Yield a record per structure in ``root`` that has a row, and in words what is left out.
 
-    ``table`` is a CSV in ``root`` whose ``id_column`` holds the file names, with or without suffix; ``columns`` says
-    which column holds a quantity, in that quantity's unit. A CSV of two columns may have no header if one quantity
-    is asked for. Raises DataError for a CSV that is missing, lacks a column or names an id twice, and for two files
-    of one id; ConfigError for an unknown quantity.
+    ``table`` is a CSV in ``root`` whose ``id_column`` holds the file names, with or without suffix; ``columns`` are
+    those that hold the quantities ``labels``, one by one, each in its unit. A CSV of two columns may have no header if
+    one quantity is asked for. Raises DataError for a CSV that is missing, lacks a column or names an id twice, and for
+    two files of one id; ConfigError for an unknown quantity.
     """
-    if not columns:
-        raise ConfigError("columns names no quantity; say which column of the table holds which quantity.")
-    names = {quantity(name).name: column for name, column in columns.items()}
+    if not labels or len(labels) != len(columns):
+        raise ConfigError(f"adapter: labels={labels} and columns={columns} must name one column for each quantity.")
+    names = {quantity(name).name: column for name, column in zip(labels, columns, strict=True)}
     rows = _rows(root / table, id_column, names)
     origin: dict[str, Path] = {}
     for path in structure_files.files(root):

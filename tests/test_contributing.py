@@ -1,0 +1,97 @@
+"""What CONTRIBUTING.md shows works as written: in a copy, each block becomes the file it names, and nothing else."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^`([^`\n]+)`\n\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILES = {name: text for name, _, text in BLOCK.findall(PAGE)}
+QUICK = ["fit.epochs=1", "threads=1"]
+
+
+def run(home: Path, *words: str) -> str:
+    """Run Python in ``home``, whose packages come first; return what it said."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    # The data set made here must not stay behind in a cache that others use.
+    env |= {"PYTHONPATH": str(home), "TLTOOL_CACHE": str(home / "cache"), "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, *words], cwd=home, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a copy of the repository with the files of the page in it, and a table of 46 rows, three of them bad."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("tltool", "configs", "tests"):
+        shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", home)
+    (home / "tltool" / "configs").symlink_to(home / "configs")  # as the installed package has it
+    (home / "table").mkdir()
+    for name, text in FILES.items():
+        file = home / name if "/" in name else home / "table" / name
+        assert not file.exists(), f"{name} would change what is there"
+        file.write_text(text, encoding="utf-8")
+    pairs = product(["Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba", "Al"], ["O", "S", "F", "N"])
+    rows = [f"{m}{x},{3.5 + 0.1 * i},{m},{x},{-200 - 9 * i}" for i, (m, x) in enumerate(pairs)]
+    with (home / "table" / "cubes.csv").open("a", encoding="utf-8") as file:
+        file.write("\n".join([*rows, "dummy,4,Xx,Cl,-1", "blank,4,Cs,I,", "words,large,Cs,I,-1"]) + "\n")
+    return home
+
+
+def test_the_page_shows_one_python_and_one_yaml_file_each() -> None:
+    for folder, configs in (("data/adapters", "data"), ("model/encoders", "encoder"), ("transfer", "mode")):
+        (code,) = [Path(name) for name in FILES if name.startswith(f"tltool/{folder}/")]
+        assert f"configs/{configs}/{code.stem}.yaml" in FILES
+
+
+def test_a_dataset_an_encoder_and_a_mode_work(home: Path) -> None:
+    said = run(home, "-c", "import tltool, tltool.configs; print(tltool.__file__, tltool.configs.__file__)")
+    assert said.split() == [str(home / "tltool" / "__init__.py"), str(home / "tltool" / "configs" / "__init__.py")]
+
+    said = run(home, "-m", "tltool", "prepare", "data=cubes", "data.root=table")
+    assert "43 records kept, 3 left out" in said
+    assert "2 left out: lattice constant or enthalpy is not a number (first: blank)" in said
+    assert "1 left out: a site is not a real element" in said
+
+    words = ["data=cubes", "data.root=table", "encoder=neighbour_mean", *QUICK]
+    assert "Pretraining on 35 crystals of cubes" in run(home, "-m", "tltool", "pretrain", *words)
+
+    words = ["target=cubes", "target.data.root=table", "mode=bias_only", *QUICK]
+    said = run(home, "-m", "tltool", "transfer", *words)
+    assert "bias_only to cubes: 35 training" in said
+    # The biases of receiver (64) and trunk (128), and the head (128 + 1).
+    assert "321 parameters train" in said
+
+
+def test_the_contract_tests_find_them_and_they_keep_the_contracts(home: Path) -> None:
+    tests = ["test_configs.py", "test_doors.py", "model/test_encoders.py", "transfer/test_laws.py"]
+    chosen = "(cubes or neighbour_mean or bias_only or doors) and not regressor"
+    words = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-rA", "-k", chosen]
+    said = run(home, "-m", "pytest", *words, *(f"tests/{name}" for name in tests))
+    for name in ("bias_only", "neighbour_mean"):
+        assert re.search(rf"PASSED tests/(transfer/test_laws|model/test_encoders)\.py::\S+\[[^\]]*{name}", said), said
+    for name in FILES:
+        if name.endswith(".yaml"):
+            assert re.search(rf"PASSED \S+\[{name.removeprefix('configs/')}\]", said), said
+
+
+def test_the_blocks_keep_the_house_style(home: Path) -> None:
+    code = [name for name in FILES if name.endswith(".py")]
+    run(home, "-m", "ruff", "check", "--no-cache", *code)
+    run(home, "-m", "ruff", "format", "--no-cache", "--check", *code)
+
+
+@pytest.mark.parametrize("group", ["encoder", "mode"])
+def test_the_contract_tests_glob(group: str) -> None:
+    test = {"encoder": "model/test_encoders.py", "mode": "transfer/test_laws.py"}[group]
+    text = (ROOT / "tests" / test).read_text(encoding="utf-8")
+    assert f'(ROOT / "configs" / "{group}").glob("*.yaml")' in text
