@@ -13,6 +13,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "tltool needs Python 3.11 or 3.12; run make PYTHON=python3.11")'
+	@echo 'Installing the tested set of packages into $(VENV); this takes a minute or two.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

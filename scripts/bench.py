@@ -137,7 +137,7 @@ class Ours:
         def recipe(shells: str) -> "Recipe":
             return Recipe(cutoff=8.0, max_neighbours=12, shells=shells, quotient=True)
 
-        self.recipes = {shells: recipe(shells) for shells in ("whole", "strict")}
+        self.recipes = {shells: recipe(shells) for shells in ("shared", "strict")}
         self.crystals = task.crystals
         self.labels = torch.tensor(task.labels[:, None], dtype=torch.float32)
         self.train = torch.tensor(task.train)
@@ -153,7 +153,7 @@ class Ours:
         from tltool.data.graphs import build
         from tltool.data.loading import table
 
-        self.table = table(build(self.crystals, self.recipes["whole"]))
+        self.table = table(build(self.crystals, self.recipes["shared"]))
         return {"nodes": len(self.table.number), "edges": len(self.table.neighbour)}
 
     def network(self) -> nn.Module:
@@ -295,10 +295,10 @@ def measure(published: Ask, ours: Ask, options: argparse.Namespace) -> tuple[lis
         speeds = [((published(method, n, *arguments), n), (ours(method, n, *arguments), n)) for n in counts]
         faster(name, *(max(column) for column in zip(*speeds, strict=True)))
 
-    turns = [(published("graphs", "strict"), ours("graphs", "whole"), ours("graphs", "strict"))
+    turns = [(published("graphs", "strict"), ours("graphs", "shared"), ours("graphs", "strict"))
              for _ in range(options.rounds)]  # fmt: skip
-    theirs, whole, strict = ((max(column), 1) for column in zip(*turns, strict=True))
-    faster("graphs, whole shells", theirs, whole)
+    theirs, shared, strict = ((max(column), 1) for column in zip(*turns, strict=True))
+    faster("graphs, shared shells", theirs, shared)
     faster("graphs, strict", theirs, strict)
     sizes = {"published": published("load"), "ours": ours("load")}
     for size in options.batch:

@@ -72,7 +72,7 @@ def adds_up(crystal: Crystal, text: str) -> bool:
 
 def distances(crystal: Crystal) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Return the distances in Å of the twelve nearest neighbours of every site, sorted."""
-    return np.sort(neighbours.find(crystal, 20.0, 12, True).distance)
+    return np.sort(neighbours.find(crystal, 20.0, 12, "strict").distance)
 
 
 def no_fault(row: Row, crystal: Crystal) -> str | None:

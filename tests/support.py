@@ -18,8 +18,8 @@ from tltool.training import checkpoint
 from tltool.training.fit import Fit, Settings
 
 ROOT = Path(__file__).parents[1]
-QUOTIENT = Recipe(cutoff=8.0, max_neighbours=12, shells="whole", quotient=True)
-FULL = Recipe(cutoff=8.0, max_neighbours=12, shells="whole", quotient=False)
+QUOTIENT = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
+FULL = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=False)
 
 
 def config(stage: str, *overrides: str) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
         (["transfer", "source=latest", "runs=elsewhere"], 4, "'tltool pretrain'"),
         (["transfer", "mode=freeze", "mode.parts=[encodr]"], 2, "no part is called 'encodr'"),
         (["transfer", "graph.cutoff=6.0"], 4, "cutoff=6.0, but the source model has cutoff=8.0"),
-        (["transfer", "graph=strict"], 4, "shells=strict, but the source model has shells=whole"),
+        (["transfer", "graph=strict"], 4, "shells=strict, but the source model has shells=shared"),
         (["transfer", "split.train_size=5000"], 2, "train_size=5000"),
         (["eval", "runs=elsewhere"], 4, "tltool transfer target=bulk_modulus"),
         (["predict", "model=nowhere", "input=x"], 4, "no model at nowhere"),

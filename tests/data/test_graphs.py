@@ -25,14 +25,19 @@ def pairs(table: GraphTable, row: int) -> list[tuple[float, ...]]:
             other = table.first_node[row] + table.neighbour[edge]
             distance = table.distance[table.first_distance[row] + table.distance_index[edge]]
             sizes = table.multiplicity[node], table.edge_multiplicity[edge]
-            found.append((table.number[node], sizes[0], table.number[other], sizes[1], round(float(distance), 5)))
+            weight = round(float(sizes[1]), 4)
+            found.append((table.number[node], sizes[0], table.number[other], weight, round(float(distance), 5)))
     return sorted(found)
 
 
 @pytest.mark.usefixtures("double")
-def test_quotient_and_full_graph_give_the_same_predictions_and_gradients(crystals: list[Crystal]) -> None:
+@pytest.mark.parametrize(("shells", "close"), [("whole", 1e-9), ("shared", 1e-6)])
+def test_quotient_and_full_graph_give_the_same_predictions_and_gradients(
+    crystals: list[Crystal], shells: str, close: float
+) -> None:
+    # Shares of a place are kept with seven digits, so that six thirds are two within those.
     results = []
-    for recipe in (QUOTIENT, FULL):
+    for recipe in (dataclasses.replace(QUOTIENT, shells=shells), dataclasses.replace(FULL, shells=shells)):
         model = fresh_model()
         model.train()
         graph = batch(crystals, recipe)
@@ -45,14 +50,14 @@ def test_quotient_and_full_graph_give_the_same_predictions_and_gradients(crystal
     (values_q, grads_q, stats_q, eval_q, small), (values_f, grads_f, stats_f, eval_f, large) = results
     assert small.n_nodes < 0.6 * large.n_nodes
     assert len(small.neighbour) < 0.4 * len(large.neighbour)
-    torch.testing.assert_close(values_q, values_f, atol=1e-9, rtol=1e-9)
-    torch.testing.assert_close(eval_q, eval_f, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(values_q, values_f, atol=close, rtol=close)
+    torch.testing.assert_close(eval_q, eval_f, atol=close, rtol=close)
     assert grads_q.keys() == grads_f.keys()
     assert len(grads_q) == len(list(fresh_model().parameters()))
     for name in grads_q:
-        torch.testing.assert_close(grads_q[name], grads_f[name], atol=1e-8, rtol=1e-8)
+        torch.testing.assert_close(grads_q[name], grads_f[name], atol=10 * close, rtol=10 * close)
     for name in stats_q:
-        torch.testing.assert_close(stats_q[name], stats_f[name], atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(stats_q[name], stats_f[name], atol=close, rtol=close)
 
 
 def test_sizes_of_the_full_graph_are_kept(crystals: list[Crystal]) -> None:
@@ -63,7 +68,9 @@ def test_sizes_of_the_full_graph_are_kept(crystals: list[Crystal]) -> None:
         begin, end = quotient.first_edge[quotient.first_node[row]], quotient.first_edge[quotient.first_node[row + 1]]
         degree = np.diff(quotient.first_edge[quotient.first_node[row] : quotient.first_node[row + 1] + 1])
         weight = np.repeat(quotient.multiplicity[nodes], degree) * quotient.edge_multiplicity[begin:end]
-        assert weight.sum() == full.first_edge[full.first_node[row + 1]] - full.first_edge[full.first_node[row]]
+        edges = slice(full.first_edge[full.first_node[row]], full.first_edge[full.first_node[row + 1]])
+        assert weight.sum() == pytest.approx(full.edge_multiplicity[edges].sum(), rel=1e-6)
+        assert weight.sum() <= 12 * len(crystal.numbers) + 1e-3
 
 
 def test_known_quotients() -> None:
@@ -89,7 +96,7 @@ def test_a_supercell_has_the_same_quotient_with_doubled_multiplicities(crystals:
     before, after = graphs.build(crystals, QUOTIENT), graphs.build([doubled(c) for c in crystals], QUOTIENT)
     np.testing.assert_array_equal(before.first_node, after.first_node)
     np.testing.assert_array_equal(2 * before.multiplicity.sum(), after.multiplicity.sum())
-    np.testing.assert_array_equal(before.edge_multiplicity, after.edge_multiplicity)
+    np.testing.assert_allclose(before.edge_multiplicity, after.edge_multiplicity, rtol=1e-6)
 
 
 def test_cells_without_neighbours_and_of_one_atom() -> None:

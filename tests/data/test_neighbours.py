@@ -21,7 +21,7 @@ def structure(crystal: Crystal) -> Structure:
 
 def test_all_within_the_cutoff_as_pymatgen_finds_them(crystals: list[Crystal]) -> None:
     for crystal in crystals[:10]:
-        found = neighbours.find(crystal, 5.0, None, strict=False)
+        found = neighbours.find(crystal, 5.0, None, "shared")
         expected = structure(crystal).get_all_neighbors(5.0)
         assert np.bincount(found.site, minlength=len(crystal.numbers)).tolist() == [len(e) for e in expected]
         for site, others in enumerate(expected):
@@ -32,26 +32,41 @@ def test_all_within_the_cutoff_as_pymatgen_finds_them(crystals: list[Crystal]) -
 @given(st.integers(0, 59), st.integers(1, 20))
 def test_capped_neighbours_are_the_nearest_of_all(crystals: list[Crystal], row: int, k: int) -> None:
     crystal = crystals[row]
-    everything = neighbours.find(crystal, 8.0, None, strict=False)
-    whole = neighbours.find(crystal, 8.0, k, strict=False)
-    strict = neighbours.find(crystal, 8.0, k, strict=True)
+    everything = neighbours.find(crystal, 8.0, None, "shared")
+    whole = neighbours.find(crystal, 8.0, k, "whole")
+    strict = neighbours.find(crystal, 8.0, k, "strict")
+    shared = neighbours.find(crystal, 8.0, k, "shared")
+    assert (whole.weight == 1).all()
+    assert (strict.weight == 1).all()
     for site in range(len(crystal.numbers)):
         distances = everything.distance[everything.site == site]
         nearest = distances[:k]
         np.testing.assert_allclose(strict.distance[strict.site == site], nearest, atol=1e-9)
         reach = distances[distances <= nearest[-1] + neighbours.SHELL_TOLERANCE]
         np.testing.assert_allclose(whole.distance[whole.site == site], reach, atol=1e-9)
+        mine = shared.site == site
+        np.testing.assert_allclose(shared.distance[mine], reach, atol=1e-9)
+        weight = shared.weight[mine]
+        assert weight.sum() == pytest.approx(min(k, len(distances)))
+        inner = reach < nearest[-1] - neighbours.SHELL_TOLERANCE
+        assert (weight[inner] == 1).all()
+        assert len(set(weight[~inner])) == 1
 
 
 def test_a_shell_is_kept_whole() -> None:
-    assert len(neighbours.find(NACL, 8.0, 8, strict=False).site) == 2 * (6 + 12)
-    assert len(neighbours.find(NACL, 8.0, 8, strict=True).site) == 2 * 8
-    assert len(neighbours.find(CU, 8.0, 1, strict=False).site) == 12
+    assert len(neighbours.find(NACL, 8.0, 8, "whole").site) == 2 * (6 + 12)
+    assert len(neighbours.find(NACL, 8.0, 8, "strict").site) == 2 * 8
+    assert len(neighbours.find(CU, 8.0, 1, "whole").site) == 12
+
+
+def test_a_shell_shares_the_places_left() -> None:
+    found = neighbours.find(NACL, 8.0, 8, "shared")
+    assert sorted(found.weight[found.site == 0]) == pytest.approx([2 / 12] * 12 + [1] * 6)
 
 
 def test_images_lead_to_the_neighbour(crystals: list[Crystal]) -> None:
     for crystal in crystals[:10]:
-        found = neighbours.find(crystal, 8.0, 12, strict=False)
+        found = neighbours.find(crystal, 8.0, 12, "whole")
         frac = crystal.frac % 1.0
         vectors = (frac[found.neighbour] + found.image - frac[found.site]) @ crystal.lattice
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), found.distance, atol=1e-6)
@@ -60,6 +75,6 @@ def test_images_lead_to_the_neighbour(crystals: list[Crystal]) -> None:
 @pytest.mark.parametrize("k", [None, 12])
 def test_a_site_without_neighbours_has_no_edge(k: int | None) -> None:
     lonely = Crystal(20 * np.eye(3), np.zeros((1, 3)), np.array([2]))
-    assert len(neighbours.find(lonely, 8.0, k, strict=False).site) == 0
+    assert len(neighbours.find(lonely, 8.0, k, "whole").site) == 0
     near = Crystal(20 * np.eye(3), np.array([[0.0, 0, 0], [0.1, 0, 0], [0.5, 0.5, 0.5]]), np.array([2, 2, 10]))
-    assert neighbours.find(near, 8.0, k, strict=False).site.tolist() == [0, 1]
+    assert neighbours.find(near, 8.0, k, "whole").site.tolist() == [0, 1]

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import bench
 
 NAMES = {
-    "graphs, whole shells",
+    "graphs, shared shells",
     "graphs, strict",
     "assembly, batch 32",
     "training, batch 32",

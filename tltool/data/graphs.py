@@ -31,8 +31,8 @@ Words = npt.NDArray[np.uint64]
 class Recipe:
     """How a crystal becomes a graph; travels with the model.
 
-    ``cutoff`` Å; ``max_neighbours`` nearest per site or None for all; ``shells`` ``whole`` keeps the shell of the
-    last neighbour together, ``strict`` cuts it as the published CGCNN code does; ``quotient`` merges equal sites.
+    ``cutoff`` Å; ``max_neighbours`` nearest per site or None for all; ``shells`` says what becomes of the shell of the
+    last one: ``shared``, ``whole`` or ``strict`` (see ``neighbours.find``); ``quotient`` merges equal sites.
     """
 
     cutoff: float
@@ -43,8 +43,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.cutoff > 0 or (self.max_neighbours is not None and self.max_neighbours < 1):
             raise ConfigError("graph: cutoff and max_neighbours must be positive (max_neighbours may be null).")
-        if self.shells not in ("whole", "strict"):
-            raise ConfigError(f"graph.shells={self.shells!r} is not known; use whole or strict.")
+        if self.shells not in ("shared", "whole", "strict"):
+            raise ConfigError(f"graph.shells={self.shells!r} is not known; use shared, whole or strict.")
 
     def key(self) -> str:
         """Return a short hash that changes with any setting."""
@@ -71,7 +71,7 @@ class GraphTable:
     number: npt.NDArray[np.uint8]
     multiplicity: npt.NDArray[np.int32]
     neighbour: npt.NDArray[np.int32]
-    edge_multiplicity: npt.NDArray[np.int32]
+    edge_multiplicity: npt.NDArray[np.float32]
     distance_index: npt.NDArray[np.int32]
     distance: Floats
 
@@ -103,8 +103,7 @@ def build(
 
 
 def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
-    strict = recipe.shells == "strict"
-    found = [neighbours.find(c, recipe.cutoff, recipe.max_neighbours, strict) for c in crystals]
+    found = [neighbours.find(c, recipe.cutoff, recipe.max_neighbours, recipe.shells) for c in crystals]
     sizes = np.array([len(c.numbers) for c in crystals], dtype=np.int64)
     first_site = _starts(sizes)
     n_edges = np.array([len(f.site) for f in found], dtype=np.int64)
@@ -112,12 +111,13 @@ def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
     site = _concatenated([f.site for f in found], np.int64) + shift
     other = _concatenated([f.neighbour for f in found], np.int64) + shift
     length = _concatenated([f.distance for f in found], np.float64)
+    weight = _concatenated([f.weight for f in found], np.float64)
     numbers = _concatenated([c.numbers for c in crystals], np.int64)
     crystal_of_site = np.repeat(np.arange(len(crystals)), sizes)
 
     first_distance, distance, which = _different(length, crystal_of_site[site], len(crystals))
     if recipe.quotient:
-        node_of_site, representative, multiplicity = _classes(numbers, crystal_of_site, site, other, which)
+        node_of_site, representative, multiplicity = _classes(numbers, crystal_of_site, site, other, which, weight)
     else:
         node_of_site = representative = np.arange(len(numbers))
         multiplicity = np.ones(len(numbers), dtype=np.int64)
@@ -125,10 +125,10 @@ def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
     chosen = np.zeros(len(numbers), dtype=bool)
     chosen[representative] = True
     kept = chosen[site]
-    node, start, which = node_of_site[site[kept]], node_of_site[other[kept]], which[kept]
+    node, start, which, weight = node_of_site[site[kept]], node_of_site[other[kept]], which[kept], weight[kept]
     crystal_of_node = crystal_of_site[representative]
     first_node = _starts(np.bincount(crystal_of_node, minlength=len(crystals)))
-    node, start, which, edge_multiplicity = _merged(node, start, which, recipe.quotient)
+    node, start, which, edge_multiplicity = _merged(node, start, which, weight, recipe.quotient)
     crystal_of_edge = crystal_of_node[node]
     return GraphTable(
         first_node,
@@ -137,7 +137,7 @@ def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
         numbers[representative].astype(np.uint8),
         multiplicity.astype(np.int32),
         (start - first_node[crystal_of_edge]).astype(np.int32),
-        edge_multiplicity.astype(np.int32),
+        edge_multiplicity.astype(np.float32),
         (which - first_distance[crystal_of_edge]).astype(np.int32),
         distance,
     )
@@ -157,17 +157,19 @@ def _different(length: Floats, crystal: Ints, n_crystals: int) -> tuple[Ints, Fl
     return _starts(np.bincount(owner[begins], minlength=n_crystals)), mean, which
 
 
-def _classes(numbers: Ints, crystal: Ints, site: Ints, other: Ints, which: Ints) -> tuple[Ints, Ints, Ints]:
+def _classes(
+    numbers: Ints, crystal: Ints, site: Ints, other: Ints, which: Ints, weight: Floats
+) -> tuple[Ints, Ints, Ints]:
     """Group the sites of each crystal by colour refinement.
 
     A site's colour is a 64-bit hash of its species and crystal, then again and again of its colour and the multiset
-    of (neighbour's colour, distance), until no group splits. Returns each site's class (classes in the order of
+    of (neighbour's colour, distance, weight), until no group splits. Returns each site's class (classes in the order of
     their first sites), that first site, and the number of sites in the class.
     """
     starts = np.flatnonzero(np.diff(site, prepend=-1))
     receiving = site[starts]
     colour = _mixed(_mixed(numbers.astype(np.uint64)) + crystal.astype(np.uint64))
-    distance_word = _mixed(which.astype(np.uint64) + np.uint64(0x51ED270B))
+    distance_word = _mixed(which.astype(np.uint64) + _mixed(weight.view(np.uint64)))
     n_classes = 0
     while True:
         _, first, label, count = np.unique(colour, return_index=True, return_inverse=True, return_counts=True)
@@ -184,15 +186,16 @@ def _classes(numbers: Ints, crystal: Ints, site: Ints, other: Ints, which: Ints)
     return position[label], first[order], count[order]
 
 
-def _merged(node: Ints, start: Ints, which: Ints, merge: bool) -> tuple[Ints, Ints, Ints, Ints]:
-    """Sort edges by receiving node, then distance, then neighbour; merge equal ones and count them."""
+def _merged(node: Ints, start: Ints, which: Ints, weight: Floats, merge: bool) -> tuple[Ints, Ints, Ints, Floats]:
+    """Sort edges by receiving node, then distance, then neighbour; merge equal ones and add up their weights."""
     order = np.lexsort((start, which, node))
     node, start, which = node[order], start[order], which[order]
     new = np.ones(len(node), dtype=bool)
     if merge:
         new[1:] = (np.diff(node) != 0) | (np.diff(start) != 0) | (np.diff(which) != 0)
     begins = np.flatnonzero(new)
-    return node[begins], start[begins], which[begins], np.diff(begins, append=len(node))
+    total = np.add.reduceat(weight[order], begins) if len(begins) else weight
+    return node[begins], start[begins], which[begins], total
 
 
 def _joined(blocks: list[GraphTable]) -> GraphTable:

@@ -24,20 +24,24 @@ _GROWTH = 1.3
 class Neighbours(NamedTuple):
     """Edges sorted by receiving site, then distance.
 
-    ``site`` (e,) receives from ``neighbour`` (e,) in the cell ``image`` (e, 3) at ``distance`` (e,) in Å.
+    ``site`` (e,) receives from ``neighbour`` (e,) in the cell ``image`` (e, 3) at ``distance`` (e,) in Å and counts
+    ``weight`` (e,), one unless the neighbour shares a place with others.
     """
 
     site: Ints
     neighbour: Ints
     image: Ints
     distance: Floats
+    weight: Floats
 
 
-def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, strict: bool) -> Neighbours:
+def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, shells: str) -> Neighbours:
     """Return the neighbours of every site of ``crystal`` within ``cutoff`` Å.
 
-    ``max_neighbours`` k keeps the k nearest and the rest of the shell that the k-th stands in; ``strict`` cuts
-    that shell (by distance, then site), as the published CGCNN code does. A site may have no neighbour at all.
+    ``max_neighbours`` k keeps the k nearest; ``shells`` says what becomes of the shell that the k-th stands in.
+    ``strict`` cuts it (by distance, then site), as the published CGCNN code does; ``whole`` keeps all of it;
+    ``shared`` keeps all of it and lets its members share the places left, so that weights still add up to k.
+    A site may have no neighbour at all.
     """
     n = len(crystal.numbers)
     frac = crystal.frac % 1.0
@@ -59,19 +63,27 @@ def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, strict: bo
         return found
     first = np.searchsorted(found.site, np.arange(n + 1))
     rank = np.arange(len(found.site)) - first[found.site]
-    if strict:
-        keep = rank < max_neighbours
-    else:
-        last = np.minimum(first[:-1] + max_neighbours, first[1:]) - 1
-        reach = np.zeros(n)
-        has_any = first[1:] > first[:-1]
-        reach[has_any] = found.distance[last[has_any]]
-        keep = found.distance <= reach[found.site] + SHELL_TOLERANCE
-    return _chosen(found, np.flatnonzero(keep))
+    if shells == "strict":
+        return _chosen(found, np.flatnonzero(rank < max_neighbours))
+    last = np.minimum(first[:-1] + max_neighbours, first[1:]) - 1
+    reach = np.zeros(n)
+    has_any = first[1:] > first[:-1]
+    reach[has_any] = found.distance[last[has_any]]
+    found = _chosen(found, np.flatnonzero(found.distance <= reach[found.site] + SHELL_TOLERANCE))
+    if shells == "whole":
+        return found
+    outer = found.distance >= reach[found.site] - SHELL_TOLERANCE
+    n_outer = np.bincount(found.site[outer], minlength=n)
+    n_inner = np.bincount(found.site[~outer], minlength=n)
+    # A site with fewer than k neighbours within the cutoff has places to spare: everyone counts fully.
+    share = np.minimum((max_neighbours - n_inner) / np.maximum(n_outer, 1), 1.0)
+    return found._replace(weight=np.where(outer, share[found.site], 1.0))
 
 
 def _chosen(found: Neighbours, rows: Ints) -> Neighbours:
-    return Neighbours(found.site[rows], found.neighbour[rows], found.image[rows], found.distance[rows])
+    return Neighbours(
+        found.site[rows], found.neighbour[rows], found.image[rows], found.distance[rows], found.weight[rows]
+    )
 
 
 def _within(lattice: Floats, cartesian: Floats, radius: float) -> Neighbours:
@@ -79,7 +91,8 @@ def _within(lattice: Floats, cartesian: Floats, radius: float) -> Neighbours:
         all_coords=cartesian, center_coords=cartesian, r=float(radius), pbc=_PERIODIC, lattice=lattice, tol=_ITSELF
     )
     other = distance > _ITSELF
-    return Neighbours(site[other], neighbour[other], image[other].astype(np.int64), distance[other])
+    distance = distance[other]
+    return Neighbours(site[other], neighbour[other], image[other].astype(np.int64), distance, np.ones(len(distance)))
 
 
 def _complete(found: Neighbours, n: int, k: int, radius: float) -> bool:
