@@ -14,6 +14,8 @@ DOORS = {
     "dgl": {"model/kernels.py"},
     "gemmi": {"data/cif.py"},
     "ase": {"data/structure_files.py"},
+    "requests": {"data/web.py"},
+    "urllib3": {"data/web.py"},
     "skops": {"training/checkpoint.py"},
     "safetensors": {"training/checkpoint.py"},
     "matplotlib": {"plots.py"},

@@ -15,17 +15,18 @@ import torch
 from torch import Tensor
 
 from tltool import plugs
-from tltool.data import graphs, loading, store
+from tltool.data import graphs, listing, loading, store
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.record import Dropped, Record
 from tltool.data.splits import Split
 from tltool.data.store import Store
+from tltool.data.web import Limits
 from tltool.errors import ConfigError, DataError, ResourceError, nearest
 from tltool.fields import Graph
 
 BUNDLED = Path(__file__).parent / "bundled"
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
-KEYS = (*PROVENANCE, "root", "quantities", "pattern", "adapter")
+KEYS = (*PROVENANCE, "root", "quantities", "pattern", "sha256", "adapter")
 Report = Callable[[str], None]
 
 
@@ -86,7 +87,7 @@ def opened(
     for key in description:
         if key not in KEYS:
             raise ConfigError(f"data has no key {key!r}.{nearest(key, KEYS)}")
-    root = _root(description)
+    root = _root(description, cache, say)
     key = _key(root, description)
     path = cache / f"{description['name']}-{key}.h5"
     graph_path = cache / f"{description['name']}-{key}-{recipe.key()}.graphs.h5"
@@ -104,14 +105,21 @@ def opened(
     return Dataset(records, table)
 
 
-def _root(description: Mapping[str, Any]) -> Path:
+def _root(description: Mapping[str, Any], cache: Path, say: Report) -> Path:
+    """Return where the files are; without a root they are downloaded, or found as downloaded before."""
     if description["root"] == "bundled":
         return BUNDLED
     if description["root"] is None:
-        wanted = f"{description.get('pattern', 'its files')} from {description.get('address', 'its source')}"
-        raise DataError(
-            f"data={description['name']} is not on this machine: put {wanted} into a folder and pass data.root=FOLDER."
-        )
+        address, pattern = description.get("address"), description.get("pattern")
+        if not address or not pattern:
+            raise DataError(f"data={description['name']} has no address to download from; pass data.root=FOLDER.")
+        # Keyed by address, so that two snapshots whose files have the same names are never mixed.
+        folder = f"{description['name']}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
+        target = cache / "downloads" / folder
+        known = description.get("sha256") or {}
+        watch = listing.spoken(say)
+        listing.folder(address, pattern, target, sha256=known, limits=Limits(), say=say, progress=watch)
+        return target
     root = Path(description["root"]).expanduser()
     if not root.exists():
         raise DataError(f"data.root={root} does not exist; name the folder or file that holds the data set.")
@@ -143,7 +151,8 @@ def _read(root: Path, description: Mapping[str, Any], path: Path, plugins: Itera
 
 def _key(root: Path, description: Mapping[str, Any]) -> str:
     """Hash what the data set is made of: its YAML and the name, size and time of every input file."""
-    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    pattern = description.get("pattern") or "*"
+    files = sorted(p for p in root.rglob(pattern) if p.is_file()) if root.is_dir() else [root]
     if root == BUNDLED:
         files = [p for p in files if p.name == description["adapter"]["file"]]
     facts = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]

@@ -1,0 +1,96 @@
+"""Opening a data set: from a loopback server, from a folder, from the cache; and what is said of it."""
+
+import bz2
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scripted_server import autoindex, serving, status, whole
+from support import QUOTIENT, config
+
+from tltool.data import dataset
+from tltool.errors import ConfigError, DataError, ResourceError
+
+
+def dump(*names: str) -> bytes:
+    """The bytes of an Alexandria dump with rock-salt entries of these ids."""
+    entries = []
+    for n, name in enumerate(names):
+        sites = [
+            {"species": [{"element": "Na", "occu": 1}], "abc": [0, 0, 0]},
+            {"species": [{"element": "Cl", "occu": 1}], "abc": [0.5, 0.5, 0.5]},
+        ]
+        structure = {"lattice": {"matrix": [[0, 2.8 + n, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]]}, "sites": sites}
+        entries.append({"data": {"mat_id": name, "e_form": -n / 10}, "structure": structure})
+    return bz2.compress(json.dumps({"entries": [*entries, {"data": {"mat_id": "bad"}, "structure": None}]}).encode())
+
+
+def opened(description: dict, cache: Path, said: list[str]) -> dataset.Dataset:
+    return dataset.opened(description, QUOTIENT, cache=cache, plugins=[], say=said.append)
+
+
+def test_alexandria_from_a_server_then_without_one(tmp_path: Path) -> None:
+    said: list[str] = []
+    with serving() as server:
+        names = ["alexandria_00000.json.bz2", "alexandria_00001.json.bz2"]
+        address = server.at("/pbe/", autoindex(*names, "alexandria_2d_000.json.bz2", "convex_hull.json.bz2"))
+        server.at(f"/pbe/{names[0]}", whole(dump("agm1", "agm2")))
+        server.at(f"/pbe/{names[1]}", whole(dump("agm3")))
+        description = config("pretrain", "data=pbe", f"data.address={address}")["data"]
+        first = opened(description, tmp_path, said)
+    assert first.store.ids == ["agm1", "agm2", "agm3"]
+    assert json.loads(first.store.attributes["dropped"]) == {"no structure": 2}
+    assert first.store.attributes["address"] == address
+    np.testing.assert_allclose(first.store.label("e_form"), [0, -0.1, 0], atol=1e-6)
+    assert any("3 records kept, 2 left out" in line for line in said)
+
+    # The server is gone: the same data set opens from what was downloaded and prepared.
+    said.clear()
+    again = opened(description, tmp_path, said)
+    assert again.store.ids == first.store.ids
+    assert said == []
+
+
+def test_no_network_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TLTOOL_OFFLINE", "1")
+    description = config("pretrain", "data=scan")["data"]
+    with pytest.raises(DataError, match=r"alexandria_scan_.*https://alexandria\.icams\.rub\.de/data/scan"):
+        opened(description, tmp_path, [])
+
+
+def test_a_page_that_is_not_there(tmp_path: Path) -> None:
+    with serving() as server:
+        address = server.at("/old/", status(404))
+        description = config("pretrain", "data=pbe", f"data.address={address}")["data"]
+        with pytest.raises(DataError, match="404"):
+            opened(description, tmp_path, [])
+
+
+def test_a_local_folder_and_a_change_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "dumps"
+    folder.mkdir()
+    (folder / "alexandria_000.json.bz2").write_bytes(dump("agm1"))
+    description = config("pretrain", "data=pbe", f"data.root={folder}")["data"]
+    assert opened(description, tmp_path / "cache", []).store.ids == ["agm1"]
+    (folder / "alexandria_001.json.bz2").write_bytes(dump("agm2"))
+    assert opened(description, tmp_path / "cache", []).store.ids == ["agm1", "agm2"]
+    (folder / "alexandria_002.json.bz2").write_bytes(dump("agm2"))
+    with pytest.raises(DataError, match="'agm2' occurs twice"):
+        opened(description, tmp_path / "cache", [])
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    description = config("pretrain")["data"]
+    with pytest.raises(ConfigError, match="data has no key 'rooot'"):
+        opened(description | {"rooot": 1}, tmp_path, [])
+    with pytest.raises(DataError, match="does not exist"):
+        opened(description | {"root": str(tmp_path / "nothing")}, tmp_path, [])
+    with pytest.raises(DataError, match="no address to download from"):
+        opened(description | {"root": None}, tmp_path, [])
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="Cannot write to cache"):
+        opened(config("pretrain")["data"], tmp_path / "file" / "cache", [])

@@ -1,0 +1,185 @@
+"""One GET over http(s), asked again where that helps: the only door to requests. Nothing is written to disk here.
+
+What may pass by itself (a reset, a stall, 429, 5xx) is raised as ``Again``, what will not as ``Hopeless``; their
+text is a reason that fits behind "X could not be downloaded from Y: ". Proxies are those of the environment.
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError, MaxRetryError, ReadTimeoutError
+
+OFFLINE = "TLTOOL_OFFLINE"
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+_PIECE = 1 << 16
+_PAGE = 1 << 24
+_PASSING = (408, 425, 429)
+
+
+class Again(Exception):
+    """A failure that may pass; ``wait`` is how many seconds the server asks to be left alone."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class Hopeless(Exception):
+    """A failure that asking again will not mend."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much and how long: bytes per file, files per listing; times in seconds.
+
+    ``connect`` and ``stall`` bound the wait for a connection and for the next byte; ``attempts`` counts failures in a
+    row that brought no new byte; the pause after them begins at ``pause`` and doubles up to ``longest_pause``, which
+    is also the longest Retry-After that is waited for.
+    """
+
+    bytes: int = 20 * 10**9
+    files: int = 10_000
+    connect: float = 15.0
+    stall: float = 60.0
+    attempts: int = 6
+    pause: float = 1.0
+    longest_pause: float = 120.0
+
+
+def local(address: str) -> Path | None:
+    """Return the path that a ``file://`` address or a plain path stands for, None for any other address."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address):
+        return Path(address).expanduser()
+    parts = urlsplit(address)
+    return Path(unquote(parts.path)) if parts.scheme.lower() == "file" else None
+
+
+def shown(address: str) -> str:
+    """Return ``address`` without user name and password, as it may stand in messages and files."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", address)
+
+
+@contextmanager
+def get(address: str, headers: dict[str, str], limits: Limits) -> Iterator[requests.Response]:
+    """Ask for ``address`` and yield the answer (200, 206 or 416), its body unread; raise Again or Hopeless."""
+    if os.environ.get(OFFLINE, "0") not in ("", "0"):
+        raise Hopeless(f"{OFFLINE} is set, so that the network is not used")
+    with requests.Session() as session:
+        session.max_redirects = 10
+        with _asked(session, address, headers, limits) as response:
+            status = f"the server answers {response.status_code} {response.reason or ''}".rstrip()
+            if response.status_code in _PASSING or response.status_code >= 500:
+                raise Again(status, _retry_after(response.headers.get("Retry-After")))
+            if response.status_code not in (200, 206, 416):
+                raise Hopeless(status)
+            yield response
+
+
+def _asked(session: requests.Session, address: str, headers: dict[str, str], limits: Limits) -> requests.Response:
+    # A body compressed on the way would have neither the file's length nor its sha256.
+    wanted = {"User-Agent": "tltool", "Accept-Encoding": "identity"} | headers
+    try:
+        return session.get(address, headers=wanted, stream=True, timeout=(limits.connect, limits.stall))
+    except requests.exceptions.ProxyError as error:
+        raise Hopeless("the proxy does not let it through (see HTTP_PROXY, HTTPS_PROXY and NO_PROXY)") from error
+    except requests.exceptions.SSLError as error:
+        raise Hopeless("the server's certificate is not trusted (see REQUESTS_CA_BUNDLE)") from error
+    except requests.TooManyRedirects as error:
+        raise Hopeless(f"the server redirects more than {session.max_redirects} times") from error
+    except requests.Timeout as error:
+        raise Again("the server does not answer in time") from error
+    except requests.ConnectionError as error:
+        if error.args and isinstance(error.args[0], MaxRetryError):
+            raise Again("there is no connection to the server (is there a network?)") from error
+        raise Again("the connection was reset") from error
+    except requests.RequestException as error:
+        raise Hopeless(f"the address or the answer is not valid ({type(error).__name__})") from error
+
+
+def pieces(response: requests.Response, limits: Limits) -> Iterator[bytes]:
+    """Yield the body as it comes, at most 64 KiB at a time; raise Again where it stalls or ends early."""
+    # read1 hands over what has arrived; read would wait for a full piece and lose a part of one with the connection.
+    read = getattr(response.raw, "read1", response.raw.read)
+    length, got = count(response.headers.get("Content-Length")), 0
+    try:
+        while piece := read(_PIECE, decode_content=False):
+            got += len(piece)
+            yield piece
+    except ReadTimeoutError as error:
+        raise Again(f"no byte came for {limits.stall:g} s") from error
+    except HTTPError as error:
+        raise Again("the connection broke off before the end") from error
+    if length is not None and got < length:  # urllib3 1 does not count
+        raise Again("the connection broke off before the end")
+
+
+def text(address: str, limits: Limits, say: Say) -> str:
+    """Return the page at ``address``; raise Hopeless where it cannot be had or is larger than 16 MiB."""
+
+    def once() -> str:
+        page = bytearray()
+        with get(address, {}, limits) as response:
+            for piece in pieces(response, limits):
+                page += piece
+                if len(page) > _PAGE:
+                    raise Hopeless(f"the page is larger than {_PAGE >> 20} MiB")
+        return page.decode("utf-8", errors="replace")
+
+    return patiently(once, lambda: 0, shown(address), limits, say)
+
+
+def patiently(once: Callable[[], T], reached: Callable[[], int], name: str, limits: Limits, say: Say) -> T:
+    """Call ``once`` until it does not raise Again, with growing pauses; raise Hopeless after too many failures.
+
+    ``reached`` tells how many bytes there are: a failure that brought more than ever before does not count, so that a
+    large file gets through a poor connection.
+    """
+    failures, most = 0, reached()
+    while True:
+        try:
+            return once()
+        except Again as again:
+            failures = 1 if reached() > most else failures + 1
+            most = max(most, reached())
+            pause = min(limits.pause * 2.0 ** (failures - 1), limits.longest_pause)
+            if again.wait is not None and again.wait > limits.longest_pause:
+                raise Hopeless(f"{again} and asks to be left alone for {again.wait:.0f} s") from again
+            if failures >= limits.attempts:
+                raise Hopeless(f"{again}, {failures} times in a row") from again
+            pause = pause if again.wait is None else again.wait
+            say(f"{name}: {again}; going on in {pause:.1f} s (failure {failures} of {limits.attempts}).")
+        time.sleep(pause)
+
+
+def count(value: str | None) -> int | None:
+    """Return the number a header holds, None where it holds none."""
+    return int(value) if value and re.fullmatch(r"[0-9]{1,18}", value.strip()) else None
+
+
+def span(response: requests.Response) -> tuple[int | None, int | None]:
+    """Return where the body of a 200, 206 or 416 (None) begins and the size of the whole file, None if not told."""
+    if response.status_code == 200:
+        return 0, count(response.headers.get("Content-Length"))
+    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+    return (count(found[1]), count(found[2])) if found else (None, None)
+
+
+def _retry_after(value: str | None) -> float | None:
+    seconds = count(value)
+    if seconds is not None or not value:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
