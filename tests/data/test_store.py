@@ -91,3 +91,13 @@ def test_a_folder_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -
     with pytest.raises(ResourceError, match="Cannot write"):
         store.save(blocked / "s.h5", store.gather(records(), {}))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.save(tmp_path / "s.h5", store.gather(records(), {}))
+    assert list(tmp_path.iterdir()) == []

@@ -166,12 +166,13 @@ def write_arrays(
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        raise ResourceError(
-            f"Cannot write {path} ({error.strerror or error}); free space or name another folder."
-        ) from error
+        if isinstance(error, OSError):
+            reason = error.strerror or error
+            raise ResourceError(f"Cannot write {path} ({reason}); free space or name another folder.") from error
+        raise
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
