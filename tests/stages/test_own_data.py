@@ -75,14 +75,12 @@ def test_transfer_and_predict_on_own_files(home: Path, demo: Store) -> None:
     assert "5 structures predicted, 1 not" in done.stderr
     table = pd.read_csv(home / "out.csv").set_index("id")
     assert set(table.index) == {"./POSCAR", "deep/POSCAR", "fine", "bad", "several-0", "several-1"}
-    assert table.loc["bad", "status"].startswith("bad.cif") or "bad.cif" in table.loc["bad", "status"]
+    assert "bad.cif" in table.loc["bad", "status"]
     assert np.isnan(table.loc["bad", "prediction"])
     good = table.drop("bad")
     assert set(good.status) == {"ok"}
     assert set(good.unit) == {"eV"}
-    assert good.loc["fine", "elements"] == " ".join(
-        sorted(good.loc["fine", "elements"].split(), key=lambda s: structure(demo, 52).symbol_set.index(s) * 0)
-    )
+    assert set(good.loc["fine", "elements"].split()) == set(structure(demo, 52).symbol_set)
     assert good.prediction.std() > 0
 
     called = tltool.load_model(home / "here").predict([structure(demo, r) for r in (52, 53)])
