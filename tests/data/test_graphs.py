@@ -31,11 +31,10 @@ def pairs(table: GraphTable, row: int) -> list[tuple[float, ...]]:
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize(("shells", "close"), [("whole", 1e-9), ("shared", 1e-6)])
+@pytest.mark.parametrize(("shells", "close"), [("whole", 1e-9), ("shared", 1e-9)])
 def test_quotient_and_full_graph_give_the_same_predictions_and_gradients(
     crystals: list[Crystal], shells: str, close: float
 ) -> None:
-    # Shares of a place are kept with seven digits, so that six thirds are two within those.
     results = []
     for recipe in (dataclasses.replace(QUOTIENT, shells=shells), dataclasses.replace(FULL, shells=shells)):
         model = fresh_model()

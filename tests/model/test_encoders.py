@@ -37,7 +37,7 @@ def test_a_crystal_is_a_crystal(encoder: str, crystals: list[Crystal], change: s
 @pytest.mark.usefixtures("double")
 def test_the_quotient_equals_the_full_graph(encoder: str, crystals: list[Crystal]) -> None:
     expected = predictions(encoder, crystals, FULL)
-    torch.testing.assert_close(predictions(encoder, crystals), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(predictions(encoder, crystals), expected, atol=1e-9, rtol=1e-9)
 
 
 def test_levels_and_gradients(encoder: str, crystals: list[Crystal]) -> None:

@@ -71,7 +71,7 @@ class GraphTable:
     number: npt.NDArray[np.uint8]
     multiplicity: npt.NDArray[np.int32]
     neighbour: npt.NDArray[np.int32]
-    edge_multiplicity: npt.NDArray[np.float32]
+    edge_multiplicity: Floats
     distance_index: npt.NDArray[np.int32]
     distance: Floats
 
@@ -137,7 +137,7 @@ def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
         numbers[representative].astype(np.uint8),
         multiplicity.astype(np.int32),
         (start - first_node[crystal_of_edge]).astype(np.int32),
-        edge_multiplicity.astype(np.float32),
+        edge_multiplicity,
         (which - first_distance[crystal_of_edge]).astype(np.int32),
         distance,
     )
