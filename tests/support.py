@@ -1,5 +1,7 @@
 """What tests build on: configs, batches, a short fit, an untrained model, and the same crystal written otherwise."""
 
+import bz2
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,19 @@ def fresh_model(quantities: tuple[str, ...] = ("e_form",), seed: int = 0, encode
         if name.endswith((".mean", ".variance")) and name.startswith("encoder"):
             buffer.copy_(torch.rand_like(buffer) + 0.5)
     return model.to(torch.get_default_dtype())
+
+
+def dump(*names: str) -> bytes:
+    """The bytes of an Alexandria dump with rock-salt entries of these ids."""
+    entries = []
+    for n, name in enumerate(names):
+        sites = [
+            {"species": [{"element": "Na", "occu": 1}], "abc": [0, 0, 0]},
+            {"species": [{"element": "Cl", "occu": 1}], "abc": [0.5, 0.5, 0.5]},
+        ]
+        structure = {"lattice": {"matrix": [[0, 2.8 + n, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]]}, "sites": sites}
+        entries.append({"data": {"mat_id": name, "e_form": -n / 10}, "structure": structure})
+    return bz2.compress(json.dumps({"entries": [*entries, {"data": {"mat_id": "bad"}, "structure": None}]}).encode())
 
 
 def rotated(crystal: Crystal, seed: int) -> Crystal:

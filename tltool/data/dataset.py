@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +17,9 @@ import torch
 from torch import Tensor
 
 from tltool import plugs
-from tltool.data import graphs, listing, loading, store
+from tltool.data import graphs, joined, listing, loading, preparing, store
 from tltool.data.graphs import GraphTable, Recipe
-from tltool.data.record import Dropped, Record
+from tltool.data.preparing import Shard, Task
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.data.web import Limits
@@ -28,6 +30,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
 KEYS = (*PROVENANCE, "root", "quantities", "pattern", "sha256", "adapter")
 Report = Callable[[str], None]
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,10 @@ class Batches:
 
     def elements(self, part: str) -> set[int]:
         """Return the atomic numbers that occur in ``part``."""
-        return set(torch.unique(self.graph(part).number).tolist())
+        found: set[int] = set()
+        for rows in torch.split(self.split[part], _BLOCK):
+            found |= set(torch.unique(self.table.numbers(rows)).tolist())
+        return found
 
     def to(self, device: torch.device | str) -> "Batches":
         """Return the same with every tensor on ``device``."""
@@ -77,32 +83,99 @@ def batches(data: Dataset, quantities: Iterable[str], split: Split) -> Batches:
 
 
 def opened(
-    description: Mapping[str, Any], recipe: Recipe, /, *, cache: Path, plugins: Iterable[str], say: Report
+    description: Mapping[str, Any],
+    recipe: Recipe,
+    /,
+    *,
+    cache: Path,
+    plugins: Iterable[str],
+    workers: int,
+    say: Report,
 ) -> Dataset:
     """Return the data set of a YAML ``description``, from the cache where its input has not changed since.
 
-    Records that the adapter drops are counted by reason in the store's attributes, and said. Raises DataError if the
-    files are not there or nothing is left of them, ConfigError for a key that a data YAML does not have.
+    Files that match the description's ``pattern`` are prepared one by one in ``workers`` processes; what an earlier run
+    finished is not made again. Records that are left out are counted by reason in the store's attributes, and said.
+    Raises DataError if the files are not there or nothing is left of them, ConfigError for a key that a data YAML does
+    not have.
     """
     for key in description:
         if key not in KEYS:
             raise ConfigError(f"data has no key {key!r}.{nearest(key, KEYS)}")
     root = _root(description, cache, say)
-    key = _key(root, description)
-    path = cache / f"{description['name']}-{key}.h5"
-    graph_path = cache / f"{description['name']}-{key}-{recipe.key()}.graphs.h5"
-    with _locked(cache / f"{description['name']}-{key}.lock", say):
-        records = store.load(path) if path.exists() else _read(root, description, path, plugins, say)
-        if graph_path.exists():
-            return Dataset(records, graphs.from_arrays(store.read_arrays(graph_path)[0]))
+    folder = cache / f"{description['name']}-{_key(root, description, plugins)}"
+    tasks = _tasks(root, description, folder, recipe, tuple(plugins))
+    with _locked(folder.with_suffix(".lock"), say):
+        fresh = any(preparing.done(task) is None for task in tasks)
         began = time.perf_counter()
-        table = graphs.build((records.crystal(row) for row in range(len(records))), recipe)
-        store.write_arrays(graph_path, table.arrays(), {"graph": json.dumps(vars(recipe))}, {"distance": "Å"})
-    say(
-        f"Graphs of {len(records):,} crystals in {time.perf_counter() - began:.1f} s: {len(records.numbers):,} sites "
-        f"as {len(table.number):,} nodes, {len(table.neighbour):,} edges."
-    )
+        shards = preparing.prepare_all(tasks, workers, say)
+        parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
+        attributes = dict(tasks[0].facts) | _counts(tasks, shards)
+        if not parts:
+            raise DataError(f"The data set {description['name']!r} has no usable record; check its files.")
+        data = _whole(parts, folder, recipe, attributes)
+    if fresh:
+        _tell(data, description["name"], tasks, shards, time.perf_counter() - began, say)
+    return data
+
+
+def _tasks(
+    root: Path, description: Mapping[str, Any], folder: Path, recipe: Recipe, plugins: tuple[str, ...]
+) -> list[Task]:
+    """Return one task for every file that matches the pattern, or one for the whole root."""
+    pattern = description.get("pattern")
+    sources = sorted(p for p in root.rglob(pattern) if p.is_file()) if pattern and root.is_dir() else [root]
+    if not sources:
+        raise DataError(f"There is no file {pattern} under {root}; put the files there or correct data.root.")
+    facts = {k: str(v) for k, v in description.items() if k in PROVENANCE and v is not None}
+    facts["adapter"] = str(description["adapter"]["_target_"])
+    node = dict(description["adapter"])
+    return [
+        Task(source, folder / f"{source.name}-{_state(root, source, node)}", node, plugins, facts, recipe)
+        for source in sources
+    ]
+
+
+def _whole(parts: Sequence[tuple[Path, Path]], folder: Path, recipe: Recipe, attributes: Mapping[str, str]) -> Dataset:
+    """Return the only part, or all of them joined."""
+    if len(parts) == 1:
+        records, table = store.load(parts[0][0]), graphs.from_arrays(store.read_arrays(parts[0][1])[0])
+        return Dataset(replace(records, attributes=attributes), table)
+    names = json.dumps([[a.name, b.name] for a, b in parts])
+    place = folder / f"joined-{recipe.key()}-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
+    if not joined.is_whole(place):
+        for old in folder.glob(f"joined-{recipe.key()}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        joined.join(parts, place)
+    records, table, repeated = joined.opened(place, attributes)
+    if repeated:
+        dropped = Counter(json.loads(attributes["dropped"])) + Counter({"the id is in an earlier file": repeated})
+        counts = {"kept": str(len(records)), "dropped": json.dumps(dict(sorted(dropped.items())))}
+        records = replace(records, attributes=dict(attributes) | counts)
     return Dataset(records, table)
+
+
+def _counts(tasks: Sequence[Task], shards: Sequence[Shard]) -> dict[str, str]:
+    dropped: Counter[str] = Counter()
+    for shard in shards:
+        dropped.update(shard.dropped)
+    counts = {"kept": str(sum(s.kept for s in shards)), "dropped": json.dumps(dict(sorted(dropped.items())))}
+    sums = {task.source.name: shard.sha256 for task, shard in zip(tasks, shards, strict=True) if shard.sha256}
+    return counts | ({"sha256": json.dumps(sums)} if sums else {})
+
+
+def _tell(
+    data: Dataset, name: str, tasks: Sequence[Task], shards: Sequence[Shard], seconds: float, say: Report
+) -> None:
+    dropped: dict[str, int] = json.loads(data.store.attributes["dropped"])
+    say(f"Data set {name}: {len(data.store):,} records kept, {sum(dropped.values()):,} left out.")
+    first = {reason: where for shard in reversed(shards) for reason, where in shard.first.items()}
+    for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
+        say(f"  {count:,} left out: {reason}" + (f" (first: {first[reason]})" if reason in first else ""))
+    say(
+        f"Prepared in {seconds:.1f} s: {len(data.store.numbers):,} sites as {len(data.graphs.number):,} nodes, "
+        f"{len(data.graphs.neighbour):,} edges."
+    )
 
 
 def _root(description: Mapping[str, Any], cache: Path, say: Report) -> Path:
@@ -126,39 +199,23 @@ def _root(description: Mapping[str, Any], cache: Path, say: Report) -> Path:
     return root
 
 
-def _read(root: Path, description: Mapping[str, Any], path: Path, plugins: Iterable[str], say: Report) -> Store:
-    dropped: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-
-    def kept() -> Iterator[Record]:
-        for item in plugs.call(description["adapter"], root, plugins=plugins):
-            if isinstance(item, Dropped):
-                dropped[item.reason] += 1
-                examples.setdefault(item.reason, item.id)
-            else:
-                yield item
-
-    facts = {k: str(v) for k, v in description.items() if k in PROVENANCE and v is not None}
-    records = store.gather(kept(), facts | {"adapter": str(description["adapter"]["_target_"])})
-    counts = {"kept": str(len(records)), "dropped": json.dumps(dict(sorted(dropped.items())))}
-    records = replace(records, attributes=dict(records.attributes) | counts)
-    store.save(path, records)
-    say(f"Data set {description['name']}: {len(records):,} records kept, {sum(dropped.values()):,} left out.")
-    for reason, count in dropped.most_common():
-        say(f"  {count:,} left out: {reason} (first: {examples[reason]})")
-    return records
+def _key(root: Path, description: Mapping[str, Any], plugins: Iterable[str]) -> str:
+    """Hash what decides how files are read: where they are, the adapter, its YAML keys and its code."""
+    adapter = dict(description["adapter"])
+    module = sys.modules[plugs.locate(adapter["_target_"], plugins).__module__]
+    code = Path(module.__file__).read_bytes() if module.__file__ else b""
+    code_sum = hashlib.sha256(code).hexdigest()
+    facts = [str(root.resolve()), adapter, code_sum, store.SCHEMA, preparing.PART]
+    return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _key(root: Path, description: Mapping[str, Any]) -> str:
-    """Hash what the data set is made of: its YAML and the name, size and time of every input file."""
-    pattern = description.get("pattern") or "*"
-    files = sorted(p for p in root.rglob(pattern) if p.is_file()) if root.is_dir() else [root]
+def _state(root: Path, source: Path, adapter: Mapping[str, Any]) -> str:
+    """Hash the name, size and time of every file of a shard."""
+    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
     if root == BUNDLED:
-        files = [p for p in files if p.name == description["adapter"]["file"]]
-    facts = [(str(p.relative_to(root)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-    adapter = description["adapter"]
-    text = json.dumps([str(root.resolve()), dict(adapter), facts, store.SCHEMA], default=str, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+        files = [p for p in files if p.name == adapter["file"]]
+    facts = [(str(p.relative_to(root.parent)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
 @contextmanager

@@ -209,6 +209,31 @@ def _joined(blocks: list[GraphTable]) -> GraphTable:
     return from_arrays({name: starts(name) if name.startswith("first_") else plain(name) for name in names})
 
 
+def taken(table: GraphTable, rows: Ints) -> GraphTable:
+    """Return the graphs of ``rows`` as a table of their own."""
+    first_node, node = _ranges(table.first_node, rows)
+    first_edge, edge = _ranges(table.first_edge, node)
+    first_distance, which = _ranges(table.first_distance, rows)
+    return GraphTable(
+        first_node,
+        first_distance,
+        first_edge,
+        table.number[node],
+        table.multiplicity[node],
+        table.neighbour[edge],
+        table.edge_multiplicity[edge],
+        table.distance_index[edge],
+        table.distance[which],
+    )
+
+
+def _ranges(first: Ints, rows: Ints) -> tuple[Ints, Ints]:
+    """Return where each of ``rows`` begins once only they are kept, and the places of all that they hold."""
+    sizes = first[rows + 1] - first[rows]
+    starts = _starts(sizes)
+    return starts, np.repeat(first[rows] - starts[:-1], sizes) + np.arange(starts[-1])
+
+
 def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> GraphTable:
     """Return the table that ``GraphTable.arrays`` took apart; raise DataError if an array is missing."""
     missing = [f.name for f in fields(GraphTable) if f.name not in arrays]

@@ -62,6 +62,10 @@ class Table:
             distance=self.distance[spot].to(kind),
         )
 
+    def numbers(self, rows: Tensor) -> Tensor:
+        """Return the atomic numbers of all nodes of ``rows``."""
+        return self.number[_ranges(self.first_node, rows)[0]]
+
     def to(self, device: torch.device | str) -> "Table":
         """Return the same table on ``device``."""
         return Table(*(getattr(self, f.name).to(device) for f in fields(self)))

@@ -5,9 +5,9 @@ place, so that a reader sees a whole file or none. Sizes: n crystals, s sites in
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,17 @@ class Store:
 
     ``ids`` n; ``first_site`` (n+1,); ``numbers`` (s,); ``frac`` (s, 3); ``lattice`` (n, 3, 3) in Å; ``labels`` one
     (n,) array per quantity in its unit, NaN where absent; ``tags`` one list per name; ``attributes`` say where the
-    data came from (adapter, address, sha256, licence, citation, counts).
+    data came from (adapter, address, sha256, licence, citation, counts). Arrays may be narrow and memory-mapped:
+    ``crystal`` and ``label`` give float64 and int64.
     """
 
-    ids: list[str]
+    ids: Sequence[str]
     first_site: Ints
-    numbers: Ints
-    frac: Floats
-    lattice: Floats
-    labels: Mapping[str, Floats]
-    tags: Mapping[str, list[str]] = field(default_factory=dict)
+    numbers: Array
+    frac: Array
+    lattice: Array
+    labels: Mapping[str, Array]
+    tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -47,7 +48,8 @@ class Store:
     def crystal(self, row: int) -> Crystal:
         """Return the crystal in ``row``."""
         sites = slice(int(self.first_site[row]), int(self.first_site[row + 1]))
-        return Crystal(self.lattice[row], self.frac[sites], self.numbers[sites])
+        lattice, frac = self.lattice[row].astype(np.float64), self.frac[sites].astype(np.float64)
+        return Crystal(lattice, frac, self.numbers[sites].astype(np.int64))
 
     def record(self, row: int) -> Record:
         """Return the record in ``row``, with the labels it has."""
@@ -61,9 +63,9 @@ class Store:
         """
         wanted = quantity(name)
         if name in self.labels:
-            return self.labels[name]
+            return self.labels[name].astype(np.float64)
         if wanted.log10_of and wanted.log10_of in self.labels:
-            plain = self.labels[wanted.log10_of]
+            plain = self.labels[wanted.log10_of].astype(np.float64)
             return np.log10(plain, where=plain > 0, out=np.full(len(plain), np.nan))
         raise DataError(
             f"The data set {self.attributes.get('name', '')!r} has no label {name!r}; it has "
@@ -107,6 +109,23 @@ def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
         columns,
         words,
         dict(attributes),
+    )
+
+
+def taken(store: Store, rows: Ints) -> Store:
+    """Return the records in ``rows`` as a store of their own."""
+    sizes = np.diff(store.first_site)[rows]
+    first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    sites = np.repeat(store.first_site[:-1][rows] - first[:-1], sizes) + np.arange(first[-1])
+    return replace(
+        store,
+        ids=[store.ids[row] for row in rows],
+        first_site=first,
+        numbers=store.numbers[sites],
+        frac=store.frac[sites],
+        lattice=store.lattice[rows],
+        labels={name: values[rows] for name, values in store.labels.items()},
+        tags={name: [words[row] for row in rows] for name, words in store.tags.items()},
     )
 
 
@@ -175,8 +194,11 @@ def write_arrays(
         raise
 
 
-def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read all arrays and attributes of a file that ``write_arrays`` made; raise DataError as ``load`` does."""
+def read_arrays(path: Path, only: Sequence[str] = ()) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read all arrays (or ``only`` some) and attributes of a file that ``write_arrays`` made.
+
+    Raises DataError as ``load`` does.
+    """
     if not path.is_file():
         raise DataError(f"There is no store at {path}; make it with 'tltool prepare'.")
     try:
@@ -190,7 +212,7 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             found: dict[str, Array] = {}
 
             def keep(name: str, node: h5py.Group | h5py.Dataset) -> None:
-                if isinstance(node, h5py.Dataset):
+                if isinstance(node, h5py.Dataset) and (not only or name in only):
                     found[name] = node.asstr()[...] if h5py.check_string_dtype(node.dtype) else node[...]
 
             file.visititems(keep)

@@ -1,5 +1,6 @@
 """``tltool prepare``: read a data set and build its graphs into the cache."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,13 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
     show(table)
+    if dropped := json.loads(data.store.attributes.get("dropped", "{}")):
+        reasons = Table(title="Left out")
+        reasons.add_column("reason")
+        reasons.add_column("number", justify="right")
+        for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
+            reasons.add_row(reason, f"{count:,}")
+        show(reasons)
     folder.write_json(
         "metrics.json", {"stage": "prepare", "data": config["data"]["name"], **counts, **data.store.attributes}
     )

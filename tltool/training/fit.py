@@ -22,6 +22,7 @@ from tltool.model.scaler import Scaler, composition, fit_scaler
 from tltool.training.loss import loss
 
 _EVALUATION_BATCH = 512
+_SCALER_ROWS = 200_000
 Values = Callable[[Batch], Tensor]
 
 
@@ -99,7 +100,7 @@ def train(
     compute = values or (lambda batch: model.values(model.embed(batch.graph)))
     optimiser = fit.optimiser(_groups(trainable, fit.learning_rate, scale))
     order = torch.Generator().manual_seed(fit.seed)
-    goals = _goals(model, data)
+    goals = goals_of(model, data)
     steps = settings.epochs * -(-len(data.split["train"]) // settings.batch_size)
     schedule = _schedule(settings, optimiser, steps)
     average = _average(model, settings.ema) if settings.ema else None
@@ -185,14 +186,16 @@ def predict(model: PropertyModel, data: Batches, part: str, values: Values | Non
 
 
 def scalers(data: Batches, reference: bool) -> dict[str, Scaler]:
-    """Return a scaler for each quantity, fitted on the training rows only."""
-    fractions = torch.cat([composition(batch.graph) for batch in data.of("train", _EVALUATION_BATCH)])
-    labels = data.labels[data.split["train"]]
+    """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal steps."""
+    rows = data.split["train"]
+    rows = rows[:: -(-len(rows) // _SCALER_ROWS) or 1]
+    fractions = torch.cat([composition(data.table.select(part)) for part in torch.split(rows, _EVALUATION_BATCH)])
+    labels = data.labels[rows]
     return {name: fit_scaler(labels[:, k], fractions, reference) for k, name in enumerate(data.quantities)}
 
 
 @torch.no_grad()
-def _goals(model: PropertyModel, data: Batches) -> Tensor:
+def goals_of(model: PropertyModel, data: Batches) -> Tensor:
     """Return (n, q): what the network should give for each training row, NaN elsewhere; the scaler does not change."""
     goals = torch.full_like(data.labels, torch.nan)
     for batch in data.of("train", _EVALUATION_BATCH):

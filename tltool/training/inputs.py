@@ -1,5 +1,6 @@
 """From a stage's config to what a fit needs: data set, batches, and the fit itself."""
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,17 @@ Config = Mapping[str, Any]
 
 def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[[str], None]) -> Dataset:
     """Return the data set of a data YAML, prepared with ``recipe``."""
-    cache = Path(config["cache"]).expanduser()
-    return dataset.opened(description, recipe, cache=cache, plugins=config["plugins"], say=say)
+    cache, workers = Path(config["cache"]).expanduser(), _workers(config["workers"])
+    return dataset.opened(description, recipe, cache=cache, plugins=config["plugins"], workers=workers, say=say)
+
+
+def _workers(wanted: int | str) -> int:
+    """Return how many processes prepare data: ``auto`` for as many as this one may use cores."""
+    if wanted == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not isinstance(wanted, int) or wanted < 1:
+        raise ConfigError(f"workers={wanted!r} is not known; use auto or a number.")
+    return wanted
 
 
 def split_batches(

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class Run:
         temporary.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
         temporary.replace(self.folder / name)
 
-    def write_split(self, parts: Iterable[tuple[str, Iterable[int]]], ids: list[str]) -> None:
+    def write_split(self, parts: Iterable[tuple[str, Iterable[int]]], ids: Sequence[str]) -> None:
         """Write ``split.csv``: the id and part of every row used."""
         with (self.folder / "split.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)

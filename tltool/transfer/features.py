@@ -13,7 +13,7 @@ from tltool.model import surgery
 from tltool.model.estimator import Standardise, as_head
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import Pool
-from tltool.training.fit import Fit, scalers, train
+from tltool.training.fit import Fit, goals_of, scalers, train
 from tltool.training.start import announce
 
 _BATCH = 512
@@ -73,7 +73,7 @@ def features(
     from sklearn.base import clone
 
     rows = data.split["train"]
-    goals = model.targets(data.labels[rows], data.graph("train")).double().cpu().numpy()
+    goals = goals_of(model, data)[rows].double().cpu().numpy()
     inputs = table[rows].double().cpu().numpy()
     heads: dict[str, nn.Module] = {}
     for k, name in enumerate(data.quantities):

@@ -1,0 +1,213 @@
+"""One shard of a data set -> stores and graphs on disk, shard by shard in parallel processes.
+
+A shard is a file of a dump, or a whole folder that its adapter reads at once. It becomes parts of at most
+``PART`` records, so that memory does not grow with the shard, and a note that is written last: a shard is there whole
+or not at all, and a run that was killed goes on with the next. Nothing heavy is imported here, since every process
+imports it.
+"""
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tltool import plugs
+from tltool.data import graphs, store
+from tltool.data.graphs import Recipe
+from tltool.data.record import Dropped, Record
+from tltool.errors import DataError, ResourceError, TltoolError
+
+Say = Callable[[str], None]
+
+PART = 20_000
+"""Records of one part; bounds what a process holds in memory."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard: what to read, with which adapter node, where its files go (a path without suffix), and the graphs."""
+
+    source: Path
+    place: Path
+    adapter: Mapping[str, Any]
+    plugins: tuple[str, ...]
+    facts: Mapping[str, str]
+    recipe: Recipe
+
+    @property
+    def note(self) -> Path:
+        """The file that says that the shard was read."""
+        return self.place.with_name(f"{self.place.name}.json")
+
+    def part(self, number: int) -> Path:
+        """Return the store of one part."""
+        return self.place.with_name(f"{self.place.name}-{number:05d}.h5")
+
+    def graphs(self, number: int) -> Path:
+        """Return the graphs of one part."""
+        return self.place.with_name(f"{self.place.name}-{number:05d}-{self.recipe.key()}.graphs.h5")
+
+
+class Shard(NamedTuple):
+    """What came of a shard: records ``kept`` in so many ``parts``, reasons with counts and the first id of each."""
+
+    kept: int
+    parts: int
+    dropped: dict[str, int]
+    first: dict[str, str]
+    sha256: str
+
+
+def done(task: Task) -> Shard | None:
+    """Return what came of ``task`` if all its files are there."""
+    try:
+        shard = Shard(**json.loads(task.note.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    whole = all(task.part(n).is_file() and task.graphs(n).is_file() for n in range(shard.parts))
+    return shard if whole else None
+
+
+def prepare(task: Task) -> Shard:
+    """Make whatever of ``task`` is missing; raise DataError as the adapter does, or ResourceError."""
+    try:
+        shard = Shard(**json.loads(task.note.read_text(encoding="utf-8")))
+        if not all(task.part(n).is_file() for n in range(shard.parts)):
+            raise ValueError
+    except (OSError, ValueError, TypeError):
+        shard = _read(task)
+    for number in range(shard.parts):
+        if not task.graphs(number).is_file():
+            records = store.load(task.part(number))
+            _build(task, number, records)
+    return shard
+
+
+def prepare_all(tasks: list[Task], workers: int, say: Say) -> list[Shard]:
+    """Return what came of every task, in order; those that are there are not made again.
+
+    An unreadable shard does not keep the others from being made; its error is raised in the end.
+    """
+    found = {task.place: shard for task in tasks if (shard := done(task)) is not None}
+    todo = [task for task in tasks if task.place not in found]
+    for old in {task.place.parent for task in todo}:
+        for stale in old.glob(".*.tmp"):
+            stale.unlink(missing_ok=True)
+    errors: list[TltoolError] = []
+    for task, outcome in _outcomes(todo, min(workers, len(todo))):
+        if isinstance(outcome, TltoolError):
+            errors.append(outcome)
+            continue
+        found[task.place] = outcome
+        if len(tasks) > 1:
+            out = sum(outcome.dropped.values())
+            say(f"{task.source.name}: {outcome.kept:,} kept, {out:,} left out ({len(found)} of {len(tasks)} files)")
+    if errors:
+        if len(tasks) > 1:
+            text = f"{errors[0]} ({len(errors)} of {len(tasks)} files could not be prepared; the others are done.)"
+            raise type(errors[0])(text) from errors[0]
+        raise errors[0]
+    return [found[task.place] for task in tasks]
+
+
+def _outcomes(todo: list[Task], workers: int) -> Iterator[tuple[Task, Shard | TltoolError]]:
+    if workers <= 1:
+        for task in todo:
+            yield task, _attempt(task)
+        return
+    # A fresh interpreter for each: a fork of a process in which torch has threads may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_deaf) as pool:
+        waiting = {pool.submit(_attempt, task): task for task in todo}
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
+        except BrokenProcessPool as error:
+            raise ResourceError(
+                "A process that prepares data was killed, probably for lack of memory; lower workers= and run again: "
+                "what is prepared stays."
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _attempt(task: Task) -> Shard | TltoolError:
+    try:
+        return prepare(task)
+    except TltoolError as error:
+        return error
+
+
+def _deaf() -> None:
+    # Ctrl-C reaches every process of the group; the one that waits for this one ends it.
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _read(task: Task) -> Shard:
+    dropped: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    kept = parts = 0
+    sha256 = _sha256(task.source) if task.source.is_file() else ""
+    facts = dict(task.facts) | ({"file": task.source.name, "sha256": sha256} if sha256 else {})
+    items = plugs.call(task.adapter, task.source, plugins=task.plugins)
+    records = _unique(items, dropped, first)
+    while block := list(islice(records, PART)):
+        store.save(task.part(parts), store.gather(block, facts))
+        kept += len(block)
+        del block
+        _build(task, parts, store.load(task.part(parts)))
+        parts += 1
+    shard = Shard(kept, parts, dict(sorted(dropped.items())), first, sha256)
+    _write(task.note, json.dumps(shard._asdict(), indent=1))
+    return shard
+
+
+def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dict[str, str]) -> Iterator[Record]:
+    """Yield the records; count what the adapter leaves out, and a second record of one id."""
+    seen: set[str] = set()
+    for item in items:
+        if isinstance(item, Record) and item.id in seen:
+            item = Dropped(item.id, "the id occurred before")
+        if isinstance(item, Dropped):
+            dropped[item.reason] += 1
+            first.setdefault(item.reason, item.id)
+        else:
+            seen.add(item.id)
+            yield item
+
+
+def _build(task: Task, number: int, records: store.Store) -> None:
+    table = graphs.build((records.crystal(row) for row in range(len(records))), task.recipe)
+    about = {"graph": json.dumps(vars(task.recipe))}
+    store.write_arrays(task.graphs(number), table.arrays(), about, {"distance": "Å"})
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from error
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise ResourceError(f"Cannot write {path} ({error.strerror}); free space or name another folder.") from error
