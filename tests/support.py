@@ -37,7 +37,7 @@ def batches_of(data: Dataset, quantities: tuple[str, ...] = ("e_form",), seed: i
     """Return the batches of a random split of ``data``."""
     labels = data.store.label(quantities[0])
     how = {"val": 0.1, "test": 0.1, "train_size": None} | keys
-    return dataset.batches(data, quantities, splits.random(data.store.ids, labels, seed=seed, **how))
+    return dataset.batches(data, quantities, splits.random(data.store, labels, seed=seed, **how))
 
 
 def a_fit(log: Callable[[dict[str, Any]], None] = lambda event: None, seed: int = 0, **keys: Any) -> Fit:

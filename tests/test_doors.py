@@ -13,6 +13,7 @@ DOORS = {
     },
     "dgl": {"model/kernels.py"},
     "gemmi": {"data/cif.py"},
+    "moyopy": {"data/prototype.py"},
     "ase": {"data/structure_files.py"},
     "requests": {"data/web.py"},
     "urllib3": {"data/web.py"},

@@ -173,7 +173,7 @@ def _checked(stage: str, config: Any) -> dict[str, Any]:
         text = files("tltool.configs").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
         tree = yaml.safe_load(text)
         groups = [next(iter(d)) for d in tree.get("defaults", ()) if isinstance(d, dict)]
-        known |= tree.keys() | {str(g).removeprefix("optional ") for g in groups}
+        known |= tree.keys() | {str(g).removeprefix("optional ").rpartition("@")[2] for g in groups}
     for key in config:
         if key not in known:
             raise ConfigError(f"{stage} has no key {key!r}.{nearest(key, known - {'defaults', 'hydra'})}")

@@ -5,18 +5,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tltool.data import splits
+from tltool.data import prototype, splits, store
+from tltool.data.record import Crystal
 from tltool.data.splits import Split
+from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
+
+
+def store_of(ids: list[str], numbers: list[list[int]] | None = None) -> Store:
+    """A store of simple cubic crystals with these ids."""
+    atoms = numbers or [[29]] * len(ids)
+    first = np.concatenate([[0], np.cumsum([len(z) for z in atoms])])
+    frac = np.zeros((first[-1], 3))
+    frac[:, 0] = np.concatenate([np.arange(len(z)) / len(z) for z in atoms])
+    lattice = np.broadcast_to(5 * np.eye(3), (len(ids), 3, 3))
+    return Store(ids, first, np.concatenate(atoms), frac, lattice, {})
 
 
 @given(st.integers(20, 300), st.integers(0, 99), st.data())
 def test_parts_are_disjoint_nested_and_keep_the_test_rows(n: int, seed: int, data: st.DataObject) -> None:
     ids = [str(k) for k in range(n)]
     labels = np.where(np.arange(n) % 7 == 3, np.nan, 1.0)
-    whole = splits.random(ids, labels, seed=seed, val=0.1, test=0.1, train_size=None)
+    whole = splits.random(store_of(ids), labels, seed=seed, val=0.1, test=0.1, train_size=None)
     size = data.draw(st.integers(1, len(whole.train)))
-    small = splits.random(ids, labels, seed=seed, val=0.1, test=0.1, train_size=size)
+    small = splits.random(store_of(ids), labels, seed=seed, val=0.1, test=0.1, train_size=size)
     rows = np.concatenate(whole)
     assert sorted(rows) == np.flatnonzero(np.isfinite(labels)).tolist()
     assert len(small.train) == size
@@ -28,13 +40,13 @@ def test_parts_are_disjoint_nested_and_keep_the_test_rows(n: int, seed: int, dat
 def test_what_cannot_be_split() -> None:
     ids, labels = [str(k) for k in range(30)], np.ones(30)
     with pytest.raises(ConfigError, match="fractions"):
-        splits.random(ids, labels, seed=0, val=0.6, test=0.5, train_size=None)
+        splits.random(store_of(ids), labels, seed=0, val=0.6, test=0.5, train_size=None)
     with pytest.raises(ConfigError, match="train_size=25"):
-        splits.random(ids, labels, seed=0, val=0.1, test=0.1, train_size=25)
+        splits.random(store_of(ids), labels, seed=0, val=0.1, test=0.1, train_size=25)
     with pytest.raises(DataError, match="split is empty"):
-        splits.random(ids, np.full(30, np.nan), seed=0, val=0.1, test=0.1, train_size=None)
+        splits.random(store_of(ids), np.full(30, np.nan), seed=0, val=0.1, test=0.1, train_size=None)
     with pytest.raises(DataError, match="val split is empty"):
-        splits.random(ids[:4], np.ones(4), seed=0, val=0.1, test=0.1, train_size=None)
+        splits.random(store_of(ids[:4]), np.ones(4), seed=0, val=0.1, test=0.1, train_size=None)
     with pytest.raises(DataError, match="two parts"):
         splits.checked(Split(np.array([1]), np.array([1]), np.array([2])), 3, needs_val=False)
 
@@ -43,13 +55,73 @@ def test_a_split_file(tmp_path: Path) -> None:
     ids, labels = ["a", "b", "c"], np.array([1.0, np.nan, 1.0])
     file = tmp_path / "split.csv"
     file.write_text("id,split\na,train\nb,train\nc,test\n")
-    parts = splits.by_ids(ids, labels, file=str(file))
+    parts = splits.by_ids(store_of(ids), labels, file=str(file))
     assert [p.tolist() for p in parts] == [[0], [], [2]]
     file.write_text("id,split\nz,train\n")
     with pytest.raises(DataError, match="no id 'z'"):
-        splits.by_ids(ids, labels, file=str(file))
+        splits.by_ids(store_of(ids), labels, file=str(file))
     file.write_text("id,part\na,train\n")
     with pytest.raises(DataError, match="columns id and split"):
-        splits.by_ids(ids, labels, file=str(file))
+        splits.by_ids(store_of(ids), labels, file=str(file))
     with pytest.raises(DataError, match=r"missing\.csv"):
-        splits.by_ids(ids, labels, file=str(tmp_path / "missing.csv"))
+        splits.by_ids(store_of(ids), labels, file=str(tmp_path / "missing.csv"))
+
+
+HASHED = {"seed": 3, "val": 0.2, "test": 0.2, "train_size": None}
+
+
+@given(st.sets(st.integers(0, 10_000), min_size=60, max_size=200), st.integers(1, 59))
+def test_by_hash_adding_rows_moves_none(numbers: set[int], fewer: int) -> None:
+    ids = [f"r{n}" for n in sorted(numbers)]
+
+    def parts_of(some: list[str]) -> dict[str, str]:
+        split = splits.by_hash(store_of(some), np.ones(len(some)), group="id", **HASHED)
+        return {some[row]: name for name, rows in split.items() for row in rows}
+
+    whole = parts_of(ids)
+    assert whole.keys() == set(ids)
+    kept = list(reversed(ids[:-fewer])) if len(ids) - fewer >= 40 else ids
+    try:
+        some = parts_of(kept)
+    except DataError:
+        return  # forty rows may leave a part empty
+    assert all(whole[name] == part for name, part in some.items())
+
+
+def test_by_hash_meets_the_fractions_and_nests() -> None:
+    ids = [f"mp-{n}" for n in range(5000)]
+    whole = splits.by_hash(store_of(ids), np.ones(5000), group="id", **HASHED)
+    assert [len(p) / 5000 for p in whole] == pytest.approx([0.6, 0.2, 0.2], abs=0.03)
+    small = splits.by_hash(store_of(ids), np.ones(5000), group="id", **HASHED | {"train_size": 100})
+    more = splits.by_hash(store_of(ids), np.ones(5000), group="id", **HASHED | {"train_size": 200})
+    assert small.train.tolist() == more.train[:100].tolist() == whole.train[:100].tolist()
+    assert small.test.tolist() == whole.test.tolist()
+    other = splits.by_hash(store_of(ids), np.ones(5000), group="id", **HASHED | {"seed": 4})
+    assert len(set(other.test.tolist()) & set(whole.test.tolist())) == pytest.approx(5000 * 0.04, abs=60)
+
+
+def test_by_composition_keeps_a_formula_together() -> None:
+    numbers = [[z, *[8] * k] for z in range(20, 80) for k in (1, 2)] * 2
+    ids = [str(n) for n in range(len(numbers))]
+    split = splits.by_hash(store_of(ids, numbers), np.ones(len(ids)), group="composition", **HASHED)
+    formulas = [{tuple(numbers[row]) for row in rows} for _, rows in split.items()]
+    assert sum(map(len, formulas)) == len(set.union(*formulas)) == 120
+    with pytest.raises(ConfigError, match=r"split\.group='colour'"):
+        splits.by_hash(store_of(ids, numbers), np.ones(len(ids)), group="colour", **HASHED)
+
+
+def test_by_prototype_keeps_a_structure_type_together(demo: Store) -> None:
+    some = store.taken(demo, np.arange(400))
+    split = splits.by_hash(some, np.ones(400), group="prototype", **HASHED)
+    kinds = [{prototype.structure_type(some.crystal(int(row))) for row in rows} for _, rows in split.items()]
+    assert sum(map(len, kinds)) == len(set.union(*kinds)) > 20
+
+
+def test_a_structure_type_does_not_depend_on_the_elements() -> None:
+    metal = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    rock_salt = np.concatenate([metal, metal + 0.5])
+    fcc = 5.6 * np.eye(3)
+    one = Crystal(fcc, rock_salt, np.array([11] * 4 + [17] * 4))
+    two = Crystal(fcc * 1.2, rock_salt, np.array([20] * 4 + [8] * 4))
+    other = Crystal(4 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([55, 17]))
+    assert prototype.structure_type(one) == prototype.structure_type(two) != prototype.structure_type(other)

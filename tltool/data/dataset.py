@@ -20,6 +20,7 @@ from tltool import plugs
 from tltool.data import graphs, joined, listing, loading, preparing, store
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.preparing import Shard, Task
+from tltool.data.record import Floats
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.data.web import Limits
@@ -43,12 +44,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Batches:
-    """What a fit needs: ``table`` of graphs, ``labels`` (n, q) with NaN where absent, the quantities and the split."""
+    """What a fit needs: ``table`` of graphs, ``labels`` (n, q) with NaN where absent, the quantities and the split.
+
+    ``base`` (n, q) is what the labels are differences from (a cheaper level of theory), None for labels as they are.
+    """
 
     table: loading.Table
     labels: Tensor
     quantities: tuple[str, ...]
     split: Mapping[str, Tensor]
+    base: Tensor | None = None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.split)
@@ -71,15 +76,18 @@ class Batches:
     def to(self, device: torch.device | str) -> "Batches":
         """Return the same with every tensor on ``device``."""
         rows = {name: part.to(device) for name, part in self.split.items()}
-        return replace(self, table=self.table.to(device), labels=self.labels.to(device), split=rows)
+        base = None if self.base is None else self.base.to(device)
+        return replace(self, table=self.table.to(device), labels=self.labels.to(device), split=rows, base=base)
 
 
-def batches(data: Dataset, quantities: Iterable[str], split: Split) -> Batches:
-    """Return the batches of ``data`` with the labels of ``quantities``."""
-    names = tuple(quantities)
+def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats | None = None) -> Batches:
+    """Return the batches of ``data`` with the labels of ``quantities``, less ``base`` (n, q) where that is given."""
+    names, kind = tuple(quantities), torch.get_default_dtype()
     labels = torch.stack([torch.from_numpy(data.store.label(name)) for name in names], dim=1)
     parts = {name: torch.from_numpy(rows) for name, rows in split.items()}
-    return Batches(loading.table(data.graphs), labels.to(torch.get_default_dtype()), names, parts)
+    low = None if base is None else torch.from_numpy(base)
+    learned = labels if low is None else labels - low
+    return Batches(loading.table(data.graphs), learned.to(kind), names, parts, None if low is None else low.to(kind))
 
 
 def opened(

@@ -1,11 +1,14 @@
 """Which rows train, validate and test."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from tltool.data.record import Floats, Ints
+from tltool.data import prototype
+from tltool.data.record import Floats, Ints, formula
+from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
 
 
@@ -21,30 +24,83 @@ class Split(NamedTuple):
         return [("train", self.train), ("val", self.val), ("test", self.test)]
 
 
-def random(
-    ids: Sequence[str], labelled: Floats, /, *, seed: int, val: float, test: float, train_size: int | None
-) -> Split:
+def random(records: Store, labelled: Floats, /, *, seed: int, val: float, test: float, train_size: int | None) -> Split:
     """Split the labelled rows by one permutation.
 
     ``labelled`` (n,) holds the labels, NaN where absent: those rows are left out. ``val`` and ``test`` are fractions.
     ``train_size`` keeps the first so many training rows and validation rows in proportion, so that training sets
     of one seed are nested and test rows never change with the size. Raises DataError for an empty part.
     """
-    if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
-        raise ConfigError(f"split: val={val} and test={test} must be fractions that leave something to train on.")
+    _check_fractions(val, test)
     rows = np.flatnonzero(np.isfinite(labelled))
     rows = rows[np.random.default_rng(seed).permutation(len(rows))]
     n_test, n_val = round(test * len(rows)), round(val * len(rows))
     parts = Split(rows[n_test + n_val :], rows[n_test : n_test + n_val], rows[:n_test])
-    if train_size is not None:
-        if not 0 < train_size <= len(parts.train):
-            raise ConfigError(f"split.train_size={train_size}: there are 1 to {len(parts.train)} training rows.")
-        n_val = round(train_size * val / (1 - val - test))
-        parts = Split(parts.train[:train_size], parts.val[: max(n_val, 1 if val else 0)], parts.test)
-    return checked(parts, len(ids), needs_val=val > 0)
+    return checked(_shortened(parts, train_size, val, test), len(records), needs_val=val > 0)
 
 
-def by_ids(ids: Sequence[str], labelled: Floats, /, *, file: str) -> Split:
+def by_hash(
+    records: Store,
+    labelled: Floats,
+    /,
+    *,
+    seed: int,
+    group: str,
+    val: float,
+    test: float,
+    train_size: int | None,
+) -> Split:
+    """Split the labelled rows by a hash of what they are, so that a row's part does not depend on the other rows.
+
+    ``group`` is hashed: ``id`` (adding rows moves none), ``composition`` (crystals of one reduced formula share a
+    part) or ``prototype`` (crystals of one structure type do, whatever their elements). ``val`` and ``test`` are
+    fractions of the groups, met on average; ``train_size`` as in ``random``. Raises DataError for an empty part.
+    """
+    _check_fractions(val, test)
+    rows = np.flatnonzero(np.isfinite(labelled))
+    draws = _draws([records.ids[int(row)] for row in rows], f"{seed}:order")
+    place = draws if group == "id" else _draws(_groups(records, rows, group), f"{seed}:{group}")
+    order = rows[np.lexsort((rows, draws))]
+    where = dict(zip(rows.tolist(), place.tolist(), strict=True))
+    placed = np.array([where[row] for row in order.tolist()])
+    parts = Split(order[placed >= val + test], order[(placed >= test) & (placed < val + test)], order[placed < test])
+    return checked(_shortened(parts, train_size, val, test), len(records), needs_val=val > 0)
+
+
+def _groups(records: Store, rows: Ints, group: str) -> list[str]:
+    if group == "composition":
+        return [formula(records.crystal(int(row)).numbers) for row in rows]
+    if group == "prototype":
+        return [str(prototype.structure_type(records.crystal(int(row)))) for row in rows]
+    raise ConfigError(f"split.group={group!r} is not known; use id, composition or prototype.")
+
+
+def _draws(words: Iterable[str], salt: str) -> Floats:
+    """Return for each word a number in [0, 1) that only it and ``salt`` decide."""
+    digests = (hashlib.blake2b(word.encode(), digest_size=8, salt=_salt(salt)).digest() for word in words)
+    return np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests], dtype=np.float64)
+
+
+def _salt(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _check_fractions(val: float, test: float) -> None:
+    if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
+        raise ConfigError(f"split: val={val} and test={test} must be fractions that leave something to train on.")
+
+
+def _shortened(parts: Split, train_size: int | None, val: float, test: float) -> Split:
+    """Keep the first ``train_size`` training rows and validation rows in proportion; test rows stay."""
+    if train_size is None:
+        return parts
+    if not 0 < train_size <= len(parts.train):
+        raise ConfigError(f"split.train_size={train_size}: there are 1 to {len(parts.train)} training rows.")
+    n_val = round(train_size * val / (1 - val - test))
+    return Split(parts.train[:train_size], parts.val[: max(n_val, 1 if val else 0)], parts.test)
+
+
+def by_ids(records: Store, labelled: Floats, /, *, file: str) -> Split:
     """Split as ``file`` says: a CSV with columns ``id`` and ``split`` (train, val or test), as every run writes one.
 
     Raises DataError for an unreadable file, an id the data set does not have, or an empty part.
@@ -52,7 +108,7 @@ def by_ids(ids: Sequence[str], labelled: Floats, /, *, file: str) -> Split:
     import csv
     from pathlib import Path
 
-    row_of = {name: row for row, name in enumerate(ids)}
+    row_of = {name: row for row, name in enumerate(records.ids)}
     parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
     try:
         with Path(file).open(encoding="utf-8", newline="") as handle:
@@ -68,7 +124,7 @@ def by_ids(ids: Sequence[str], labelled: Floats, /, *, file: str) -> Split:
             f"{file}: needs columns id and split (train, val or test); check the file ({error!r})."
         ) from error
     return checked(
-        Split(*(np.array(parts[p], dtype=np.int64) for p in ("train", "val", "test"))), len(ids), needs_val=False
+        Split(*(np.array(parts[p], dtype=np.int64) for p in ("train", "val", "test"))), len(records), needs_val=False
     )
 
 

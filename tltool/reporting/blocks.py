@@ -22,6 +22,12 @@ class Bullets(NamedTuple):
     items: list[str]
 
 
+class Verbatim(NamedTuple):
+    """Lines to be copied as they are."""
+
+    text: str
+
+
 class Grid(NamedTuple):
     """A table: headers, ``align`` (l or r for each column), rows of text, and the rows to stress."""
 
@@ -40,4 +46,4 @@ class Picture(NamedTuple):
     width: str
 
 
-Block = Heading | Paragraph | Bullets | Grid | Picture
+Block = Heading | Paragraph | Bullets | Verbatim | Grid | Picture

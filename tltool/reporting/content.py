@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from tltool import plots
-from tltool.reporting import figures
-from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph
+from tltool.reporting import bibtex, figures
+from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Verbatim
 from tltool.reporting.runs import Result, Runs
 from tltool.reporting.statistics import Summary, grouped, mode_order, summarise
 from tltool.reporting.wording import NONE, count, fixed, mode, plural, show, where
@@ -41,7 +41,7 @@ def compose(runs: Runs) -> list[Block]:
         "Training size": chain(*(figures.sizes(group, colours) for group in groups)),
         "Transfer runs": _list(runs.results, "transfer"),
         "Evaluations": _list(runs.results, "eval"),
-        "Citations": [Bullets(citations)] if citations else [],
+        "Citations": [Bullets(citations), Verbatim(bibtex.entries(citations))] if citations else [],
         "Left out": [Grid(["run", "state", "reason"], "lll", list(map(list, runs.skipped)))] if runs.skipped else [],
     }
     title = "tltool report: " + ", ".join(sorted({result.target for result in runs.results}))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture
+from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
 
 _VERDICTS = {"positive transfer": ' class="good"', "negative transfer": ' class="bad"'}
 _HEAD = """<!DOCTYPE html>
@@ -23,6 +23,7 @@ nav { position: sticky; top: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.3re
   background: Canvas; border-bottom-width: 1px; }
 h2 { margin-top: 2.6rem; border-bottom-width: 1px; }
 p, li { max-width: 52rem; }
+pre { overflow-x: auto; font-size: .85rem; }
 a { color: inherit; }
 .table { overflow-x: auto; margin: .6rem 0 1.2rem; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
@@ -60,6 +61,8 @@ def _render(block: Block, i: int) -> str:
             return f"<p>{escape(text)}</p>"
         case Bullets(items):
             return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+        case Verbatim(text):
+            return f"<pre>{escape(text)}</pre>"
         case Picture(_, png, caption, width):
             image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
             return f'<figure class="{width}">{image}<figcaption>{escape(caption)}.</figcaption></figure>'

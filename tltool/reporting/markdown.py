@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture
+from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
 
 
 def write(report: Sequence[Block], path: Path) -> None:
@@ -29,6 +29,8 @@ def _render(block: Block, address: str) -> str:
             return _safe(text)
         case Bullets(items):
             return "\n".join(f"- {_safe(item)}" for item in items)
+        case Verbatim(text):
+            return f"~~~\n{text}\n~~~"
         case Picture(_, _, caption, _):
             return f"![{_safe(caption)}]({address})\n\n*{_safe(caption)}.*"
         case Grid(header, align, rows, best):

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from tltool.data.dataset import Batches, Dataset, batches
 from tltool.data.splits import Split, by_ids
-from tltool.errors import CheckpointError, DataError
+from tltool.errors import CheckpointError, ConfigError, DataError
 from tltool.training import checkpoint, inputs, outcome
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
@@ -48,21 +48,27 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
     description = made["target"]["data"] if "target" in made else made["data"]
     dataset = inputs.data_set(config, description, checkpoint.recipe(spec), folder.say)
     quantities = list(spec["quantities"])
-    labels = np.stack([dataset.store.label(name) for name in quantities])
-    some = np.where(np.isfinite(labels).any(axis=0), 0.0, np.nan)
-    split = by_ids(dataset.store.ids, some, file=str(home / "split.csv"))
+    low = made["target"].get("base") if "target" in made else None
+    base = inputs.base_labels(config, low, dataset, quantities, checkpoint.recipe(spec), folder.say)
+    split = by_ids(dataset.store, inputs.labelled(dataset, quantities, base), file=str(home / "split.csv"))
     name = made["target"]["name"] if "target" in made else description["name"]
-    return dataset, batches(dataset, quantities, split), name
+    return dataset, batches(dataset, quantities, split, base), name
 
 
 def _other(
     config: Mapping[str, Any], spec: Mapping[str, Any], quantities: list[str], folder: Run
 ) -> tuple[Dataset, Batches, str]:
     """Return other data, every labelled row of it as a test row."""
-    dataset = inputs.data_set(config, config["data"], checkpoint.recipe(spec), folder.say)
-    labels = np.stack([dataset.store.label(name) for name in quantities])
-    rows = np.flatnonzero(np.isfinite(labels).any(axis=0))
+    if spec.get("base") and not config.get("base"):
+        raise ConfigError(
+            f"The model adds to labels of {spec['base']['name']}; name data that has them, as data@base=NAME."
+        )
+    recipe = checkpoint.recipe(spec)
+    dataset = inputs.data_set(config, config["data"], recipe, folder.say)
+    low = config.get("base") if spec.get("base") else None
+    base = inputs.base_labels(config, low, dataset, quantities, recipe, folder.say)
+    rows = np.flatnonzero(np.isfinite(inputs.labelled(dataset, quantities, base)))
     if not len(rows):
         raise DataError(f"{config['data']['name']} has no label of {', '.join(quantities)}; give data that has one.")
     none = np.empty(0, dtype=np.int64)
-    return dataset, batches(dataset, quantities, Split(none, none, rows)), config["data"]["name"]
+    return dataset, batches(dataset, quantities, Split(none, none, rows), base), config["data"]["name"]

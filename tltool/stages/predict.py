@@ -7,7 +7,7 @@ from typing import Any
 
 from tltool.data import structure_files
 from tltool.errors import ConfigError, DataError, ResourceError
-from tltool.training.predictor import Item, load_model
+from tltool.training.predictor import Base, Item, Predictor, load_model
 from tltool.training.run import Run
 from tltool.training.sources import model_folder
 
@@ -19,9 +19,9 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         raise ConfigError(f"output={output}: the name must end in .csv or .parquet.")
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
     folder.say(f"Model: {path}")
-    table = load_model(path, config["device"]).table(
-        _items(Path(config["input"]).expanduser()), int(config["batch_size"])
-    )
+    predictor = load_model(path, config["device"])
+    base = _base(config["base"], predictor, config["device"]) if config["base"] else None
+    table = predictor.table(_items(Path(config["input"]).expanduser()), int(config["batch_size"]), base)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(output, index=False) if output.suffix == ".csv" else table.to_parquet(output, index=False)
@@ -29,6 +29,25 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         raise ResourceError(f"Cannot write {output} ({error.strerror}); name another file with output=.") from error
     bad = table[table.status != "ok"].id.nunique()
     folder.say(f"{table.id.nunique() - bad:,} structures predicted, {bad:,} not (see the column status): {output}")
+
+
+def _base(name: str, predictor: Predictor, device: str) -> Base:
+    """Return the values that a model of differences adds to: a table of id and quantities, or a model."""
+    path = Path(name).expanduser()
+    if path.suffix != ".csv":
+        return load_model(path, device)
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype={"id": str})
+        found: dict[tuple[str, str], float] = {}
+        for key in predictor.model.quantities:
+            values = pd.to_numeric(table[key], errors="coerce")
+            found |= {(i, key): float(v) for i, v in zip(table["id"], values, strict=True) if v == v}
+    except (OSError, ValueError, KeyError) as error:
+        wanted = ", ".join(["id", *predictor.model.quantities])
+        raise DataError(f"base={path}: needs columns {wanted} ({str(error).strip()}); check the file.") from error
+    return found
 
 
 def _items(root: Path) -> Iterator[Item]:

@@ -28,7 +28,9 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     folder.say(f"Source: {path}")
     target = config["target"]
     dataset = inputs.data_set(config, target["data"], recipe, folder.say)
-    data, split = inputs.split_batches(config, dataset, list(target["quantities"]), folder.say)
+    quantities = list(target["quantities"])
+    base = inputs.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
+    data, split = inputs.split_batches(config, dataset, quantities, folder.say, base)
     folder.write_split(split.items(), dataset.store.ids)
     data = data.to(where)
     fit = inputs.fit(config, folder)
@@ -40,6 +42,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     torch.manual_seed(fit.seed)
     model = plugs.call(config["mode"], source, data, fit, plugins=config["plugins"])
     outcome.remember(model, data, dataset, folder, "transfer")
+    model.spec["base"] = outcome.named(target["base"]) if target.get("base") else None
     facts = {
         "stage": "transfer",
         "mode": name,

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from tltool import plugs
-from tltool.data import dataset
+from tltool.data import dataset, delta
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.graphs import Recipe
+from tltool.data.record import Floats
 from tltool.data.splits import Split
 from tltool.errors import ConfigError
 from tltool.quantities import quantity
@@ -19,6 +20,7 @@ from tltool.training.fit import Fit, Settings
 from tltool.training.run import Run
 
 Config = Mapping[str, Any]
+Say = Callable[[str], None]
 
 
 def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[[str], None]) -> Dataset:
@@ -37,20 +39,44 @@ def _workers(wanted: int | str) -> int:
 
 
 def split_batches(
-    config: Config, data: Dataset, quantities: list[str], say: Callable[[str], None]
+    config: Config, data: Dataset, quantities: list[str], say: Callable[[str], None], base: Floats | None = None
 ) -> tuple[Batches, Split]:
     """Return the batches of ``data`` for ``quantities``, cut as ``config['split']`` says, and that split.
 
-    Rows without a label of any of the quantities are in no part; how many they are is said.
+    Rows without a label of any of the quantities are in no part; how many they are is said. ``base`` (n, q) is taken
+    off the labels.
     """
     if not quantities:
         raise ConfigError("quantities is empty; name at least one, such as quantities=[e_form].")
-    labels = np.stack([data.store.label(quantity(name).name) for name in quantities])
-    some = np.where(np.isfinite(labels).any(axis=0), 0.0, np.nan)
+    some = labelled(data, quantities, base)
     if unlabelled := int(np.isnan(some).sum()):
         say(f"{unlabelled:,} of {len(some):,} crystals have no label of {', '.join(quantities)} and are left out.")
-    split = plugs.call(config["split"], data.store.ids, some, plugins=config["plugins"])
-    return dataset.batches(data, quantities, split), split
+    split = plugs.call(config["split"], data.store, some, plugins=config["plugins"])
+    return dataset.batches(data, quantities, split, base), split
+
+
+def labelled(data: Dataset, quantities: list[str], base: Floats | None) -> Floats:
+    """Return (n,): 0 for a row that has a label (and a base) of one of ``quantities``, NaN for the others."""
+    labels = np.stack([data.store.label(quantity(name).name) for name in quantities], axis=1)
+    if base is not None:
+        labels = labels - base
+    return np.where(np.isfinite(labels).any(axis=1), 0.0, np.nan)
+
+
+def base_labels(
+    config: Config, description: Config | None, data: Dataset, quantities: list[str], recipe: Recipe, say: Say
+) -> Floats | None:
+    """Return (n, q): what ``data``'s labels are to be differences from, as the data YAML ``description`` has it.
+
+    None if there is no such description. How many crystals have no partner is said.
+    """
+    if not description:
+        return None
+    low = data_set(config, description, recipe, say).store
+    found = delta.base_labels(data.store, low, quantities)
+    if alone := int(np.isnan(found).all(axis=1).sum()):
+        say(f"{alone:,} of {len(found):,} crystals have no {', '.join(quantities)} in {description['name']}.")
+    return found
 
 
 def fit(config: Config, run: Run) -> Fit:

@@ -41,25 +41,27 @@ def evaluate(
 ) -> dict[str, Any]:
     """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return what stands in the last.
 
-    Unseen elements are those in none of the crystals that the model or its source was trained on.
+    Unseen elements are those in none of the crystals that the model or its source was trained on. Where labels are
+    differences, predictions and errors are of the sum, and ``MAE_base`` is the error of the base alone.
     """
     ids = dataset.store.ids
     known = set(model.spec["elements"])
     rows: list[dict[str, Any]] = []
     found: dict[str, Any] = {name: {"unit": quantity(name).unit} for name in data.quantities}
-    means = (
-        np.nanmean(data.labels[data.split["train"]].cpu().double().numpy(), axis=0)
-        if len(data.split["train"])
-        else None
-    )
+    full = data.labels if data.base is None else data.labels + data.base
+    means = np.nanmean(full[data.split["train"]].cpu().double().numpy(), axis=0) if len(data.split["train"]) else None
     drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
     for part in parts:
         predicted = predict(model, data, part)
         numbers = [dataset.store.crystal(int(row)).numbers for row in data.split[part]]
-        label = data.labels[data.split[part]].cpu().double().numpy()
+        label = full[data.split[part]].cpu().double().numpy()
+        low = None if data.base is None else data.base[data.split[part]].cpu().double().numpy()
+        predicted = predicted if low is None else predicted + low
         for k, name in enumerate(data.quantities):
             mean = float(means[k]) if means is not None else float(np.nanmean(label[:, k]))
             found[name][part] = metrics(name, label[:, k], predicted[:, k], mean)
+            if low is not None:
+                found[name][part]["MAE_base"] = metrics(name, label[:, k], low[:, k], mean)["MAE"]
             drawn[name].append((part, label[:, k], predicted[:, k]))
         for row, z, y, p in zip(data.split[part].tolist(), numbers, label, predicted, strict=True):
             words = {
@@ -89,6 +91,11 @@ def evaluate(
     summary = {**facts, "quantities": found, "citations": citations}
     run.write_json("metrics.json", summary)
     return summary
+
+
+def named(description: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a model remembers of the data set whose labels it adds to."""
+    return {key: str(description[key]) for key in ("name", "functional") if description.get(key)}
 
 
 def parts_of(data: Batches) -> list[str]:

@@ -1,16 +1,16 @@
 """A trained model as something to call: structures in, a table out, one row per structure and quantity."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 import torch
 
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal, formula, from_structure
 from tltool.elements import symbols
-from tltool.errors import DataError
+from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
 from tltool.training import checkpoint
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "formula", "quantity", "prediction", "unit", "elements", "unseen_elements", "status")
 Item = tuple[str, Crystal | DataError]
+Base = Union["Predictor", Mapping[tuple[str, str], float]]
 
 
 class Predictor:
@@ -32,22 +33,37 @@ class Predictor:
         self._recipe = checkpoint.recipe(model.spec)
         self._known = set(model.spec["elements"])
 
-    def predict(self, structures: "Iterable[Structure]", batch_size: int = 256) -> "pd.DataFrame":
+    def predict(
+        self, structures: "Iterable[Structure]", batch_size: int = 256, base: "Base | None" = None
+    ) -> "pd.DataFrame":
         """Return ``COLUMNS`` for pymatgen ``structures``, numbered from 0; a bad one is a row with its reason."""
-        return self.table(_crystals(structures), batch_size)
+        return self.table(_crystals(structures), batch_size, base)
 
-    def table(self, items: Iterable[Item], batch_size: int = 256) -> "pd.DataFrame":
-        """Return ``COLUMNS`` for (id, crystal or the error in its place) ``items``, in their order."""
+    def table(self, items: Iterable[Item], batch_size: int = 256, base: "Base | None" = None) -> "pd.DataFrame":
+        """Return ``COLUMNS`` for (id, crystal or the error in its place) ``items``, in their order.
+
+        A model of differences needs ``base``: the value that it adds to, by id and quantity, or a model that predicts
+        it. Raises ConfigError without.
+        """
         import pandas as pd
+
+        if self.model.spec.get("base") and base is None:
+            name = self.model.spec["base"]["name"]
+            raise ConfigError(
+                f"The model predicts differences from {name}; give base=TABLE.csv (id and quantity) or base=MODEL."
+            )
+        if not self.model.spec.get("base") and base is not None:
+            raise ConfigError("The model predicts whole values, not differences; leave base= out.")
 
         rows: list[dict[str, Any]] = []
         waiting = iter(items)
         while piece := list(islice(waiting, batch_size)):
-            rows += self._rows(piece)
+            rows += self._rows(piece, base)
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
     @torch.no_grad()
-    def _rows(self, items: list[Item]) -> Iterator[dict[str, Any]]:
+    def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:
+        low = base.values(items) if isinstance(base, Predictor) else base or {}
         good = [crystal for _, crystal in items if not isinstance(crystal, DataError)]
         where = next(self.model.encoder.parameters()).device
         predictions: Iterator[list[float | None]] = iter(())
@@ -64,10 +80,20 @@ class Predictor:
                 shared = {"id": name, "status": "ok", **self._facts(crystal)}
             for key, value in zip(self.model.quantities, values, strict=True):
                 entry = quantity(key)
+                if base is not None and value is not None:
+                    if (name, key) not in low:
+                        yield shared | {"quantity": key, "unit": entry.unit, "status": f"{name}: no {key} in base="}
+                        continue
+                    value += low[name, key]
                 yield shared | {"quantity": key, "prediction": value, "unit": entry.unit}
                 if entry.log10_of and value is not None:
                     plain = quantity(entry.log10_of)
                     yield shared | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
+
+    def values(self, items: list[Item]) -> dict[tuple[str, str], float]:
+        """Return the predictions for ``items`` by id and quantity."""
+        rows = self._rows(items)
+        return {(row["id"], row["quantity"]): row["prediction"] for row in rows if row["status"] == "ok"}
 
     def _facts(self, crystal: Crystal) -> dict[str, str]:
         elements = {int(z) for z in crystal.numbers}

@@ -1,0 +1,105 @@
+"""Learning the difference between two levels of theory: the lower level's value is added back wherever one looks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from tltool.data import delta, store
+from tltool.data.record import Crystal, Record
+from tltool.data.store import Store
+from tltool.errors import DataError
+from tltool.model.property_model import PropertyModel
+from tltool.training import checkpoint
+
+ROWS = range(40)
+
+
+def low(row: int) -> float:
+    return float(np.sin(7 * row))
+
+
+def high(row: int, store: Store) -> float:
+    return low(row) + 1.0 + store.crystal(row).numbers.mean() / 50
+
+
+@pytest.fixture(scope="module")
+def home(demo: Store, source: PropertyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders with the same crystals and gaps of two levels of theory; the last crystal has only the high one."""
+    folder = tmp_path_factory.mktemp("delta")
+    checkpoint.save(folder / "source", source)
+    for name, value in (("high", lambda row: high(row, demo)), ("low", low)):
+        (folder / name).mkdir()
+        rows = [row for row in ROWS if not (name == "low" and row == ROWS[-1])]
+        for row in rows:
+            crystal = demo.crystal(row)
+            structure = Structure(Lattice(crystal.lattice), crystal.numbers, crystal.frac)
+            (folder / name / f"{demo.ids[row]}.json").write_text(json.dumps(structure.as_dict()))
+        lines = [f"{demo.ids[row]},{value(row)}" for row in rows]
+        (folder / name / "id_prop.csv").write_text("id,label\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def run(home: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tltool", *words, f"cache={home}/cache"]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_transfer_eval_and_predict(home: Path, demo: Store) -> None:
+    done = run(
+        home, "transfer", "target=folder", "target.data.root=high", "target.data.quantities=[gap]",
+        "+data@target.base=folder", "target.base.root=low", "target.base.quantities=[gap]",
+        "mode=features", "split.test=0.3", "source=source", "hydra.run.dir=here",
+    )  # fmt: skip
+    assert "1 of 40 crystals have no gap in folder" in done.stderr
+    table = pd.read_csv(home / "here" / "predictions.csv").set_index("id")
+    assert len(table) == 39
+    for row in ROWS[:-1]:
+        assert table.loc[demo.ids[row], "label"] == pytest.approx(high(row, demo), abs=1e-5)
+    # The low level jumps from crystal to crystal as no network could learn from so few; the difference is smooth.
+    test = json.loads((home / "here" / "metrics.json").read_text())["quantities"]["gap"]["test"]
+    assert test["MAE"] < 0.4 * test["MAD"]
+    assert test["MAE_base"] == pytest.approx((table[table.split == "test"].label - [
+        low(list(demo.ids).index(name)) for name in table[table.split == "test"].index
+    ]).abs().mean(), rel=1e-4)  # fmt: skip
+
+    run(home, "eval", "model=here", "hydra.run.dir=again")
+    again = json.loads((home / "again" / "metrics.json").read_text())["quantities"]["gap"]["test"]
+    assert again["MAE"] == pytest.approx(test["MAE"], rel=1e-3)
+    other = ["eval", "model=here", "data=folder", "data.root=high", "data.quantities=[gap]"]
+    assert "data@base=NAME" in run(home, *other, code=2).stderr
+    run(home, *other, "data@base=folder", "base.root=low", "base.quantities=[gap]", "hydra.run.dir=other")
+    assert json.loads((home / "other" / "metrics.json").read_text())["quantities"]["gap"]["test"]["n"] == 39
+
+    assert "give base=TABLE.csv" in run(home, "predict", "model=here", "input=high", code=2).stderr
+    values = "id,gap\n" + "\n".join(f"{demo.ids[row]},{low(row)}" for row in ROWS[:20])
+    (home / "low.csv").write_text(values)
+    run(home, "predict", "model=here", "input=high", "base=low.csv", "output=out.csv")
+    out = pd.read_csv(home / "out.csv").set_index("id")
+    for row in ROWS[:20]:
+        assert out.loc[demo.ids[row], "prediction"] == pytest.approx(table.loc[demo.ids[row], "prediction"], abs=1e-3)
+    assert "no gap in base=" in out.loc[demo.ids[30], "status"]
+    assert "needs columns id, gap" in run(
+        home, "predict", "model=here", "input=high", "base=high/id_prop.csv", code=3
+    ).stderr  # fmt: skip
+
+
+def test_a_base_of_other_crystals() -> None:
+    cube = Crystal(3 * np.eye(3), np.zeros((1, 3)), np.array([29]))
+
+    def made(**names: str) -> Store:
+        return store.gather([Record(n, cube, {"gap": 1.0}, {"mat_id": m} if m else {}) for n, m in names.items()], {})
+
+    one = made(a="agm1", b="agm2", c="")
+    np.testing.assert_array_equal(delta.base_labels(one, made(x="agm2", c="c"), ["gap"])[:, 0], [np.nan, 1, 1])
+    with pytest.raises(DataError, match="no id in common"):
+        delta.base_labels(one, made(a="", b=""), ["gap"])
+    with pytest.raises(DataError, match="no label 'e_form'"):
+        delta.base_labels(one, one, ["e_form"])

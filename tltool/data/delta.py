@@ -1,0 +1,35 @@
+"""Labels of a cheaper level of theory beside those of a data set, joined by the id that both share."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tltool.data.record import Floats
+from tltool.data.store import Store
+from tltool.errors import DataError
+
+
+def base_labels(records: Store, base: Store, quantities: Sequence[str]) -> Floats:
+    """Return (n, q): the labels of ``base`` for the crystals of ``records``, NaN where it has none.
+
+    Crystals are the same if their tag ``mat_id`` is, or their id where a store has no such tag. Raises DataError if
+    ``base`` lacks a quantity or shares no crystal.
+    """
+    row_of = {key: row for row, key in enumerate(_keys(base))}
+    rows = np.array([row_of.get(key, -1) for key in _keys(records)], dtype=np.int64)
+    if not (rows >= 0).any():
+        names = [store.attributes.get("name", "") for store in (records, base)]
+        raise DataError(
+            f"The data sets {names[0]!r} and {names[1]!r} have no id in common (tag mat_id, or id), so there is no "
+            "difference to learn; name a base of the same crystals."
+        )
+    columns = [np.where(rows >= 0, base.label(name)[rows], np.nan) for name in quantities]
+    return np.stack(columns, axis=1)
+
+
+def _keys(records: Store) -> Iterator[str]:
+    shared = records.tags.get("mat_id")
+    if shared is None:
+        yield from records.ids
+    else:
+        yield from (word or name for word, name in zip(shared, records.ids, strict=True))
