@@ -15,6 +15,7 @@ from tltool.data import dataset, splits
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.graphs import Recipe
 from tltool.data.record import Crystal
+from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
 from tltool.training import checkpoint
 from tltool.training.fit import Fit, Settings
@@ -71,6 +72,16 @@ def dump(*names: str) -> bytes:
         structure = {"lattice": {"matrix": [[0, 2.8 + n, 2.8], [2.8, 0, 2.8], [2.8, 2.8, 0]]}, "sites": sites}
         entries.append({"data": {"mat_id": name, "e_form": -n / 10}, "structure": structure})
     return bz2.compress(json.dumps({"entries": [*entries, {"data": {"mat_id": "bad"}, "structure": None}]}).encode())
+
+
+def store_of(ids: list[str], numbers: list[list[int]] | None = None) -> Store:
+    """A store of simple cubic crystals with these ids."""
+    atoms = numbers or [[29]] * len(ids)
+    first = np.concatenate([[0], np.cumsum([len(z) for z in atoms])])
+    frac = np.zeros((first[-1], 3))
+    frac[:, 0] = np.concatenate([np.arange(len(z)) / len(z) for z in atoms])
+    lattice = np.broadcast_to(5 * np.eye(3), (len(ids), 3, 3))
+    return Store(ids, first, np.concatenate(atoms), frac, lattice, {})
 
 
 def rotated(crystal: Crystal, seed: int) -> Crystal:

@@ -197,7 +197,7 @@ def shipped() -> dict[str, set[str]]:
 
 def test_the_table_of_quantities_is_in_step() -> None:
     rows = []
-    for name, unit, meaning, log10_of in QUANTITIES.values():
+    for name, unit, meaning, log10_of, _ in QUANTITIES.values():
         ships = ", ".join(f"`{data}`" for data, labels in shipped().items() if (log10_of or name) in labels)
         rows.append(f"| `{name}` | {unit} | {meaning} | {f'`{log10_of}`' if log10_of else ''} | {ships} |")
     table = [line for line in TEXTS["docs/quantities.md"].splitlines() if line.startswith("|")][2:]

@@ -24,6 +24,8 @@ STAGES = {
     "report": ("report", "one page over all runs"),
 }
 
+_COMPOSITIONS = ("matbench_steels", "matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass")
+
 _USAGE = """usage: tltool STAGE [overrides]
 
 {stages}
@@ -184,6 +186,12 @@ def _sentence(error: BaseException) -> str:
     """Return what Hydra or OmegaConf says in several lines as one, with the nearest known key."""
     cause = error.__cause__ or error
     text = " ".join(str(error).split())
+    missing = str(getattr(error, "missing_cfg_file", None)).rpartition("/")[2]
+    if missing in _COMPOSITIONS:
+        return (
+            f"{missing} holds compositions without structures, and every encoder needs structures; use another task, "
+            "such as target=matbench_phonons."
+        )
     key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
     if key is not None and parent is not None and hasattr(parent, "keys") and str(key) not in map(str, parent.keys()):
         return f"There is no key {getattr(cause, 'full_key', key)!r}.{nearest(str(key), map(str, parent.keys()))}"

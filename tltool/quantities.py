@@ -10,21 +10,27 @@ from tltool.errors import ConfigError, nearest
 
 
 class Quantity(NamedTuple):
-    """A quantity: ``name``, ``unit``, what it means, and the quantity it is the log10 of, if any."""
+    """A quantity: ``name``, ``unit``, what it means, the quantity it is the log10 of, if any, and if it is a class.
+
+    A class is 1 or 0 as a label; a prediction of 0.5 and more says 1.
+    """
 
     name: str
     unit: str
     meaning: str
     log10_of: str | None = None
+    is_class: bool = False
 
 
 _TABLE = (
     Quantity("e_form", "eV/atom", "formation energy"),
+    Quantity("e_form_cell", "eV/cell", "formation energy of the unit cell"),
     Quantity("e_above_hull", "eV/atom", "energy above the convex hull"),
     Quantity("energy", "eV/atom", "total energy"),
     Quantity("volume", "Å3/atom", "volume"),
     Quantity("gap", "eV", "band gap (indirect)"),
     Quantity("gap_direct", "eV", "direct band gap"),
+    Quantity("is_metal", "1", "1 for a metal, 0 for any other crystal", is_class=True),
     Quantity("magnetisation", "μB/atom", "magnetisation"),
     Quantity("dos_ef", "states/eV/atom", "density of states at the Fermi level"),
     Quantity("K_VRH", "GPa", "bulk modulus, Voigt-Reuss-Hill average"),

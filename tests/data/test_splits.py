@@ -4,22 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import store_of
 
 from tltool.data import prototype, splits, store
 from tltool.data.record import Crystal
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
-
-
-def store_of(ids: list[str], numbers: list[list[int]] | None = None) -> Store:
-    """A store of simple cubic crystals with these ids."""
-    atoms = numbers or [[29]] * len(ids)
-    first = np.concatenate([[0], np.cumsum([len(z) for z in atoms])])
-    frac = np.zeros((first[-1], 3))
-    frac[:, 0] = np.concatenate([np.arange(len(z)) / len(z) for z in atoms])
-    lattice = np.broadcast_to(5 * np.eye(3), (len(ids), 3, 3))
-    return Store(ids, first, np.concatenate(atoms), frac, lattice, {})
 
 
 @given(st.integers(20, 300), st.integers(0, 99), st.data())

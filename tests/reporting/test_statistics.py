@@ -61,6 +61,16 @@ def test_pairs_need_the_same_split_and_size(tmp_path):
     assert rows[2].paired.verdict == "not known"
 
 
+def test_folds_of_one_seed_are_pairs(tmp_path):
+    for fold in range(5):
+        make_run(tmp_path / f"s{fold}", "scratch", 0, 0.2 + fold / 100, fold=fold)
+        make_run(tmp_path / f"f{fold}", "finetune", 0, 0.1 + fold / 100, fold=fold)
+    finetune = summarise(collect([tmp_path]).results)[1]
+    assert finetune.paired.n == 5
+    assert finetune.paired.mean == pytest.approx(-0.1)
+    assert len(finetune.of_seeds) == 5
+
+
 def test_a_repeated_run_is_one_pair(tmp_path):
     make_run(tmp_path / "s", "scratch", 0, 0.2)
     for name, mae in (("a", 0.1), ("b", 0.2)):

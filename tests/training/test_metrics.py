@@ -23,3 +23,17 @@ def test_logarithms_absent_labels_and_empty_sets() -> None:
     assert found["MAE_K_VRH"] == pytest.approx(45.0)
     assert metrics("gap", np.array([np.nan]), np.array([1.0]), 0.0) == {"n": 0}
     assert np.isnan(metrics("gap", np.array([1.0]), np.array([1.0]), 1.0)["R2"])
+
+
+def test_classes_against_counts() -> None:
+    label = np.array([1.0, 1.0, 1.0, 0.0, np.nan])
+    found = metrics("is_metal", label, np.array([0.9, 0.5, 0.2, 0.3, 0.0]), 0.5)
+    assert found["accuracy"] == pytest.approx(3 / 4)
+    assert found["balanced accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["F1"] == pytest.approx(2 * 1.0 * (2 / 3) / (1.0 + 2 / 3))
+    assert found["ROC-AUC"] == pytest.approx(2 / 3)  # of three pairs, two are in order
+    assert not found.keys() & {"MAE_is_metal"}
+    one = metrics("is_metal", np.zeros(2), np.array([0.1, 0.7]), 0.5)
+    assert one["accuracy"] == 0.5
+    assert np.isnan([one["balanced accuracy"], one["ROC-AUC"]]).all()
+    assert "accuracy" not in metrics("gap", np.zeros(2), np.ones(2), 0.5)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tltool import plugs
 from tltool.data import graphs, joined, listing, loading, preparing, store
+from tltool.data.download import fetch
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.preparing import Shard, Task
 from tltool.data.record import Floats
@@ -29,7 +30,7 @@ from tltool.fields import Graph
 
 BUNDLED = Path(__file__).parent / "bundled"
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
-KEYS = (*PROVENANCE, "root", "quantities", "pattern", "sha256", "adapter")
+KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "adapter")
 Report = Callable[[str], None]
 _BLOCK = 65_536
 
@@ -187,24 +188,44 @@ def _tell(
 
 
 def _root(description: Mapping[str, Any], cache: Path, say: Report) -> Path:
-    """Return where the files are; without a root they are downloaded, or found as downloaded before."""
+    """Return the folder of files, or the one ``file``; without a root it is downloaded, or was downloaded before."""
     if description["root"] == "bundled":
         return BUNDLED
+    file, known = description.get("file"), description.get("sha256")
     if description["root"] is None:
         address, pattern = description.get("address"), description.get("pattern")
-        if not address or not pattern:
+        if not address or not (pattern or file):
             raise DataError(f"data={description['name']} has no address to download from; pass data.root=FOLDER.")
         # Keyed by address, so that two snapshots whose files have the same names are never mixed.
         folder = f"{description['name']}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
         target = cache / "downloads" / folder
-        known = description.get("sha256") or {}
         watch = listing.spoken(say)
-        listing.folder(address, pattern, target, sha256=known, limits=Limits(), say=say, progress=watch)
+        if file:
+            whence = listing.joined(address, file)
+            return fetch(whence, target / file, sha256=known, limits=Limits(), say=say, progress=watch)
+        listing.folder(address, str(pattern), target, sha256=known or {}, limits=Limits(), say=say, progress=watch)
         return target
     root = Path(description["root"]).expanduser()
     if not root.exists():
         raise DataError(f"data.root={root} does not exist; name the folder or file that holds the data set.")
-    return root
+    return _same(root / file if root.is_dir() else root, known) if file else root
+
+
+def _same(path: Path, sha256: str | None) -> Path:
+    """Return ``path``; raise DataError if it is not there, or is not the file that has ``sha256``."""
+    try:
+        with path.open("rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest() if sha256 else None
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); put the file there or correct data.root."
+        ) from error
+    if sha256 and found != sha256.lower():
+        raise DataError(
+            f"{path} has sha256 {found}, and {sha256} is given for it; download it again (data.root=null), or pass "
+            "data.sha256=null if it is meant to be another file."
+        )
+    return path
 
 
 def _key(root: Path, description: Mapping[str, Any], plugins: Iterable[str]) -> str:

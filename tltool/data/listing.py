@@ -82,12 +82,18 @@ def folder(
         def in_all(step: Progress, n: int = n, before: int = before) -> None:
             progress(step._replace(file=n, files=len(names), in_all=before + step.done))
 
-        one, known = _joined(address, name), sha256.get(name)
+        one, known = joined(address, name), sha256.get(name)
         paths.append(fetch(one, target / name, sha256=known, limits=limits, say=say, progress=in_all))
         before += paths[-1].stat().st_size
     if not (target / RECORD).is_file() or here < len(names):
         receipt.written(target / RECORD, json.dumps(_record(address, pattern, paths), indent=1))
     return paths
+
+
+def joined(address: str, name: str) -> str:
+    """Return where the file ``name`` is at ``address``, a page or a local folder."""
+    local = web.local(address)
+    return str(local / name) if local is not None else f"{address.rstrip('/')}/{quote(name)}"
 
 
 def spoken(say: Say, every: float = 10.0) -> Watch:
@@ -103,11 +109,6 @@ def spoken(say: Say, every: float = 10.0) -> Watch:
             say(f"{step.name}: {step.done / 1e6:,.1f}{of} MB{all_}")
 
     return watch
-
-
-def _joined(address: str, name: str) -> str:
-    local = web.local(address)
-    return str(local / name) if local is not None else f"{address.rstrip('/')}/{quote(name)}"
 
 
 def _record(address: str, pattern: str, paths: list[Path]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def random(records: Store, labelled: Floats, /, *, seed: int, val: float, test: 
     rows = rows[np.random.default_rng(seed).permutation(len(rows))]
     n_test, n_val = round(test * len(rows)), round(val * len(rows))
     parts = Split(rows[n_test + n_val :], rows[n_test : n_test + n_val], rows[:n_test])
-    return checked(_shortened(parts, train_size, val, test), len(records), needs_val=val > 0)
+    parts = shortened(parts, train_size, val / (1 - val - test))
+    return checked(parts, len(records), needs_val=val > 0)
 
 
 def by_hash(
@@ -64,7 +65,7 @@ def by_hash(
     where = dict(zip(rows.tolist(), place.tolist(), strict=True))
     placed = np.array([where[row] for row in order.tolist()])
     parts = Split(order[placed >= val + test], order[(placed >= test) & (placed < val + test)], order[placed < test])
-    return checked(_shortened(parts, train_size, val, test), len(records), needs_val=val > 0)
+    return checked(shortened(parts, train_size, val / (1 - val - test)), len(records), needs_val=val > 0)
 
 
 def _groups(records: Store, rows: Ints, group: str) -> list[str]:
@@ -88,16 +89,6 @@ def _salt(text: str) -> bytes:
 def _check_fractions(val: float, test: float) -> None:
     if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
         raise ConfigError(f"split: val={val} and test={test} must be fractions that leave something to train on.")
-
-
-def _shortened(parts: Split, train_size: int | None, val: float, test: float) -> Split:
-    """Keep the first ``train_size`` training rows and validation rows in proportion; test rows stay."""
-    if train_size is None:
-        return parts
-    if not 0 < train_size <= len(parts.train):
-        raise ConfigError(f"split.train_size={train_size}: there are 1 to {len(parts.train)} training rows.")
-    n_val = round(train_size * val / (1 - val - test))
-    return Split(parts.train[:train_size], parts.val[: max(n_val, 1 if val else 0)], parts.test)
 
 
 def by_ids(records: Store, labelled: Floats, /, *, file: str) -> Split:
@@ -126,6 +117,19 @@ def by_ids(records: Store, labelled: Floats, /, *, file: str) -> Split:
     return checked(
         Split(*(np.array(parts[p], dtype=np.int64) for p in ("train", "val", "test"))), len(records), needs_val=False
     )
+
+
+def shortened(parts: Split, train_size: int | None, val_per_train: float) -> Split:
+    """Return ``parts`` with the first ``train_size`` training rows, and validation rows in proportion; None keeps all.
+
+    Raises ConfigError if there are not so many.
+    """
+    if train_size is None:
+        return parts
+    if not 0 < train_size <= len(parts.train):
+        raise ConfigError(f"split.train_size={train_size}: there are 1 to {len(parts.train)} training rows.")
+    n_val = max(round(train_size * val_per_train), 1 if val_per_train else 0)
+    return parts._replace(train=parts.train[:train_size], val=parts.val[:n_val])
 
 
 def checked(parts: Split, n_records: int, needs_val: bool) -> Split:

@@ -17,7 +17,7 @@ def entries(citations: Iterable[str]) -> str:
     "Doe, Poe, J. Res. 1, 23 (2020), doi:10.1/x" becomes an article; what is written otherwise a note as it stands.
     """
     found: dict[str, str] = {}
-    for text in dict.fromkeys(" ".join(c.split()) for c in citations):
+    for text in dict.fromkeys(part for c in citations for part in " ".join(c.split()).split("; ")):
         article = _ARTICLE.fullmatch(text)
         facts = {k: v for k, v in article.groupdict().items() if v} if article else {"note": text}
         if article:

@@ -38,6 +38,7 @@ class Result(NamedTuple):
     data: str
     seed: int | None
     split_seed: int | None
+    fold: int | None
     train_size: int | None
     source: str
     trainable_parameters: float
@@ -154,6 +155,7 @@ def _read(folder: Path, name: str) -> Result | Skipped | None:
         data=str(found.get("data")),
         seed=_whole(found.get("seed")),
         split_seed=_whole(found.get("split_seed")),
+        fold=_whole(found.get("fold")),
         train_size=_whole(found.get("train_size")),
         source=str(found.get("model" if stage == "eval" else "source") or ""),
         trainable_parameters=_number(found.get("trainable_parameters")),

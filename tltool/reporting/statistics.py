@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 T = TypeVar("T")
-Seeds = tuple[int, int | None]  # of the run and of its split
+Seeds = tuple[int, int | None, int | None]  # of the run and of its split, and the fold
 _MODES = ("scratch", "finetune", "freeze", "features")
 
 
@@ -55,7 +55,7 @@ class Summary(NamedTuple):
     """The runs of one mode in one place, over seeds; errors are of the test part.
 
     ``MAE`` and ``RMSE`` in ``unit``; ``plain_MAE`` in ``plain_unit``, for a log10 quantity alone; ``seconds`` of a
-    run. ``of_seeds`` is the MAE of each pair of seeds. ``best``: lowest mean MAE among several modes in this place.
+    run. ``of_seeds`` is the MAE of each pair of seeds and fold. ``best``: lowest mean MAE of several modes here.
     """
 
     place: Place
@@ -130,8 +130,8 @@ def _summary(place: Place, mode: str, runs: Sequence[Result]) -> Summary:
 
     known = QUANTITIES.get(place.quantity)
     plain = QUANTITIES[known.log10_of] if known and known.log10_of else None
-    seeded = [(run.seed, run.split_seed, run.metric(place.quantity, "MAE")) for run in runs]
-    pairs = [((seed, split), mae) for seed, split, mae in seeded if seed is not None and math.isfinite(mae)]
+    seeded = [(run.seed, run.split_seed, run.fold, run.metric(place.quantity, "MAE")) for run in runs]
+    pairs = [((seed, cut, fold), mae) for seed, cut, fold, mae in seeded if seed is not None and math.isfinite(mae)]
     return Summary(
         place=place,
         mode=mode,

@@ -56,11 +56,14 @@ def split_batches(
 
 
 def labelled(data: Dataset, quantities: list[str], base: Floats | None) -> Floats:
-    """Return (n,): 0 for a row that has a label (and a base) of one of ``quantities``, NaN for the others."""
+    """Return (n,): the labels of one quantity, of several 0 where there is any; NaN for rows without (or without base).
+
+    One quantity's labels themselves, as folds of classes are made by them.
+    """
     labels = np.stack([data.store.label(quantity(name).name) for name in quantities], axis=1)
     if base is not None:
         labels = labels - base
-    return np.where(np.isfinite(labels).any(axis=1), 0.0, np.nan)
+    return labels[:, 0] if len(quantities) == 1 else np.where(np.isfinite(labels).any(axis=1), 0.0, np.nan)
 
 
 def base_labels(

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from tltool.errors import ConfigError, ResourceError
 from tltool.quantities import quantity
+from tltool.training.metrics import CLASS_METRICS
 
 _LINES_PER_FIT = 8
 PREDICTION_COLUMNS = (
@@ -208,15 +209,15 @@ def show(table: Table) -> None:
 def show_errors(summary: Mapping[str, Any], part: str) -> None:
     """Print the errors on ``part`` that ``metrics.json`` holds, each with its unit."""
     table = Table(title=" ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]])))
-    for column in ("quantity", "unit", f"n {part}", "MAE", "RMSE", "R2", "MAD", "MAE/MAD"):
+    classes = CLASS_METRICS if any(quantity(name).is_class for name in summary["quantities"]) else ()
+    metrics = ("MAE", "RMSE", "R2", "MAD", "MAE/MAD", *classes)
+    for column in ("quantity", "unit", f"n {part}", *metrics):
         table.add_column(column, justify="left" if column in ("quantity", "unit") else "right")
     for name, found in summary["quantities"].items():
         errors = found[part]
-        numbers = [f"{errors[k]:.4g}" if k in errors else "" for k in ("MAE", "RMSE", "R2", "MAD", "MAE/MAD")]
+        numbers = [f"{errors[k]:.4g}" if k in errors else "" for k in metrics]
         table.add_row(name, found["unit"], str(errors["n"]), *numbers)
         plain = quantity(name).log10_of
         if plain and f"MAE_{plain}" in errors:
-            table.add_row(
-                plain, quantity(plain).unit, str(errors["n"]), f"{errors[f'MAE_{plain}']:.4g}", "", "", "", ""
-            )
+            table.add_row(plain, quantity(plain).unit, str(errors["n"]), f"{errors[f'MAE_{plain}']:.4g}")
     show(table)

@@ -1,0 +1,97 @@
+"""Matbench's files: JSON in pandas' split layout, a pymatgen Structure and a value a row, packed or not.
+
+``{"index": [...], "columns": [...], "data": [[...], ...]}``, read row by row. The number in ``index`` is the official
+row, which makes the id. Whether the file is the official one, its sha256 in the YAML tells.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tltool import quantities
+from tltool.data import json_stream
+from tltool.data.folds import TASKS, official_id
+from tltool.data.record import Dropped, Record
+from tltool.data.structure_files import from_dict
+from tltool.errors import DataError
+from tltool.quantities import Quantity
+
+_INDEX, _COLUMNS, _DATA = "index", "columns", "data"
+
+
+def read(root: Path, /, *, file: str, task: str, column: str, quantity: str) -> Iterator[Record | Dropped]:
+    """Yield a record per row of ``root/file`` (or of the file ``root``), its ``column`` being ``quantity`` in its unit.
+
+    Ids are the official ones, such as ``mb-phonons-0001``. Raises DataError if the file is damaged or not in this
+    layout, lacks a column, or numbers its rows otherwise than ``task`` does; ConfigError for an unknown quantity.
+    """
+    wanted = quantities.quantity(quantity)
+    path = root / file if root.is_dir() else root
+    for name, structure, value in _rows(path, task, column):
+        if not isinstance(structure, dict):
+            yield Dropped(name, "no structure")
+            continue
+        label = _label(value, wanted)
+        if label is None:
+            yield Dropped(name, "no label")
+            continue
+        try:
+            yield Record(name, from_dict(structure, name), {wanted.name: label})
+        except DataError as error:
+            yield Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
+
+
+def _rows(path: Path, task: str, column: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield id, structure and value of each row; rows that come before index and columns wait for them."""
+    head: dict[str, Any] = {}
+    waiting: list[Any] = []
+    names: list[str] | None = None
+    places: tuple[int, int] = (0, 0)
+    done = 0
+    for key, value in json_stream.members(path, _DATA):
+        if key == _DATA:
+            waiting.append(value)
+        else:
+            head[key] = value
+        if names is None and {_INDEX, _COLUMNS} <= head.keys():
+            names, places = _names(path, head[_INDEX], task), _places(path, head[_COLUMNS], column)
+        if names is not None:
+            for row in waiting:
+                if not isinstance(row, list) or len(row) != len(head[_COLUMNS]) or done == len(names):
+                    raise DataError(f"{path}: row {done} does not fit index and columns; download the file again.")
+                yield names[done], row[places[0]], row[places[1]]
+                done += 1
+            waiting.clear()
+    if names is None or done < len(names):
+        raise DataError(
+            f"{path} is not in Matbench's layout: it needs index, columns and as many rows; check the file."
+        )
+
+
+def _places(path: Path, columns: Any, column: str) -> tuple[int, int]:
+    for name in ("structure", column):
+        if not isinstance(columns, list) or name not in columns:
+            raise DataError(f"{path} has no column {name!r} in {columns}; name the file of this task.")
+    return columns.index("structure"), columns.index(column)
+
+
+def _names(path: Path, index: Any, task: str) -> list[str]:
+    """Return the ids of the rows that ``index`` numbers."""
+    numbers: list[Any] = index if isinstance(index, list) else [None]
+    if not all(type(number) is int and number >= 0 for number in numbers) or len(set(numbers)) < len(numbers):
+        raise DataError(f"{path}: index must hold different row numbers from 0; download the file again.")
+    last = max(numbers, default=0)
+    rows = TASKS[task].rows if task in TASKS else last + 1
+    if last >= rows:
+        raise DataError(f"{path} has a row {last}, and {task} has {rows:,} rows; name the file of this task.")
+    return [official_id(task, number, rows) for number in numbers]
+
+
+def _label(value: Any, wanted: Quantity) -> float | None:
+    """Return a finite number, of a class 0 or 1; None for anything else."""
+    if wanted.is_class:
+        return float(value) if value in (0, 1) else None
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
+    return float(value) if good else None

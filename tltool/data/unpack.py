@@ -1,0 +1,83 @@
+"""A gzip, xz or bzip2 file, or a plain one, as a stream of bytes with a bound on how much may come out of it.
+
+What a file is, its first bytes say and not its name. A small file that unpacks without end, one that is damaged and one
+that is cut short all end in a DataError that names the file.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from tltool.errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_Open = Callable[[Path], BinaryIO | Any]
+_BEGINS: dict[bytes, _Open] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+
+
+class Bounds(NamedTuple):
+    """How much may come out: ``bytes`` in all and, beyond ``free`` bytes, ``ratio`` times the size of the file.
+
+    Tables of crystals unpack to 5 to 15 times their size.
+    """
+
+    bytes: int = 20 * 10**9
+    ratio: int = 100
+    free: int = 10**8
+
+
+BOUNDS = Bounds()
+
+
+def opened(path: Path, bounds: Bounds = BOUNDS) -> io.BufferedReader:
+    """Return the unpacked bytes of ``path``, to be used in a ``with``.
+
+    Raises DataError if it cannot be opened; so does reading, if it is damaged, cut short or unpacks to more than
+    ``bounds`` allow.
+    """
+    try:
+        with path.open("rb") as file:
+            head, size = file.read(6), path.stat().st_size
+        opener = next((how for begin, how in _BEGINS.items() if head.startswith(begin)), io.FileIO)
+        return io.BufferedReader(_Bounded(opener(path), path, min(bounds.bytes, max(bounds.free, bounds.ratio * size))))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); name a file that can.") from error
+
+
+class _Bounded(io.RawIOBase):
+    """An open file that refuses to give more than ``most`` bytes."""
+
+    def __init__(self, stream: BinaryIO | Any, path: Path, most: int) -> None:
+        self._stream, self._path, self._most, self._given = stream, path, most, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fill ``buffer``; raise DataError where the file is damaged, cut short or too much of it has come."""
+        view = memoryview(buffer).cast("B")
+        try:
+            piece = self._stream.read(len(view))
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise DataError(f"{self._path} is damaged or cut short ({error}); download or copy it again.") from error
+        self._given += len(piece)
+        if self._given > self._most:
+            raise DataError(
+                f"{self._path} unpacks to more than {self._most:,} bytes, which such a file does not hold; check where "
+                "it comes from."
+            )
+        view[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+        super().close()
