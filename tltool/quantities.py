@@ -45,6 +45,10 @@ _TABLE = (
     Quantity("log10_eps_total", "log10(1)", "log10 of the dielectric constant", log10_of="eps_total"),
     Quantity("piezoelectric_modulus", "C/m2", "largest piezoelectric response"),
     Quantity("phonon_peak", "1/cm", "frequency of the last peak of the phonon density of states"),
+    Quantity("debye_temperature", "K", "Debye temperature"),
+    Quantity("omega_log", "K", "logarithmic average of the phonon frequencies, weighted by the coupling, times h/k"),
+    Quantity("electron_phonon_coupling", "1", "electron-phonon coupling constant (lambda)"),
+    Quantity("critical_temperature", "K", "critical temperature of superconductivity"),
     Quantity("exfoliation_energy", "meV/atom", "exfoliation energy"),
 )
 

@@ -1,7 +1,11 @@
-"""JSON read item by item gives what json.loads gives, wherever the pieces end."""
+"""Values come one by one and as they were, wherever the pieces that are read end."""
 
+import io
 import json
+import math
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,60 +14,54 @@ from hypothesis import strategies as st
 from tltool.data import json_stream
 from tltool.errors import DataError
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(st.text(), st.lists(scalars, max_size=2), max_size=2)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
-@given(st.lists(values, max_size=4), st.dictionaries(st.text(), values, max_size=3), st.integers(1, 40), st.booleans())
-def test_against_json(
-    tmp_path_factory: pytest.TempPathFactory, rows: list, more: dict, piece: int, indented: bool
-) -> None:
-    whole = {key: value for key, value in more.items() if key != "data"} | {"data": rows, "last": 12}
-    file = tmp_path_factory.getbasetemp() / "stream.json"
-    file.write_text(json.dumps(whole, indent=1 if indented else None), encoding="utf-8")
+def members(text: str, piece: int = 1 << 20) -> list[tuple[str, bool, Any]]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_stream, "_PIECE", piece)
-        found = list(json_stream.members(file, "data"))
-    assert [value for key, value in found if key == "data"] == rows
-    assert {key: value for key, value in found if key != "data"} == {k: v for k, v in whole.items() if k != "data"}
+        patch.setattr(json_stream, "PIECE", piece)
+        return list(json_stream.members(io.StringIO(text), Path("a.json")))
 
 
-@pytest.mark.parametrize("number", ["1.5", "-0.25e+10", "12E-3", "1e5", "700", "-3"])
-def test_a_number_that_a_piece_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
-    (tmp_path / "n.json").write_text(f'{{"n":{number}, "data":[{number},{number}]}}')
-    for piece in range(1, 20):
-        monkeypatch.setattr(json_stream, "_PIECE", piece)
-        found = [value for _, value in json_stream.members(tmp_path / "n.json", "data")]
-        assert found == [json.loads(number)] * 3
+@given(st.lists(VALUES), st.integers(1, 40), st.sampled_from([None, 2]))
+def test_a_list_comes_element_by_element(values: list[Any], piece: int, indent: int | None) -> None:
+    assert members(json.dumps(values, indent=indent), piece) == [("", True, value) for value in values]
+
+
+@given(st.dictionaries(st.text(), VALUES), st.integers(1, 40))
+def test_an_object_comes_by_key_and_its_lists_by_element(values: dict[str, Any], piece: int) -> None:
+    wanted = []
+    for key, value in values.items():
+        wanted += [(key, True, v) for v in value] if isinstance(value, list) else [(key, False, value)]
+    assert members(" \n" + json.dumps(values) + " ", piece) == wanted
+
+
+def test_numbers_that_end_with_a_piece_are_whole() -> None:
+    assert members("[123, 4.5e6, -7, NaN, Infinity]", 1)[:3] == [("", True, 123), ("", True, 4.5e6), ("", True, -7)]
+    assert math.isnan(members("[NaN]", 2)[0][2])
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "ends early"),
-        ("[1]", "{ is missing"),
-        ('{"data": [1, 2', "ends early"),
-        ('{"data": [1 2]}', ", is missing"),
-        ('{"data": 3}', r"\[ is missing"),
-        ('{"data": [1]', "ends early"),
-        ('{"data": [nothing]}', "Expecting value"),
-        ('{1: 2}', "a key is no word"),
-        ('{"data": []} 7', "something follows it"),
-        ('{"deep": ' + "[" * 100_000, "recursion|Expecting"),
-    ],
-)  # fmt: skip
-def test_what_is_no_such_object(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "bad.json").write_text(text)
-    with pytest.raises(DataError, match=rf"bad\.json is not the JSON object it should be \(.*({says})"):
-        list(json_stream.members(tmp_path / "bad.json", "data"))
+    "text", ["", "  ", "[1, 2", '{"a": [1, 2]', '{"a"', '["abc', "[1 2]", '{"a" 1}', "[1, ]", "{1: 2"]
+)
+def test_what_is_cut_short_or_no_json_is_an_error_that_names_the_file(text: str) -> None:
+    with pytest.raises(DataError, match=r"a\.json .*download it again"):
+        members(text)
 
 
-def test_a_value_without_end_and_other_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "_LONGEST", 1000)
-    monkeypatch.setattr(json_stream, "_PIECE", 100)
-    (tmp_path / "long.json").write_text('{"data": ["' + "x" * 5000)
-    with pytest.raises(DataError, match="more than 1,000 characters"):
-        list(json_stream.members(tmp_path / "long.json", "data"))
-    (tmp_path / "bytes.json").write_bytes(b'{"data": ["\xff\xfe"]}')
-    with pytest.raises(DataError, match="utf-8"):
-        list(json_stream.members(tmp_path / "bytes.json", "data"))
+def test_a_word_is_no_json() -> None:
+    with pytest.raises(DataError, match="is no JSON near 'hello'"):
+        members("hello")
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "long.json"
+    with path.open("w") as file:
+        file.write("[" + ",\n".join([json.dumps({"text": "x" * 1000})] * 20_000) + "]")
+    tracemalloc.start()
+    with path.open() as file:
+        assert sum(len(row["text"]) for _, _, row in json_stream.members(file, path)) == 20_000_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6e6

@@ -1,107 +1,112 @@
-"""A JSON object read member by member, its long list item by item, so that memory does not grow with the file."""
+"""JSON text -> what is in it, value by value, so that memory does not grow with the file.
 
-import io
+Lists at the top, and lists directly in a top object, come element by element; all else comes whole. NaN and Infinity
+are read as Python writes them.
+"""
+
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from tltool.data import unpack
 from tltool.errors import DataError
 
-_PIECE = 1 << 20  # characters
-_LONGEST = 1 << 26  # characters of one value; beyond it the text is not what it claims to be
-_GOES_ON = ("", ".", "e", "E", "e+", "e-", "E+", "E-")
-_decode = json.JSONDecoder().raw_decode
+PIECE = 1 << 20
+"""How many characters are read at a time."""
+
+LONGEST = 1 << 26
+"""How many characters one value may have."""
+
+_BLANK = re.compile(r"\s*")
 
 
-def members(path: Path, listed: str) -> Iterator[tuple[str, Any]]:
-    """Yield (key, value) of each member of the object in ``path``, packed or not; of ``listed`` one item at a time.
+def members(handle: TextIO, path: Path, /) -> Iterator[tuple[str, bool, Any]]:
+    """Yield (key, False, value) of the text's top object, and (key, True, element) for each element of a list in it.
 
-    Raises DataError if the text is no such object, ends early, or cannot be unpacked.
+    The key of the elements of a list at the top is ``""``. Raises DataError naming ``path`` where the text ends too
+    early or is no JSON.
     """
-    with unpack.opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8") as file:
-        text = _Text(file)
+    decode = json.JSONDecoder().raw_decode
+    text, at = "", 0
+
+    def more() -> None:
+        nonlocal text, at
+        if len(text) - at > LONGEST:
+            raise DataError(f"{path} holds a value of more than {LONGEST:,} characters; check where it comes from.")
         try:
-            for _ in text.items("{", "}"):
-                key = text.value()
-                if not isinstance(key, str):
-                    raise ValueError("a key is no word")
-                text.take(":")
-                if key == listed:
-                    yield from ((key, text.value()) for _ in text.items("[", "]"))
-                else:
-                    yield key, text.value()
-            text.end()
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path} is not the JSON object it should be ({error}); download or copy it again."
-            ) from error
+            # As much again as is still undecided, so that one long value is not tried once per piece.
+            piece = handle.read(max(PIECE, len(text) - at))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is no text ({error}); repair it or download it again.") from error
+        if not piece:
+            near = f"near {text[at : at + 30]!r}" if text[at:].strip() else "at its end"
+            raise DataError(f"{path} ends inside its JSON or is none ({near}); repair it or download it again.")
+        text, at = text[at:] + piece, 0
 
-
-class _Text:
-    """An open JSON text and the place in it."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file, self._text, self._at = file, "", 0
-
-    def items(self, begin: str, end: str) -> Iterator[None]:
-        """Pass ``begin``, stand at each item in turn, which the caller takes, and pass ``end``."""
-        self.take(begin)
-        if self._next() == end:
-            self.take(end)
-            return
+    def sign() -> str:
+        """Return the next character that is not blank, and stay before it."""
+        nonlocal at
         while True:
-            yield
-            if self._next() == end:
-                self.take(end)
-                return
-            self.take(",")
+            at = _end_of_blanks(text, at)
+            if at < len(text):
+                return text[at]
+            more()
 
-    def take(self, sign: str) -> None:
-        """Pass ``sign``; raise ValueError if something else stands there."""
-        found = self._next()
-        if found != sign:
-            raise ValueError(f"{sign} is missing" if found else "it ends early")
-        self._at += 1
+    def passed(expected: str) -> str:
+        nonlocal at
+        found = sign()
+        if found not in expected:
+            raise DataError(f"{path} is no JSON near {text[at : at + 30]!r}; repair it or download it again.")
+        at += 1
+        return found
 
-    def value(self) -> Any:
-        """Pass a value and return it."""
-        self._next()
+    def value() -> Any:
+        nonlocal at
+        sign()
         while True:
             try:
-                value, end = _decode(self._text, self._at)
-            except json.JSONDecodeError as error:
-                if not self._more():
-                    raise ValueError(error.msg) from error  # its places are those of the text at hand, not of the file
+                found, end = decode(text, at)
+            except json.JSONDecodeError:
+                more()
                 continue
-            # A number may go on where the text at hand ends, and is taken for whole before its "." or "e+".
-            if self._text[end : end + 3] in _GOES_ON and self._more():
-                continue
-            self._at = end
-            return value
+            except RecursionError as error:
+                raise DataError(f"{path} nests its JSON too deeply; check where it comes from.") from error
+            # Only a sign after it tells that a number is complete: 12 may be the beginning of 12.5.
+            end = _end_of_blanks(text, end)
+            if text[end : end + 1] in (",", ":", "]", "}"):
+                at = end
+                return found
+            more()
 
-    def end(self) -> None:
-        """Raise ValueError unless nothing follows."""
-        if self._next():
-            raise ValueError("something follows it")
+    def elements() -> Iterator[Any]:
+        nonlocal at
+        passed("[")
+        if sign() == "]":
+            at += 1
+            return
+        yield value()
+        while passed(",]") == ",":
+            yield value()
 
-    def _next(self) -> str:
-        """Pass white space and return the sign that follows, empty at the end."""
-        while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in " \t\r\n":
-                    return self._text[self._at]
-                self._at += 1
-            if not self._more():
-                return ""
+    if sign() == "[":
+        for element in elements():
+            yield "", True, element
+        return
+    passed("{")
+    if sign() == "}":
+        return
+    while True:
+        key = str(value())
+        passed(":")
+        if sign() == "[":
+            for element in elements():
+                yield key, True, element
+        else:
+            yield key, False, value()
+        if passed(",}") == "}":
+            return
 
-    def _more(self) -> bool:
-        rest = self._text[self._at :]
-        if len(rest) > _LONGEST:
-            raise ValueError(f"a value has more than {_LONGEST:,} characters")
-        # As much again as waits, so that a long value is not decoded over and over.
-        piece = self._file.read(max(_PIECE, len(rest)))
-        if piece:
-            self._text, self._at = rest + piece, 0
-        return bool(piece)
+
+def _end_of_blanks(text: str, at: int) -> int:
+    return _BLANK.match(text, at).end()  # type: ignore[union-attr]

@@ -65,6 +65,11 @@ def checked(crystal: Crystal, where: str) -> Crystal:
     return Crystal(lattice, frac, numbers)
 
 
+def reason(error: DataError) -> str:
+    """Return what is wrong without the name of the file or record, so that equal reasons can be counted."""
+    return str(error).split(": ", 1)[-1].split(";")[0].split(" (")[0].rstrip(".")
+
+
 def from_structure(structure: "Structure", where: str) -> Crystal:
     """Return the crystal of a pymatgen ``Structure``; disordered and dummy sites raise DataError."""
     if not structure.is_ordered:

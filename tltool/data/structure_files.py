@@ -90,6 +90,16 @@ def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
     return checked(Crystal(lattice, frac, numbers), where)
 
 
+def from_poscar(text: str, where: str) -> Crystal:
+    """Return the crystal of a POSCAR's text; raise DataError naming ``where``, or what pymatgen raises."""
+    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", BadPoscarWarning)  # without element symbols pymatgen would make some up
+        return from_structure(Poscar.from_str(text, read_velocities=False).structure, where)
+
+
 def _suffix(name: str) -> str:
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
@@ -129,13 +139,7 @@ def _cif(path: Path) -> _Found:
 
 
 def _poscar(path: Path) -> _Found:
-    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", BadPoscarWarning)  # without element symbols pymatgen would make some up
-        structure = Poscar.from_str(path.read_text(encoding="utf-8"), read_velocities=False).structure
-    return [(None, from_structure(structure, str(path)))]
+    return [(None, from_poscar(path.read_text(encoding="utf-8"), str(path)))]
 
 
 def _xyz(path: Path) -> _Found:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support import ROOT
 
+from tltool.data import json_stream
 from tltool.data.adapters.alexandria import read
 from tltool.data.record import Dropped, Record
 from tltool.errors import DataError
@@ -67,14 +68,12 @@ def test_damaged_and_missing_files(tmp_path: Path) -> None:
         list(read(tmp_path, pattern="*.bz2"))
     whole = bz2.compress(json.dumps([entry(str(k)) for k in range(500)]).encode())
     (tmp_path / "alexandria_000.json.bz2").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="download it again"):
+    with pytest.raises(DataError, match="download or copy it again"):
         list(read(tmp_path, pattern="*.bz2"))
 
 
 def test_entries_longer_than_a_piece_and_several_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tltool.data.adapters import alexandria
-
-    monkeypatch.setattr(alexandria, "_PIECE", 100)
+    monkeypatch.setattr(json_stream, "PIECE", 100)
     text = json.dumps([entry(str(k)) for k in range(20)])
     half = len(text) // 2
     two = bz2.compress(text[:half].encode()) + bz2.compress(text[half:].encode())

@@ -4,21 +4,18 @@ A file is ``{"entries": [...]}`` or a bare list, and may hold NaN literals. ``en
 cell and become per atom here; ``e_form`` and ``e_above_hull`` are per atom already; ids are ``data.mat_id``.
 """
 
-import bz2
-import json
-import re
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tltool.data import json_stream, unpack
 from tltool.data.record import Dropped, Record
 from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
 
-_PIECE = 1 << 20
-_BETWEEN = re.compile(r"[\s,]*")
 _PER_ATOM = {"e_form": "e_form", "e_above_hull": "e_above_hull", "gap": "band_gap_ind", "gap_direct": "band_gap_dir"}
 _PER_CELL = {"energy": "energy_total", "magnetisation": "total_mag", "dos_ef": "dos_ef"}
 
@@ -33,32 +30,10 @@ def read(root: Path, /, *, pattern: str) -> Iterator[Record | Dropped]:
             yield _record(entry, f"{file.name}:{n}")
 
 
-def _entries(file: Path) -> Iterator[dict[str, Any]]:
-    """Decode one entry after another, so that memory does not grow with the file."""
-    decoder, text, began = json.JSONDecoder(), "", False
-    try:
-        with bz2.open(file, "rt", encoding="utf-8") as handle:
-            while piece := handle.read(_PIECE):
-                text += piece
-                if not began:
-                    start = text.find("[")
-                    if start < 0:
-                        continue
-                    text, began = text[start + 1 :], True
-                position = 0
-                while True:
-                    begin = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]
-                    if text.startswith("]", begin):
-                        return
-                    try:
-                        entry, position = decoder.raw_decode(text, begin)
-                    except json.JSONDecodeError:
-                        break
-                    yield entry
-                text = text[position:]
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is damaged or cut short ({error}); download it again.") from error
-    raise DataError(f"{file} ends inside its list of entries; download it again.")
+def _entries(file: Path) -> Iterator[Any]:
+    """Yield one entry after another, so that memory does not grow with the file."""
+    with unpack.opened(file) as packed, io.TextIOWrapper(packed, encoding="utf-8") as text:
+        yield from (entry for key, _, entry in json_stream.members(text, file) if key in ("", "entries"))
 
 
 def _record(entry: Any, where: str) -> Record | Dropped:

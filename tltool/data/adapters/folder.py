@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tltool.data import structure_files
-from tltool.data.record import Dropped, Record
+from tltool.data.record import Dropped, Record, reason
 from tltool.errors import ConfigError, DataError
 from tltool.quantities import quantity
 
@@ -32,7 +32,7 @@ def read(
                 raise DataError(f"{path} and {origin[name]} have the same id {name!r}; rename or remove one.")
             origin[name] = path
             if isinstance(crystal, DataError):
-                yield Dropped(name, _reason(crystal))
+                yield Dropped(name, reason(crystal))
             elif name not in rows:
                 yield Dropped(name, "no row in the table")
             elif not rows[name]:
@@ -79,8 +79,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _reason(error: DataError) -> str:
-    """Return what is wrong without the file's name, so that equal reasons can be counted."""
-    return str(error).split(": ", 1)[-1].split(";")[0].split(" (")[0].rstrip(".")

@@ -4,6 +4,7 @@
 row, which makes the id. Whether the file is the official one, its sha256 in the YAML tells.
 """
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tltool import quantities
-from tltool.data import json_stream
+from tltool.data import json_stream, unpack
 from tltool.data.folds import TASKS, official_id
 from tltool.data.record import Dropped, Record
 from tltool.data.structure_files import from_dict
@@ -50,7 +51,7 @@ def _rows(path: Path, task: str, column: str) -> Iterator[tuple[str, Any, Any]]:
     names: list[str] | None = None
     places: tuple[int, int] = (0, 0)
     done = 0
-    for key, value in json_stream.members(path, _DATA):
+    for key, value in _members(path):
         if key == _DATA:
             waiting.append(value)
         else:
@@ -68,6 +69,19 @@ def _rows(path: Path, task: str, column: str) -> Iterator[tuple[str, Any, Any]]:
         raise DataError(
             f"{path} is not in Matbench's layout: it needs index, columns and as many rows; check the file."
         )
+
+
+def _members(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the members of the object in ``path``: rows of data one by one, other lists whole."""
+    lists: dict[str, list[Any]] = {}
+    with unpack.opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8") as text:
+        for key, _, value in json_stream.members(text, path):
+            yield from [(name, lists.pop(name)) for name in list(lists) if name != key]
+            if key == _DATA:
+                yield key, value
+            else:
+                lists.setdefault(key, []).append(value)
+    yield from lists.items()
 
 
 def _places(path: Path, columns: Any, column: str) -> tuple[int, int]:

@@ -1,0 +1,88 @@
+"""One table file with a structure in each row, read row by row: CSV, Parquet, JSON lines, a JSON list, pandas' split.
+
+The structure stands in one column (pymatgen or JARVIS dict, CIF or POSCAR text) or in three, as plain numbers.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tltool.data import labelled, rows, structure_value
+from tltool.data.listing import RECORD
+from tltool.data.record import Crystal, Dropped, Record, reason
+from tltool.data.rows import Row
+from tltool.errors import ConfigError, DataError
+
+_NONE = ("", "nan", "null", "None")
+
+
+def read(
+    root: Path,
+    /,
+    *,
+    id_column: str | None,
+    structure_column: str | list[str],
+    labels: list[str],
+    columns: list[str],
+    per_cell: list[str],
+    largest: dict[str, float],
+    tags: dict[str, str],
+) -> Iterator[Record | Dropped]:
+    """Yield a record per row of the table ``root`` (a file, or a folder with one table), and in words what is left out.
+
+    Ids are those in ``id_column``, or ``stem-1``, ``stem-2``, ... by row if that is None. ``structure_column`` is one
+    column, or three: lattice (3, 3) in Å, species (n,), fractional positions (n, 3). ``columns`` hold the quantities
+    ``labels``, one by one, each in its unit, but per cell for those in ``per_cell``; a row with a label beyond
+    ``largest`` is left out. ``tags`` maps names to columns that are kept as words. A dotted column leads into nested
+    values. Raises DataError for a file that cannot be read, a column that it lacks and an id that occurs twice.
+    """
+    wanted = labelled.columns(labels, columns, per_cell, largest, tags)
+    cell = [structure_column] if isinstance(structure_column, str) else list(structure_column)
+    if len(cell) not in (1, 3):
+        raise ConfigError(f"adapter.structure_column={cell} must be one column, or lattice, species and positions.")
+    path = _file(root)
+    stem = path.name.split(".")[0]
+    seen: dict[str, str] = {}
+    used = [*cell, *labelled.names(wanted), *([id_column] if id_column else [])]
+    for n, (where, row) in enumerate(rows.rows(path, used), start=1):
+        name = labelled.text(rows.value(row, id_column)) if id_column else f"{stem}-{n}"
+        if not name:
+            yield Dropped(where, "no id")
+            continue
+        if name in seen:
+            raise DataError(f"{path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
+        seen[name] = where
+        found = labelled.numbers(row, wanted)
+        if not found:
+            yield Dropped(name, "no label")
+            continue
+        try:
+            crystal = _crystal(row, cell, where)
+        except DataError as error:
+            yield Dropped(name, reason(error))
+        else:
+            yield labelled.record(name, crystal, found, row, wanted)
+
+
+def _file(root: Path) -> Path:
+    """Return ``root``, or the one table in the folder ``root``."""
+    if root.is_file():
+        return root
+    found = sorted(
+        path for path in root.iterdir() if rows.is_table(path) and path.name[0] != "." and path.name != RECORD
+    )
+    if len(found) != 1:
+        some = ", ".join(path.name for path in found[:5]) or "none"
+        raise DataError(
+            f"{root} is a folder with {len(found)} tables ({some}); pass the file itself as data.root=FILE."
+        )
+    return found[0]
+
+
+def _crystal(row: Row, columns: list[str], where: str) -> Crystal:
+    values = [rows.value(row, column) for column in columns]
+    if any(value is None or value != value or value in _NONE for value in values):
+        raise DataError(f"{where}: no structure.")
+    if len(values) == 1:
+        return structure_value.crystal(values[0], where)
+    lattice, species, frac = values
+    return structure_value.from_columns(lattice, species, frac, where)

@@ -1,0 +1,224 @@
+"""A table file -> its rows as {column: value}: CSV, Parquet, JSON lines, a JSON list, and JSON as pandas splits it.
+
+Which it is, the name says: ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.ndjson``, ``.json``, each also with
+``.gz``, ``.xz`` or ``.bz2``. Rows come one by one; memory does not grow with the file, unless it is a compressed
+Parquet file, or JSON with its columns named after its rows. What a row means is not decided here.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from tltool.data import json_stream, unpack
+from tltool.errors import DataError, nearest
+
+Row = Mapping[str, Any]
+_Rows = Iterator[tuple[str, Row]]
+
+KINDS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
+_PACKED = (".gz", ".xz", ".bz2")
+_LONGEST = 1 << 30  # characters of a CSV cell: a structure as text is longer than the csv module's 131,072
+_MISSING = object()
+_HOW = "write the table as a list of objects (pandas: orient='records') or as JSON lines"
+
+
+def rows(path: Path, wanted: Collection[str], /) -> _Rows:
+    """Yield where a row stands (``line 3``, or ``row 2`` counted from 1) and the row itself.
+
+    ``wanted`` are the columns that will be asked for; a dotted name leads into nested values. Raises DataError for a
+    file that cannot be read, and for a wanted column that is not in it.
+    """
+    missing, first = set(wanted), None
+    try:
+        for where, row in _read(path, wanted):
+            first = row if first is None else first
+            if missing:
+                missing -= {column for column in missing if _found(row, column) is not _MISSING}
+            yield where, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path} cannot be read ({cause}): missing, damaged or cut short; repair it or download it again."
+        ) from error
+    if first is None:
+        raise DataError(f"{path}: has no row; give a table with a structure in each.")
+    # Rows of JSON may leave out what they do not have, so a column is missing only where no row has it.
+    inner = (f"{key}.{word}" for key, part in first.items() if isinstance(part, Mapping) for word in part)
+    for column in sorted(missing):
+        raise DataError(f"{path}: has no column {column!r}.{_near(column, [*first, *inner])}")
+
+
+def _read(path: Path, wanted: Collection[str]) -> _Rows:
+    suffix = kind(path)
+    if suffix == ".parquet":
+        return _parquet(path, wanted)
+    if suffix == ".json":
+        return _json(path)
+    return _json_lines(path) if suffix in (".jsonl", ".ndjson") else _csv(path, wanted)
+
+
+def kind(path: Path) -> str:
+    """Return which of ``KINDS`` the file is, by its name; raise DataError if it is none of them."""
+    if not is_table(path):
+        raise DataError(f"{path} is not a known kind of table; accepted are {' '.join(KINDS)}, also with .gz .xz .bz2.")
+    return _suffix(path)
+
+
+def is_table(path: Path) -> bool:
+    """Say whether the name is that of a table."""
+    return _suffix(path) in KINDS
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    return Path(next((name.removesuffix(packed) for packed in _PACKED if name.endswith(packed)), name)).suffix
+
+
+def value(row: Row, column: str) -> Any:
+    """Return what stands in ``column`` of ``row``, None if nothing does; ``a.b`` is b in a, unless so called itself."""
+    found = _found(row, column)
+    return None if found is _MISSING else found
+
+
+def _found(row: Row, column: str) -> Any:
+    found = row.get(column, _MISSING)
+    if found is _MISSING and "." in column:
+        found = row
+        for word in column.split("."):
+            found = found.get(word, _MISSING) if isinstance(found, Mapping) else _MISSING
+    return found
+
+
+def _text(path: Path, newline: str | None = None) -> TextIO:
+    return io.TextIOWrapper(unpack.opened(path), encoding="utf-8-sig", newline=newline)
+
+
+def _csv(path: Path, wanted: Collection[str]) -> _Rows:
+    csv.field_size_limit(max(_LONGEST, csv.field_size_limit()))
+    with _text(path, newline="") as file:
+        lines = csv.reader(_uncommented(file), delimiter="\t" if kind(path) == ".tsv" else ",")
+        header = [word.strip() for word in next((cells for cells in lines if cells), [])]
+        _require(wanted, header, path)
+        begin = lines.line_num
+        for cells in lines:
+            where, begin = f"line {begin + 1}", lines.line_num
+            if len(cells) == len(header):
+                yield where, dict(zip(header, cells, strict=True))
+            elif any(cell.strip() for cell in cells):
+                raise DataError(
+                    f"{path}, {where}: has {len(cells)} cells, but the header has {len(header)}; put cells with "
+                    "commas or line breaks into double quotes."
+                )
+
+
+def _uncommented(file: TextIO) -> Iterator[str]:
+    """Yield the lines, with those empty that stand before the header and begin with ``# `` or are blank."""
+    before = True
+    for line in file:
+        before = before and (line.startswith("# ") or not line.strip())
+        yield "\n" if before else line
+
+
+def _parquet(path: Path, wanted: Collection[str]) -> _Rows:
+    import pyarrow
+    from pyarrow import parquet
+
+    with unpack.opened(path) as file:
+        try:
+            plain = path.suffix.lower() not in _PACKED
+            table: Any = parquet.ParquetFile(path if plain else io.BytesIO(file.read()))
+            names = table.schema_arrow.names
+            _require(wanted, names, path)
+            used = [name for name in names if name in wanted or any(word.startswith(f"{name}.") for word in wanted)]
+            before = 0
+            for batch in table.iter_batches(batch_size=1024, columns=used):
+                for n, row in enumerate(batch.to_pylist(), start=before + 1):
+                    yield f"row {n}", row
+                before += len(batch)
+        except pyarrow.ArrowException as error:
+            raise DataError(f"{path} cannot be read as Parquet ({error}); repair it or download it again.") from error
+
+
+def _json_lines(path: Path) -> _Rows:
+    with _text(path) as file:
+        for n, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(
+                        f"{path}, line {n}: is no JSON ({error}); repair it or download it again."
+                    ) from error
+                yield f"line {n}", _object(row, path, f"line {n}")
+
+
+def _json(path: Path) -> _Rows:
+    with _text(path) as file:
+        if _is_lines(file):
+            yield from _json_lines(path)
+            return
+    with _text(path) as file:
+        yield from _listed(path, json_stream.members(file, path))
+
+
+def _listed(path: Path, members: Iterator[tuple[str, bool, Any]]) -> _Rows:
+    """Yield the elements of the first list of objects, or the rows of ``{columns, index, data}``."""
+    head: dict[str, list[Any]] = {"columns": [], "index": []}
+    early: list[Any] = []  # rows of values that came before the names of their columns
+    used, n = None, 0
+    for key, listed, item in members:
+        if not listed:
+            continue
+        if key in head:
+            head[key].append(item)
+        elif key == "data" and isinstance(item, list):
+            if not head["columns"]:
+                early.append(item)
+                continue
+            used, n = key, n + 1
+            yield f"row {n}", _split(item, head, n, path)
+        elif used in (None, key) and (key == "" or isinstance(item, dict)):
+            used, n = key, n + 1
+            yield f"row {n}", _object(item, path, f"row {n}")
+    for item in early:
+        used, n = "data", n + 1
+        yield f"row {n}", _split(item, head, n, path)
+    if used is None:
+        raise DataError(f"{path}: holds no list of rows; {_HOW}.")
+
+
+def _split(item: list[Any], head: Mapping[str, list[Any]], n: int, path: Path) -> Row:
+    if len(item) != len(head["columns"]):
+        raise DataError(f"{path}, row {n}: has {len(item)} values for {len(head['columns'])} columns; write it again.")
+    index = {"index": head["index"][n - 1]} if n <= len(head["index"]) else {}
+    return index | dict(zip(head["columns"], item, strict=True))
+
+
+def _is_lines(file: TextIO) -> bool:
+    """Say whether the first line is a whole object and more follows: JSON lines under another name."""
+    try:
+        return isinstance(json.loads(file.readline(json_stream.PIECE)), dict) and file.readline(3).strip() != ""
+    except json.JSONDecodeError:
+        return False
+
+
+def _object(row: Any, path: Path, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise DataError(f"{path}, {where}: is not an object of named columns; {_HOW}.")
+    return row
+
+
+def _require(wanted: Collection[str], header: Sequence[str], path: Path) -> None:
+    """Raise DataError if a wanted column, or what a dotted one begins with, is not in ``header`` exactly once."""
+    for column in wanted:
+        if column not in header and column.split(".")[0] not in header:
+            raise DataError(f"{path}: has no column {column!r}.{_near(column, header)}")
+        if header.count(column) > 1:
+            raise DataError(f"{path}: has two columns {column!r}; rename one.")
+
+
+def _near(column: str, names: Sequence[Any]) -> str:
+    return nearest(column, [str(name)[:40] for name in names[:60]])
