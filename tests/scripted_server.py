@@ -15,7 +15,10 @@ Behaviour = Callable[["Handler"], None]
 
 @dataclass
 class Scripted:
-    """What stands at which path: the behaviours of its next requests, the last one for all that follow."""
+    """What stands at which path: the behaviours of its next requests, the last one for all that follow.
+
+    A path without a query is that of any query, unless it is scripted with one.
+    """
 
     address: str = ""
     script: dict[str, list[Behaviour]] = field(default_factory=dict)
@@ -34,7 +37,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path
         self.scripted.asked[path].append({k.lower(): v for k, v in self.headers.items()})
-        behaviours = self.scripted.script.get(path, [status(404)])
+        script = self.scripted.script
+        behaviours = script.get(path) or script.get(path.partition("?")[0], [status(404)])
         (behaviours.pop(0) if len(behaviours) > 1 else behaviours[0])(self)
 
     def head(self, code: int, **headers: object) -> None:

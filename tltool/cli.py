@@ -77,6 +77,12 @@ def launch(stage: str, words: list[str]) -> int:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from tltool.data import api_key
+
+    try:
+        api_key.refuse_overrides(words)  # before Hydra writes them anywhere
+    except ConfigError as error:
+        return _failed(error)
     OmegaConf.register_new_resolver("run_id", _run_id, use_cache=True, replace=True)
     codes: list[int] = []
 
@@ -165,11 +171,14 @@ def _terminated(number: int, frame: object) -> None:
 
 
 def _checked(stage: str, config: Any) -> dict[str, Any]:
-    """Return ``config``; raise ConfigError for a top-level key that the stage does not have, however it got there."""
+    """Return ``config``; raise ConfigError for a top-level key that the stage does not have, and for an API key."""
     from importlib.resources import files
 
     import yaml
 
+    from tltool.data import api_key
+
+    api_key.refuse_config(config)
     known: set[str] = set()
     for name in ("common", stage):
         text = files("tltool.configs").joinpath(f"{name}.yaml").read_text(encoding="utf-8")

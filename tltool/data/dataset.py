@@ -17,20 +17,18 @@ import torch
 from torch import Tensor
 
 from tltool import plugs
-from tltool.data import graphs, joined, listing, loading, preparing, store
-from tltool.data.download import fetch
+from tltool.data import graphs, joined, loading, obtained, preparing, store
 from tltool.data.graphs import GraphTable, Recipe
+from tltool.data.obtained import BUNDLED
 from tltool.data.preparing import Shard, Task
 from tltool.data.record import Floats
 from tltool.data.splits import Split
 from tltool.data.store import Store
-from tltool.data.web import Limits
 from tltool.errors import ConfigError, DataError, ResourceError, nearest
 from tltool.fields import Graph
 
-BUNDLED = Path(__file__).parent / "bundled"
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
-KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "adapter")
+KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter")
 Report = Callable[[str], None]
 _BLOCK = 65_536
 
@@ -111,7 +109,7 @@ def opened(
     for key in description:
         if key not in KEYS:
             raise ConfigError(f"data has no key {key!r}.{nearest(key, KEYS)}")
-    root = _root(description, cache, say)
+    root = obtained.root(description, cache, plugins, say)
     folder = cache / f"{description['name']}-{_key(root, description, plugins)}"
     tasks = _tasks(root, description, folder, recipe, tuple(plugins))
     with _locked(folder.with_suffix(".lock"), say):
@@ -166,9 +164,12 @@ def _whole(parts: Sequence[tuple[Path, Path]], folder: Path, recipe: Recipe, att
 
 def _counts(tasks: Sequence[Task], shards: Sequence[Shard]) -> dict[str, str]:
     dropped: Counter[str] = Counter()
+    without: Counter[str] = Counter()
     for shard in shards:
         dropped.update(shard.dropped)
+        without.update(shard.without)
     counts = {"kept": str(sum(s.kept for s in shards)), "dropped": json.dumps(dict(sorted(dropped.items())))}
+    counts |= {"without": json.dumps(dict(sorted(without.items())))} if without else {}
     sums = {task.source.name: shard.sha256 for task, shard in zip(tasks, shards, strict=True) if shard.sha256}
     return counts | ({"sha256": json.dumps(sums)} if sums else {})
 
@@ -181,51 +182,12 @@ def _tell(
     first = {reason: where for shard in reversed(shards) for reason, where in shard.first.items()}
     for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
         say(f"  {count:,} left out: {reason}" + (f" (first: {first[reason]})" if reason in first else ""))
+    for reason, count in json.loads(data.store.attributes.get("without", "{}")).items():
+        say(f"  {count:,} kept without {reason}")
     say(
         f"Prepared in {seconds:.1f} s: {len(data.store.numbers):,} sites as {len(data.graphs.number):,} nodes, "
         f"{len(data.graphs.neighbour):,} edges."
     )
-
-
-def _root(description: Mapping[str, Any], cache: Path, say: Report) -> Path:
-    """Return the folder of files, or the one ``file``; without a root it is downloaded, or was downloaded before."""
-    if description["root"] == "bundled":
-        return BUNDLED
-    file, known = description.get("file"), description.get("sha256")
-    if description["root"] is None:
-        address, pattern = description.get("address"), description.get("pattern")
-        if not address or not (pattern or file):
-            raise DataError(f"data={description['name']} has no address to download from; pass data.root=FOLDER.")
-        # Keyed by address, so that two snapshots whose files have the same names are never mixed.
-        folder = f"{description['name']}-{hashlib.sha256(address.encode()).hexdigest()[:8]}"
-        target = cache / "downloads" / folder
-        watch = listing.spoken(say)
-        if file:
-            whence = listing.joined(address, file)
-            return fetch(whence, target / file, sha256=known, limits=Limits(), say=say, progress=watch)
-        listing.folder(address, str(pattern), target, sha256=known or {}, limits=Limits(), say=say, progress=watch)
-        return target
-    root = Path(description["root"]).expanduser()
-    if not root.exists():
-        raise DataError(f"data.root={root} does not exist; name the folder or file that holds the data set.")
-    return _same(root / file if root.is_dir() else root, known) if file else root
-
-
-def _same(path: Path, sha256: str | None) -> Path:
-    """Return ``path``; raise DataError if it is not there, or is not the file that has ``sha256``."""
-    try:
-        with path.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest() if sha256 else None
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}); put the file there or correct data.root."
-        ) from error
-    if sha256 and found != sha256.lower():
-        raise DataError(
-            f"{path} has sha256 {found}, and {sha256} is given for it; download it again (data.root=null), or pass "
-            "data.sha256=null if it is meant to be another file."
-        )
-    return path
 
 
 def _key(root: Path, description: Mapping[str, Any], plugins: Iterable[str]) -> str:

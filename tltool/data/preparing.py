@@ -59,12 +59,16 @@ class Task:
 
 
 class Shard(NamedTuple):
-    """What came of a shard: records ``kept`` in so many ``parts``, reasons with counts and the first id of each."""
+    """What came of a shard: records ``kept`` in so many ``parts``, reasons with counts and the first id of each.
+
+    ``without`` counts records that were kept without some of their labels, by the reason in their tag ``without``.
+    """
 
     kept: int
     parts: int
     dropped: dict[str, int]
     first: dict[str, str]
+    without: dict[str, int]
     sha256: str
 
 
@@ -159,6 +163,7 @@ def _deaf() -> None:
 
 def _read(task: Task) -> Shard:
     dropped: Counter[str] = Counter()
+    without: Counter[str] = Counter()
     first: dict[str, str] = {}
     kept = parts = 0
     sha256 = _sha256(task.source) if task.source.is_file() else ""
@@ -168,10 +173,11 @@ def _read(task: Task) -> Shard:
     while block := list(islice(records, PART)):
         store.save(task.part(parts), store.gather(block, facts))
         kept += len(block)
+        without.update(record.tags["without"] for record in block if record.tags.get("without"))
         del block
         _build(task, parts, store.load(task.part(parts)))
         parts += 1
-    shard = Shard(kept, parts, dict(sorted(dropped.items())), first, sha256)
+    shard = Shard(kept, parts, dict(sorted(dropped.items())), first, dict(without), sha256)
     _write(task.note, json.dumps(shard._asdict(), indent=1))
     return shard
 

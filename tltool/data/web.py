@@ -79,8 +79,8 @@ def get(address: str, headers: dict[str, str], limits: Limits) -> Iterator[reque
         session.max_redirects = 10
         with _asked(session, address, headers, limits) as response:
             status = f"the server answers {response.status_code} {response.reason or ''}".rstrip()
-            if response.status_code in _PASSING or response.status_code >= 500:
-                raise Again(status, _retry_after(response.headers.get("Retry-After")))
+            if passing(response.status_code):
+                raise Again(status, retry_after(response.headers.get("Retry-After")))
             if response.status_code not in (200, 206, 416):
                 raise Hopeless(status)
             yield response
@@ -175,7 +175,13 @@ def span(response: requests.Response) -> tuple[int | None, int | None]:
     return (count(found[1]), count(found[2])) if found else (None, None)
 
 
-def _retry_after(value: str | None) -> float | None:
+def passing(status: int) -> bool:
+    """Tell whether an answer with this status may be another one later."""
+    return status in _PASSING or status >= 500
+
+
+def retry_after(value: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, as a number or a date; None where it does not."""
     seconds = count(value)
     if seconds is not None or not value:
         return seconds

@@ -1,0 +1,113 @@
+"""A frozen query of the Materials Project: documents of its summary collection, a JSON object per line.
+
+Labels are those of a SummaryDoc in our units: energies and volume per atom, and the magnetisation made per atom here.
+A row's licence, and whether the crystal is known from experiment, become tags.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tltool.data import frozen
+from tltool.data.record import Dropped, Record
+from tltool.data.structure_files import from_dict
+from tltool.errors import DataError
+
+NOBLE_GASES = {2, 10, 18, 36, 54, 86}
+ELASTIC = ("K_VRH", "G_VRH", "elastic_anisotropy", "poisson_ratio")
+_LARGEST = 0.15  # eV/atom
+_FIELDS = {
+    "e_form": "formation_energy_per_atom",
+    "e_above_hull": "energy_above_hull",
+    "energy": "energy_per_atom",
+    "gap": "band_gap",
+    "elastic_anisotropy": "universal_anisotropy",
+    "poisson_ratio": "homogeneous_poisson",
+    "eps_total": "e_total",
+    "eps_electronic": "e_electronic",
+    "refractive_index": "n",
+    "piezoelectric_modulus": "e_ij_max",
+}
+_MODULI = {"K_VRH": "bulk_modulus", "G_VRH": "shear_modulus"}
+_GNOME = "gnome_r2scan_statics"
+
+
+def read(
+    root: Path, /, *, licences: list[str] | None, deprecated: bool | None, theoretical: bool | None, hygiene: bool
+) -> Iterator[Record | Dropped]:
+    """Yield a record per document in the folder ``root``, which must be whole.
+
+    ``licences`` are those to take (null: any, also none); ``deprecated`` and ``theoretical`` take only rows that say
+    so (true), only rows that do not (false), or both (null). With ``hygiene`` a row that breaks one of Matbench's rules
+    for moduli (doi:10.1038/s41524-020-00406-3) loses its elastic labels, and the tag ``without`` says why.
+    """
+    version = str(frozen.asked(root).get("db_version", ""))
+    for n, row in enumerate(frozen.documents(root), start=1):
+        name = str(row.get("material_id") or f"line {n}")
+        licence = (row.get("builder_meta") or {}).get("license")
+        if licences is not None and licence not in licences:
+            yield Dropped(name, f"licence {licence or 'not given'}")
+        elif deprecated is not None and bool(row.get("deprecated")) is not deprecated:
+            yield Dropped(name, "not deprecated" if deprecated else "deprecated")
+        elif theoretical is not None and row.get("theoretical") is not theoretical:
+            yield Dropped(name, "not theoretical" if theoretical else "theoretical, or not known to be experimental")
+        elif not row.get("structure"):
+            yield Dropped(name, "no structure")
+        else:
+            yield _record(row, name, hygiene, {"db_version": version} if version else {})
+
+
+def _record(row: Mapping[str, Any], name: str, hygiene: bool, tags: dict[str, str]) -> Record | Dropped:
+    try:
+        crystal = from_dict(row["structure"], name)
+    except DataError as error:
+        return Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
+    n = len(crystal.numbers)
+    labels = {q: _number(row.get(key)) for q, key in _FIELDS.items()}
+    labels |= {q: _number((row.get(key) or {}).get("vrh")) for q, key in _MODULI.items()}
+    magnetisation = _number(row.get("total_magnetization"))
+    labels["magnetisation"] = None if magnetisation is None else magnetisation / n
+    labels["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n
+    tags = {"mat_id": name} | tags | _origin(row)
+    if hygiene and any(labels[q] is not None for q in ELASTIC) and (fault := _fault(row, crystal.numbers.tolist())):
+        labels |= dict.fromkeys(ELASTIC)
+        tags["without"] = f"elastic labels: {fault}"
+    return Record(name, crystal, {q: value for q, value in labels.items() if value is not None}, tags)
+
+
+def _origin(row: Mapping[str, Any]) -> dict[str, str]:
+    meta, theoretical = row.get("builder_meta") or {}, row.get("theoretical")
+    tags = {"licence": str(meta["license"])} if meta.get("license") else {}
+    if isinstance(theoretical, bool):
+        tags["origin"] = "theoretical" if theoretical else "experimental"
+    # Elsewhere the functional is not in the document: it may be PBE, PBE+U or r2SCAN.
+    return tags | ({"functional": "r2SCAN"} if meta.get("batch_id") == _GNOME else {})
+
+
+def _fault(row: Mapping[str, Any], numbers: list[int]) -> str | None:
+    """Say which of Matbench's rules for moduli the row breaks, or None."""
+    energies = [_number(row.get(key)) for key in ("formation_energy_per_atom", "energy_above_hull")]
+    if any(energy is None for energy in energies):
+        return "no formation energy or no energy above hull"
+    if any(energy is not None and energy > _LARGEST for energy in energies):
+        return "formation energy or energy above hull over 150 meV/atom"
+    if NOBLE_GASES & set(numbers):
+        return "noble gas"
+    for key in _MODULI.values():
+        averages = [_number((row.get(key) or {}).get(kind)) for kind in ("reuss", "vrh", "voigt")]
+        reuss, vrh, voigt = averages
+        if reuss is None or vrh is None or voigt is None:
+            return "Voigt, Reuss or VRH average is missing"
+        if min(reuss, vrh, voigt) < 0:
+            return "negative modulus"
+        if not reuss <= vrh <= voigt:
+            return "Reuss <= VRH <= Voigt does not hold"
+    return None
+
+
+def _number(value: Any) -> float | None:
+    """Return ``value`` if it is a finite number."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
+    return float(value) if good else None

@@ -1,0 +1,121 @@
+"""The door to mp-api, the Materials Project's own client: one page of a search, and what its failures mean.
+
+mp-api is the extra ``tltool[mp]`` and is imported when it is needed. Its own retries are switched off: how long to
+wait, and for how many times, is decided in ``web.py`` alone, so that a server's Retry-After of an hour is a sentence
+and not an hour.
+"""
+
+import inspect
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+from tltool.data import api_key, web
+from tltool.data.web import Again, Hopeless
+from tltool.errors import ConfigError, nearest
+
+_NO_ANSWER = "there is no answer, or it broke off (is there a network?)"
+_ORDER = "material_id"  # without an order, a row may be on two pages and another on none
+# What is set here, and what a YAML cannot hold.
+_OURS = {"self", "fields", "num_chunks", "chunk_size", "all_fields", "_page", "_sort_fields", "magnetic_ordering"}
+
+
+def connected(endpoint: str, key: str, stall: float) -> Any:
+    """Return mp-api's client of the summary collection; raise ConfigError without mp-api, Again without an answer."""
+    rester = _class()
+    with _quiet():
+        try:
+            client = rester(
+                api_key=key, endpoint=endpoint, use_document_model=False, mute_progress_bars=True, timeout=stall
+            )
+        except Exception as error:
+            if isinstance(error, OSError):
+                raise Again(_NO_ANSWER) from None
+            raise Hopeless(f"its heartbeat is not one that {release()} understands") from None
+    for adapter in client.session.adapters.values():
+        adapter.max_retries = adapter.max_retries.new(total=0, connect=0, read=0, status_forcelist=())
+    return client
+
+
+def checked(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``query`` without what is null; raise ConfigError for a name that ``summary.search`` does not take."""
+    parameters = inspect.signature(_class().search).parameters.values()
+    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - _OURS
+    for name in query:
+        if name not in known:
+            raise ConfigError(f"data.fetch.query has no key {name!r}.{nearest(name, known)}")
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def release() -> str:
+    """Return name and version of the client."""
+    return f"mp-api {version('mp-api')}"
+
+
+def page(
+    client: Any, query: Mapping[str, Any], fields: Iterable[str], number: int, size: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Return the documents of page ``number``, counted from 1, and how many the server counts in all.
+
+    Raises Again or Hopeless as ``web.py`` does, ConfigError for what mp-api itself refuses.
+    """
+    answers: list[Any] = []
+
+    def note(response: Any, *_: Any, **__: Any) -> None:
+        answers.append(response)
+
+    # mp-api keeps neither the status nor the count of a search; a hook of its session sees both.
+    client.session.hooks["response"] = [note]
+    with _quiet():
+        try:
+            found = client.search(
+                **query, fields=list(fields), chunk_size=size, num_chunks=1, _page=number, _sort_fields=_ORDER
+            )
+            total = answers[-1].json()["meta"]["total_doc"]
+        except Exception as error:  # requests' are OSErrors, which mp-api turns into others: they are its context
+            # No cause: that of mp-api may hold what the server says, word for word.
+            if isinstance(error, OSError) or isinstance(error.__context__, OSError):
+                raise Again(_NO_ANSWER) from None
+            if not answers:
+                text = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]
+                raise ConfigError(f"mp-api refuses the query: {api_key.hidden(text, client.api_key)}") from None
+            raise _failure(answers[-1], client.api_key) from None
+    if type(total) is not int or not all(isinstance(row, dict) for row in found):
+        raise Hopeless("the answer holds no documents with their count")
+    return list(found), total
+
+
+def _failure(response: Any, key: str) -> Again | Hopeless:
+    """Return what an answer means that mp-api could not use."""
+    status = response.status_code
+    reason = f"the server answers {status} {response.reason or ''}".rstrip()
+    if web.passing(status):
+        return Again(reason, web.retry_after(response.headers.get("Retry-After")))
+    if status in (401, 403):
+        return Hopeless(f"{reason}: it does not accept the API key, see MP_API_KEY")
+    if status in (400, 422):
+        text = " ".join(response.text.split())[:300]
+        return Hopeless(f"{reason}: {api_key.hidden(text, key)}")
+    return Hopeless(reason if status != 200 else f"the answer is not one that {release()} understands")
+
+
+def _class() -> Any:
+    try:
+        with _quiet():
+            from mp_api.client.routes.materials.summary import SummaryRester
+    except ImportError as error:
+        raise ConfigError(
+            "Fetching from the Materials Project needs mp-api; install it with: pip install 'tltool[mp]', or pass "
+            f"data.root=FOLDER with what was fetched ({error})."
+        ) from error
+    return SummaryRester
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of mp-api and what it imports; failures are errors here
+        yield
