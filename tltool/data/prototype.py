@@ -49,16 +49,24 @@ def fingerprint(crystal: Crystal) -> int:
     divisor = int(np.gcd.reduce(list(counts.values())))
     formula = sorted((number, count // divisor) for number, count in counts.items())
     high = _hash(formula, 64 - PROTOTYPE_BITS) << PROTOTYPE_BITS
-    try:
-        # Zero is taken; the one prototype in 2**24 that would get it shares 1 with another.
-        return high | max(_hash(_prototype(crystal), PROTOTYPE_BITS), 1)
-    except ValueError:
-        return high
+    found = _found(crystal)
+    # Zero is taken; the one prototype in 2**24 that would get it shares 1 with another.
+    return high if found is None else high | max(_hash(found, PROTOTYPE_BITS), 1)
 
 
 def in_order(crystals: Iterable[Crystal]) -> UInts:
     """Return the fingerprints (n,) of ``crystals``."""
     return np.fromiter(map(fingerprint, crystals), np.uint64)
+
+
+def _found(crystal: Crystal) -> tuple[int, Positions] | None:
+    try:
+        return _prototype(crystal)
+    except BaseException as error:
+        # A panic in Rust is no Exception, and no reason to lose the other crystals; Ctrl-C is none either and goes on.
+        if isinstance(error, ValueError) or type(error).__name__ == "PanicException":
+            return None
+        raise
 
 
 def _prototype(crystal: Crystal) -> tuple[int, Positions]:
@@ -80,10 +88,10 @@ def _prototype(crystal: Crystal) -> tuple[int, Positions]:
 
 def structure_type(crystal: Crystal) -> int:
     """Return a number for the space group and filled positions whatever the elements are; 0 if no symmetry is found."""
-    try:
-        group, positions = _prototype(crystal)
-    except ValueError:
+    found = _found(crystal)
+    if found is None:
         return 0
+    group, positions = found
     of_element: dict[int, list[tuple[str, int]]] = {}
     for number, name, count in positions:
         of_element.setdefault(number, []).append((name, count))
