@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from tltool.data import overlap, store, structure_match
-from tltool.data.dataset import BUNDLED
 from tltool.data.fingerprinting import fingerprints
+from tltool.data.obtained import BUNDLED
 from tltool.data.record import Crystal
 
 Generator = np.random.Generator
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     seen = fingerprints(known, options.workers)
     invented = generator.integers(1 << 64, size=n_index - len(known), dtype=np.uint64)
-    names = demo.ids[: len(known)] + [f"agm{number:09d}" for number in range(len(invented))]
+    names = list(demo.ids[: len(known)]) + [f"agm{number:09d}" for number in range(len(invented))]
     with timed(f"index of {n_index:,} crystals"):
         index = overlap.index(names, None, np.concatenate([seen, invented]), "demo")
     size = sum(array.nbytes for array in overlap.arrays(index).values())

@@ -31,14 +31,20 @@ PROVENANCE = ("name", "address", "licence", "citation", "functional")
 KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter")
 Report = Callable[[str], None]
 _BLOCK = 65_536
+_CURRENT = "current.json"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The records of a data set and the graphs made from them, row by row."""
+    """The records of a data set and the graphs made from them, row by row.
+
+    ``folder`` of the cache where they are, and the ``key`` of their state, are None and empty for those in memory.
+    """
 
     store: Store
     graphs: GraphTable
+    folder: Path | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,8 @@ def opened(
         if not parts:
             raise DataError(f"The data set {description['name']!r} has no usable record; check its files.")
         data = _whole(parts, folder, recipe, attributes)
+        now = {"parts": [(a.name, b.name) for a, b in parts], "graph": vars(recipe), "attributes": dict(attributes)}
+        preparing.write(folder / _CURRENT, json.dumps(now))
     if fresh:
         _tell(data, description["name"], tasks, shards, time.perf_counter() - began, say)
     return data
@@ -145,11 +153,11 @@ def _tasks(
 
 def _whole(parts: Sequence[tuple[Path, Path]], folder: Path, recipe: Recipe, attributes: Mapping[str, str]) -> Dataset:
     """Return the only part, or all of them joined."""
+    key = hashlib.sha256(json.dumps([a.name for a, _ in parts]).encode()).hexdigest()[:12]
     if len(parts) == 1:
         records, table = store.load(parts[0][0]), graphs.from_arrays(store.read_arrays(parts[0][1])[0])
-        return Dataset(replace(records, attributes=attributes), table)
-    names = json.dumps([[a.name, b.name] for a, b in parts])
-    place = folder / f"joined-{recipe.key()}-{hashlib.sha256(names.encode()).hexdigest()[:12]}"
+        return Dataset(replace(records, attributes=attributes), table, folder, key)
+    place = folder / f"joined-{recipe.key()}-{key}"
     if not joined.is_whole(place):
         for old in folder.glob(f"joined-{recipe.key()}-*"):
             shutil.rmtree(old, ignore_errors=True)
@@ -159,7 +167,18 @@ def _whole(parts: Sequence[tuple[Path, Path]], folder: Path, recipe: Recipe, att
         dropped = Counter(json.loads(attributes["dropped"])) + Counter({"the id is in an earlier file": repeated})
         counts = {"kept": str(len(records)), "dropped": json.dumps(dict(sorted(dropped.items())))}
         records = replace(records, attributes=dict(attributes) | counts)
-    return Dataset(records, table)
+    return Dataset(records, table, folder, key)
+
+
+def at_hand(folder: Path) -> Dataset | None:
+    """Return the data set that was last opened from this ``folder`` of the cache, None if it is gone."""
+    try:
+        now = json.loads((folder / _CURRENT).read_text(encoding="utf-8"))
+        parts, recipe = [(folder / a, folder / b) for a, b in now["parts"]], Recipe(**now["graph"])
+        whole = all(a.is_file() and b.is_file() for a, b in parts)
+        return _whole(parts, folder, recipe, now["attributes"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return None
 
 
 def _counts(tasks: Sequence[Task], shards: Sequence[Shard]) -> dict[str, str]:

@@ -178,7 +178,7 @@ def _read(task: Task) -> Shard:
         _build(task, parts, store.load(task.part(parts)))
         parts += 1
     shard = Shard(kept, parts, dict(sorted(dropped.items())), first, dict(without), sha256)
-    _write(task.note, json.dumps(shard._asdict(), indent=1))
+    write(task.note, json.dumps(shard._asdict(), indent=1))
     return shard
 
 
@@ -210,7 +210,8 @@ def _sha256(path: Path) -> str:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from error
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all; raise ResourceError if it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -5,8 +5,9 @@ length and 5 degrees, and their sites, element by element, within 0.3 (volume / 
 pymatgen's defaults, by which a slightly distorted structure is the same as the undistorted one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +17,19 @@ from pymatgen.core.structure import Structure
 from tltool.data.record import Crystal, Ints
 
 
+class Crystals(Protocol):
+    """Anything that gives a crystal by its place."""
+
+    def __getitem__(self, place: int, /) -> Crystal: ...
+
+
 def confirm(target: Crystal, sources: Iterable[Crystal]) -> bool:
     """Say whether ``target`` is the same structure as any of ``sources``, crystals of the same reduced formula."""
     structure = _structure(target)
     return any(bool(_matcher().fit(structure, _structure(source))) for source in sources)
 
 
-def compared(
-    targets: Sequence[Crystal], sources: Sequence[Crystal], rows: Ints, source_rows: Ints
-) -> npt.NDArray[np.bool_]:
+def compared(targets: Crystals, sources: Crystals, rows: Ints, source_rows: Ints) -> npt.NDArray[np.bool_]:
     """Say for each of the pairs (p,) from ``overlap.pairs`` whether both are the same structure.
 
     ``targets`` and ``sources`` may be anything that gives a crystal by row. Once a crystal of the target has been found

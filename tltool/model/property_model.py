@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ class PropertyModel(nn.Module):
 
     The first three parts are the backbone. ``spec`` is plain data from which ``training.checkpoint`` rebuilds the
     model: the YAML of each part, the graph recipe, the elements seen in training and where the labels came from.
+    ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class PropertyModel(nn.Module):
         self.encoder, self.readout, self.trunk = encoder, readout, trunk
         self.heads, self.scalers = nn.ModuleDict(heads), nn.ModuleDict(scalers)
         self.spec = dict(spec)
+        self.seen: dict[str, npt.NDArray[Any]] = {}
         self.frozen: tuple[str, ...] = ()
 
     @property

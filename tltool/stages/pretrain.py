@@ -1,14 +1,20 @@
 """``tltool pretrain``: learn a backbone on a large, cheap data set."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from tltool.data.dataset import Dataset
 from tltool.data.graphs import Recipe
+from tltool.data.record import Ints
+from tltool.errors import ConfigError
 from tltool.model.surgery import new_heads
 from tltool.quantities import quantity
-from tltool.training import checkpoint, inputs, outcome
+from tltool.training import audit, checkpoint, inputs, outcome
+from tltool.training.audit import Auditor
 from tltool.training.fit import device, scalers, train
 from tltool.training.run import Run, show_errors
 
@@ -19,7 +25,9 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     recipe = Recipe(**config["graph"])
     where = device(config["device"])
     dataset = inputs.data_set(config, config["data"], recipe, folder.say)
-    data, split = inputs.split_batches(config, dataset, list(config["quantities"]), folder.say)
+    watch = audit.auditor(config, "pretrain", inputs.workers(config))
+    drop = _to_drop(config, dataset, recipe, watch, folder) if watch.action == "drop_source" else None
+    data, split = inputs.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
     folder.write_split(split.items(), dataset.store.ids)
     data = data.to(where)
     fit = inputs.fit(config, folder)
@@ -38,7 +46,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         f"Pretraining on {len(split.train):,} crystals of {config['data']['name']} ({where}); {count:,} parameters."
     )
     train(model, data, fit)
-    outcome.remember(model, data, dataset, folder, "pretrain")
+    outcome.remember(model, data, dataset, folder, "pretrain", watch)
     facts = {
         "stage": "pretrain",
         "target": config["data"]["name"],
@@ -50,6 +58,20 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "trainable_parameters": count,
         "seconds": clock.seconds(),
     }
-    summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts)
+    summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
     outcome.keep(folder, model)
     show_errors(summary, "test")
+
+
+def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch: Auditor, folder: Run) -> Ints:
+    """Return the rows that ``overlap=drop_source`` leaves out: those of a list of ids, and the crystals of a target."""
+    file, target = config["overlap"].get("ids"), config["overlap"].get("target")
+    if not file and not target:
+        raise ConfigError("overlap=drop_source needs overlap.ids=FILE or target@overlap.target=NAME.")
+    rows = audit.rows_of_ids(dataset.store, Path(file).expanduser()) if file else np.empty(0, dtype=np.int64)
+    if target:
+        other = inputs.data_set(config, target["data"], recipe, folder.say)
+        labelled = np.flatnonzero(np.isfinite(inputs.labelled(other, list(target["quantities"]), None)))
+        rows = np.union1d(rows, audit.rows_to_drop(dataset, other, labelled, watch.workers))
+    folder.say(f"{len(rows):,} of {len(dataset.store):,} crystals are left out of pretraining (overlap=drop_source).")
+    return rows

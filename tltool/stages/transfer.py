@@ -5,11 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tltool import plugs
-from tltool.errors import CheckpointError
-from tltool.training import checkpoint, inputs, outcome
+from tltool.data import overlap
+from tltool.data.dataset import Batches, Dataset
+from tltool.data.splits import Split, checked
+from tltool.errors import CheckpointError, DataError
+from tltool.model.property_model import PropertyModel
+from tltool.training import audit, checkpoint, inputs, outcome
+from tltool.training.audit import Auditor
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
 from tltool.training.sources import model_folder
@@ -31,6 +37,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     quantities = list(target["quantities"])
     base = inputs.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
     data, split = inputs.split_batches(config, dataset, quantities, folder.say, base)
+    watch = audit.auditor(config, "transfer", inputs.workers(config))
+    data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
     folder.write_split(split.items(), dataset.store.ids)
     data = data.to(where)
     fit = inputs.fit(config, folder)
@@ -41,7 +49,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     )
     torch.manual_seed(fit.seed)
     model = plugs.call(config["mode"], source, data, fit, plugins=config["plugins"])
-    outcome.remember(model, data, dataset, folder, "transfer")
+    outcome.remember(model, data, dataset, folder, "transfer", watch)
     model.spec["base"] = outcome.named(target["base"]) if target.get("base") else None
     facts = {
         "stage": "transfer",
@@ -57,6 +65,35 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "seconds": clock.seconds(),
     }
-    summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts)
+    summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
     outcome.keep(folder, model)
     show_errors(summary, "test")
+
+
+def _audited(
+    source: PropertyModel, data: Batches, split: Split, dataset: Dataset, watch: Auditor, folder: Run, target: str
+) -> tuple[Batches, Split]:
+    """Say how many test crystals the source was trained on, and do what ``overlap=`` asks for.
+
+    The source's index decides for every mode, so that scratch is tested on the same crystals as the others.
+    """
+    if watch.action == "none":
+        return data, split
+    if not source.seen:
+        folder.say("The source model has no index of its training crystals (overlap=none); nothing can be audited.")
+        return data, split
+    seen = overlap.from_arrays(source.seen, "the source model")
+    found = audit.audit(seen, dataset, split.test, watch.workers, audit.at_hand(source.spec))
+    folder.say(audit.told(found, target))
+    known = np.array([bool(how) for how in found.how], dtype=bool)
+    if watch.action == "error" and known.any():
+        first = dataset.store.ids[int(split.test[known][0])]
+        raise DataError(
+            f"{audit.told(found, target)} The first is {first!r}; use overlap=drop_test, or pretrain with "
+            "overlap=drop_source."
+        )
+    if watch.action == "drop_test" and known.any():
+        split = checked(split._replace(test=split.test[~known]), len(dataset.store), needs_val=False)
+        folder.say(f"{int(known.sum()):,} test crystals are left out, {len(split.test):,} remain.")
+        data = replace(data, split={**data.split, "test": torch.from_numpy(split.test)})
+    return data, split

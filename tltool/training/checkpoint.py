@@ -1,8 +1,9 @@
 """A model on disk: a folder with weights, the plain text that rebuilds the model, and a manifest written last.
 
-``model.safetensors`` holds the tensors, ``model.yaml`` how to rebuild them into a model, ``head-<quantity>.skops`` an
-estimator where the head is one, ``manifest.json`` the sha256 of each. There is no pickle anywhere. The folder is
-written under a temporary name and renamed into place, so that it is whole or absent.
+``model.safetensors`` holds the tensors, ``seen.safetensors`` the index of training crystals, ``model.yaml`` how to
+rebuild the tensors into a model, ``head-<quantity>.skops`` an estimator where the head is one, ``manifest.json`` the
+sha256 of each. There is no pickle anywhere. The folder is written under a temporary name and renamed into place, so
+that it is whole or absent.
 """
 
 import hashlib
@@ -17,6 +18,8 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -28,7 +31,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
 
 SCHEMA = 1
-_WEIGHTS, _SPEC, _MANIFEST = "model.safetensors", "model.yaml", "manifest.json"
+_WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
 _TRUSTED = ("sklearn.", "numpy.", "scipy.")
 
 
@@ -58,6 +61,8 @@ def save(path: Path, model: PropertyModel) -> None:
             import skops.io
 
             skops.io.dump(estimator, temporary / f"head-{name}.skops")
+        if model.seen:
+            save_arrays(model.seen, temporary / _SEEN)
         spec = {**model.spec, "schema": SCHEMA, "estimators": sorted(estimators)}
         (temporary / _SPEC).write_text(OmegaConf.to_yaml(OmegaConf.create(spec)), encoding="utf-8")
         sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
@@ -85,6 +90,8 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         for name in spec["estimators"]:
             model.heads[name] = EstimatorHead(_estimator(path / f"head-{name}.skops"))
         model.load_state_dict(load_file(path / _WEIGHTS))
+        if (path / _SEEN).is_file():
+            model.seen = load_arrays(path / _SEEN)
     except ConfigError as error:
         raise CheckpointError(f"{path / _SPEC} cannot be used: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ from tltool import plugs
 from tltool.data import dataset, delta
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.graphs import Recipe
-from tltool.data.record import Floats
+from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
 from tltool.errors import ConfigError
 from tltool.quantities import quantity
@@ -25,12 +25,13 @@ Say = Callable[[str], None]
 
 def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[[str], None]) -> Dataset:
     """Return the data set of a data YAML, prepared with ``recipe``."""
-    cache, workers = Path(config["cache"]).expanduser(), _workers(config["workers"])
-    return dataset.opened(description, recipe, cache=cache, plugins=config["plugins"], workers=workers, say=say)
+    cache, n = Path(config["cache"]).expanduser(), workers(config)
+    return dataset.opened(description, recipe, cache=cache, plugins=config["plugins"], workers=n, say=say)
 
 
-def _workers(wanted: int | str) -> int:
+def workers(config: Config) -> int:
     """Return how many processes prepare data: ``auto`` for as many as this one may use cores."""
+    wanted = config["workers"]
     if wanted == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not isinstance(wanted, int) or wanted < 1:
@@ -39,18 +40,25 @@ def _workers(wanted: int | str) -> int:
 
 
 def split_batches(
-    config: Config, data: Dataset, quantities: list[str], say: Callable[[str], None], base: Floats | None = None
+    config: Config,
+    data: Dataset,
+    quantities: list[str],
+    say: Callable[[str], None],
+    base: Floats | None = None,
+    without: Ints | None = None,
 ) -> tuple[Batches, Split]:
     """Return the batches of ``data`` for ``quantities``, cut as ``config['split']`` says, and that split.
 
     Rows without a label of any of the quantities are in no part; how many they are is said. ``base`` (n, q) is taken
-    off the labels.
+    off the labels; rows ``without`` are in no part either.
     """
     if not quantities:
         raise ConfigError("quantities is empty; name at least one, such as quantities=[e_form].")
     some = labelled(data, quantities, base)
     if unlabelled := int(np.isnan(some).sum()):
         say(f"{unlabelled:,} of {len(some):,} crystals have no label of {', '.join(quantities)} and are left out.")
+    if without is not None:
+        some[without] = np.nan
     split = plugs.call(config["split"], data.store, some, plugins=config["plugins"])
     return dataset.batches(data, quantities, split, base), split
 

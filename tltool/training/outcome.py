@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 
 from tltool import plots
+from tltool.data import overlap
 from tltool.data.dataset import Batches, Dataset
+from tltool.data.overlap import Matches
 from tltool.data.record import formula
 from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
-from tltool.training import checkpoint
+from tltool.training import audit, checkpoint
+from tltool.training.audit import Auditor
 from tltool.training.fit import predict
 from tltool.training.metrics import metrics
 from tltool.training.run import Run
@@ -20,8 +23,8 @@ from tltool.training.run import Run
 _LARGE = 100_000
 
 
-def remember(model: PropertyModel, data: Batches, dataset: Dataset, run: Run, stage: str) -> None:
-    """Write into the model's spec what it has now been trained on: elements, and where the labels came from."""
+def remember(model: PropertyModel, data: Batches, dataset: Dataset, run: Run, stage: str, auditor: Auditor) -> None:
+    """Write into the model what it has now been trained on: elements, where the labels came from, which crystals."""
     seen = set(model.spec.get("elements", ())) | data.elements("train")
     kept = ("name", "adapter", "address", "licence", "citation", "functional")
     origin: dict[str, Any] = {k: v for k, v in dataset.store.attributes.items() if k in kept}
@@ -31,15 +34,32 @@ def remember(model: PropertyModel, data: Batches, dataset: Dataset, run: Run, st
         "n_train": len(data.split["train"]),
         "run": run.folder.name,
     }
+    if dataset.folder:
+        origin["prepared"] = str(dataset.folder.resolve())
+    if auditor.action == "none":
+        model.seen = {}
+    else:
+        rows = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
+        before = [overlap.from_arrays(model.seen, "the source model")] if model.seen else []
+        model.seen = overlap.arrays(overlap.merged([*before, audit.index(dataset, rows, auditor.workers)]))
     model.spec["elements"] = sorted(int(z) for z in seen)
     model.spec["quantities"] = {name: quantity(name).unit for name in data.quantities}
     model.spec["provenance"] = [*model.spec.get("provenance", ()), origin]
 
 
 def evaluate(
-    run: Run, model: PropertyModel, data: Batches, dataset: Dataset, parts: Sequence[str], facts: Mapping[str, Any]
+    run: Run,
+    model: PropertyModel,
+    data: Batches,
+    dataset: Dataset,
+    parts: Sequence[str],
+    facts: Mapping[str, Any],
+    auditor: Auditor,
 ) -> dict[str, Any]:
     """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return what stands in the last.
+
+    Errors on the test rows are also given for those that the model, or its source, was trained on (``seen``) and those
+    that it was not (``unseen``), unless all are of one kind.
 
     Unseen elements are those in none of the crystals that the model or its source was trained on. Where labels are
     differences, predictions and errors are of the sum, and ``MAE_base`` is the error of the base alone.
@@ -50,6 +70,8 @@ def evaluate(
     found: dict[str, Any] = {name: {"unit": quantity(name).unit} for name in data.quantities}
     full = data.labels if data.base is None else data.labels + data.base
     means = np.nanmean(full[data.split["train"]].cpu().double().numpy(), axis=0) if len(data.split["train"]) else None
+    matches = _matches(model, data, dataset, auditor)
+    how = dict(zip(data.split["test"].tolist(), matches.how, strict=True)) if matches else {}
     drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
     for part in parts:
         predicted = predict(model, data, part)
@@ -63,6 +85,11 @@ def evaluate(
             if low is not None:
                 found[name][part]["MAE_base"] = metrics(name, label[:, k], low[:, k], mean)["MAE"]
             drawn[name].append((part, label[:, k], predicted[:, k]))
+            if part == "test" and matches:
+                known_ = np.array([bool(word) for word in matches.how], dtype=bool)
+                if known_.any() and not known_.all():
+                    for kind, some in (("seen", known_), ("unseen", ~known_)):
+                        found[name][kind] = metrics(name, label[some, k], predicted[some, k], mean)
         for row, z, y, p in zip(data.split[part].tolist(), numbers, label, predicted, strict=True):
             words = {
                 "id": ids[row],
@@ -70,6 +97,7 @@ def evaluate(
                 "formula": formula(z),
                 "elements": symbols(set(z.tolist())),
                 "unseen_elements": symbols(set(z.tolist()) - known),
+                "seen": how.get(row, "") if part == "test" else None,
             }
             rows += [
                 words | {"quantity": q, "label": y[k], "prediction": p[k], "unit": found[q]["unit"]}
@@ -89,8 +117,21 @@ def evaluate(
         )
     citations = list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
     summary = {**facts, "quantities": found, "citations": citations}
+    if matches:
+        summary["overlap"] = audit.counted(matches)
+        audit.write(run, matches, dataset.store, data.split["test"].cpu().numpy())
     run.write_json("metrics.json", summary)
     return summary
+
+
+def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Auditor) -> Matches | None:
+    """Return which test rows the model was trained on; None without an index, or where nobody asks."""
+    if auditor.action == "none" or not model.seen:
+        return None
+    seen = overlap.from_arrays(model.seen, "the model")
+    return audit.audit(
+        seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, audit.at_hand(model.spec, dataset)
+    )
 
 
 def named(description: Mapping[str, Any]) -> dict[str, str]:

@@ -31,6 +31,7 @@ PREDICTION_COLUMNS = (
     "formula",
     "elements",
     "unseen_elements",
+    "seen",
 )
 
 
@@ -218,6 +219,11 @@ def show_errors(summary: Mapping[str, Any], part: str) -> None:
         numbers = [f"{errors[k]:.4g}" if k in errors else "" for k in metrics]
         table.add_row(name, found["unit"], str(errors["n"]), *numbers)
         plain = quantity(name).log10_of
+        for kind in ("seen", "unseen"):
+            if kind in found and part == "test":
+                some = found[kind]
+                values = [f"{some[k]:.4g}" if k in some else "" for k in ("MAE", "RMSE", "R2", "MAD", "MAE/MAD")]
+                table.add_row(f"  {kind}", found["unit"], str(some["n"]), *values)
         if plain and f"MAE_{plain}" in errors:
             table.add_row(plain, quantity(plain).unit, str(errors["n"]), f"{errors[f'MAE_{plain}']:.4g}")
     show(table)

@@ -15,6 +15,7 @@ def scratch(source: PropertyModel, data: Batches, fit: Fit, /) -> PropertyModel:
     model = surgery.copy_of(source)
     surgery.renew(model)
     model.spec |= {"elements": [], "provenance": []}
+    model.seen = {}
     surgery.new_heads(model, scalers(data, fit.settings.reference))
     announce(source, model, data, fit)
     train(model, data, fit)

@@ -1,0 +1,204 @@
+"""Which crystals a model has seen: the index it carries, the audit of a data set against it, and what follows.
+
+The index is made of the training and validation rows of every data set the model was trained on. Where a source's
+prepared records are still in the cache, crystals of one formula and prototype are compared site by site as well.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tltool.data import dataset, overlap, registry, store, structure_match
+from tltool.data.dataset import Dataset
+from tltool.data.fingerprinting import fingerprints
+from tltool.data.overlap import Index, Matches
+from tltool.data.prototype import RECIPE
+from tltool.data.record import Crystal, Ints
+from tltool.data.store import Store
+from tltool.errors import ConfigError, DataError
+from tltool.training.run import Run
+
+MOST_PAIRS = 2_000
+"""Pairs of crystals whose sites are compared in one audit; the rest stay as "prototype"."""
+
+ACTIONS = {
+    "pretrain": ("report", "drop_source", "none"),
+    "transfer": ("report", "drop_test", "error", "none"),
+    "eval": ("report", "none"),
+}
+
+
+class Auditor(NamedTuple):
+    """How to audit: what to do about an overlap, and in how many processes to find fingerprints."""
+
+    action: str
+    workers: int
+
+
+def auditor(config: Mapping[str, Any], stage: str, workers: int) -> Auditor:
+    """Return what ``config['overlap']`` asks for; raise ConfigError for what ``stage`` cannot do."""
+    action = config["overlap"]["action"]
+    if action not in ACTIONS[stage]:
+        raise ConfigError(f"overlap={action} is nothing that {stage} can do; use {', '.join(ACTIONS[stage])}.")
+    return Auditor(action, workers)
+
+
+def prints(data: Dataset, workers: int) -> npt.NDArray[np.uint64]:
+    """Return the fingerprints (n,) of all records, found once and kept beside them in the cache."""
+    file = data.folder / f"fingerprints-{RECIPE}-{data.key}.h5" if data.folder else None
+    if file and file.is_file():
+        return store.read_arrays(file)[0]["fingerprint"]
+    found = fingerprints((data.store.crystal(row) for row in range(len(data.store))), workers)
+    if file:
+        store.write_arrays(file, {"fingerprint": found}, {}, {})
+    return found
+
+
+def index(data: Dataset, rows: Ints, workers: int) -> Index:
+    """Return the index of the records in ``rows``."""
+    ids, mat_ids = _names(data.store, rows)
+    return overlap.index(ids, mat_ids, prints(data, workers)[rows], data.store.attributes.get("name", ""))
+
+
+def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Mapping[str, Dataset]) -> Matches:
+    """Look up the records in ``rows`` in the index ``seen``; ``sources`` are the data sets of it that are at hand."""
+    ids, mat_ids = _names(data.store, rows)
+    asked = prints(data, workers)[rows]
+    found = overlap.audit(seen, ids, mat_ids, asked)
+    for name, source in sources.items():
+        found = _compared(found, seen, name, source, data.store, rows, asked, workers)
+    return found
+
+
+def at_hand(spec: Mapping[str, Any], also: Dataset | None = None) -> dict[str, Dataset]:
+    """Return the data sets that a model was trained on and that are still in the cache, by name."""
+    found = {also.store.attributes.get("name", ""): also} if also else {}
+    for origin in spec.get("provenance", ()):
+        place = origin.get("prepared")
+        if place and origin.get("name") not in found and (data := dataset.at_hand(Path(place))) is not None:
+            found[origin["name"]] = data
+    return found
+
+
+def _compared(
+    found: Matches,
+    seen: Index,
+    name: str,
+    source: Dataset,
+    target: Store,
+    rows: Ints,
+    asked: npt.NDArray[np.uint64],
+    workers: int,
+) -> Matches:
+    """Compare sites where formula and prototype of a crystal agree with one of the ``source``."""
+    if name not in seen.sources:
+        return found
+    known = prints(source, workers)
+    open_ = np.array([k for k, how in enumerate(found.how) if how == "prototype"], dtype=np.int64)
+    candidates = np.flatnonzero(np.isin(known, asked[open_]))
+    ids, mat_ids = _names(source.store, candidates)
+    codes = registry.codes(ids, mat_ids)
+    # A source's own test crystals were not seen; an id that means nothing elsewhere (0) cannot tell.
+    candidates = candidates[(codes == 0) | np.isin(codes, seen.id)]
+    place, which = overlap.pairs(known[candidates], asked[open_], formula=False)
+    # A crystal is no news to itself, where target and source are one data set.
+    own = source.store is target
+    differ = np.array(
+        [not own or candidates[w] != rows[open_[p]] for p, w in zip(place, which, strict=True)], dtype=bool
+    )
+    place, which = place[differ], which[differ]
+    if len(place) > MOST_PAIRS:
+        few = np.unique(place)[np.cumsum(np.unique(place, return_counts=True)[1]) <= MOST_PAIRS]
+        place, which = place[np.isin(place, few)], which[np.isin(place, few)]
+    same = structure_match.compared(_Crystals(target, rows[open_]), _Crystals(source.store, candidates), place, which)
+    names = [mat_id or id for id, mat_id in zip(*_names(source.store, candidates[which]), strict=True)]
+    return overlap.settled(found, open_[place], same, names, name)
+
+
+class _Crystals:
+    """Crystals of a store by their place among ``rows``."""
+
+    def __init__(self, records: Store, rows: Ints) -> None:
+        self._records, self._rows = records, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> Crystal:
+        return self._records.crystal(int(self._rows[place]))
+
+
+def _names(records: Store, rows: Ints) -> tuple[list[str], list[str]]:
+    tags = records.tags.get("mat_id")
+    ids = [records.ids[int(row)] for row in rows]
+    return ids, [tags[int(row)] for row in rows] if tags is not None else [""] * len(ids)
+
+
+def told(matches: Matches, target: str) -> str:
+    """Return in words how much of a target was seen."""
+    counts = Counter(how for how in matches.how if how)
+    n = sum(counts.values())
+    if not n:
+        return f"None of the {len(matches.how):,} test crystals of {target} is in the training data of the source."
+    words = {
+        "id": "by id",
+        "structure": "same structure",
+        "prototype": "same formula and prototype, not compared",
+    }
+    parts = ", ".join(f"{counts[how]:,} {text}" for how, text in words.items() if counts[how])
+    where = "in the training data of the source"
+    return f"{n:,} of the {len(matches.how):,} test crystals of {target} are {where} ({parts})."
+
+
+def write(run: Run, matches: Matches, records: Store, rows: Ints) -> None:
+    """Write ``overlap.csv``: each crystal of ``rows`` that was seen, how that is known, and as which crystal."""
+    with (run.folder / "overlap.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "how", "source", "source_id"])
+        found = zip(rows.tolist(), matches.how, matches.source, matches.source_id, strict=True)
+        writer.writerows([records.ids[row], how, source, name] for row, how, source, name in found if how)
+
+
+def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int) -> Ints:
+    """Return the rows of a source that hold a crystal of ``target_rows``, by id or by comparing sites."""
+    wanted = index(target, target_rows, workers)
+    rows = np.arange(len(data.store))
+    name = target.store.attributes.get("name", "")
+    found = audit(wanted, data, rows, workers, {name: target})
+    return np.array([row for row, how in enumerate(found.how) if how], dtype=np.int64)
+
+
+def rows_of_ids(records: Store, file: Path) -> Ints:
+    """Return the rows whose id, or tag ``mat_id``, stands in ``file``.
+
+    ``file`` has an id a line, or is a CSV with a column ``id``; with a column ``split`` as well, as a run's
+    ``split.csv``, its test rows count. Raises DataError if it cannot be read or names no crystal of the data set.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"overlap.ids={file} cannot be read ({error}); name a list of ids.") from error
+    header = next(csv.reader(lines[:1]), [])
+    if "id" in header:
+        found = csv.DictReader(lines)
+        wanted = {row["id"] for row in found if row.get("split", "test") == "test"}
+    else:
+        wanted = {line.strip() for line in lines if line.strip()}
+    ids, mat_ids = _names(records, np.arange(len(records)))
+    rows = [row for row, pair in enumerate(zip(ids, mat_ids, strict=True)) if wanted.intersection(pair)]
+    if not rows:
+        raise DataError(
+            f"overlap.ids={file}: none of its {len(wanted):,} ids is in {records.attributes.get('name', 'the data')}; "
+            "check that both use the same ids."
+        )
+    return np.array(rows, dtype=np.int64)
+
+
+def counted(matches: Matches) -> dict[str, int]:
+    """Return how many crystals matched in which way."""
+    return dict(sorted(Counter(how or "unseen" for how in matches.how).items()))
