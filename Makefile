@@ -38,6 +38,7 @@ floors: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_prepare.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
