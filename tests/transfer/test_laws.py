@@ -141,3 +141,17 @@ def test_a_level_that_is_not_there(source: PropertyModel, target: Batches) -> No
         run("features", source, target, "mode.level=7")
     with pytest.raises(ConfigError, match="trunk, a number"):
         run("features", source, target, "mode.level=last")
+
+
+def test_a_frozen_encoder_is_run_once(source: PropertyModel, part: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    forward = type(source.encoder).forward
+    counted = lambda self, graph: runs.append(graph.n_crystals) or forward(self, graph)  # noqa: E731
+    monkeypatch.setattr(type(source.encoder), "forward", counted)
+    data = batches_of(part)
+    for how in ("mode=freeze", "mode=features"):
+        runs.clear()
+        mode = config("transfer", how)["mode"]
+        plugs.call(mode, source, data, a_fit(epochs=5))
+        # Once for the table; what is left are the validation rows, of the finished model as it is after loading.
+        assert sum(runs) == len(part.store), how

@@ -5,7 +5,7 @@ Everything here is a tensor operation, so a table on a GPU gives batches on that
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,12 +15,21 @@ from tltool.data.graphs import GraphTable
 from tltool.fields import Graph
 
 
-class Batch(NamedTuple):
-    """``graph``, labels (c, q) in the unit of each quantity with NaN where absent, and the rows (c,) they come from."""
+@dataclass(frozen=True)
+class Batch:
+    """Labels (c, q) in the unit of each quantity with NaN where absent, the rows (c,) they come from, and the graph.
 
-    graph: Graph
+    The graph is put together when it is asked for: what learns on embeddings never does.
+    """
+
+    table: "Table"
     labels: Tensor
     rows: Tensor
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graphs of the rows."""
+        return self.table.select(self.rows)
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ def batches(
     if generator is not None and len(pieces) > 1 and len(pieces[-1]) == 1:
         pieces[-2:] = [torch.cat(pieces[-2:])]
     for piece in pieces:
-        yield Batch(source.select(piece), labels[piece], piece)
+        yield Batch(source, labels[piece], piece)
 
 
 def _ranges(first: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

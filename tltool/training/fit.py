@@ -23,7 +23,7 @@ from tltool.training.loss import loss
 
 _EVALUATION_BATCH = 512
 _SCALER_ROWS = 200_000
-Values = Callable[[Batch], Tensor]
+Values = Callable[[PropertyModel, Batch], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +87,9 @@ def train(
 ) -> Trained:
     """Train ``model`` in place on ``data`` and leave it with the selected weights, in evaluation mode.
 
-    ``values`` gives network values (c, q) for a batch, by default the whole model; ``scale`` the learning-rate factor
-    of a parameter by name; ``penalty`` a term added to the loss. Raises NumericError when the loss is not finite.
+    ``values`` gives network values (c, q) of a model for a batch, by default the whole model's; ``scale`` the
+    learning-rate factor of a parameter by name; ``penalty`` a term added to the loss. Raises NumericError when the loss
+    is not finite.
     """
     settings = fit.settings
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -97,7 +98,7 @@ def train(
         return Trained(0, 0, float("nan"))
     if len(data.split["train"]) < 1:
         raise NumericError("There is no training row; check the split.")
-    compute = values or (lambda batch: model.values(model.embed(batch.graph)))
+    compute = values or (lambda model, batch: model.values(model.embed(batch.graph)))
     optimiser = fit.optimiser(_groups(trainable, fit.learning_rate, scale))
     order = torch.Generator().manual_seed(fit.seed)
     goals = goals_of(model, data)
@@ -112,7 +113,7 @@ def train(
         total = torch.zeros((), device=data.labels.device)
         for batch in data.of("train", settings.batch_size, order):
             with torch.autocast(total.device.type, torch.bfloat16, enabled=settings.mixed_precision and total.is_cuda):
-                error = loss(settings.loss, compute(batch), goals[batch.rows])
+                error = loss(settings.loss, compute(model, batch), goals[batch.rows])
                 objective = error if penalty is None else error + penalty()
             optimiser.zero_grad()
             objective.backward()  # type: ignore[no-untyped-call]
@@ -127,7 +128,7 @@ def train(
         if not np.isfinite(train_loss):
             raise NumericError(f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1.")
         current = model if average is None else _averaged(average)
-        error_in_spreads, val_mae = validate(current, data, values if average is None else None)
+        error_in_spreads, val_mae = validate(current, data, values)
         if error_in_spreads < best:
             best, best_epoch = error_in_spreads, epoch
             if settings.select == "best":
@@ -177,7 +178,7 @@ def predict(model: PropertyModel, data: Batches, part: str, values: Values | Non
     """Return predictions (r, q) for the rows of ``part``, in evaluation mode, each in the unit of its quantity."""
     model.eval()
     rows = [
-        model.labels(values(batch), batch.graph) if values else model(batch.graph)
+        model.labels(values(model, batch), batch.graph) if values else model(batch.graph)
         for batch in data.of(part, _EVALUATION_BATCH)
     ]
     if not rows:

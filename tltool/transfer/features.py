@@ -13,10 +13,9 @@ from tltool.model import surgery
 from tltool.model.estimator import Standardise, as_head
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import Pool
+from tltool.training import embedded
 from tltool.training.fit import Fit, goals_of, scalers, train
 from tltool.training.start import announce
-
-_BATCH = 512
 
 
 def features(
@@ -56,13 +55,12 @@ def features(
     surgery.freeze(model, ["encoder", "readout", "trunk"])
     model.eval()
 
-    known = torch.cat([data.split[part] for part in data])
-    table = _embedded(model, data, known)
+    table = embedded.table(model, data)
     if isinstance(model.trunk, Standardise):
         model.trunk.fit(table[data.split["train"]])
     table = _hidden(model, table)
 
-    def values(batch: Batch) -> Tensor:
+    def values(model: PropertyModel, batch: Batch) -> Tensor:
         rows = table[batch.rows]
         return torch.stack([head(rows).squeeze(-1) for head in model.heads.values()], dim=1)
 
@@ -82,20 +80,6 @@ def features(
         heads[name] = as_head(fitted, inputs.shape[1])
     model.heads = nn.ModuleDict(heads).to(data.labels.device)
     return model.eval()
-
-
-@torch.no_grad()
-def _embedded(model: PropertyModel, data: Batches, rows: Tensor) -> Tensor:
-    """Return (n, dim): the embedding of every record of ``rows``, zeros elsewhere."""
-    table: Tensor | None = None
-    for piece in torch.split(rows, _BATCH):
-        part = model.embed(data.table.select(piece))
-        if table is None:
-            table = part.new_zeros(len(data.table), part.shape[1])
-        table[piece] = part
-    if table is None:
-        raise ConfigError("There is no row to embed; check the split.")
-    return table
 
 
 @torch.no_grad()

@@ -1,12 +1,15 @@
 """Freeze named parts of the source; the rest trains."""
 
 import torch
+from torch import Tensor
 
 from tltool.data.dataset import Batches
+from tltool.data.loading import Batch
 from tltool.errors import ConfigError
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
-from tltool.training.fit import Fit, scalers, train
+from tltool.training import embedded
+from tltool.training.fit import Fit, Values, scalers, train
 from tltool.training.start import announce
 
 
@@ -27,6 +30,16 @@ def freeze(
     if refit_statistics:
         surgery.refit_statistics(model, data.graph("train"))
     surgery.freeze(model, parts)
-    announce(source, model, data, fit)
-    train(model, data, fit)
+    values: Values | None = None
+    if embedded.is_fixed(model):
+        # Nothing below the trunk changes: each record is embedded once, not once an epoch.
+        table = embedded.table(model, data)
+
+        def of_table(model: PropertyModel, batch: Batch) -> Tensor:
+            return model.values(table[batch.rows])
+
+        values = of_table
+
+    announce(source, model, data, fit, values)
+    train(model, data, fit, values=values)
     return model
