@@ -49,9 +49,11 @@ def a_fit(log: Callable[[dict[str, Any]], None] = lambda event: None, seed: int 
     return Fit(short, lambda groups: torch.optim.AdamW(groups, weight_decay=0.01), 0.004, seed, log)
 
 
-def fresh_model(quantities: tuple[str, ...] = ("e_form",), seed: int = 0, encoder: str = "cgcnn") -> PropertyModel:
+def fresh_model(
+    quantities: tuple[str, ...] = ("e_form",), seed: int = 0, encoder: str = "cgcnn", overrides: tuple[str, ...] = ()
+) -> PropertyModel:
     """Return an untrained model of the shape of ``configs/encoder``, with random normalisation statistics."""
-    node = config("pretrain", f"encoder={encoder}")
+    node = config("pretrain", f"encoder={encoder}", *overrides)
     torch.manual_seed(seed)
     spec = {k: node[k] for k in ("encoder", "readout", "trunk", "graph")}
     model = checkpoint.build(spec | {"quantities": dict.fromkeys(quantities, ""), "elements": []})

@@ -5,6 +5,7 @@ A node stands for ``multiplicity`` sites of its crystal that no network seeing o
 apart, and an edge for ``edge_multiplicity`` neighbours of one kind at one distance. On a full graph both are one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ class Graph:
     """(e,) int64: position in ``distance``."""
     distance: Tensor
     """(d,) float, Å: the different distances of the batch, each once per crystal."""
+    state: Tensor | None = None
+    """(c, k) float: what is known of each crystal as a whole, such as its functional as one of k; None for nothing."""
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was derived from these tensors, by name: made once per batch and thrown away with it."""
 
@@ -74,5 +77,26 @@ class Graph:
 
     def to(self, device: torch.device | str) -> "Graph":
         """Return the same graph on ``device``."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "cache"}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "cache"}
+        moved = {name: t.to(device, non_blocking=True) for name, t in given.items() if t is not None}
         return replace(self, **moved, cache={})
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What an encoder gives that has more than site features, all ``dim`` wide, one tensor per level.
+
+    An encoder that has only ``sites`` may return the plain list of them.
+    """
+
+    sites: Sequence[Tensor]
+    """(n, dim) each: site features."""
+    edges: Sequence[Tensor] = ()
+    """(e, dim) each: edge features; empty if the encoder has none."""
+    state: Sequence[Tensor] = ()
+    """(c, dim) each: features of the crystal as a whole; empty if the encoder has none."""
+
+
+def as_levels(found: "Levels | Sequence[Tensor]") -> Levels:
+    """Return what an encoder gave as ``Levels``."""
+    return found if isinstance(found, Levels) else Levels(found)

@@ -1,11 +1,13 @@
 import pytest
 import torch
-from support import fresh_model
+from support import ROOT, fresh_model
 
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError
 from tltool.model import surgery
 from tltool.model.scaler import Scaler
+
+ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 
 
 def test_a_copy_is_independent() -> None:
@@ -14,6 +16,16 @@ def test_a_copy_is_independent() -> None:
     surgery.renew(twin)
     same = [n for n, p in model.named_parameters() if p.ndim > 1 and torch.equal(p, twin.get_parameter(n))]
     assert same == []
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_renewed_weights_are_drawn_like_new_ones(encoder: str) -> None:
+    new, renewed = fresh_model(encoder=encoder), fresh_model(encoder=encoder, seed=1)
+    surgery.renew(renewed)
+    large = {n: p.detach() for n, p in new.named_parameters() if p.numel() > 500}
+    assert len(large) > 3
+    ratios = {n: float(renewed.get_parameter(n).detach().std() / p.std()) for n, p in large.items()}
+    assert {n: ratio for n, ratio in ratios.items() if not 0.8 < ratio < 1.25} == {}
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,16 @@ from torch import Tensor, nn
 
 
 class Gaussians(nn.Module):
-    """exp(-((d - centre) / width)^2) on evenly spaced centres, as CGCNN expands distances.
+    """exp(-((d - centre) / width)^2) on evenly spaced centres, as CGCNN and MEGNet expand distances.
 
-    ``n`` centres from 0 to ``stop`` Å; the width (Å) is their spacing. (d,) -> (d, n).
+    ``n`` centres from 0 to ``stop`` Å; ``width`` in Å, by default their spacing. (d,) -> (d, n).
     """
 
     centres: Tensor
 
-    def __init__(self, *, n: int, stop: float) -> None:
+    def __init__(self, *, n: int, stop: float, width: float | None = None) -> None:
         super().__init__()
-        self.width = stop / (n - 1)
+        self.width = width or stop / (n - 1)
         self.register_buffer("centres", torch.linspace(0.0, stop, n), persistent=False)
 
     def forward(self, distance: Tensor) -> Tensor:

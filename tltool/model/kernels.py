@@ -46,11 +46,14 @@ def edge_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor, at_distanc
     ``at_receiver`` and ``at_neighbour`` (n, f), ``at_distance`` (d, f). A linear map of the three put side by side
     is this sum of three maps, each computed once per node or distance instead of once per edge.
     """
-    of_distance = at_distance.index_select(0, graph.distance_index)
+    return pair_sum(graph, at_receiver, at_neighbour).add_(at_distance.index_select(0, graph.distance_index))
+
+
+def pair_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor) -> Tensor:
+    """Return (e, f): for each edge the sum of its receiver's and its neighbour's vector (n, f)."""
     if _dgl:
-        return _ops().u_add_v(as_dgl(graph), at_neighbour, at_receiver) + of_distance  # type: ignore[no-any-return]
-    pair = at_receiver.index_select(0, graph.receiver) + at_neighbour.index_select(0, graph.neighbour)
-    return pair + of_distance
+        return _ops().u_add_v(as_dgl(graph), at_neighbour, at_receiver)  # type: ignore[no-any-return]
+    return at_receiver.index_select(0, graph.receiver).add_(at_neighbour.index_select(0, graph.neighbour))
 
 
 def neighbour_sum(graph: Graph, messages: Tensor) -> Tensor:
@@ -58,32 +61,81 @@ def neighbour_sum(graph: Graph, messages: Tensor) -> Tensor:
     weighted = messages * graph.edge_multiplicity[:, None]
     if _dgl:
         return _ops().copy_e_sum(as_dgl(graph), weighted)  # type: ignore[no-any-return]
-    return weighted.new_zeros(graph.n_nodes, weighted.shape[1]).index_add(0, graph.receiver, weighted)
+    return weighted.new_zeros(graph.n_nodes, weighted.shape[1]).index_add_(0, graph.receiver, weighted)
 
 
 def edge_softmax(graph: Graph, scores: Tensor) -> Tensor:
     """Return (e, f): softmax of ``scores`` over a node's neighbours, the share of one of those an edge stands for."""
     shifted = scores + graph.edge_multiplicity.log()[:, None]
     if _dgl:
-        share = _ops().edge_softmax(as_dgl(graph), shifted)
+        share = _ops().edge_softmax(as_dgl(graph), shifted.contiguous())
     else:
         index = graph.receiver[:, None].expand_as(shifted)
         empty = shifted.new_full((graph.n_nodes, shifted.shape[1]), -torch.inf)
         top = empty.scatter_reduce(0, index, shifted.detach(), "amax")
         powers = (shifted - top.index_select(0, graph.receiver)).exp()
-        total = powers.new_zeros(graph.n_nodes, powers.shape[1]).index_add(0, graph.receiver, powers)
+        total = powers.new_zeros(graph.n_nodes, powers.shape[1]).index_add_(0, graph.receiver, powers)
         share = powers / total.index_select(0, graph.receiver)
     return share / graph.edge_multiplicity[:, None]  # type: ignore[no-any-return]
 
 
+def neighbour_count(graph: Graph) -> Tensor:
+    """Return (n,) float: how many neighbours each node has."""
+    count = graph.edge_multiplicity.new_zeros(graph.n_nodes)
+    return graph.once(  # type: ignore[no-any-return]
+        "neighbour count", lambda: count.index_add_(0, graph.receiver, graph.edge_multiplicity)
+    )
+
+
 def crystal_mean(graph: Graph, sites: Tensor) -> Tensor:
     """Return (c, f): the mean of ``sites`` (n, f) over each crystal's sites, nodes weighted by multiplicity."""
-    weighted = sites * graph.multiplicity[:, None]
+    return _crystal_sum(graph, sites * graph.multiplicity[:, None]) / graph.n_sites()[:, None]
+
+
+def crystal_edge_mean(graph: Graph, received: Tensor) -> Tensor:
+    """Return (c, f): the mean over each crystal's edges, from their sums into the nodes (n, f); 0 without an edge."""
+
+    def edge_count() -> Tensor:
+        count = _crystal_sum(graph, (graph.multiplicity * neighbour_count(graph))[:, None])
+        return torch.where(count > 0, count, 1.0)
+
+    total = _crystal_sum(graph, received * graph.multiplicity[:, None])
+    return total / graph.once("edge count", edge_count)  # type: ignore[no-any-return]
+
+
+def crystal_attention(graph: Graph, scores: Tensor, values: Tensor) -> Tensor:
+    """Return (c, h, f): the mean of ``values`` (n, h, f) over each crystal's sites, weighted by e to the ``scores``.
+
+    ``scores`` are (n, h, 1), or (n, h, f) for a weight of its own for every feature.
+    """
+    top = scores.new_full((graph.n_crystals, *scores.shape[1:]), -torch.inf)
+    index = graph.crystal[:, None, None].expand_as(scores)
+    top = top.scatter_reduce(0, index, scores.detach(), "amax")
+    powers = (scores - top.index_select(0, graph.crystal)).exp() * graph.multiplicity[:, None, None]
+    return _crystal_sum(graph, powers * values) / _crystal_sum(graph, powers)
+
+
+def crystal_edge_attention(graph: Graph, scores: Tensor, edges: Tensor) -> Tensor:
+    """Return (c, f): the mean of ``edges`` (e, f) over each crystal's edges, weighted by e to the ``scores`` (e,).
+
+    A crystal without an edge gets zeros.
+    """
+    crystal = graph.once("crystal of edge", lambda: graph.crystal.index_select(0, graph.receiver))
+    top = scores.new_full((graph.n_crystals,), -torch.inf).scatter_reduce(0, crystal, scores.detach(), "amax")
+    powers = (scores - top.index_select(0, crystal)).exp() * graph.edge_weight()
+    total = scores.new_zeros(graph.n_crystals).index_add_(0, crystal, powers)
+    share = powers / torch.where(total > 0, total, 1.0).index_select(0, crystal)
     if _dgl:
-        total = _ops().segment_reduce(graph.first_node.diff(), weighted, "sum")
-    else:
-        total = weighted.new_zeros(graph.n_crystals, weighted.shape[1]).index_add(0, graph.crystal, weighted)
-    return total / graph.n_sites()[:, None]  # type: ignore[no-any-return]
+        lengths = graph.first_edge[graph.first_node].diff()
+        return _ops().segment_reduce(lengths, share[:, None] * edges, "sum")  # type: ignore[no-any-return]
+    return edges.new_zeros(graph.n_crystals, edges.shape[1]).index_add_(0, crystal, share[:, None] * edges)
+
+
+def _crystal_sum(graph: Graph, rows: Tensor) -> Tensor:
+    """Return (c, ...): the sum of ``rows`` (n, ...) over each crystal's nodes."""
+    if _dgl:
+        return _ops().segment_reduce(graph.first_node.diff(), rows, "sum")  # type: ignore[no-any-return]
+    return rows.new_zeros(graph.n_crystals, *rows.shape[1:]).index_add_(0, graph.crystal, rows)
 
 
 def as_dgl(graph: Graph) -> "DGLGraph":

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tltool.fields import Graph
+from tltool.fields import Graph, as_levels
 from tltool.model.scaler import Scaler
 
 
@@ -43,11 +43,11 @@ class PropertyModel(nn.Module):
 
     def levels(self, graph: Graph) -> list[Tensor]:
         """Return the site features (n, dim) of every level of the encoder."""
-        return self.encoder(graph)  # type: ignore[no-any-return]
+        return list(as_levels(self.encoder(graph)).sites)
 
     def embed(self, graph: Graph) -> Tensor:
-        """Return the embedding (c, dim): what the readout makes of the site features."""
-        return self.readout(self.levels(graph), graph)  # type: ignore[no-any-return]
+        """Return the embedding (c, dim): what the readout makes of what the encoder gives."""
+        return self.readout(self.encoder(graph), graph)  # type: ignore[no-any-return]
 
     def values(self, embedding: Tensor) -> Tensor:
         """Return network values (c, q), before scaling, from the embedding (c, dim)."""

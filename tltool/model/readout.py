@@ -1,41 +1,81 @@
-"""From site features to one vector per crystal."""
+"""From what an encoder gives to one vector per crystal: statistics, and what every readout has in common."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tltool.errors import ConfigError
-from tltool.fields import Graph
+from tltool.fields import Graph, Levels, as_levels
 from tltool.model import kernels
+
+
+def encoder_facts(encoder: nn.Module) -> tuple[Any, ...]:
+    """Return what a readout is given of its encoder: ``dim``, ``n_levels`` and, if it has them, ``extras``.
+
+    ``extras`` names what it gives besides site features: ``edges``, ``state``.
+    """
+    extras = tuple(getattr(encoder, "extras", ()))
+    return (encoder.dim, encoder.n_levels, *([extras] if extras else []))
+
+
+def checked_levels(levels: Sequence[int], n_levels: int) -> tuple[int, ...]:
+    """Return ``levels``; raise ConfigError if there are none, or one is not among the encoder's ``n_levels``."""
+    outside = [level for level in levels if not -n_levels <= level < n_levels]
+    if outside or not levels:
+        raise ConfigError(f"level={outside or list(levels)}: this encoder has levels 0 to {n_levels - 1}.")
+    return tuple(levels)
 
 
 class Pool(nn.Module):
     """Statistics over the sites of each crystal, of one or several levels, side by side.
 
     ``levels`` of the encoder to read (-1 the last); ``statistics`` of ``mean`` and ``spread`` (standard deviation).
-    Each site counts once, so nodes are weighted by multiplicity.
+    Each site counts once, so nodes are weighted by multiplicity. The same statistics over edges and the state follow
+    where ``extras`` says that the encoder has them.
     """
 
-    def __init__(self, dim: int, n_levels: int, /, *, levels: list[int], statistics: list[str]) -> None:
+    def __init__(
+        self, dim: int, n_levels: int, extras: Sequence[str] = (), /, *, levels: list[int], statistics: list[str]
+    ) -> None:
         super().__init__()
         unknown = [s for s in statistics if s not in ("mean", "spread")]
         if unknown or not statistics:
             raise ConfigError(f"readout.statistics={list(statistics)}: use mean, spread or both.")
-        outside = [level for level in levels if not -n_levels <= level < n_levels]
-        if outside or not levels:
-            raise ConfigError(f"level={outside or list(levels)}: this encoder has levels 0 to {n_levels - 1}.")
-        self.levels, self.statistics = tuple(levels), tuple(statistics)
-        self.dim = dim * len(levels) * len(statistics)
+        self.levels, self.statistics = checked_levels(levels, n_levels), tuple(statistics)
+        self.extras = tuple(extras)
+        per_level = len(statistics) * (1 + ("edges" in extras)) + ("state" in extras)
+        self.dim = dim * len(levels) * per_level
 
-    def forward(self, levels: list[Tensor], graph: Graph) -> Tensor:
-        """Return (c, dim) from the site features (n, dim) of every level."""
+    def forward(self, levels: Levels | Sequence[Tensor], graph: Graph) -> Tensor:
+        """Return (c, dim) from the features of every level."""
+        found = as_levels(levels)
         parts = []
         for level in self.levels:
-            sites = levels[level]
-            mean = kernels.crystal_mean(graph, sites)
-            if "mean" in self.statistics:
-                parts.append(mean)
-            if "spread" in self.statistics:
-                # The root has no slope at zero, which every crystal with one kind of site would meet.
-                variance = kernels.crystal_mean(graph, (sites - mean.index_select(0, graph.crystal)).square())
-                parts.append((variance + 1e-8).sqrt())
+            parts += self._of_sites(found.sites[level], graph)
+            if "edges" in self.extras:
+                parts += self._of_edges(found.edges[level], graph)
+            if "state" in self.extras:
+                parts.append(found.state[level])
         return torch.cat(parts, dim=1)
+
+    def _of_sites(self, sites: Tensor, graph: Graph) -> list[Tensor]:
+        mean = kernels.crystal_mean(graph, sites)
+        if "spread" not in self.statistics:
+            return [mean]
+        square = kernels.crystal_mean(graph, (sites - mean.index_select(0, graph.crystal)).square())
+        return self._chosen(mean, square)
+
+    def _of_edges(self, edges: Tensor, graph: Graph) -> list[Tensor]:
+        mean = kernels.crystal_edge_mean(graph, kernels.neighbour_sum(graph, edges))
+        if "spread" not in self.statistics:
+            return [mean]
+        centred = edges - mean.index_select(0, graph.crystal.index_select(0, graph.receiver))
+        square = kernels.crystal_edge_mean(graph, kernels.neighbour_sum(graph, centred.square()))
+        return self._chosen(mean, square)
+
+    def _chosen(self, mean: Tensor, variance: Tensor) -> list[Tensor]:
+        # The root has no slope at zero, which every crystal with one kind of site would meet.
+        spread = (variance + 1e-8).sqrt()
+        return [part for name, part in (("mean", mean), ("spread", spread)) if name in self.statistics]

@@ -38,7 +38,8 @@ def copy_of(model: PropertyModel) -> PropertyModel:
 
 def renew(module: nn.Module) -> None:
     """Draw all parameters of ``module`` afresh, running statistics included."""
-    for part in module.modules():
+    # Parts before what they are part of, which may draw them in its own way.
+    for part in reversed(list(module.modules())):
         reset = getattr(part, "reset_parameters", None)
         if reset is not None:
             reset()

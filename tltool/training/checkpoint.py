@@ -28,6 +28,7 @@ from tltool.data.graphs import Recipe
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.model.estimator import EstimatorHead
 from tltool.model.property_model import PropertyModel
+from tltool.model.readout import encoder_facts
 from tltool.model.scaler import Scaler
 
 SCHEMA = 1
@@ -38,7 +39,7 @@ _TRUSTED = ("sklearn.", "numpy.", "scipy.")
 def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel:
     """Return a fresh model as ``spec`` describes it: YAML nodes ``encoder``, ``readout``, ``trunk``; ``quantities``."""
     encoder = plugs.call(spec["encoder"], plugins=plugins)
-    readout = plugs.call(spec["readout"], encoder.dim, encoder.n_levels, plugins=plugins)
+    readout = plugs.call(spec["readout"], *encoder_facts(encoder), plugins=plugins)
     trunk = plugs.call(spec["trunk"], readout.dim, plugins=plugins)
     heads = {name: nn.Linear(trunk.dim, 1) for name in spec["quantities"]}
     return PropertyModel(encoder, readout, trunk, heads, {name: Scaler() for name in heads}, spec)

@@ -12,7 +12,7 @@ from tltool.errors import ConfigError
 from tltool.model import surgery
 from tltool.model.estimator import Standardise, as_head
 from tltool.model.property_model import PropertyModel
-from tltool.model.readout import Pool
+from tltool.model.readout import Pool, encoder_facts
 from tltool.training import embedded
 from tltool.training.fit import Fit, goals_of, scalers, train
 from tltool.training.start import announce
@@ -32,7 +32,7 @@ def features(
     """Return the frozen backbone of ``source`` with a regressor on its features.
 
     ``level``: ``trunk`` takes the vector that the source's head sees; a number, or several, takes ``statistics`` (mean,
-    spread) over sites of those levels of the encoder, standardised on the training rows. ``regressor`` is an
+    spread) over those levels of the encoder as ``Pool`` does, standardised on the training rows. ``regressor`` is an
     unfitted estimator (its fit sees training rows only); a linear one becomes an ordinary head, and null trains a
     linear head with ``fit``. ``refit_statistics`` as in ``freeze``.
     """
@@ -45,8 +45,7 @@ def features(
         if isinstance(level, str):
             raise ConfigError(f"mode.level={level!r} is not known; use trunk, a number or a list of numbers.")
         levels = [level] if isinstance(level, int) else list(level)
-        encoder: Any = model.encoder
-        model.readout = Pool(encoder.dim, encoder.n_levels, levels=levels, statistics=statistics)
+        model.readout = Pool(*encoder_facts(model.encoder), levels=levels, statistics=statistics)
         model.trunk = Standardise(model.readout.dim).to(data.labels.device)
         target = "tltool.model.readout.Pool"
         model.spec["readout"] = {"_target_": target, "levels": levels, "statistics": list(statistics)}

@@ -1,0 +1,88 @@
+"""The contract that every readout in configs/readout/ is held to, with every encoder in configs/encoder/."""
+
+import pytest
+import torch
+from support import FULL, QUOTIENT, ROOT, config, doubled, fresh_model, shuffled
+
+from tltool import plugs
+from tltool.data import graphs, loading
+from tltool.data.graphs import Recipe
+from tltool.data.record import Crystal
+from tltool.errors import ConfigError
+from tltool.fields import Graph
+from tltool.model import kernels
+
+READOUTS = sorted(p.stem for p in (ROOT / "configs" / "readout").glob("*.yaml"))
+ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
+both = pytest.mark.parametrize(("readout", "encoder"), [(r, e) for r in READOUTS for e in ENCODERS])
+SPREAD = "readout.statistics=[mean,spread]"
+
+
+def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
+    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+
+
+def embedded(readout: str, encoder: str, graph: Graph) -> torch.Tensor:
+    model = fresh_model(encoder=encoder, overrides=(f"readout={readout}", *([SPREAD] if readout == "pool" else [])))
+    with torch.no_grad():
+        return model.eval().embed(graph)
+
+
+@both
+@pytest.mark.usefixtures("double")
+def test_every_site_counts_once(readout: str, encoder: str, crystals: list[Crystal]) -> None:
+    before = embedded(readout, encoder, graph_of(crystals))
+    assert float(before.std(0).mean()) > 1e-4
+    torch.testing.assert_close(embedded(readout, encoder, graph_of(crystals, FULL)), before, atol=1e-9, rtol=1e-9)
+    for change in (doubled, lambda c: shuffled(c, 5)):
+        after = embedded(readout, encoder, graph_of([change(c) for c in crystals]))
+        torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+
+
+@both
+@pytest.mark.usefixtures("double")
+def test_a_batch_equals_its_members(readout: str, encoder: str, crystals: list[Crystal]) -> None:
+    together = embedded(readout, encoder, graph_of(crystals[:12]))
+    alone = torch.cat([embedded(readout, encoder, graph_of([c])) for c in crystals[:12]])
+    torch.testing.assert_close(together, alone, atol=1e-9, rtol=1e-9)
+
+
+@both
+def test_every_parameter_learns(readout: str, encoder: str, crystals: list[Crystal]) -> None:
+    model = fresh_model(encoder=encoder, overrides=(f"readout={readout}",))
+    model.values(model.embed(graph_of(crystals))).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@both
+@pytest.mark.usefixtures("double")
+def test_dgl_and_torch_agree(readout: str, encoder: str, crystals: list[Crystal]) -> None:
+    plain = embedded(readout, encoder, graph_of(crystals))
+    kernels.use("dgl")
+    try:
+        torch.testing.assert_close(embedded(readout, encoder, graph_of(crystals)), plain, atol=1e-6, rtol=1e-6)
+    finally:
+        kernels.use("auto")
+
+
+@both
+def test_a_crystal_without_an_edge(readout: str, encoder: str, crystals: list[Crystal]) -> None:
+    lonely = crystals[0]._replace(lattice=crystals[0].lattice * 50)
+    graph = graph_of([*crystals[:3], lonely])
+    assert int(graph.first_edge[graph.first_node[3]]) == len(graph.neighbour)
+    model = fresh_model(encoder=encoder, overrides=(f"readout={readout}",))
+    out = model.embed(graph)
+    assert torch.isfinite(out).all()
+    out.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_levels_are_chosen_and_checked(readout: str) -> None:
+    node = config("pretrain", f"readout={readout}")["readout"]
+    for extras in ((), ("state",), ("edges", "state")):
+        one, two = (plugs.call(node | {"levels": levels}, 8, 4, extras) for levels in ([-1], [0, 3]))
+        assert two.dim > one.dim >= 8 or readout == "set2set"
+    assert plugs.call(node | {"levels": [2]}, 8, 4).dim == plugs.call(node | {"levels": [-1]}, 8, 4).dim
+    with pytest.raises(ConfigError, match="levels 0 to 3"):
+        plugs.call(node | {"levels": [4]}, 8, 4)

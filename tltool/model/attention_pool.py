@@ -1,0 +1,43 @@
+"""Attention over the sites of a crystal, asked for by its state, as CGAT pools (doi:10.1126/sciadv.abi7948)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tltool.fields import Graph, Levels, as_levels
+from tltool.model import kernels
+from tltool.model.attention import Heads
+from tltool.model.readout import checked_levels
+
+
+class AttentionPool(nn.Module):
+    """The readout: the mean of a map of the sites, weighted by e to a score of site and state; heads side by side.
+
+    ``levels`` of the encoder are read side by side (-1 the last); ``heads`` of one hidden layer each. An encoder
+    without a state is asked by its sites alone; its edges are not read. Every site counts once.
+    """
+
+    def __init__(
+        self, dim: int, n_levels: int, extras: Sequence[str] = (), /, *, levels: list[int], heads: int
+    ) -> None:
+        super().__init__()
+        self.levels, self.heads = checked_levels(levels, n_levels), heads
+        dim *= len(levels)
+        self.dim = heads * dim
+        self.site = nn.Linear(dim, 2 * heads * dim)
+        self.state = nn.Linear(dim, heads * dim, bias=False) if "state" in extras else None
+        self.scores = Heads(heads, dim, 1, bias=False)
+        self.messages = Heads(heads, dim, dim, bias=True)
+
+    def forward(self, levels: Levels | Sequence[Tensor], graph: Graph) -> Tensor:
+        """Return (c, dim) from the features of every level."""
+        found = as_levels(levels)
+        asking, telling = self.site(torch.cat([found.sites[k] for k in self.levels], dim=1)).chunk(2, dim=1)
+        if self.state is not None:
+            asked = self.state(torch.cat([found.state[k] for k in self.levels], dim=1))
+            asking = asking + asked.index_select(0, graph.crystal)
+        asking, telling = (F.leaky_relu(rows, 0.01).view(len(rows), self.heads, -1) for rows in (asking, telling))
+        # The second layer of the messages is linear, so it acts on their mean.
+        return self.messages(kernels.crystal_attention(graph, self.scores(asking), telling)).flatten(1)  # type: ignore[no-any-return]
