@@ -45,6 +45,10 @@ class Graph:
     """(d,) float, Å: the different distances of the batch, each once per crystal."""
     state: Tensor | None = None
     """(c, k) float: what is known of each crystal as a whole, such as its functional as one of k; None for nothing."""
+    line: "Graph | None" = None
+    """The line graph, for encoders that see angles. Its nodes are the edges, in their order, and stand for as many
+    directed edges as those; an edge of it is the angle between an edge from j into i and one that precedes it, from k
+    into j; its distances are the different cosines of the angles k-j-i, from -1 to 1; its numbers say nothing."""
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was derived from these tensors, by name: made once per batch and thrown away with it."""
 
@@ -75,11 +79,18 @@ class Graph:
             "edge_weight", lambda: self.multiplicity[self.receiver] * self.edge_multiplicity
         )
 
+    def distance_weight(self) -> Tensor:
+        """Return (d,) float: directed edges of the full graph that have each of the different distances."""
+        empty = self.distance.new_zeros(len(self.distance))
+        return self.once(  # type: ignore[no-any-return]
+            "distance_weight", lambda: empty.index_add(0, self.distance_index, self.edge_weight())
+        )
+
     def to(self, device: torch.device | str) -> "Graph":
         """Return the same graph on ``device``."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "cache"}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cache", "line")}
         moved = {name: t.to(device, non_blocking=True) for name, t in given.items() if t is not None}
-        return replace(self, **moved, cache={})
+        return replace(self, **moved, line=None if self.line is None else self.line.to(device), cache={})
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def test_blocks_join_to_the_same_table(crystals: list[Crystal], monkeypatch: pyt
 def test_recipe_refuses_nonsense_and_names_differences() -> None:
     with pytest.raises(ConfigError, match="positive"):
         dataclasses.replace(QUOTIENT, cutoff=0.0)
-    with pytest.raises(ConfigError, match="whole or strict"):
+    with pytest.raises(ConfigError, match="mutual or strict"):
         dataclasses.replace(QUOTIENT, shells="half")
     assert QUOTIENT.key() != FULL.key()
     with pytest.raises(DataError, match="lacks"):

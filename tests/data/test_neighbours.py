@@ -64,11 +64,29 @@ def test_a_shell_shares_the_places_left() -> None:
     assert sorted(found.weight[found.site == 0]) == pytest.approx([2 / 12] * 12 + [1] * 6)
 
 
+@given(st.integers(0, 59))
+def test_mutual_neighbours_are_the_whole_shells_and_their_reverse(crystals: list[Crystal], row: int) -> None:
+    def edges(found: neighbours.Neighbours) -> set[tuple[int, ...]]:
+        return {
+            (int(s), int(n), *map(int, i)) for s, n, i in zip(found.site, found.neighbour, found.image, strict=True)
+        }
+
+    whole, mutual = (neighbours.find(crystals[row], 8.0, 12, shells) for shells in ("whole", "mutual"))
+    reverse = {(n, s, -x, -y, -z) for s, n, x, y, z in edges(whole)}
+    assert edges(mutual) == edges(whole) | reverse
+    assert len(mutual.site) == len(edges(mutual))
+    assert (mutual.weight == 1).all()
+    np.testing.assert_allclose(
+        np.linalg.norm(neighbours.vectors(crystals[row], mutual), axis=1), mutual.distance, atol=1e-6
+    )
+    order = np.lexsort((mutual.distance, mutual.site))
+    np.testing.assert_array_equal(mutual.distance[order], mutual.distance)
+
+
 def test_images_lead_to_the_neighbour(crystals: list[Crystal]) -> None:
     for crystal in crystals[:10]:
         found = neighbours.find(crystal, 8.0, 12, "whole")
-        frac = crystal.frac % 1.0
-        vectors = (frac[found.neighbour] + found.image - frac[found.site]) @ crystal.lattice
+        vectors = neighbours.vectors(crystal, found)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), found.distance, atol=1e-6)
 
 

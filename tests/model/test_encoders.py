@@ -1,13 +1,19 @@
 """The contract that every encoder in configs/encoder/ is held to."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from support import FULL, QUOTIENT, ROOT, config, doubled, fresh_model, other_lattice, rotated, shuffled
+from support import ROOT, config, doubled, fresh_model, other_lattice, recipe_of, rotated, shuffled
 
 from tltool import plugs
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
+from tltool.fields import Graph
+from tltool.model import kernels
+from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import refit_statistics
 
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 pytestmark = pytest.mark.parametrize("encoder", ENCODERS)
@@ -19,30 +25,60 @@ CHANGES = {
 }
 
 
-def predictions(encoder: str, crystals: list[Crystal], recipe: graphs.Recipe = QUOTIENT) -> torch.Tensor:
-    model = fresh_model(encoder=encoder).eval()
-    with torch.no_grad():
-        return model(loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals))))
+@pytest.fixture
+def _plain_afterwards():
+    yield
+    kernels.use("auto")
+
+
+def graph_of(encoder: str, crystals: list[Crystal], quotient: bool = True) -> Graph:
+    recipe = replace(recipe_of(encoder), quotient=quotient)
+    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+
+
+def settled(encoder: str, crystals: list[Crystal]) -> PropertyModel:
+    """Return a fresh model with the statistics of ``crystals``: with others its features may hardly vary."""
+    model = fresh_model(encoder=encoder)
+    refit_statistics(model, graph_of(encoder, crystals))
+    return model.eval().requires_grad_(False)
 
 
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_crystal_is_a_crystal(encoder: str, crystals: list[Crystal], change: str) -> None:
-    before = predictions(encoder, crystals)
+    model = settled(encoder, crystals)
+    before = model(graph_of(encoder, crystals))
     assert float(before.std()) > 1e-3
-    after = predictions(encoder, [CHANGES[change](c) for c in crystals])
+    after = model(graph_of(encoder, [CHANGES[change](c) for c in crystals]))
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("double")
 def test_the_quotient_equals_the_full_graph(encoder: str, crystals: list[Crystal]) -> None:
-    expected = predictions(encoder, crystals, FULL)
-    torch.testing.assert_close(predictions(encoder, crystals), expected, atol=1e-9, rtol=1e-9)
+    model = settled(encoder, crystals)
+    expected = model(graph_of(encoder, crystals, quotient=False))
+    torch.testing.assert_close(model(graph_of(encoder, crystals)), expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("double", "_plain_afterwards")
+def test_dgl_kernels_give_the_same(encoder: str, crystals: list[Crystal]) -> None:
+    model, graph = settled(encoder, crystals), graph_of(encoder, crystals)
+    kernels.use("torch")
+    expected = model(graph)
+    kernels.use("dgl")
+    torch.testing.assert_close(model(graph), expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("double")
+def test_a_batch_equals_its_members(encoder: str, crystals: list[Crystal]) -> None:
+    model, some = settled(encoder, crystals), crystals[::4]
+    alone = torch.cat([model(graph_of(encoder, [crystal])) for crystal in some])
+    torch.testing.assert_close(model(graph_of(encoder, some)), alone, atol=1e-9, rtol=1e-9)
 
 
 def test_levels_and_gradients(encoder: str, crystals: list[Crystal]) -> None:
     model = fresh_model(encoder=encoder)
-    graph = loading.table(graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))
+    graph = graph_of(encoder, crystals)
     levels = model.levels(graph)
     assert len(levels) == model.encoder.n_levels
     assert all(level.shape == (graph.n_nodes, model.encoder.dim) for level in levels)

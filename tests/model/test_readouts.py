@@ -1,12 +1,13 @@
 """The contract that every readout in configs/readout/ is held to, with every encoder in configs/encoder/."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from support import FULL, QUOTIENT, ROOT, config, doubled, fresh_model, shuffled
+from support import ROOT, config, doubled, fresh_model, recipe_of, shuffled
 
 from tltool import plugs
 from tltool.data import graphs, loading
-from tltool.data.graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 from tltool.fields import Graph
@@ -18,7 +19,8 @@ both = pytest.mark.parametrize(("readout", "encoder"), [(r, e) for r in READOUTS
 SPREAD = "readout.statistics=[mean,spread]"
 
 
-def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
+def graph_of(crystals: list[Crystal], encoder: str, quotient: bool = True) -> Graph:
+    recipe = replace(recipe_of(encoder), quotient=quotient)
     return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
@@ -31,36 +33,38 @@ def embedded(readout: str, encoder: str, graph: Graph) -> torch.Tensor:
 @both
 @pytest.mark.usefixtures("double")
 def test_every_site_counts_once(readout: str, encoder: str, crystals: list[Crystal]) -> None:
-    before = embedded(readout, encoder, graph_of(crystals))
+    before = embedded(readout, encoder, graph_of(crystals, encoder))
     assert float(before.std(0).mean()) > 1e-4
-    torch.testing.assert_close(embedded(readout, encoder, graph_of(crystals, FULL)), before, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(
+        embedded(readout, encoder, graph_of(crystals, encoder, quotient=False)), before, atol=1e-9, rtol=1e-9
+    )
     for change in (doubled, lambda c: shuffled(c, 5)):
-        after = embedded(readout, encoder, graph_of([change(c) for c in crystals]))
+        after = embedded(readout, encoder, graph_of([change(c) for c in crystals], encoder))
         torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
 
 
 @both
 @pytest.mark.usefixtures("double")
 def test_a_batch_equals_its_members(readout: str, encoder: str, crystals: list[Crystal]) -> None:
-    together = embedded(readout, encoder, graph_of(crystals[:12]))
-    alone = torch.cat([embedded(readout, encoder, graph_of([c])) for c in crystals[:12]])
+    together = embedded(readout, encoder, graph_of(crystals[:12], encoder))
+    alone = torch.cat([embedded(readout, encoder, graph_of([c], encoder)) for c in crystals[:12]])
     torch.testing.assert_close(together, alone, atol=1e-9, rtol=1e-9)
 
 
 @both
 def test_every_parameter_learns(readout: str, encoder: str, crystals: list[Crystal]) -> None:
     model = fresh_model(encoder=encoder, overrides=(f"readout={readout}",))
-    model.values(model.embed(graph_of(crystals))).square().sum().backward()
+    model.values(model.embed(graph_of(crystals, encoder))).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
 @both
 @pytest.mark.usefixtures("double")
 def test_dgl_and_torch_agree(readout: str, encoder: str, crystals: list[Crystal]) -> None:
-    plain = embedded(readout, encoder, graph_of(crystals))
+    plain = embedded(readout, encoder, graph_of(crystals, encoder))
     kernels.use("dgl")
     try:
-        torch.testing.assert_close(embedded(readout, encoder, graph_of(crystals)), plain, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(embedded(readout, encoder, graph_of(crystals, encoder)), plain, atol=1e-6, rtol=1e-6)
     finally:
         kernels.use("auto")
 
@@ -68,7 +72,7 @@ def test_dgl_and_torch_agree(readout: str, encoder: str, crystals: list[Crystal]
 @both
 def test_a_crystal_without_an_edge(readout: str, encoder: str, crystals: list[Crystal]) -> None:
     lonely = crystals[0]._replace(lattice=crystals[0].lattice * 50)
-    graph = graph_of([*crystals[:3], lonely])
+    graph = graph_of([*crystals[:3], lonely], encoder)
     assert int(graph.first_edge[graph.first_node[3]]) == len(graph.neighbour)
     model = fresh_model(encoder=encoder, overrides=(f"readout={readout}",))
     out = model.embed(graph)

@@ -43,6 +43,12 @@ def test_a_model_comes_back_to_the_bit(saved: Path, source: PropertyModel, part:
     assert {f.name for f in saved.iterdir()} == {"model.safetensors", "model.yaml", "manifest.json"}
 
 
+def test_a_model_of_before_there_were_angles_has_none(source: PropertyModel) -> None:
+    graph = {key: value for key, value in source.spec["graph"].items() if key != "angles"}
+    assert checkpoint.recipe({"graph": graph}) == checkpoint.recipe(source.spec)
+    assert checkpoint.recipe({"graph": graph}).angles is False
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.yaml"])
 def test_a_flipped_byte_is_refused_by_name(saved: Path, name: str) -> None:
     content = bytearray((saved / name).read_bytes())

@@ -10,13 +10,13 @@ not decide what is equal. Sizes: c crystals, s sites, n nodes, e edges, d differ
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import neighbours
+from tltool.data import angles, neighbours, refinement
 from tltool.data.record import Crystal, Floats, Ints
 from tltool.errors import ConfigError, DataError
 
@@ -24,7 +24,7 @@ DISTANCE_TOLERANCE = 1e-4
 """Distances of one crystal that follow each other more closely than this (Å) are one distance: their mean."""
 
 _CHUNK = 512
-Words = npt.NDArray[np.uint64]
+_CHUNK_WITH_ANGLES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +32,25 @@ class Recipe:
     """How a crystal becomes a graph; travels with the model.
 
     ``cutoff`` Å; ``max_neighbours`` nearest per site or None for all; ``shells`` says what becomes of the shell of the
-    last one: ``shared``, ``whole`` or ``strict`` (see ``neighbours.find``); ``quotient`` merges equal sites.
+    last one: ``shared``, ``whole``, ``mutual`` or ``strict`` (see ``neighbours.find``); ``quotient`` merges equal
+    sites; ``angles`` adds the line graph. A model that was saved without a word on angles has none.
     """
 
     cutoff: float
     max_neighbours: int | None
     shells: str
     quotient: bool
+    angles: bool = False
 
     def __post_init__(self) -> None:
         if not self.cutoff > 0 or (self.max_neighbours is not None and self.max_neighbours < 1):
             raise ConfigError("graph: cutoff and max_neighbours must be positive (max_neighbours may be null).")
-        if self.shells not in ("shared", "whole", "strict"):
-            raise ConfigError(f"graph.shells={self.shells!r} is not known; use shared, whole or strict.")
+        if self.shells not in ("shared", "whole", "mutual", "strict"):
+            raise ConfigError(f"graph.shells={self.shells!r} is not known; use shared, whole, mutual or strict.")
 
     def key(self) -> str:
         """Return a short hash that changes with any setting."""
-        text = json.dumps([asdict(self), DISTANCE_TOLERANCE, neighbours.SHELL_TOLERANCE])
+        text = json.dumps([asdict(self), DISTANCE_TOLERANCE, neighbours.SHELL_TOLERANCE, angles.COSINE_TOLERANCE])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def differences(self, other: "Recipe") -> list[str]:
@@ -62,25 +64,34 @@ class GraphTable:
     """Graphs of c crystals as flat arrays; node and distance numbers count from the crystal's first.
 
     ``first_node`` (c+1,), ``first_distance`` (c+1,), ``first_edge`` (n+1,), ``number`` (n,), ``multiplicity`` (n,),
-    ``neighbour`` (e,), ``edge_multiplicity`` (e,), ``distance_index`` (e,), ``distance`` (d,) Å.
+    ``neighbour`` (e,), ``edge_multiplicity`` (e,), ``distance_index`` (e,), ``distance`` (d,) Å. ``line`` is the line
+    graph where the recipe asks for angles: its nodes are the edges, its edges the angles between an edge and one that
+    precedes it, its distances their cosines.
     """
 
     first_node: Ints
     first_distance: Ints
     first_edge: Ints
     number: npt.NDArray[np.uint8]
-    multiplicity: npt.NDArray[np.int32]
+    multiplicity: npt.NDArray[Any]
     neighbour: npt.NDArray[np.int32]
     edge_multiplicity: Floats
     distance_index: npt.NDArray[np.int32]
     distance: Floats
+    line: "GraphTable | None" = None
 
     def __len__(self) -> int:
         return len(self.first_node) - 1
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays by name, as ``store.write_arrays`` takes them."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """Return the arrays by name, as ``store.write_arrays`` takes them; those of the line graph after ``line_``."""
+        own = {name: getattr(self, name) for name in _NAMES}
+        line = {} if self.line is None else self.line.arrays()
+        return own | {_LINE + name: array for name, array in line.items()}
+
+
+_NAMES = [f.name for f in fields(GraphTable) if f.name != "line"]
+_LINE = "line_"
 
 
 def build(
@@ -92,7 +103,7 @@ def build(
     done = 0
     for crystal in crystals:
         waiting.append(crystal)
-        if len(waiting) == _CHUNK:
+        if len(waiting) == (_CHUNK_WITH_ANGLES if recipe.angles else _CHUNK):
             blocks.append(_build_block(waiting, recipe))
             progress(done := done + len(waiting))
             waiting = []
@@ -102,45 +113,92 @@ def build(
     return _joined(blocks)
 
 
+class _Full(NamedTuple):
+    """A graph with nothing merged: ``crystal`` and ``number`` of its nodes (n,); edges (e,) sorted by receiver."""
+
+    crystal: Ints
+    number: Ints
+    receiver: Ints
+    other: Ints
+    which: Ints
+    weight: Floats
+    first_distance: Ints
+    distance: Floats
+
+
 def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
     found = [neighbours.find(c, recipe.cutoff, recipe.max_neighbours, recipe.shells) for c in crystals]
     sizes = np.array([len(c.numbers) for c in crystals], dtype=np.int64)
-    first_site = _starts(sizes)
-    n_edges = np.array([len(f.site) for f in found], dtype=np.int64)
-    shift = np.repeat(first_site[:-1], n_edges)
+    shift = np.repeat(_starts(sizes)[:-1], [len(f.site) for f in found])
     site = _concatenated([f.site for f in found], np.int64) + shift
     other = _concatenated([f.neighbour for f in found], np.int64) + shift
     length = _concatenated([f.distance for f in found], np.float64)
     weight = _concatenated([f.weight for f in found], np.float64)
     numbers = _concatenated([c.numbers for c in crystals], np.int64)
-    crystal_of_site = np.repeat(np.arange(len(crystals)), sizes)
-
-    first_distance, distance, which = _different(length, crystal_of_site[site], len(crystals))
+    crystal = np.repeat(np.arange(len(crystals)), sizes)
+    first_distance, distance, which = _different(length, crystal[site], len(crystals))
+    full = _Full(crystal, numbers, site, other, which, weight, first_distance, distance)
+    sites = refinement.alone(len(numbers))
+    kinds = np.arange(len(site))
     if recipe.quotient:
-        node_of_site, representative, multiplicity = _classes(numbers, crystal_of_site, site, other, which, weight)
-    else:
-        node_of_site = representative = np.arange(len(numbers))
-        multiplicity = np.ones(len(numbers), dtype=np.int64)
+        sites = refinement.of_sites(numbers, crystal, site, other, which, weight)
+        kinds = np.zeros(len(site), dtype=np.int64)
+    if not recipe.angles:
+        return _reduced(full, sites, sites.members.astype(np.int32), kinds)[0]
+    vector = np.concatenate([np.empty((0, 3)), *map(neighbours.vectors, crystals, found)])
+    pairs = angles.find(vector, site, other, which, crystal[site], first_distance, len(numbers))
+    if recipe.quotient:
+        sites, edges = refinement.of_sites_and_edges(sites, site, other, which, weight, pairs)
+        kinds = edges.of
+    table, first = _reduced(full, sites, sites.members.astype(np.int32), kinds)
+    return replace(table, line=_line(full, pairs, table, first, kinds, recipe.quotient))
 
-    chosen = np.zeros(len(numbers), dtype=bool)
-    chosen[representative] = True
-    kept = chosen[site]
-    node, start, which, weight = node_of_site[site[kept]], node_of_site[other[kept]], which[kept], weight[kept]
-    crystal_of_node = crystal_of_site[representative]
-    first_node = _starts(np.bincount(crystal_of_node, minlength=len(crystals)))
-    node, start, which, edge_multiplicity = _merged(node, start, which, weight, recipe.quotient)
-    crystal_of_edge = crystal_of_node[node]
-    return GraphTable(
+
+def _line(full: _Full, pairs: angles.Angles, table: GraphTable, first: Ints, kinds: Ints, quotient: bool) -> GraphTable:
+    """Return the line graph of ``table``, whose edges have the ``first`` of their kind to speak for them."""
+    place = np.empty(int(kinds.max(initial=-1)) + 1, dtype=np.int64)
+    place[kinds[first]] = np.arange(len(first))
+    weight = full.weight[pairs.preceding]
+    crystal, number = full.crystal[full.receiver], np.zeros(len(kinds), dtype=np.int64)
+    line = _Full(crystal, number, pairs.edge, pairs.preceding, pairs.which, weight, pairs.first_cosine, pairs.cosine)
+    stands_for = np.repeat(table.multiplicity, np.diff(table.first_edge)) * table.edge_multiplicity
+    same = np.zeros(len(weight), dtype=np.int64) if quotient else np.arange(len(weight))
+    return _reduced(line, refinement.Classes(place[kinds], first, np.bincount(place[kinds])), stands_for, same)[0]
+
+
+def _reduced(
+    full: _Full, nodes: refinement.Classes, multiplicity: npt.NDArray[Any], kinds: Ints
+) -> tuple[GraphTable, Ints]:
+    """Keep one node of each class and merge its edges of one distance, neighbour's class and kind into one.
+
+    Edges are sorted by receiving node, then distance, then neighbour. Also returns the first (e,) that each of them
+    was in ``full``.
+    """
+    chosen = np.zeros(len(full.crystal), dtype=bool)
+    chosen[nodes.first] = True
+    kept = np.flatnonzero(chosen[full.receiver])
+    node, start, which = nodes.of[full.receiver[kept]], nodes.of[full.other[kept]], full.which[kept]
+    order = np.lexsort((kinds[kept], start, which, node))
+    kept, node, start, which = kept[order], node[order], start[order], which[order]
+    new = np.ones(len(node), dtype=bool)
+    new[1:] = (np.diff(node) != 0) | (np.diff(start) != 0) | (np.diff(which) != 0) | (np.diff(kinds[kept]) != 0)
+    begins = np.flatnonzero(new)
+    weight = np.add.reduceat(full.weight[kept], begins) if len(begins) else full.weight[kept]
+    crystal = full.crystal[nodes.first]
+    first_node = _starts(np.bincount(crystal, minlength=len(full.first_distance) - 1))
+    of_edge = crystal[node[begins]]
+    table = GraphTable(
         first_node,
-        first_distance,
-        _starts(np.bincount(node, minlength=len(representative))),
-        numbers[representative].astype(np.uint8),
-        multiplicity.astype(np.int32),
-        (start - first_node[crystal_of_edge]).astype(np.int32),
-        edge_multiplicity,
-        (which - first_distance[crystal_of_edge]).astype(np.int32),
-        distance,
+        full.first_distance,
+        _starts(np.bincount(node[begins], minlength=len(nodes.first))),
+        full.number[nodes.first].astype(np.uint8),
+        multiplicity,
+        (start[begins] - first_node[of_edge]).astype(np.int32),
+        weight,
+        (which[begins] - full.first_distance[of_edge]).astype(np.int32),
+        full.distance,
     )
+    return table, kept[begins]
 
 
 def _different(length: Floats, crystal: Ints, n_crystals: int) -> tuple[Ints, Floats, Ints]:
@@ -157,56 +215,18 @@ def _different(length: Floats, crystal: Ints, n_crystals: int) -> tuple[Ints, Fl
     return _starts(np.bincount(owner[begins], minlength=n_crystals)), mean, which
 
 
-def _classes(
-    numbers: Ints, crystal: Ints, site: Ints, other: Ints, which: Ints, weight: Floats
-) -> tuple[Ints, Ints, Ints]:
-    """Group the sites of each crystal by colour refinement.
-
-    A site's colour is a 64-bit hash of its species and crystal, then again and again of its colour and the multiset
-    of (neighbour's colour, distance, weight), until no group splits. Returns each site's class (classes in the order of
-    their first sites), that first site, and the number of sites in the class.
-    """
-    starts = np.flatnonzero(np.diff(site, prepend=-1))
-    receiving = site[starts]
-    colour = _mixed(_mixed(numbers.astype(np.uint64)) + crystal.astype(np.uint64))
-    distance_word = _mixed(which.astype(np.uint64) + _mixed(weight.view(np.uint64)))
-    n_classes = 0
-    while True:
-        _, first, label, count = np.unique(colour, return_index=True, return_inverse=True, return_counts=True)
-        if len(first) == n_classes:
-            break
-        n_classes = len(first)
-        gathered = np.zeros(len(colour), dtype=np.uint64)
-        if len(starts):
-            gathered[receiving] = np.add.reduceat(_mixed(colour[other] + distance_word), starts)
-        colour = _mixed(_mixed(colour) + gathered)
-    order = np.argsort(first)
-    position = np.empty(len(order), dtype=np.int64)
-    position[order] = np.arange(len(order))
-    return position[label], first[order], count[order]
-
-
-def _merged(node: Ints, start: Ints, which: Ints, weight: Floats, merge: bool) -> tuple[Ints, Ints, Ints, Floats]:
-    """Sort edges by receiving node, then distance, then neighbour; merge equal ones and add up their weights."""
-    order = np.lexsort((start, which, node))
-    node, start, which = node[order], start[order], which[order]
-    new = np.ones(len(node), dtype=bool)
-    if merge:
-        new[1:] = (np.diff(node) != 0) | (np.diff(start) != 0) | (np.diff(which) != 0)
-    begins = np.flatnonzero(new)
-    total = np.add.reduceat(weight[order], begins) if len(begins) else weight
-    return node[begins], start[begins], which[begins], total
-
-
 def _joined(blocks: list[GraphTable]) -> GraphTable:
+    """Put ``blocks`` one after the other; the lines of all, where they have one, likewise."""
+
     def plain(name: str) -> npt.NDArray[Any]:
         return np.concatenate([getattr(block, name) for block in blocks])
 
     def starts(name: str) -> Ints:
         return _starts(np.concatenate([np.diff(getattr(block, name)) for block in blocks]))
 
-    names = [f.name for f in fields(GraphTable)]
-    return from_arrays({name: starts(name) if name.startswith("first_") else plain(name) for name in names})
+    arrays = {name: starts(name) if name.startswith("first_") else plain(name) for name in _NAMES}
+    lines = [block.line for block in blocks if block.line is not None]
+    return replace(from_arrays(arrays), line=_joined(lines) if lines else None)
 
 
 def taken(table: GraphTable, rows: Ints) -> GraphTable:
@@ -224,6 +244,7 @@ def taken(table: GraphTable, rows: Ints) -> GraphTable:
         table.edge_multiplicity[edge],
         table.distance_index[edge],
         table.distance[which],
+        None if table.line is None else taken(table.line, rows),
     )
 
 
@@ -236,10 +257,12 @@ def _ranges(first: Ints, rows: Ints) -> tuple[Ints, Ints]:
 
 def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> GraphTable:
     """Return the table that ``GraphTable.arrays`` took apart; raise DataError if an array is missing."""
-    missing = [f.name for f in fields(GraphTable) if f.name not in arrays]
+    line = {name.removeprefix(_LINE): array for name, array in arrays.items() if name.startswith(_LINE)}
+    missing = [name for name in _NAMES if name not in arrays]
     if missing:
         raise DataError(f"The graph file lacks {', '.join(missing)}; delete it and prepare it again.")
-    return GraphTable(**{f.name: arrays[f.name] for f in fields(GraphTable)})
+    own: dict[str, Any] = {name: arrays[name] for name in _NAMES}
+    return GraphTable(**own, line=from_arrays(line) if line else None)
 
 
 def _starts(counts: Ints) -> Ints:
@@ -248,10 +271,3 @@ def _starts(counts: Ints) -> Ints:
 
 def _concatenated(parts: list[npt.NDArray[Any]], kind: type) -> npt.NDArray[Any]:
     return np.concatenate(parts).astype(kind) if parts else np.empty(0, dtype=kind)
-
-
-def _mixed(words: Words) -> Words:
-    """Scramble 64-bit words (the finaliser of SplitMix64), so that their sums identify multisets."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))

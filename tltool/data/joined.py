@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, overload
@@ -112,7 +111,7 @@ def opened(folder: Path, attributes: Mapping[str, str]) -> tuple[Store, GraphTab
         {n[4:].removesuffix(".first"): words(n.removesuffix(".first")) for n in names if _is_tag(n)},
         dict(attributes),
     )
-    table = GraphTable(**{f.name: found[f"graph/{f.name}"] for f in fields(GraphTable)})
+    table = graphs.from_arrays({name[6:]: found[name] for name in names if name.startswith("graph/")})
     return records, table, int(content["repeated"])
 
 
@@ -153,7 +152,7 @@ def _append(writer: "_Writer", records: Store, table: GraphTable) -> None:
     for name in {*records.tags, *(w.removesuffix(".text") for w in writer.named("tag/") if w.endswith(".text"))}:
         writer.words(f"tag/{name}", records.tags.get(name, [""] * n), before)
     for name, values in table.arrays().items():
-        (writer.starts if name.startswith(_STARTS) else writer.add)(f"graph/{name}", values)
+        (writer.starts if _STARTS in name else writer.add)(f"graph/{name}", values)
     writer.rows += n
 
 

@@ -4,7 +4,7 @@ Everything here is a tensor operation, so a table on a GPU gives batches on that
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -45,6 +45,7 @@ class Table:
     edge_multiplicity: Tensor
     distance_index: Tensor
     distance: Tensor
+    line: "Table | None" = None
 
     def __len__(self) -> int:
         return len(self.first_node) - 1
@@ -69,6 +70,7 @@ class Table:
             edge_multiplicity=self.edge_multiplicity[edge].to(kind),
             distance_index=self.distance_index[edge].long() + torch.repeat_interleave(first_distance[:-1], n_edges),
             distance=self.distance[spot].to(kind),
+            line=None if self.line is None else self.line.select(rows),
         )
 
     def numbers(self, rows: Tensor) -> Tensor:
@@ -77,12 +79,20 @@ class Table:
 
     def to(self, device: torch.device | str) -> "Table":
         """Return the same table on ``device``."""
-        return Table(*(getattr(self, f.name).to(device) for f in fields(self)))
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "line"}
+        return replace(self, **moved, line=None if self.line is None else self.line.to(device))
 
 
 def table(graphs: GraphTable) -> Table:
     """Return ``graphs`` as tensors on the CPU."""
-    return Table(*(torch.from_numpy(np.ascontiguousarray(array)) for array in graphs.arrays().values()))
+    own = {f.name: getattr(graphs, f.name) for f in fields(graphs) if f.name != "line"}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in own.items()}
+    return Table(**tensors, line=None if graphs.line is None else table(graphs.line))
+
+
+def evaluation_size(source: Table) -> int:
+    """Return how many crystals to evaluate at once: fewer with angles, which are ten times as many as edges."""
+    return 512 if source.line is None else 128
 
 
 def batches(

@@ -1,4 +1,4 @@
-"""Periodic neighbours of every site: all within the cutoff, or the k nearest with whole shells.
+"""Periodic neighbours of every site: all within the cutoff, or the k nearest and what becomes of the last shell.
 
 The search itself is pymatgen's compiled ``find_points_in_spheres``. With a cap on neighbours the sphere starts
 at the size that should hold k of them and grows until it does, which is exact and two to three times less work
@@ -40,7 +40,8 @@ def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, shells: st
 
     ``max_neighbours`` k keeps the k nearest; ``shells`` says what becomes of the shell that the k-th stands in.
     ``strict`` cuts it (by distance, then site), as the published CGCNN code does; ``whole`` keeps all of it;
-    ``shared`` keeps all of it and lets its members share the places left, so that weights still add up to k.
+    ``shared`` keeps all of it and lets its members share the places left, so that weights still add up to k;
+    ``mutual`` keeps all of it and adds the reverse of every edge that lacks one, as ALIGNN does.
     A site may have no neighbour at all.
     """
     n = len(crystal.numbers)
@@ -72,12 +73,38 @@ def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, shells: st
     found = _chosen(found, np.flatnonzero(found.distance <= reach[found.site] + SHELL_TOLERANCE))
     if shells == "whole":
         return found
+    if shells == "mutual":
+        return _with_reverse(found, n)
     outer = found.distance >= reach[found.site] - SHELL_TOLERANCE
     n_outer = np.bincount(found.site[outer], minlength=n)
     n_inner = np.bincount(found.site[~outer], minlength=n)
     # A site with fewer than k neighbours within the cutoff has places to spare: everyone counts fully.
     share = np.minimum((max_neighbours - n_inner) / np.maximum(n_outer, 1), 1.0)
     return found._replace(weight=np.where(outer, share[found.site], 1.0))
+
+
+def vectors(crystal: Crystal, found: Neighbours) -> Floats:
+    """Return (e, 3) in Å: from each edge's receiving site to its neighbour."""
+    frac = crystal.frac % 1.0
+    return (frac[found.neighbour] + found.image - frac[found.site]) @ crystal.lattice
+
+
+def _with_reverse(found: Neighbours, n: int) -> Neighbours:
+    """Return ``found`` and the reverse of every edge, each once."""
+    both = Neighbours(
+        np.concatenate([found.site, found.neighbour]),
+        np.concatenate([found.neighbour, found.site]),
+        np.concatenate([found.image, -found.image]),
+        np.tile(found.distance, 2),
+        np.tile(found.weight, 2),
+    )
+    reach = int(np.abs(found.image).max(initial=0))
+    key = both.site * n + both.neighbour
+    for axis in range(3):
+        key = key * (2 * reach + 1) + both.image[:, axis] + reach
+    _, once = np.unique(key, return_index=True)
+    both = _chosen(both, once)
+    return _chosen(both, np.lexsort((both.neighbour, both.distance, both.site)))
 
 
 def _chosen(found: Neighbours, rows: Ints) -> Neighbours:

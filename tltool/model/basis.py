@@ -1,4 +1,4 @@
-"""Expansion of a distance in Gaussians."""
+"""Expansion of a distance, or of the cosine of an angle, in Gaussians."""
 
 import torch
 from torch import Tensor, nn
@@ -7,18 +7,19 @@ from torch import Tensor, nn
 class Gaussians(nn.Module):
     """exp(-((d - centre) / width)^2) on evenly spaced centres, as CGCNN and MEGNet expand distances.
 
-    ``n`` centres from 0 to ``stop`` Å; ``width`` in Å, by default their spacing. (d,) -> (d, n).
+    ``n`` centres from ``start`` to ``stop``; the width is their spacing unless given. All in Å for distances.
+    (d,) -> (d, n).
     """
 
     centres: Tensor
 
-    def __init__(self, *, n: int, stop: float, width: float | None = None) -> None:
+    def __init__(self, *, n: int, stop: float, start: float = 0.0, width: float | None = None) -> None:
         super().__init__()
-        self.width = width or stop / (n - 1)
-        self.register_buffer("centres", torch.linspace(0.0, stop, n), persistent=False)
+        self.width = (stop - start) / (n - 1) if width is None else width
+        self.register_buffer("centres", torch.linspace(start, stop, n), persistent=False)
 
     def forward(self, distance: Tensor) -> Tensor:
-        """Expand ``distance`` (d,) in Å to (d, n)."""
+        """Expand ``distance`` (d,) to (d, n)."""
         squares = ((distance[:, None] - self.centres) / self.width).square()
         # Below exp(-80) numbers lose their normal form, with which every later product is ten times slower.
         return torch.exp(-squares.clamp_max(80.0))

@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 
 from tltool.data.dataset import Batches
+from tltool.data.loading import evaluation_size
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel, is_under
-
-_BATCH = 512
 
 
 @torch.no_grad()
@@ -16,7 +15,7 @@ def table(model: PropertyModel, data: Batches) -> Tensor:
     was = model.training
     model.eval()
     made: Tensor | None = None
-    for rows in torch.split(torch.cat([data.split[part] for part in data]), _BATCH):
+    for rows in torch.split(torch.cat([data.split[part] for part in data]), evaluation_size(data.table)):
         part = model.embed(data.table.select(rows))
         if made is None:
             made = part.new_zeros(len(data.table), part.shape[1])

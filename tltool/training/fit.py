@@ -14,14 +14,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tltool.data.dataset import Batches
-from tltool.data.loading import Batch
+from tltool.data.loading import Batch, evaluation_size
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler
 from tltool.training.loss import loss
 
-_EVALUATION_BATCH = 512
 _SCALER_ROWS = 200_000
 Values = Callable[[PropertyModel, Batch], Tensor]
 
@@ -179,7 +178,7 @@ def predict(model: PropertyModel, data: Batches, part: str, values: Values | Non
     model.eval()
     rows = [
         model.labels(values(model, batch), batch.graph) if values else model(batch.graph)
-        for batch in data.of(part, _EVALUATION_BATCH)
+        for batch in data.of(part, evaluation_size(data.table))
     ]
     if not rows:
         return np.empty((0, len(data.quantities)))
@@ -190,7 +189,8 @@ def scalers(data: Batches, reference: bool) -> dict[str, Scaler]:
     """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal steps."""
     rows = data.split["train"]
     rows = rows[:: -(-len(rows) // _SCALER_ROWS) or 1]
-    fractions = torch.cat([composition(data.table.select(part)) for part in torch.split(rows, _EVALUATION_BATCH)])
+    parts = torch.split(rows, evaluation_size(data.table))
+    fractions = torch.cat([composition(data.table.select(part)) for part in parts])
     labels = data.labels[rows]
     return {name: fit_scaler(labels[:, k], fractions, reference) for k, name in enumerate(data.quantities)}
 
@@ -199,7 +199,7 @@ def scalers(data: Batches, reference: bool) -> dict[str, Scaler]:
 def goals_of(model: PropertyModel, data: Batches) -> Tensor:
     """Return (n, q): what the network should give for each training row, NaN elsewhere; the scaler does not change."""
     goals = torch.full_like(data.labels, torch.nan)
-    for batch in data.of("train", _EVALUATION_BATCH):
+    for batch in data.of("train", evaluation_size(data.table)):
         goals[batch.rows] = model.targets(batch.labels, batch.graph)
     return goals
 

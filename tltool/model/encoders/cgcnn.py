@@ -6,13 +6,11 @@ The linear map of z_ij is the sum of one map per node for v_i, one for v_j and o
 Sizes as in ``fields``; f = dim.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tltool.elements import descriptors
-from tltool.errors import ConfigError
 from tltool.fields import Graph
+from tltool.model import species
 from tltool.model.basis import Gaussians
 from tltool.model.gate import gated_sum
 from tltool.model.norm import WeightedBatchNorm
@@ -48,16 +46,14 @@ class Convolution(nn.Module):
 class CGCNN(nn.Module):
     """The encoder. ``dim`` features, ``blocks`` convolutions, ``n_basis`` Gaussians from 0 to ``basis_stop`` Å.
 
-    ``elements``: ``descriptors`` maps the fixed element table to the first site features, so that an element not
-    seen in training is placed by its neighbours in the periodic table; ``learned`` gives each its own vector.
+    ``elements``: ``descriptors`` maps the fixed element table to the first site features, ``learned`` gives each its
+    own vector.
     """
 
     def __init__(self, *, dim: int, blocks: int, n_basis: int, basis_stop: float, elements: str) -> None:
         super().__init__()
-        if elements not in ("learned", "descriptors"):
-            raise ConfigError(f"encoder.elements={elements!r} is not known; use descriptors or learned.")
         self.dim, self.n_levels = dim, blocks + 1
-        table = torch.from_numpy(descriptors()) if elements == "descriptors" else torch.eye(119)
+        table = species.table(elements)
         self.register_buffer("table", table, persistent=False)
         self.embedding = nn.Linear(table.shape[1], dim)
         self.basis = Gaussians(n=n_basis, stop=basis_stop)

@@ -1,0 +1,146 @@
+"""ALIGNN: edge-gated convolution on the crystal graph and its line graph (Choudhary and DeCost, 2021).
+
+doi:10.1038/s41524-021-00650-1. On a graph with nodes x and edges y, one convolution is
+m_ij = A x_i + B x_j + C y_ij,  y_ij' = y_ij + SiLU(N(m_ij)),  x_i' = x_i + SiLU(N(U x_i + mean_j V x_j)),
+the mean weighted by sigmoid(m_ij), N batch normalisation. A block updates sites and edges on the crystal graph
+(two-body), then edges and angles on the line graph (three-body); the last blocks are two-body only. Edge and angle
+features begin as functions of the distance and the cosine alone, so up to the first convolution they are computed once
+per different one. Sizes as in ``fields``; f = dim; a angles and k different cosines, edges and distances of the line.
+
+Gates weigh neighbours against each other. So a crystal whose sites are all equal, such as fcc copper, gets the features
+of its element whatever its distances and angles: that is the published formula, and holds for its code as well.
+
+Departures from the published code: edge features that nothing reads are not normalised (those after the last two-body
+and the last three-body part: 1,024 parameters at dim 256), and the element features come from tltool's table.
+"""
+
+import math
+
+from torch import Tensor, nn
+
+from tltool.errors import ConfigError
+from tltool.fields import Graph
+from tltool.model import species
+from tltool.model.basis import Gaussians
+from tltool.model.edge_gate import gated_mean
+from tltool.model.norm import WeightedBatchNorm
+from tltool.model.norm_silu import norm_silu
+
+
+class Layer(nn.Module):
+    """Linear map, batch normalisation, SiLU. (r, a) -> (r, b)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.norm = WeightedBatchNorm(outputs)
+
+    def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """Map ``rows`` (r, a), each of which stands for ``weights`` (r,)."""
+        return norm_silu(self.linear(rows), weights, self.norm)
+
+
+class Expansion(nn.Module):
+    """Gaussians of a distance or a cosine, then two layers. (d,) -> (d, f)."""
+
+    def __init__(self, n: int, start: float, stop: float, width: int, dim: int) -> None:
+        super().__init__()
+        # The published code divides the square by the spacing, not by its square.
+        self.basis = Gaussians(n=n, start=start, stop=stop, width=math.sqrt((stop - start) / (n - 1)))
+        self.first, self.second = Layer(n, width), Layer(width, dim)
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Return (d, f) for the different distances of ``graph``; the cosines, if it is a line graph."""
+        weights = graph.distance_weight()
+        return self.second(self.first(self.basis(graph.distance), weights), weights)  # type: ignore[no-any-return]
+
+
+class EdgeGated(nn.Module):
+    """One convolution on nodes (n, f) and edges (e, f) of a graph; if not ``edges_go_on``, edge features end here."""
+
+    def __init__(self, dim: int, edges_go_on: bool) -> None:
+        super().__init__()
+        self.receiver, self.neighbour, self.edge = (nn.Linear(dim, dim) for _ in range(3))
+        self.node, self.message = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.norm_nodes = WeightedBatchNorm(dim)
+        self.norm_edges = WeightedBatchNorm(dim) if edges_go_on else None
+
+    def forward(self, nodes: Tensor, edges: Tensor, graph: Graph, by_distance: bool) -> tuple[Tensor, Tensor]:
+        """Update nodes and edges; ``by_distance`` says that ``edges`` are (d, f) still, one row per distance."""
+        gates = self.receiver(nodes), self.neighbour(nodes), self.edge(edges)
+        if by_distance:
+            gates = *gates[:2], gates[2].index_select(0, graph.distance_index)
+            edges = edges.index_select(0, graph.distance_index)
+        received, m = gated_mean(graph, *gates, self.message(nodes))
+        nodes = norm_silu(self.node(nodes) + received, graph.multiplicity, self.norm_nodes, residual=nodes)
+        if self.norm_edges is not None:
+            edges = norm_silu(m, graph.edge_weight(), self.norm_edges, residual=edges)
+        return nodes, edges
+
+
+class Block(nn.Module):
+    """Two-body convolution; with ``angles``, a three-body one after it. Features that ``go_on`` are read later."""
+
+    def __init__(self, dim: int, angles: bool, edges_go_on: bool, angles_go_on: bool) -> None:
+        super().__init__()
+        self.two_body = EdgeGated(dim, edges_go_on)
+        self.three_body = EdgeGated(dim, angles_go_on) if angles else None
+
+    def forward(
+        self, sites: Tensor, edges: Tensor, angles: Tensor, graph: Graph, first: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Update sites (n, f), edges (e, f) and angles (a, f); in the ``first`` block edges (d, f), angles (k, f)."""
+        sites, edges = self.two_body(sites, edges, graph, first)
+        if self.three_body is not None and graph.line is not None:
+            edges, angles = self.three_body(edges, angles, graph.line, first)
+        return sites, edges, angles
+
+
+class ALIGNN(nn.Module):
+    """The encoder. ``dim`` features, ``line_blocks`` with angles, then ``blocks`` without.
+
+    ``n_basis`` Gaussians of the distance from 0 to ``basis_stop`` Å and ``n_angles`` of the cosine, both expanded to
+    ``dim`` over ``width``; ``elements``: ``descriptors`` maps the fixed element table to the first site features,
+    ``learned`` gives each its own vector.
+    """
+
+    table: Tensor
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        line_blocks: int,
+        blocks: int,
+        n_basis: int,
+        basis_stop: float,
+        n_angles: int,
+        width: int,
+        elements: str,
+    ) -> None:
+        super().__init__()
+        if line_blocks < 1 or blocks < 1:
+            raise ConfigError("encoder.line_blocks and encoder.blocks of ALIGNN must be 1 or more.")
+        self.dim, self.n_levels = dim, line_blocks + blocks + 1
+        table = species.table(elements)
+        self.register_buffer("table", table, persistent=False)
+        self.embedding = Layer(table.shape[1], dim)
+        self.distances = Expansion(n_basis, 0.0, basis_stop, width, dim)
+        self.angles = Expansion(n_angles, -1.0, 1.0, width, dim)
+        last = line_blocks + blocks - 1
+        self.blocks = nn.ModuleList(Block(dim, k < line_blocks, k < last, k < line_blocks - 1) for k in range(last + 1))
+
+    def forward(self, graph: Graph) -> list[Tensor]:
+        """Return site features (n, dim) of every level: the element embedding, then after each block.
+
+        Raises ConfigError for a graph without angles.
+        """
+        if graph.line is None:
+            raise ConfigError("ALIGNN needs angles, which this graph does not have; add graph=angles.")
+        sites = self.embedding(self.table.index_select(0, graph.number), graph.multiplicity)
+        edges, angles = self.distances(graph), self.angles(graph.line)
+        levels = [sites]
+        for k, block in enumerate(self.blocks):
+            sites, edges, angles = block(sites, edges, angles, graph, k == 0)
+            levels.append(sites)
+        return levels
