@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import QUOTIENT, config, dump
 
-from tltool.data import dataset, graphs, preparing
+from tltool.data import dataset, graphs, preparing, store
 from tltool.data.dataset import Dataset
 from tltool.data.graphs import GraphTable
 from tltool.errors import DataError
@@ -77,6 +77,20 @@ def test_a_damaged_file_leaves_the_others_prepared(dumps: Path, tmp_path: Path) 
     ]
 
 
+def test_a_store_says_where_it_came_from(dumps: Path, tmp_path: Path) -> None:
+    from hashlib import sha256
+
+    opened(dumps, tmp_path / "cache")
+    for file in sorted(dumps.iterdir()):
+        (place,) = (p for p in (tmp_path / "cache").rglob(f"{file.name}-*.h5") if ".graphs." not in p.name)
+        about = store.load(place).attributes
+        assert about["file"] == file.name
+        assert about["sha256"] == sha256(file.read_bytes()).hexdigest()
+        assert (about["kept"], about["dropped"]) == ("5", '{"no structure": 1}')
+        assert about["adapter"] == "tltool.data.adapters.alexandria.read"
+        assert all(about[key] for key in ("name", "address", "licence", "citation", "functional"))
+
+
 def test_a_repeated_id_in_one_file_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "alexandria_000.json.bz2"
     file.write_bytes(dump("agm1", "agm2", "agm1"))
@@ -86,7 +100,7 @@ def test_a_repeated_id_in_one_file_is_left_out(tmp_path: Path) -> None:
 
 
 def test_labels_and_tags_that_only_some_parts_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tltool.data import joined, store
+    from tltool.data import joined
     from tltool.data.record import Crystal, Record
 
     cube = Crystal(3 * np.eye(3), np.zeros((1, 3)), np.array([29]))

@@ -170,9 +170,15 @@ def _read(task: Task) -> Shard:
     facts = dict(task.facts) | ({"file": task.source.name, "sha256": sha256} if sha256 else {})
     items = plugs.call(task.adapter, task.source, plugins=task.plugins)
     records = _unique(items, dropped, first)
-    while block := list(islice(records, PART)):
-        store.save(task.part(parts), store.gather(block, facts))
+    ahead = next(records, None)
+    while ahead is not None:
+        block = [ahead, *islice(records, PART - 1)]
+        ahead = next(records, None)
         kept += len(block)
+        if ahead is None:
+            # The counts are known now: the last part, mostly the only one, says what became of the whole shard.
+            facts |= {"kept": str(kept), "dropped": json.dumps(dict(sorted(dropped.items())))}
+        store.save(task.part(parts), store.gather(block, facts))
         without.update(record.tags["without"] for record in block if record.tags.get("without"))
         del block
         _build(task, parts, store.load(task.part(parts)))
