@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 _ARTICLE = re.compile(
-    r"(?P<author>.+?), (?P<journal>[A-Z][^,]*?) (?P<volume>\d+), (?P<pages>\w[\w-]*) \((?P<year>\d{4})\)"
+    r"(?P<author>.+?), (?P<journal>[A-Z0-9][^,]*?) (?P<volume>\d+), (?P<pages>\w[\w-]*) \((?P<year>\d{4})\)"
     r"(?:, doi:(?P<doi>\S+))?\.?"
 )
 _WORDS = {"\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}", "~": r"\textasciitilde{}"}
