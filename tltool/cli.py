@@ -128,7 +128,11 @@ def _run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str]) 
         run = Run(folder, stage)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
         command = shlex.join(["tltool", stage, *words])
-        run.write_environment(device(config["device"]), kernels.use(config["kernels"]), command)
+        where = device(config["device"])
+        # Nothing is compiled for a stage that computes nothing with a network.
+        keep = None if stage in ("prepare", "report") else Path(config["cache"]) / "kernels"
+        chosen = kernels.use(config["kernels"], where, keep, run.say)
+        run.write_environment(where, chosen, command)
         work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
         work(config, run)
     except (Exception, KeyboardInterrupt, SystemExit) as error:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,14 @@ def test_the_dgl_graph_carries_the_fields(graph: Graph) -> None:
 
 
 def test_other_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match="auto, dgl or torch"):
+    with pytest.raises(ConfigError, match="auto, compiled, dgl or torch"):
         kernels.use("jax")
-    assert kernels.use("auto") in ("dgl", "torch")
+    assert kernels.use("auto") in ("compiled", "torch")
+
+
+def test_compiled_kernels_are_for_the_cpu(tmp_path: Path) -> None:
+    elsewhere = torch.device("meta")
+    with pytest.raises(ConfigError, match="device=cpu, not on meta"):
+        kernels.use("compiled", elsewhere, tmp_path)
+    assert kernels.use("auto", elsewhere, tmp_path) == "torch"
+    assert list(tmp_path.iterdir()) == []

@@ -2,42 +2,72 @@
 
 ``use`` chooses between them once per run. The two agree to 1e-6 (tests/model/test_kernels.py). On the CPU the
 plain ones are faster on graphs of this size (docs/performance.md), and on a GPU they need no CUDA build of DGL, so
-``auto`` takes them. Sizes as in ``fields``; f features.
+``auto`` does not take DGL. On the CPU it takes ``compiled``: the plain ones, and whole blocks in C++ for the encoders
+that have them (``compiled.py``). Sizes as in ``fields``; f features.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from tltool.errors import ConfigError
+from tltool.errors import ConfigError, ResourceError
 from tltool.fields import Graph
+from tltool.model import building, compiled
 
 if TYPE_CHECKING:
     from dgl import DGLGraph
 
-_dgl = False
+_CPU = torch.device("cpu")
+_chosen = "torch"
 
 
-def use(name: str) -> str:
-    """Choose the kernels, ``auto``, ``dgl`` or ``torch``, for the whole process; return the choice made.
+def use(
+    name: str,
+    /,
+    device: torch.device = _CPU,
+    folder: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> str:
+    """Choose the kernels, ``auto``, ``compiled``, ``dgl`` or ``torch``, for the whole process; return the choice made.
 
-    Raises ConfigError for another name and where DGL does not import.
+    What has to be compiled for ``device`` goes into ``folder``, without which nothing is, and ``say`` hears of it.
+    Raises ConfigError for another name, where DGL does not import and for compiled kernels on another device than the
+    CPU, and ResourceError where they cannot be had; ``auto`` then makes do with ``torch``.
     """
-    global _dgl
-    if name not in ("auto", "dgl", "torch"):
-        raise ConfigError(f"kernels={name} is not known; use auto, dgl or torch.")
+    global _chosen
+    if name not in ("auto", "compiled", "dgl", "torch"):
+        raise ConfigError(f"kernels={name} is not known; use auto, compiled, dgl or torch.")
+    if name == "compiled" and device.type != "cpu":
+        raise ConfigError(f"kernels=compiled computes on device=cpu, not on {device}; use kernels=auto.")
+    if name == "compiled":
+        compiled.load(folder, say)
     if name == "dgl":
         from tltool.dgl_door import load
 
         load()
-    _dgl = name == "dgl"
-    return chosen()
+    _chosen = _fastest(device, folder, say) if name == "auto" else name
+    return _chosen
+
+
+def _fastest(device: torch.device, folder: Path | None, say: Callable[[str], None]) -> str:
+    if device.type != "cpu":
+        return "torch"
+    try:
+        compiled.load(folder, say)
+    except ResourceError as error:
+        # To have no compiler is no fault; one that fails is worth a line.
+        if folder is not None and building.compiler() is not None:
+            say(f"{error} This run goes on with kernels=torch.")
+        return "torch"
+    return "compiled"
 
 
 def chosen() -> str:
-    """Return the kernels in use, ``dgl`` or ``torch``."""
-    return "dgl" if _dgl else "torch"
+    """Return the kernels in use, ``compiled``, ``dgl`` or ``torch``."""
+    return _chosen
 
 
 def edge_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor, at_distance: Tensor) -> Tensor:
@@ -51,7 +81,7 @@ def edge_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor, at_distanc
 
 def pair_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor) -> Tensor:
     """Return (e, f): for each edge the sum of its receiver's and its neighbour's vector (n, f)."""
-    if _dgl:
+    if _chosen == "dgl":
         return _ops().u_add_v(as_dgl(graph), at_neighbour, at_receiver)  # type: ignore[no-any-return]
     return at_receiver.index_select(0, graph.receiver).add_(at_neighbour.index_select(0, graph.neighbour))
 
@@ -59,7 +89,7 @@ def pair_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor) -> Tensor:
 def neighbour_sum(graph: Graph, messages: Tensor) -> Tensor:
     """Return (n, f): the sum of ``messages`` (e, f) into each node, each counted as often as its edge stands for."""
     weighted = messages * graph.edge_multiplicity[:, None]
-    if _dgl:
+    if _chosen == "dgl":
         return _ops().copy_e_sum(as_dgl(graph), weighted)  # type: ignore[no-any-return]
     return weighted.new_zeros(graph.n_nodes, weighted.shape[1]).index_add_(0, graph.receiver, weighted)
 
@@ -67,7 +97,7 @@ def neighbour_sum(graph: Graph, messages: Tensor) -> Tensor:
 def edge_softmax(graph: Graph, scores: Tensor) -> Tensor:
     """Return (e, f): softmax of ``scores`` over a node's neighbours, the share of one of those an edge stands for."""
     shifted = scores + graph.edge_multiplicity.log()[:, None]
-    if _dgl:
+    if _chosen == "dgl":
         share = _ops().edge_softmax(as_dgl(graph), shifted.contiguous())
     else:
         index = graph.receiver[:, None].expand_as(shifted)
@@ -125,7 +155,7 @@ def crystal_edge_attention(graph: Graph, scores: Tensor, edges: Tensor) -> Tenso
     powers = (scores - top.index_select(0, crystal)).exp() * graph.edge_weight()
     total = scores.new_zeros(graph.n_crystals).index_add_(0, crystal, powers)
     share = powers / torch.where(total > 0, total, 1.0).index_select(0, crystal)
-    if _dgl:
+    if _chosen == "dgl":
         lengths = graph.first_edge[graph.first_node].diff()
         return _ops().segment_reduce(lengths, share[:, None] * edges, "sum")  # type: ignore[no-any-return]
     return edges.new_zeros(graph.n_crystals, edges.shape[1]).index_add_(0, crystal, share[:, None] * edges)
@@ -133,7 +163,7 @@ def crystal_edge_attention(graph: Graph, scores: Tensor, edges: Tensor) -> Tenso
 
 def _crystal_sum(graph: Graph, rows: Tensor) -> Tensor:
     """Return (c, ...): the sum of ``rows`` (n, ...) over each crystal's nodes."""
-    if _dgl:
+    if _chosen == "dgl":
         return _ops().segment_reduce(graph.first_node.diff(), rows, "sum")  # type: ignore[no-any-return]
     return rows.new_zeros(graph.n_crystals, *rows.shape[1:]).index_add_(0, graph.crystal, rows)
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tltool.data.dataset import Batches
 from tltool.data.loading import Batch, evaluation_size
@@ -19,6 +18,7 @@ from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler
+from tltool.training.average import Average, average_of, follow
 from tltool.training.loss import loss
 
 _SCALER_ROWS = 200_000
@@ -103,7 +103,7 @@ def train(
     goals = goals_of(model, data)
     steps = settings.epochs * -(-len(data.split["train"]) // settings.batch_size)
     schedule = _schedule(settings, optimiser, steps)
-    average = _average(model, settings.ema) if settings.ema else None
+    average: Average | None = None
     kept: dict[str, Tensor] | None = None
     best, best_epoch, epoch = float("inf"), 0, 0
     for epoch in range(1, settings.epochs + 1):
@@ -121,12 +121,14 @@ def train(
             optimiser.step()
             schedule.step()
             if average is not None:
-                average.update_parameters(model)
+                follow(average, settings.ema)
+            elif settings.ema:
+                average = average_of(model)
             total += error.detach() * len(batch.rows)
         train_loss = float(total) / len(data.split["train"])
         if not np.isfinite(train_loss):
             raise NumericError(f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1.")
-        current = model if average is None else _averaged(average)
+        current = model if average is None else average.model
         error_in_spreads, val_mae = validate(current, data, values)
         if error_in_spreads < best:
             best, best_epoch = error_in_spreads, epoch
@@ -147,7 +149,7 @@ def train(
         if settings.patience is not None and best_epoch and epoch - best_epoch >= settings.patience:
             break
     if kept is None:
-        kept, best_epoch = (model if average is None else _averaged(average)).state_dict(), epoch
+        kept, best_epoch = (model if average is None else average.model).state_dict(), epoch
     model.load_state_dict(kept)
     model.eval()
     return Trained(epoch, best_epoch, best)
@@ -215,14 +217,6 @@ def _groups(
         {"params": members, "lr": r} | ({} if matrix else {"weight_decay": 0.0})
         for (r, matrix), members in groups.items()
     ]
-
-
-def _average(model: PropertyModel, decay: float) -> AveragedModel:
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
-
-
-def _averaged(average: AveragedModel) -> PropertyModel:
-    return average.module  # type: ignore[return-value]
 
 
 def _schedule(settings: Settings, optimiser: Optimizer, steps: int) -> LRScheduler:

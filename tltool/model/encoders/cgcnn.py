@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.fields import Graph
-from tltool.model import species
+from tltool.model import compiled, kernels, species
 from tltool.model.basis import Gaussians
 from tltool.model.gate import gated_sum
 from tltool.model.norm import WeightedBatchNorm
@@ -38,9 +38,16 @@ class Convolution(nn.Module):
 
     def forward(self, sites: Tensor, basis: Tensor, graph: Graph) -> Tensor:
         """Update ``sites`` (n, f) with ``basis`` (d, n_basis) of the different distances."""
+        if kernels.chosen() == "compiled" and compiled.fits(graph, sites, basis):
+            return compiled.convolution(graph, sites, basis, self._weights(), self.norm_edges, self.norm_sites)
         parts = self.receiver(sites), self.neighbour(sites), self.distance(basis)
         received = gated_sum(graph, *parts, self.norm_edges)
         return F.softplus(sites + self.norm_sites(received, graph.multiplicity))
+
+    def _weights(self) -> compiled.Weights:
+        maps = self.receiver.weight, self.receiver.bias, self.neighbour.weight, self.distance.weight
+        norms = self.norm_edges.scale, self.norm_edges.bias, self.norm_sites.scale, self.norm_sites.bias
+        return compiled.Weights(*maps, *norms)
 
 
 class CGCNN(nn.Module):

@@ -1,0 +1,179 @@
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from support import FULL, QUOTIENT, fresh_model
+
+from tltool.data import graphs, loading
+from tltool.data.record import Crystal
+from tltool.fields import Graph
+from tltool.model import building, compiled, kernels
+from tltool.model.encoders.cgcnn import Convolution
+
+pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    for kind in (torch.float32, torch.float64):
+        compiled.load(tmp_path_factory.mktemp("kernels"), print, kind)
+    yield
+    compiled._libraries.clear()
+
+
+@pytest.fixture(autouse=True)
+def _afterwards() -> Iterator[None]:
+    yield
+    kernels.use("torch")
+
+
+def batch(crystals: list[Crystal], recipe=QUOTIENT) -> Graph:
+    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+
+
+def lonely() -> Crystal:
+    return Crystal(30 * np.eye(3), np.zeros((1, 3)), np.array([2]))
+
+
+def a_block(dim: int = 32, seed: int = 0) -> Convolution:
+    torch.manual_seed(seed)
+    block = Convolution(dim, 12).to(torch.get_default_dtype())
+    for norm in (block.norm_edges, block.norm_sites):
+        with torch.no_grad():
+            norm.scale.normal_()
+            norm.bias.normal_()
+        norm.mean.normal_()
+        # Arguments stay below 20, above which PyTorch's softplus leaves out what it adds to its argument.
+        norm.variance.uniform_(2, 8)
+    return block
+
+
+def results(name: str, block: Convolution, graph: Graph) -> dict[str, torch.Tensor]:
+    """What a copy of the block gives with the kernels ``name``: output, gradients, running statistics."""
+    assert kernels.use(name) == name
+    block = copy.deepcopy(block)
+    draw = torch.Generator().manual_seed(1)
+    dim = block.norm_sites.scale.shape[0]
+    sites = torch.randn(graph.n_nodes, dim, generator=draw).requires_grad_()
+    basis = torch.exp(-((graph.distance[:, None] - torch.linspace(0, 6, 12)) ** 2) * 4)
+    upstream = torch.randn(graph.n_nodes, dim, generator=draw)
+    assert compiled.fits(graph, sites, basis) == (dim % 16 == 0)
+    out = block(sites, basis, graph)
+    assert (type(out.grad_fn).__name__ == "_ConvolutionBackward") == (name == "compiled" and dim % 16 == 0)
+    out.backward(upstream)
+    with torch.no_grad():
+        torch.testing.assert_close(copy.deepcopy(block).eval()(sites, basis, graph), block.eval()(sites, basis, graph))
+    assert sites.grad is not None
+    gradients = {name: p.grad for name, p in block.named_parameters() if p.grad is not None}
+    return {"out": out.detach(), "sites": sites.grad, **gradients, **dict(block.named_buffers())}
+
+
+def assert_equal(block: Convolution, graph: Graph, tolerance: float) -> None:
+    plain, mine = (results(name, block, graph) for name in ("torch", "compiled"))
+    assert plain.keys() == mine.keys()
+    # A bias before a normalisation has a gradient of zero up to rounding, so no size counts as next to nothing.
+    sizes = {name: float(table.abs().max()) for name, table in plain.items()}
+    for name, size in sizes.items():
+        least = max(sizes.values()) / 20
+        assert float((plain[name] - mine[name]).abs().max()) < tolerance * max(size, least), name
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("recipe", [QUOTIENT, FULL], ids=["quotient", "full"])
+@pytest.mark.parametrize("edges", [True, False])
+@pytest.mark.parametrize("sites", [True, False])
+def test_a_block_equals_the_plain_one(crystals: list[Crystal], recipe, edges: bool, sites: bool) -> None:
+    block = a_block()
+    block.norm_edges.train(edges)
+    block.norm_sites.train(sites)
+    assert_equal(block, batch([*crystals[:15], lonely()], recipe), 1e-12)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_block_equals_the_plain_one_in_single_precision(crystals: list[Crystal], training: bool) -> None:
+    # Of gradients through a normalisation either form is off by 2e-6, as the same in double precision shows.
+    assert_equal(a_block(64).train(training), batch(crystals), 4e-6 if training else 1e-6)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("dim", [16, 48])
+def test_other_widths(crystals: list[Crystal], dim: int) -> None:
+    assert_equal(a_block(dim), batch(crystals[:5]), 1e-12)
+
+
+def test_a_width_that_the_kernels_do_not_take_is_plain(crystals: list[Crystal]) -> None:
+    assert_equal(a_block(24), batch(crystals[:5]), 1e-6)
+
+
+@pytest.mark.usefixtures("double")
+def test_no_edge_at_all() -> None:
+    assert_equal(a_block(), batch([lonely(), lonely()]), 1e-12)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_are_those_of_the_function(crystals: list[Crystal], training: bool) -> None:
+    graph = batch([c for c in crystals if len(c.numbers) < 3][:2])
+    block = a_block(16).train(training)
+    basis = torch.rand(len(graph.distance), 12)
+    kernels.use("compiled")
+
+    def function(sites: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        norms = block.norm_edges, block.norm_sites
+        return compiled.convolution(graph, sites, basis, compiled.Weights(*weights), *norms)
+
+    inputs = [torch.randn(graph.n_nodes, 16), *(weight.detach().clone() for weight in block._weights())]
+    assert torch.autograd.gradcheck(function, [x.requires_grad_() for x in inputs], fast_mode=True)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_predicts_and_learns_the_same(crystals: list[Crystal], training: bool) -> None:
+    graph, found = batch(crystals), []
+    for name in ("torch", "compiled"):
+        kernels.use(name)
+        model = fresh_model().train(training)
+        out = model(graph)
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    for plain, mine in zip(*found, strict=True):
+        assert float((plain - mine).abs().max()) < 1e-5 * max(1.0, float(plain.abs().max()))
+
+
+def test_two_backward_passes_give_the_same(crystals: list[Crystal]) -> None:
+    kernels.use("compiled")
+    model, graph = fresh_model().train(), batch(crystals[:10])
+    out = model(graph).sum()
+    first, second = (torch.autograd.grad(out, list(model.parameters()), retain_graph=True) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_one_batch_serves_two_models(crystals: list[Crystal]) -> None:
+    kernels.use("compiled")
+    graph = batch(crystals[:10])
+    narrow, wide = a_block(16).eval(), a_block(16).eval()
+    basis = torch.rand(len(graph.distance), 12)
+    sites = torch.randn(graph.n_nodes, 16)
+    alone = [block(sites, rows, batch(crystals[:10])) for block, rows in ((narrow, basis), (wide, basis / 2))]
+    together = [block(sites, rows, graph) for block, rows in ((narrow, basis), (wide, basis / 2))]
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_what_is_not_a_number_stays_so(crystals: list[Crystal]) -> None:
+    kernels.use("compiled")
+    graph, block = batch(crystals[:3]), a_block(16).eval()
+    sites = torch.zeros(graph.n_nodes, 16)
+    sites[0] = torch.nan
+    assert block(sites, torch.rand(len(graph.distance), 12), graph)[0].isnan().all()
+
+
+@pytest.mark.usefixtures("double")
+def test_large_arguments() -> None:
+    """A block that has no edge is the softplus of its sites shifted by a constant: from far below to far above."""
+    kernels.use("compiled")
+    graph, block = batch([lonely()] * 200), a_block(16).eval()
+    sites = torch.linspace(-800, 800, 200)[:, None].expand(-1, 16).contiguous()
+    shift = block.norm_sites(torch.zeros_like(sites), graph.multiplicity)
+    out = block(sites, torch.empty(0, 12), graph)
+    torch.testing.assert_close(out, torch.logaddexp(sites + shift, torch.zeros_like(sites)), atol=1e-12, rtol=1e-12)

@@ -1,0 +1,36 @@
+"""The running average of a model's weights and statistics over the steps of a fit."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tltool.model.property_model import PropertyModel
+
+
+class Average(NamedTuple):
+    """``model`` holds the average; ``own`` and ``followed`` are its numbers and those that they follow."""
+
+    model: PropertyModel
+    own: list[Tensor]
+    followed: list[Tensor]
+
+
+def average_of(model: PropertyModel) -> Average:
+    """Return the average of ``model`` as it begins: a copy.
+
+    The lists are made once, since gathering them takes ten times as long as the average itself.
+    """
+    mine = copy.deepcopy(model)
+    return Average(mine, _numbers(mine), _numbers(model))
+
+
+@torch.no_grad()
+def follow(average: Average, decay: float) -> None:
+    """Move the average by a step: decay * average + (1 - decay) * model."""
+    torch._foreach_lerp_(average.own, average.followed, 1 - decay)
+
+
+def _numbers(model: PropertyModel) -> list[Tensor]:
+    return [table.detach() for table in (*model.parameters(), *model.buffers()) if table.is_floating_point()]
