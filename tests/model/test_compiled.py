@@ -50,24 +50,28 @@ def a_block(dim: int = 32, seed: int = 0) -> Convolution:
     return block
 
 
+def run(name: str, block: Convolution, sites: torch.Tensor, basis: torch.Tensor, graph: Graph) -> torch.Tensor:
+    """What the block makes of ``sites`` with the kernels ``name``."""
+    if name == "torch":
+        return block(sites, basis, graph)
+    assert compiled.fits(graph, sites, basis)
+    return compiled.convolutions(graph, sites, basis, [block.parts()])[1]
+
+
 def results(name: str, block: Convolution, graph: Graph) -> dict[str, torch.Tensor]:
-    """What a copy of the block gives with the kernels ``name``: output, gradients, running statistics."""
-    assert kernels.use(name) == name
+    """Output, gradients and running statistics of a copy of the block."""
     block = copy.deepcopy(block)
     draw = torch.Generator().manual_seed(1)
     dim = block.norm_sites.scale.shape[0]
     sites = torch.randn(graph.n_nodes, dim, generator=draw).requires_grad_()
     basis = torch.exp(-((graph.distance[:, None] - torch.linspace(0, 6, 12)) ** 2) * 4)
-    upstream = torch.randn(graph.n_nodes, dim, generator=draw)
-    assert compiled.fits(graph, sites, basis) == (dim % 16 == 0)
-    out = block(sites, basis, graph)
-    assert (type(out.grad_fn).__name__ == "_ConvolutionBackward") == (name == "compiled" and dim % 16 == 0)
-    out.backward(upstream)
-    with torch.no_grad():
-        torch.testing.assert_close(copy.deepcopy(block).eval()(sites, basis, graph), block.eval()(sites, basis, graph))
+    out = run(name, block, sites, basis, graph)
+    out.backward(torch.randn(graph.n_nodes, dim, generator=draw))
     assert sites.grad is not None
     gradients = {name: p.grad for name, p in block.named_parameters() if p.grad is not None}
-    return {"out": out.detach(), "sites": sites.grad, **gradients, **dict(block.named_buffers())}
+    found = {"out": out.detach(), "sites": sites.grad, **gradients, **dict(block.named_buffers())}
+    with torch.no_grad():
+        return found | {"without gradients": run(name, block.eval(), sites, basis, graph)}
 
 
 def assert_equal(block: Convolution, graph: Graph, tolerance: float) -> None:
@@ -103,8 +107,15 @@ def test_other_widths(crystals: list[Crystal], dim: int) -> None:
     assert_equal(a_block(dim), batch(crystals[:5]), 1e-12)
 
 
-def test_a_width_that_the_kernels_do_not_take_is_plain(crystals: list[Crystal]) -> None:
-    assert_equal(a_block(24), batch(crystals[:5]), 1e-6)
+def test_what_the_kernels_do_not_take_is_plain(crystals: list[Crystal]) -> None:
+    graph = batch(crystals[:5])
+    sites, basis = torch.zeros(graph.n_nodes, 32), torch.zeros(len(graph.distance), 12)
+    assert compiled.fits(graph, sites, basis)
+    assert not compiled.fits(graph, sites[:, :24], basis)
+    assert not compiled.fits(graph, sites.half(), basis)
+    assert not compiled.fits(graph, sites.double(), basis)
+    assert not compiled.fits(graph, sites.to("meta"), basis)
+    assert not compiled.fits(graph, sites, basis.clone().requires_grad_())
 
 
 @pytest.mark.usefixtures("double")
@@ -118,13 +129,12 @@ def test_gradients_are_those_of_the_function(crystals: list[Crystal], training: 
     graph = batch([c for c in crystals if len(c.numbers) < 3][:2])
     block = a_block(16).train(training)
     basis = torch.rand(len(graph.distance), 12)
-    kernels.use("compiled")
 
     def function(sites: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        norms = block.norm_edges, block.norm_sites
-        return compiled.convolution(graph, sites, basis, compiled.Weights(*weights), *norms)
+        parts = block.parts()._replace(weights=compiled.Weights(*weights))
+        return compiled.convolutions(graph, sites, basis, [parts])[1]
 
-    inputs = [torch.randn(graph.n_nodes, 16), *(weight.detach().clone() for weight in block._weights())]
+    inputs = [torch.randn(graph.n_nodes, 16), *(weight.detach().clone() for weight in block.parts().weights)]
     assert torch.autograd.gradcheck(function, [x.requires_grad_() for x in inputs], fast_mode=True)
 
 
@@ -149,31 +159,49 @@ def test_two_backward_passes_give_the_same(crystals: list[Crystal]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("frozen", [0, 1, 2, 3])
+@pytest.mark.parametrize("of", [[-1], [1], [0, 2], [1, 2, 3]])
+def test_every_level_learns_the_same_above_what_is_frozen(crystals: list[Crystal], frozen: int, of: list[int]) -> None:
+    graph, found = batch(crystals[:20]), []
+    for name in ("torch", "compiled"):
+        kernels.use(name)
+        encoder = fresh_model().encoder.train()
+        for part in (encoder.embedding, *encoder.blocks)[:frozen]:
+            part.requires_grad_(False).eval()
+        levels = encoder(graph)
+        chosen = torch.cat([levels[level] for level in of], dim=1)
+        if chosen.requires_grad:
+            chosen.square().sum().backward()
+        found.append([*(level.detach() for level in levels), *(p.grad for p in encoder.parameters())])
+    for plain, mine in zip(*found, strict=True):
+        assert (plain is None) == (mine is None) or not bool(mine.any())
+        if plain is not None:
+            torch.testing.assert_close(mine, plain, atol=1e-10, rtol=1e-10)
+
+
 def test_one_batch_serves_two_models(crystals: list[Crystal]) -> None:
-    kernels.use("compiled")
-    graph = batch(crystals[:10])
-    narrow, wide = a_block(16).eval(), a_block(16).eval()
-    basis = torch.rand(len(graph.distance), 12)
-    sites = torch.randn(graph.n_nodes, 16)
-    alone = [block(sites, rows, batch(crystals[:10])) for block, rows in ((narrow, basis), (wide, basis / 2))]
-    together = [block(sites, rows, graph) for block, rows in ((narrow, basis), (wide, basis / 2))]
+    graph, block = batch(crystals[:10]), a_block(16).eval()
+    sites, basis = torch.randn(graph.n_nodes, 16), torch.rand(len(graph.distance), 12)
+    other = torch.where(torch.rand_like(basis) < 0.5, basis, 0.0)
+    alone = [run("compiled", block, sites, rows, batch(crystals[:10])) for rows in (basis, other)]
+    together = [run("compiled", block, sites, rows, graph) for rows in (basis, other)]
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert not torch.equal(*alone)
 
 
 def test_what_is_not_a_number_stays_so(crystals: list[Crystal]) -> None:
-    kernels.use("compiled")
     graph, block = batch(crystals[:3]), a_block(16).eval()
     sites = torch.zeros(graph.n_nodes, 16)
     sites[0] = torch.nan
-    assert block(sites, torch.rand(len(graph.distance), 12), graph)[0].isnan().all()
+    assert run("compiled", block, sites, torch.rand(len(graph.distance), 12), graph)[0].isnan().all()
 
 
 @pytest.mark.usefixtures("double")
 def test_large_arguments() -> None:
     """A block that has no edge is the softplus of its sites shifted by a constant: from far below to far above."""
-    kernels.use("compiled")
     graph, block = batch([lonely()] * 200), a_block(16).eval()
     sites = torch.linspace(-800, 800, 200)[:, None].expand(-1, 16).contiguous()
     shift = block.norm_sites(torch.zeros_like(sites), graph.multiplicity)
-    out = block(sites, torch.empty(0, 12), graph)
+    out = run("compiled", block, sites, torch.empty(0, 12), graph)
     torch.testing.assert_close(out, torch.logaddexp(sites + shift, torch.zeros_like(sites)), atol=1e-12, rtol=1e-12)

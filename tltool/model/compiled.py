@@ -1,7 +1,7 @@
-"""The convolution of CGCNN with compiled kernels: what stands between its maps in PyTorch and ``cgcnn.cpp``.
+"""The convolutions of CGCNN with compiled kernels: what stands between its maps in PyTorch and ``cgcnn.cpp``.
 
-``encoders/cgcnn.py`` has the plain form and decides which is used. One autograd function holds a whole convolution:
-the maps of the sites are PyTorch's, all else is one call of the kernels each way, on one thread.
+``encoders/cgcnn.py`` has the plain form and decides which is used. One autograd function holds all blocks: the maps of
+the sites are PyTorch's, all else of a block is one call of the kernels each way, on one thread.
 Sizes as in ``fields``; f features, m Gaussians, w = 2f gates and messages.
 """
 
@@ -27,11 +27,14 @@ _NUMBERS = {torch.float32: "float", torch.float64: "double"}
 _BATCH, _NORM, _GRADIENTS = "14q", "qdd6q", "11q"
 _BLOCK = f"10q{2 * _NORM}"
 
+_KEPT = 8
+_Settings = list[tuple[bool, float, float]]
+
 _libraries: dict[torch.dtype, ctypes.CDLL] = {}
 
 
 class Weights(NamedTuple):
-    """What a convolution learns: maps (w, f), (w,), (w, f), (w, m) and both normalisations' scale and bias."""
+    """What a convolution learns: maps (w, f), (w,), (w, f), (w, m), and scale and bias of its normalisations."""
 
     receiver: Tensor
     receiver_bias: Tensor
@@ -41,6 +44,14 @@ class Weights(NamedTuple):
     edge_bias: Tensor
     node_scale: Tensor
     node_bias: Tensor
+
+
+class Block(NamedTuple):
+    """A convolution: what it learns, and its normalisations of edges and of nodes."""
+
+    weights: Weights
+    edges: WeightedBatchNorm
+    nodes: WeightedBatchNorm
 
 
 def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype = torch.float32) -> None:
@@ -66,91 +77,112 @@ def fits(graph: Graph, sites: Tensor, basis: Tensor) -> bool:
     return known and sites.shape[1] % _LANES == 0 and not basis.requires_grad
 
 
-def convolution(
-    graph: Graph, sites: Tensor, basis: Tensor, weights: Weights, edges: WeightedBatchNorm, nodes: WeightedBatchNorm
-) -> Tensor:
-    """Return (n, f): what the block makes of ``sites`` (n, f), ``edges`` and ``nodes`` being its normalisations."""
-    if torch.is_grad_enabled():
-        out: Tensor = _Convolution.apply(sites, *weights, basis, edges, nodes, graph)  # type: ignore[no-untyped-call]
-        return out
-    return _forward(graph, sites, basis, weights, edges, nodes, keep=False)[0]
+def convolutions(graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
+    """Return the sites (n, f) as they are and after each block."""
+    weights = [weight for block in blocks for weight in block.weights]
+    if torch.is_grad_enabled() and any(table.requires_grad for table in (sites, *weights)):
+        return [sites, *_Convolutions.apply(sites, graph, basis, blocks, *weights)]  # type: ignore[no-untyped-call]
+    found = [sites]
+    for block in blocks:
+        found.append(_forward(graph, found[-1], basis, block, keep=False)[0])
+    return found
 
 
-class _Convolution(torch.autograd.Function):
+class _Convolutions(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, sites: Tensor, *rest: Any) -> Tensor:
-        weights, (basis, edges, nodes, graph) = Weights(*rest[:8]), rest[8:]
-        out, kept = _forward(graph, sites, basis, weights, edges, nodes, keep=True)
-        ctx.save_for_backward(basis, *weights, *kept)
-        ctx.graph, ctx.norms = graph, [(norm.training, norm.eps) for norm in (edges, nodes)]
-        return out
+    def forward(
+        ctx: Any, sites: Tensor, graph: Graph, basis: Tensor, blocks: Sequence[Block], *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        found, saved = [sites], [basis, *weights]
+        for block in blocks:
+            out, kept = _forward(graph, found[-1], basis, block, keep=True)
+            found.append(out)
+            saved += kept
+        ctx.save_for_backward(*saved)
+        ctx.set_materialize_grads(False)
+        ctx.graph, ctx.norms = graph, [_settings(block) for block in blocks]
+        return tuple(found[1:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         basis, *rest = ctx.saved_tensors
-        weights, kept = Weights(*rest[:8]), rest[8:]
-        sites, a, b, c, received, _, _, statistics = kept
-        batch = _batch(ctx.graph, basis)
-        d_a, d_b, d_sites = torch.empty_like(a), torch.empty_like(b), torch.empty_like(sites)
-        d_weight, d_norms = torch.empty_like(weights.distance), torch.empty_like(statistics)
-        scratch = torch.empty_like(c), torch.empty_like(received)
-        f = sites.shape[1]
-        d_norm = torch.split(d_norms, [2 * f, 2 * f, f, f])
-        tables = (upstream.contiguous(), d_sites, d_a, d_b, d_weight, *scratch, *d_norm)
-        gradients = struct.pack(_GRADIENTS, *(table.data_ptr() for table in tables))
-        block = _block(weights, kept, received, ctx.norms, (None, None))
-        _libraries[sites.dtype].backward(batch, block, gradients)
-        d_sites.addmm_(d_a, weights.receiver).addmm_(d_b, weights.neighbour)
-        d_maps = d_a.t() @ sites, d_a.sum(0), d_b.t() @ sites, d_weight
-        return d_sites, *d_maps, *d_norm, None, None, None, None
+        n_blocks, n_weights, needed = len(ctx.norms), len(Weights._fields), ctx.needs_input_grad
+        kept = rest[n_blocks * n_weights :]
+        d_sites: Tensor | None = None
+        d_weights: list[Tensor | None] = [None] * (n_blocks * n_weights)
+        for k in reversed(range(n_blocks)):
+            own = slice(k * n_weights, (k + 1) * n_weights)
+            if not needed[0] and not any(needed[4 : 4 + own.stop]):
+                d_sites = None
+                break
+            flow = upstream[k]
+            if d_sites is not None:
+                flow = d_sites if flow is None else flow + d_sites
+            if flow is not None:
+                of_block = kept[k * _KEPT : (k + 1) * _KEPT]
+                d_sites, d_weights[own] = _backward(
+                    ctx.graph, basis, Weights(*rest[own]), of_block, ctx.norms[k], flow.contiguous()
+                )
+        return d_sites, None, None, None, *d_weights
 
 
 def _forward(
-    graph: Graph,
-    sites: Tensor,
-    basis: Tensor,
-    weights: Weights,
-    edges: WeightedBatchNorm,
-    nodes: WeightedBatchNorm,
-    *,
-    keep: bool,
+    graph: Graph, sites: Tensor, basis: Tensor, block: Block, *, keep: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return the new sites and, if ``keep``, what the backward pass needs besides basis and weights."""
+    """Return the new sites and ``_KEPT`` tables, of which the backward pass needs those of edges only if ``keep``."""
+    weights = block.weights
     sites = sites.contiguous()
     f, w = sites.shape[1], len(weights.receiver)
     a = torch.addmm(weights.receiver_bias, sites, weights.receiver.t())
-    b = sites @ weights.neighbour.t()
+    b = torch.mm(sites, weights.neighbour.t())
     c, received, out = sites.new_empty(len(basis), w), torch.empty_like(sites), torch.empty_like(sites)
     rows = (len(graph.neighbour), len(sites)) if keep else (0, 0)
     slopes, update_slopes = sites.new_empty(rows[0], w), sites.new_empty(rows[1], f)
     kept = (sites, a, b, c, received, slopes, update_slopes, sites.new_empty(6 * f))
-    block = _block(weights, kept, out, [(norm.training, norm.eps) for norm in (edges, nodes)], (edges, nodes))
-    _libraries[sites.dtype].forward(_batch(graph, basis), block)
+    norms = [(norm.mean.data_ptr(), norm.variance.data_ptr()) for norm in block[1:]]
+    facts = _block(weights, kept, out, _settings(block), norms)
+    _libraries[sites.dtype].forward(_batch(graph, basis), facts)
     return out, kept
 
 
-def _block(
-    weights: Weights,
-    kept: Sequence[Tensor],
-    out: Tensor,
-    norms: Sequence[tuple[bool, float]],
-    running: Sequence[WeightedBatchNorm | None],
-) -> bytes:
-    """Return the structure Block; ``norms`` say whether they learn, and their eps, and ``running`` has more of them."""
-    sites, a, b, c, received, slopes, update_slopes, statistics = kept
+def _backward(
+    graph: Graph, basis: Tensor, weights: Weights, kept: Sequence[Tensor], settings: _Settings, upstream: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the gradients by the sites and by the weights."""
+    sites, a, b, c, received, _, _, statistics = kept
     f = sites.shape[1]
+    d_sites, d_a, d_b = torch.empty_like(sites), torch.empty_like(a), torch.empty_like(b)
+    d_distance, d_c, d_received = torch.empty_like(weights.distance), torch.empty_like(c), torch.empty_like(received)
+    d_norms = torch.split(torch.empty_like(statistics), [2 * f, 2 * f, f, f])
+    tables = (upstream, d_sites, d_a, d_b, d_distance, d_c, d_received, *d_norms)
+    gradients = struct.pack(_GRADIENTS, *(table.data_ptr() for table in tables))
+    facts = _block(weights, kept, received, settings, ((0, 0), (0, 0)))
+    _libraries[sites.dtype].backward(_batch(graph, basis), facts, gradients)
+    d_sites.addmm_(d_a, weights.receiver).addmm_(d_b, weights.neighbour)
+    return d_sites, [torch.mm(d_a.t(), sites), d_a.sum(0), torch.mm(d_b.t(), sites), d_distance, *d_norms]
+
+
+def _settings(block: Block) -> _Settings:
+    """Return of both normalisations whether they learn, eps and momentum."""
+    return [(norm.training, norm.eps, norm.momentum) for norm in block[1:]]
+
+
+def _block(
+    weights: Weights, kept: Sequence[Tensor], out: Tensor, settings: _Settings, running: Sequence[tuple[int, int]]
+) -> bytes:
+    """Return the structure Block; ``running`` are the addresses of the normalisations' running mean and variance."""
+    sites, a, b, c, received, slopes, update_slopes, statistics = kept
     tables = (sites, a, b, weights.distance, c, received, out, slopes, update_slopes)
-    facts: list[float] = [f, *(table.data_ptr() for table in tables)]
-    learnt = ((weights.edge_scale, weights.edge_bias), (weights.node_scale, weights.node_bias))
-    mean, step = statistics.data_ptr(), f * statistics.element_size()
-    # Mean and variance of edges (2f each) stand before those of nodes (f each).
-    for (learns, eps), (scale, bias), norm, where in zip(norms, learnt, running, ((0, 2), (4, 5)), strict=True):
-        stores = (0, 0) if norm is None else (norm.mean.data_ptr(), norm.variance.data_ptr())
-        momentum = 0.0 if norm is None else norm.momentum
-        facts += [learns, eps, momentum, scale.data_ptr(), bias.data_ptr(), *stores]
-        facts += [mean + k * step for k in where]
-    return struct.pack(_BLOCK, *facts)
+    # Mean and variance of the edges, 2f each, stand before those of the nodes, f each.
+    begin, step = statistics.data_ptr(), sites.shape[1] * statistics.element_size()
+    edges, nodes = (begin, begin + 2 * step), (begin + 4 * step, begin + 5 * step)
+    return struct.pack(
+        _BLOCK,
+        sites.shape[1], *(table.data_ptr() for table in tables),
+        *settings[0], weights.edge_scale.data_ptr(), weights.edge_bias.data_ptr(), *running[0], *edges,
+        *settings[1], weights.node_scale.data_ptr(), weights.node_bias.data_ptr(), *running[1], *nodes,
+    )  # fmt: skip
 
 
 def _batch(graph: Graph, basis: Tensor) -> bytes:

@@ -38,16 +38,16 @@ class Convolution(nn.Module):
 
     def forward(self, sites: Tensor, basis: Tensor, graph: Graph) -> Tensor:
         """Update ``sites`` (n, f) with ``basis`` (d, n_basis) of the different distances."""
-        if kernels.chosen() == "compiled" and compiled.fits(graph, sites, basis):
-            return compiled.convolution(graph, sites, basis, self._weights(), self.norm_edges, self.norm_sites)
         parts = self.receiver(sites), self.neighbour(sites), self.distance(basis)
         received = gated_sum(graph, *parts, self.norm_edges)
         return F.softplus(sites + self.norm_sites(received, graph.multiplicity))
 
-    def _weights(self) -> compiled.Weights:
-        maps = self.receiver.weight, self.receiver.bias, self.neighbour.weight, self.distance.weight
-        norms = self.norm_edges.scale, self.norm_edges.bias, self.norm_sites.scale, self.norm_sites.bias
-        return compiled.Weights(*maps, *norms)
+    def parts(self) -> compiled.Block:
+        """Return what the compiled kernels compute with."""
+        receiver, edges, sites = self.receiver, self.norm_edges, self.norm_sites
+        maps = receiver.weight, receiver.bias, self.neighbour.weight, self.distance.weight
+        weights = compiled.Weights(*maps, edges.scale, edges.bias, sites.scale, sites.bias)
+        return compiled.Block(weights, edges, sites)
 
 
 class CGCNN(nn.Module):
@@ -70,6 +70,9 @@ class CGCNN(nn.Module):
         """Return site features (n, dim) of every level: the element embedding, then after each block."""
         sites = self.embedding(self.table).index_select(0, graph.number)
         basis = self.basis(graph.distance)
+        if kernels.chosen() == "compiled" and compiled.fits(graph, sites, basis):
+            parts = [block.parts() for block in self.blocks if isinstance(block, Convolution)]
+            return compiled.convolutions(graph, sites, basis, parts)
         levels = [sites]
         for block in self.blocks:
             sites = block(sites, basis, graph)
