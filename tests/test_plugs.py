@@ -50,3 +50,14 @@ def test_nested_nodes_are_called_first() -> None:
     }
     assert plugs.call(node).kernel.length_scale == 2.0
     assert plugs.call({"_target_": "sklearn.linear_model.RidgeCV", "alphas": [1, 2]}).alphas == [1, 2]
+
+
+def test_plugs_that_a_function_calls_itself_are_bound_and_checked_at_once() -> None:
+    scratch = {"_target_": "tltool.transfer.scratch.scratch"}
+    node = {"_target_": "tltool.transfer.auto.auto", "folds": 5, "tolerance": 1.0, "max_seconds": None}
+    found = plugs.bound(node | {"candidates": {"plain": scratch}}).keywords["candidates"]["plain"]
+    assert (found.func.__name__, found.keywords) == ("scratch", {})
+    with pytest.raises(ConfigError, match="takes no 'rate'"):
+        plugs.bound(node | {"candidates": {"plain": scratch | {"rate": 1}}})
+    with pytest.raises(ConfigError, match="needs _target_"):
+        plugs.bound(node | {"candidates": {"plain": {"rate": 1}}})

@@ -114,7 +114,7 @@ def test_the_defaults_in_the_tables_are_those_of_the_yaml() -> None:
     for key in trees[0]["fit"].keys() - {"_target_"}:
         one, other = (json.dumps(tree["fit"][key]).strip('"') for tree in trees)
         assert f"| `fit.{key}` | {one} | {other} |" in TEXTS["docs/commands.md"]
-    for mode in ("finetune", "freeze", "features"):
+    for mode in ("finetune", "freeze", "lora", "features"):
         for key, value in config("transfer", f"mode={mode}")["mode"].items():
             if key not in ("_target_", "regressor"):
                 default = json.dumps(value).replace('"', "")

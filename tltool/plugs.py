@@ -8,6 +8,7 @@ imports cannot be reached through it. A config read from a checkpoint is held to
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -38,15 +39,28 @@ def locate(target: str, plugins: Iterable[str] = ()) -> Callable[..., Any]:
 
 
 def call(node: Mapping[str, Any], /, *given: Any, plugins: Iterable[str] = ()) -> Any:
-    """Call what ``node['_target_']`` names with ``given`` by position and the other keys by name.
+    """Call what ``node['_target_']`` names with ``given`` by position and the other keys by name; see ``bound``."""
+    return bound(node, plugins)(*given)
 
-    Nested nodes with a ``_target_`` are called first. Raises ConfigError for a missing target, and for a key that
-    the function does not take, with the nearest one it does.
+
+def bound(node: Mapping[str, Any], plugins: Iterable[str] = ()) -> Callable[..., Any]:
+    """Return what ``node['_target_']`` names with the other keys filled in by name, to be called by position.
+
+    Nested nodes with a ``_target_`` are called; those in a ``dict[str, Callable[...]]`` are bound like this one, for
+    the function to call them itself. Raises ConfigError for a missing target, and for a key that the function does not
+    take, with the nearest one it does.
     """
     if "_target_" not in node:
         raise ConfigError(f"A plug needs _target_; these keys have none: {', '.join(map(str, node)) or '(empty)'}.")
     target = locate(node["_target_"], plugins)
-    keys = {str(k): _built(v, plugins) for k, v in node.items() if k != "_target_"}
+    hints = _hints(node["_target_"], target)
+    keys = {
+        str(k): {str(name): bound(part, plugins) for name, part in v.items()}
+        if _takes_plugs(hints.get(k)) and isinstance(v, Mapping)
+        else _built(v, plugins)
+        for k, v in node.items()
+        if k != "_target_"
+    }
     known = inspect.signature(target).parameters.values()
     if all(p.kind is not p.VAR_KEYWORD for p in known):
         names = {p.name for p in known if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
@@ -56,18 +70,26 @@ def call(node: Mapping[str, Any], /, *given: Any, plugins: Iterable[str] = ()) -
         missing = {p.name for p in known if p.kind is p.KEYWORD_ONLY and p.default is p.empty} - keys.keys()
         if missing:
             raise ConfigError(f"{node['_target_']} needs {', '.join(sorted(missing))}; add it to the YAML.")
-    _check_types(node["_target_"], target, keys)
-    return target(*given, **keys)
+    _check_types(node["_target_"], hints, keys)
+    return partial(target, **keys)
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
 
-def _check_types(name: str, target: Callable[..., Any], keys: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a plain value of another kind than tltool's own function says it takes."""
+def _hints(name: str, target: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types that a thing of tltool says it takes; nothing of others."""
     if not name.startswith("tltool."):
-        return
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        return {}
+    return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+
+
+def _takes_plugs(hint: Any) -> bool:
+    return get_origin(hint) is dict and get_origin(get_args(hint)[1]) is Callable
+
+
+def _check_types(name: str, hints: Mapping[str, Any], keys: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a plain value of another kind than tltool's own function says it takes."""
     for key, value in keys.items():
         hint = hints.get(key)
         kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)

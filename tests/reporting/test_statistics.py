@@ -25,6 +25,9 @@ def test_summary_by_hand(three_seeds):
     half = 4.302653 * 0.02 / math.sqrt(3)
     assert finetune.paired[:4] == pytest.approx((3, -0.10, -0.10 - half, -0.10 + half))
     assert finetune.paired.verdict == "positive transfer"
+    # t = 0.10 / (0.02 / sqrt 3) = 8.66 with 2 degrees of freedom; of the 8 choices of signs, 2 are as far from zero.
+    assert finetune.paired.p == pytest.approx(0.01307, rel=1e-3)
+    assert finetune.paired.p_signs == pytest.approx(0.25)
     assert scratch.paired is None
 
 
@@ -48,6 +51,24 @@ def test_verdicts(tmp_path, maes, verdict):
     assert freeze.paired.verdict == verdict
     assert freeze.paired.n == len(maes)
     assert len(freeze.runs) == len(maes) + 1
+
+
+@pytest.mark.parametrize("n", [5, 30])
+def test_chance_alone_is_not_called_transfer(tmp_path, n):
+    import numpy as np
+
+    noise = np.random.default_rng(1).normal(0, 0.01, n)
+    for seed in range(n):
+        make_run(tmp_path / f"s{seed}", "scratch", seed, 0.2)
+        make_run(tmp_path / f"f{seed}", "finetune", seed, 0.2 + noise[seed] - noise.mean())
+    paired = summarise(collect([tmp_path]).results)[1].paired
+    assert paired.p == pytest.approx(1.0)
+    assert paired.p_signs == pytest.approx(1.0, abs=1e-3)
+    for seed in range(n):
+        make_run(tmp_path / f"b{seed}", "freeze", seed, 0.1 + noise[seed])
+    paired = summarise(collect([tmp_path]).results)[2].paired
+    assert paired.p < 0.001
+    assert paired.p_signs == pytest.approx(max(2 ** (1 - n), 1 / 20_001))
 
 
 def test_pairs_need_the_same_split_and_size(tmp_path):

@@ -61,6 +61,30 @@ def test_every_setting_trains(part: Dataset, keys: dict) -> None:
     assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before)
 
 
+def test_weights_and_balance_of_several_quantities(part: Dataset) -> None:
+    data = batches_of(part, ("e_form", "e_above_hull"), train_size=48)
+
+    def trained(**keys) -> tuple[np.ndarray, np.ndarray]:
+        model = fresh_model(data.quantities)
+        torch.manual_seed(0)
+        surgery.new_heads(model, scalers(data, False))
+        train(model, data, a_fit(epochs=25, select="last", ema=0, **keys))
+        label = data.labels[data.split["train"]].numpy()
+        found = predict(model, data, "train")
+        return found, np.abs(found - label).mean(0)
+
+    plain, _ = trained()
+    alike, _ = trained(weights={"e_form": 1.0})
+    assert (plain == alike).all()
+    _, first = trained(weights={"e_form": 100.0})
+    _, second = trained(weights={"e_above_hull": 100.0})
+    assert first[0] / first[1] < 0.7 * second[0] / second[1]
+    balanced, _ = trained(loss_balance="uncertainty", loss="mse")
+    assert np.isfinite(balanced).all()
+    with pytest.raises(ConfigError, match=r"fit\.weights: gap is not learnt here; there are e_form, e_above_hull"):
+        trained(weights={"gap": 2.0})
+
+
 def test_patience_stops_early_and_best_weights_are_kept(part: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     data = batches_of(part)
     model = fresh_model()
@@ -104,9 +128,18 @@ def test_vectors_take_no_weight_decay() -> None:
 
 def test_wrong_settings() -> None:
     good = vars(a_fit().settings)
-    for key, value in (("epochs", -1), ("batch_size", 0), ("schedule", "steps"), ("select", "first")):
+    for key, value in (
+        ("epochs", -1),
+        ("batch_size", 0),
+        ("schedule", "steps"),
+        ("select", "first"),
+        ("weights", {"gap": 0.0}),
+        ("loss_balance", "x"),
+    ):
         with pytest.raises(ConfigError, match=key):
             Settings(**good | {key: value})
+    with pytest.raises(ConfigError, match="learns the weights"):
+        Settings(**good | {"weights": {"gap": 2.0}, "loss_balance": "uncertainty"})
     with pytest.raises(ResourceError, match="device=cuda:99"):
         device("cuda:99")
     assert device("auto").type in ("cpu", "cuda")

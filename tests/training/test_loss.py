@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tltool.errors import ConfigError
-from tltool.training.loss import KINDS, loss
+from tltool.training.loss import KINDS, balanced, by_quantity, loss
 
 NAN = float("nan")
 
@@ -28,3 +28,27 @@ def test_values() -> None:
     assert loss("l1", values, torch.full((2, 1), NAN)) == 0
     with pytest.raises(ConfigError, match="l1, mse, huber"):
         loss("l3", values, targets)
+
+
+def test_weights_make_it_a_weighted_mean_over_the_quantities_that_are_there() -> None:
+    values = torch.zeros(2, 3)
+    targets = torch.tensor([[1.0, 2.0, NAN], [3.0, NAN, NAN]])
+    assert loss("l1", values, targets, torch.tensor([1.0, 3.0, 100.0])) == pytest.approx((2 + 3 * 2) / 4)
+    assert loss("l1", values, targets, torch.ones(3)) == loss("l1", values, targets)
+    assert loss("l1", values, torch.full((2, 3), NAN), torch.ones(3)) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_balance_is_best_where_the_scale_is_that_of_the_noise(kind: str) -> None:
+    targets = torch.tensor([[0.1, 0.9], [-0.3, NAN]])
+    means, there = by_quantity(kind, torch.zeros(2, 2), targets)
+    best = means if kind == "l1" else means * (1 if kind == "mse" else 2)
+    log_scales = best.log().requires_grad_()
+    balanced(kind, means, there, log_scales).backward()
+    torch.testing.assert_close(log_scales.grad, torch.zeros(2))
+    # A quantity that is not there neither counts nor learns its scale.
+    means, there = by_quantity(kind, torch.zeros(2, 2), torch.tensor([[0.1, NAN], [0.2, NAN]]))
+    log_scales = torch.tensor([0.5, 9.0], requires_grad=True)
+    balanced(kind, means, there, log_scales).backward()
+    assert log_scales.grad is not None
+    assert log_scales.grad[1] == 0

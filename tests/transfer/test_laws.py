@@ -1,5 +1,7 @@
 """The laws of the house, over every transfer mode in configs/mode/."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,11 @@ from support import ROOT, a_fit, batches_of, config
 from tltool import plugs
 from tltool.data.dataset import Batches, Dataset
 from tltool.errors import ConfigError
+from tltool.model import surgery
 from tltool.model.estimator import EstimatorHead
 from tltool.model.property_model import PropertyModel
 from tltool.training import checkpoint
+from tltool.training import fit as fitting
 from tltool.training.fit import predict
 
 MODES = sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml"))
@@ -22,6 +26,10 @@ BACKBONE = ["encoder", "readout", "trunk"]
 def target(part: Dataset) -> Batches:
     """Another quantity of the same crystals, few rows."""
     return batches_of(part, ("e_above_hull",), seed=3, train_size=40)
+
+
+def backbone(model: PropertyModel) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(name, p) for name, p in model.named_parameters() if not name.startswith("heads.")]
 
 
 def run(mode: str, source: PropertyModel, data: Batches, *overrides: str, **keys) -> PropertyModel:
@@ -116,6 +124,91 @@ def test_finetune_options(source: PropertyModel, target: Batches) -> None:
         run("finetune", source, target, "mode.lr_scale={encodr: 0.1}")
     with pytest.raises(ConfigError, match="new or keep"):
         run("finetune", source, target, "mode.head=old")
+
+
+def test_layer_decay_slows_what_is_further_from_the_head(source: PropertyModel, target: Batches) -> None:
+    plain, same = run("finetune", source, target), run("finetune", source, target, "mode.layer_decay=1.0")
+    assert all(torch.equal(v, plain.state_dict()[k]) for k, v in same.state_dict().items())
+    still = run("finetune", source, target, "mode.layer_decay=0.0")
+    assert all(torch.equal(p, dict(source.named_parameters())[n]) for n, p in backbone(still))
+    slow = run("finetune", source, target, "mode.layer_decay=0.1", "mode.lr_scale={trunk: 0.0}")
+
+    def moved(model: PropertyModel, part: str) -> float:
+        before = dict(source.named_parameters())
+        return max(float((p - before[n]).detach().abs().max()) for n, p in backbone(model) if n.startswith(part))
+
+    assert moved(slow, "trunk.") == 0
+    parts = ["encoder.blocks.2.", "encoder.blocks.1.", "encoder.blocks.0.", "encoder.embedding."]
+    shares = [moved(slow, part) / moved(plain, part) for part in parts]
+    assert all(0 < b < 0.5 * a for a, b in pairwise([1.0, *shares]))
+    with pytest.raises(ConfigError, match=r"mode\.layer_decay=1\.5"):
+        run("finetune", source, target, "mode.layer_decay=1.5")
+
+
+@pytest.mark.parametrize("keys", [{}, {"ema": 0.9, "select": "last"}])
+def test_what_is_not_yet_released_rests_to_the_bit(
+    source: PropertyModel, target: Batches, monkeypatch: pytest.MonkeyPatch, keys: dict
+) -> None:
+    seen: list[dict] = []
+    validate = fitting.validate
+
+    def watched(model, data, values=None):
+        seen.append({k: v.clone() for k, v in model.state_dict().items()})
+        return validate(model, data, values)
+
+    monkeypatch.setattr(fitting, "validate", watched)
+    model = run("finetune", source, target, "mode.unfreeze=1", epochs=6, **keys)
+    parts = ["trunk.", "encoder.blocks.2.", "encoder.blocks.1.", "encoder.blocks.0.", "encoder.embedding."]
+    before = source.state_dict()
+    # Where the start was watched too, it comes first.
+    states = seen[-6:]
+    for epoch, state in enumerate(states, 1):
+        if epoch > 1:
+            assert not torch.equal(state["heads.e_above_hull.bias"], states[epoch - 2]["heads.e_above_hull.bias"])
+        for k, part in enumerate(parts):
+            still = [torch.equal(v, before[n]) for n, v in state.items() if n.startswith(part)]
+            assert still
+            assert all(still) == (epoch < k + 2), (epoch, part)
+    assert model.frozen == ()
+    assert all(p.requires_grad for p in model.parameters())
+    with pytest.raises(ConfigError, match=r"would train from epoch 11 of fit\.epochs=6"):
+        run("finetune", source, target, "mode.unfreeze=2", epochs=6)
+
+
+def test_lora_changes_the_named_maps_by_its_rank_and_nothing_else(source: PropertyModel, target: Batches) -> None:
+    events: list[dict] = []
+    keys = ["mode.rank=2", "mode.maps=[encoder.blocks.1,.*neighbour]"]
+    model = run("lora", source, target, *keys, epochs=6, ema=0.9, log=events.append)
+    before, after = source.state_dict(), model.state_dict()
+    assert {n for n in before if not n.startswith(("heads.", "scalers."))} <= after.keys()
+    maps = [f"encoder.blocks.{k}.neighbour.weight" for k in range(3)]
+    maps += ["encoder.blocks.1.receiver.weight", "encoder.blocks.1.distance.weight"]
+    for name in (n for n in before if not n.startswith(("heads.", "scalers."))):
+        if name in maps:
+            singular = torch.linalg.svdvals((after[name] - before[name]).double())
+            assert singular[1] > 100 * singular[2]
+        else:
+            assert torch.equal(before[name], after[name]), name
+    (report,) = [e for e in events if e["event"] == "load_report"]
+    head = model.heads["e_above_hull"].weight.numel() + 1
+    factors = sum(2 * sum(before[name].shape) for name in maps)
+    assert report["trainable_parameters"] == model.spec["trainable_parameters"] == head + factors
+    assert set(report["loaded"]) >= set(maps)
+    assert "trainable_parameters" not in surgery.copy_of(model).spec
+    assert all(type(part).__module__ != "torch.nn.utils.parametrize" for part in model.modules())
+
+
+def test_lora_starts_as_the_source_and_learns(source: PropertyModel, part: Dataset) -> None:
+    same = batches_of(part, seed=9, train_size=50)
+    start = run("lora", source, same, "mode.head=keep", epochs=0)
+    assert (predict(start, same, "test") == predict(source, same, "test")).all()
+    label = same.labels[same.split["train"]].numpy()
+    errors = [np.abs(predict(m, same, "train") - label).mean() for m in (start, run("lora", source, same, epochs=20))]
+    assert errors[1] < errors[0]
+    with pytest.raises(ConfigError, match=r"'readout' names no linear map; there are encoder\.embedding"):
+        run("lora", source, same, "mode.maps=[readout]")
+    with pytest.raises(ConfigError, match=r"mode\.rank=0"):
+        run("lora", source, same, "mode.rank=0")
 
 
 @pytest.mark.parametrize("regressor", REGRESSORS)

@@ -19,6 +19,11 @@ class Standardise(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("spread", torch.ones(dim))
 
+    def reset_parameters(self) -> None:
+        """Start afresh: mean 0, spread 1."""
+        self.mean.zero_()
+        self.spread.fill_(1.0)
+
     def fit(self, rows: Tensor) -> None:
         """Take mean and spread from ``rows`` (r, dim); a feature that does not vary is only centred."""
         spread = rows.std(0, correction=0)

@@ -12,9 +12,14 @@ from torch import nn
 
 from tltool.errors import ConfigError
 from tltool.fields import Graph
+from tltool.model.low_rank import plain
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
 from tltool.model.scaler import Scaler
+
+# What a mode may leave in the spec about itself alone: how many numbers it trained, where the tensors do not say so,
+# and how it was chosen.
+OF_ONE_TRANSFER = ("trainable_parameters", "auto")
 
 
 class LoadReport(NamedTuple):
@@ -31,6 +36,8 @@ def copy_of(model: PropertyModel) -> PropertyModel:
     """Return an independent copy with everything trainable."""
     twin = copy.deepcopy(model)
     twin.frozen = ()
+    for key in OF_ONE_TRANSFER:
+        twin.spec.pop(key, None)
     for parameter in twin.parameters():
         parameter.requires_grad_(True)
     return twin
@@ -51,6 +58,13 @@ def new_heads(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
     width: int = model.trunk.dim  # type: ignore[assignment]
     model.heads = nn.ModuleDict({name: nn.Linear(width, 1) for name in scalers}).to(device)
     model.scalers = nn.ModuleDict(scalers).to(device)
+
+
+def give_head(model: PropertyModel, scalers: dict[str, Scaler], head: str) -> None:
+    """Do what the key ``mode.head`` says: ``new`` draws heads for ``scalers``, ``keep`` keeps the source's."""
+    if head not in ("new", "keep"):
+        raise ConfigError(f"mode.head={head!r} is not known; use new or keep.")
+    new_heads(model, scalers) if head == "new" else keep_head(model, scalers)
 
 
 def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
@@ -113,7 +127,7 @@ def refit_statistics(model: PropertyModel, graph: Graph) -> None:
 
 def report(source: PropertyModel, model: PropertyModel) -> LoadReport:
     """Compare ``model`` with the ``source`` it was made from, tensor by tensor."""
-    before, after = source.state_dict(), model.state_dict()
+    before, after = source.state_dict(), {plain(name): tensor for name, tensor in model.state_dict().items()}
 
     def same(name: str) -> bool:
         other = before.get(name)

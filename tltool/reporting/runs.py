@@ -28,6 +28,7 @@ class Result(NamedTuple):
     ``name`` is the folder relative to the folder that holds all runs. ``mode`` of a run that is no transfer is its
     stage; ``source`` is the model that a transfer starts from or that an evaluation judges. ``seconds`` is the time
     of the whole run. ``quantities`` is {quantity: {"unit": ..., "train", "val", "test": {metric: number}}}.
+    ``settings`` of a transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML; empty where not kept.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Result(NamedTuple):
     seconds: float
     quantities: dict[str, dict[str, Any]]
     citations: tuple[str, ...]
+    settings: dict[str, Any]
 
     def metric(self, quantity: str, metric: str) -> float:
         """Return a metric of the test part, in the quantity's unit; NaN where it is missing or not finite."""
@@ -136,16 +138,17 @@ def _read(folder: Path, name: str) -> Result | Skipped | None:
             return None
         if state != "finished":
             return Skipped(name, state, str(status.get("message") or "not finished"))
-        found = _json(folder / "metrics.json")
-        quantities, citations = found.get("quantities"), found.get("citations")
-        if (
-            not isinstance(quantities, dict)
-            or not all(isinstance(q, dict) for q in quantities.values())
-            or not quantities
-        ):
-            raise ValueError("metrics.json has no quantities")
+        return read(folder, name, stage)
     except ValueError as error:
         return Skipped(name, "damaged", str(error))
+
+
+def read(folder: Path, name: str, stage: str) -> Result:
+    """Return what the metrics.json of one run says; raise ValueError if it is damaged."""
+    found = _json(folder / "metrics.json")
+    quantities, citations, settings = found.get("quantities"), found.get("citations"), found.get("settings")
+    if not isinstance(quantities, dict) or not all(isinstance(q, dict) for q in quantities.values()) or not quantities:
+        raise ValueError("metrics.json has no quantities")
     return Result(
         folder=folder,
         name=name,
@@ -162,6 +165,7 @@ def _read(folder: Path, name: str) -> Result | Skipped | None:
         seconds=_number(found.get("seconds")),
         quantities=quantities,
         citations=tuple(map(str, citations)) if isinstance(citations, list) else (),
+        settings=settings if isinstance(settings, dict) else {},
     )
 
 

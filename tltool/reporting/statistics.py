@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 T = TypeVar("T")
 Seeds = tuple[int, int | None, int | None]  # of the run and of its split, and the fold
-_MODES = ("scratch", "finetune", "freeze", "features")
+_MODES = ("scratch", "finetune", "freeze", "lora", "features", "auto")
+_ALL_SIGNS = 14
 
 
 class Spread(NamedTuple):
@@ -31,7 +32,10 @@ class Spread(NamedTuple):
 class Paired(NamedTuple):
     """Test MAE of a mode minus that of scratch, over ``n`` pairs of runs with one seed, split and training size.
 
-    ``low`` to ``high`` is the 95 % interval of the mean (Student's t over pairs); all in the quantity's unit.
+    ``low`` to ``high`` is the 95 % interval of the mean (Student's t over pairs); all in the quantity's unit. Two-sided
+    probabilities of a mean at least so far from zero if there were no difference: ``p`` by Student's t, which takes the
+    differences to be normally distributed, and ``p_signs`` with the sign of each taken at random (Fisher, The Design of
+    Experiments, 1935, section 21), which does not but cannot fall below 2^(1 - n).
     """
 
     n: int
@@ -39,6 +43,8 @@ class Paired(NamedTuple):
     low: float
     high: float
     verdict: str
+    p: float = math.nan
+    p_signs: float = math.nan
 
 
 class Place(NamedTuple):
@@ -156,12 +162,29 @@ def _spread(values: Iterable[float]) -> Spread:
 
 
 def _paired(mode: Mapping[Seeds, float], scratch: Mapping[Seeds, float]) -> Paired:
-    spread = _spread(mode[seeds] - scratch[seeds] for seeds in mode.keys() & scratch.keys())
+    differences = [mode[seeds] - scratch[seeds] for seeds in sorted(mode.keys() & scratch.keys(), key=str)]
+    spread = _spread(differences)
     if spread.n < 2:
         return Paired(spread.n, spread.mean, math.nan, math.nan, "not known")
     from scipy import stats
 
-    half = float(stats.t.ppf(0.975, spread.n - 1)) * spread.sd / math.sqrt(spread.n)
+    error = spread.sd / math.sqrt(spread.n)
+    half = float(stats.t.ppf(0.975, spread.n - 1)) * error
     low, high = spread.mean - half, spread.mean + half
     verdict = "positive transfer" if high < 0 else "negative transfer" if low > 0 else "neutral"
-    return Paired(spread.n, spread.mean, low, high, verdict)
+    t = abs(spread.mean) / error if error else (math.inf if spread.mean else 0.0)
+    p = 2 * float(stats.t.sf(t, spread.n - 1))
+    return Paired(spread.n, spread.mean, low, high, verdict, p, _p_signs(differences))
+
+
+def _p_signs(differences: Sequence[float]) -> float:
+    """Return the share of all choices of signs whose sum is as far from zero; of 20,000 random ones beyond 14 pairs."""
+    import numpy as np
+
+    n, sizes = len(differences), np.abs(differences)
+    if n <= _ALL_SIGNS:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return float((np.abs(signs @ sizes) >= abs(sum(differences)) * (1 - 1e-9)).mean())
+    signs = np.random.default_rng(0).choice([-1, 1], size=(20_000, n))
+    hits = int((np.abs(signs @ sizes) >= abs(sum(differences)) * (1 - 1e-9)).sum())
+    return (hits + 1) / 20_001

@@ -28,6 +28,11 @@ def plural(n: int, word: str) -> str:
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
+def probability(p: float) -> str:
+    """Print a probability with two digits, small ones as a bound."""
+    return NONE if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
 def where(place: Place, size: bool = True) -> str:
     """Name target, data, quantity and, with ``size``, the number of training crystals."""
     of = f" ({place.data})" if place.data != place.target else ""

@@ -14,11 +14,12 @@ from tltool.data.dataset import Batches, Dataset
 from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError
 from tltool.model.property_model import PropertyModel
+from tltool.reporting import verdict
 from tltool.training import audit, checkpoint, inputs, outcome
 from tltool.training.audit import Auditor
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
-from tltool.training.sources import model_folder
+from tltool.training.sources import chain, model_folder
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
@@ -31,7 +32,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     wanted = replace(recipe, **{k: v for k, v in config["graph"].items() if v is not None})
     if differing := wanted.differences(recipe):
         raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with these settings.")
-    folder.say(f"Source: {path}")
+    folder.say(f"Source: {path}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
     target = config["target"]
     dataset = inputs.data_set(config, target["data"], recipe, folder.say)
     quantities = list(target["quantities"])
@@ -49,7 +50,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     )
     torch.manual_seed(fit.seed)
     model = plugs.call(config["mode"], source, data, fit, plugins=config["plugins"])
-    outcome.remember(model, data, dataset, folder, "transfer", watch)
+    outcome.remember(model, data, dataset, folder, "transfer", watch, name)
     model.spec["base"] = outcome.named(target["base"]) if target.get("base") else None
     facts = {
         "stage": "transfer",
@@ -61,13 +62,22 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "fold": config["split"].get("fold"),
         "train_size": len(split.train),
         "source": str(path),
+        "chain": chain(model.spec),
         "model": str(folder.folder / "model"),
-        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "trainable_parameters": model.spec.get("trainable_parameters", _trainable(model)),
         "seconds": clock.seconds(),
+        "settings": {key: config[key] for key in ("mode", "fit", "optimiser")},
     }
+    facts |= {"auto": model.spec["auto"]} if "auto" in model.spec else {}
     summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
     outcome.keep(folder, model)
     show_errors(summary, "test")
+    for sentence in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
+        folder.say(sentence)
+
+
+def _trainable(model: PropertyModel) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _audited(

@@ -18,8 +18,8 @@ from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler
+from tltool.training import loss
 from tltool.training.average import Average, average_of, follow
-from tltool.training.loss import loss
 
 _SCALER_ROWS = 200_000
 Values = Callable[[PropertyModel, Batch], Tensor]
@@ -33,7 +33,8 @@ class Settings:
     constant, ``warmup`` the fraction of steps in which onecycle rises; ``clip`` largest gradient norm or null;
     ``patience`` epochs without a better validation error before stopping, or null; ``select`` best or last weights;
     ``ema`` decay of the running average of the weights, 0 for none; ``mixed_precision`` bfloat16 on CUDA;
-    ``reference`` whether the scaler has one value per element.
+    ``reference`` whether the scaler has one value per element. Of several quantities: ``weights`` {quantity: how much
+    its loss counts, 1 if not named}, null for alike; ``loss_balance`` mean, or uncertainty (see ``loss.balanced``).
     """
 
     epochs: int
@@ -47,13 +48,20 @@ class Settings:
     ema: float
     mixed_precision: bool
     reference: bool
+    weights: dict[str, float] | None
+    loss_balance: str
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1:
             raise ConfigError("fit.epochs must be 0 or more and fit.batch_size 1 or more.")
-        for name, known in (("schedule", ("onecycle", "cosine", "constant")), ("select", ("best", "last"))):
+        words = {"schedule": ("onecycle", "cosine", "constant"), "select": ("best", "last")}
+        for name, known in (words | {"loss_balance": ("mean", "uncertainty")}).items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"fit.{name}={getattr(self, name)!r} is not known; use {', '.join(known)}.")
+        if any(weight <= 0 for weight in (self.weights or {}).values()):
+            raise ConfigError(f"fit.weights={self.weights} must all be above 0.")
+        if self.weights and self.loss_balance == "uncertainty":
+            raise ConfigError("fit.loss_balance=uncertainty learns the weights; leave out fit.weights.")
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,14 @@ def train(
     values: Values | None = None,
     scale: Callable[[str], float] = lambda name: 1.0,
     penalty: Callable[[], Tensor] | None = None,
+    before: Callable[[int], None] | None = None,
 ) -> Trained:
     """Train ``model`` in place on ``data`` and leave it with the selected weights, in evaluation mode.
 
     ``values`` gives network values (c, q) of a model for a batch, by default the whole model's; ``scale`` the
-    learning-rate factor of a parameter by name; ``penalty`` a term added to the loss. Raises NumericError when the loss
-    is not finite.
+    learning-rate factor of a parameter by name; ``penalty`` a term added to the loss; ``before`` is called with the
+    number of each epoch (from 1) and may freeze and release parameters. Raises NumericError when the loss is not
+    finite.
     """
     settings = fit.settings
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -98,7 +108,12 @@ def train(
     if len(data.split["train"]) < 1:
         raise NumericError("There is no training row; check the split.")
     compute = values or (lambda model, batch: model.values(model.embed(batch.graph)))
-    optimiser = fit.optimiser(_groups(trainable, fit.learning_rate, scale))
+    weights = _weights(settings, data)
+    log_scales = torch.zeros(len(data.quantities), device=data.labels.device, requires_grad=True)
+    groups = _groups(trainable, fit.learning_rate, scale)
+    if settings.loss_balance == "uncertainty":
+        groups.append({"params": [log_scales], "lr": fit.learning_rate, "weight_decay": 0.0})
+    optimiser = fit.optimiser(groups)
     order = torch.Generator().manual_seed(fit.seed)
     goals = goals_of(model, data)
     steps = settings.epochs * -(-len(data.split["train"]) // settings.batch_size)
@@ -108,12 +123,17 @@ def train(
     best, best_epoch, epoch = float("inf"), 0, 0
     for epoch in range(1, settings.epochs + 1):
         began = time.perf_counter()
+        if before is not None:
+            before(epoch)
         model.train()
         total = torch.zeros((), device=data.labels.device)
         for batch in data.of("train", settings.batch_size, order):
             with torch.autocast(total.device.type, torch.bfloat16, enabled=settings.mixed_precision and total.is_cuda):
-                error = loss(settings.loss, compute(model, batch), goals[batch.rows])
-                objective = error if penalty is None else error + penalty()
+                means, there = loss.by_quantity(settings.loss, compute(model, batch), goals[batch.rows])
+                error = objective = loss.mean(means, there, weights)
+                if settings.loss_balance == "uncertainty":
+                    objective = loss.balanced(settings.loss, means, there, log_scales)
+                objective = objective if penalty is None else objective + penalty()
             optimiser.zero_grad()
             objective.backward()  # type: ignore[no-untyped-call]
             if settings.clip is not None:
@@ -204,6 +224,16 @@ def goals_of(model: PropertyModel, data: Batches) -> Tensor:
     for batch in data.of("train", evaluation_size(data.table)):
         goals[batch.rows] = model.targets(batch.labels, batch.graph)
     return goals
+
+
+def _weights(settings: Settings, data: Batches) -> Tensor | None:
+    if not settings.weights:
+        return None
+    for name in settings.weights:
+        if name not in data.quantities:
+            raise ConfigError(f"fit.weights: {name} is not learnt here; there are {', '.join(data.quantities)}.")
+    given = [settings.weights.get(name, 1.0) for name in data.quantities]
+    return torch.tensor(given, dtype=data.labels.dtype, device=data.labels.device)
 
 
 def _groups(

@@ -9,11 +9,38 @@ from tltool.errors import ConfigError
 KINDS = ("l1", "mse", "huber")
 
 
-def loss(kind: str, values: Tensor, targets: Tensor) -> Tensor:
+def loss(kind: str, values: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over quantities of the mean over present labels; both (c, q), NaN in ``targets`` = absent.
 
-    ``kind``: ``l1``, ``mse`` or ``huber`` (quadratic below one spread). A quantity with no label here counts as 0.
+    ``kind``: ``l1``, ``mse`` or ``huber`` (quadratic below one spread). ``weights`` (q,) make it a weighted mean over
+    quantities. A quantity with no label here takes no part.
     """
+    return mean(*by_quantity(kind, values, targets), weights)
+
+
+def mean(means: Tensor, there: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean of ``means`` (q,) over the quantities that are ``there`` (q,), by ``weights`` (q,) if given."""
+    share = there if weights is None else there * weights
+    return (means * share).sum() / share.sum().clamp_min(1e-12)
+
+
+def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Tensor:
+    """Return the loss in which each quantity's own noise, which is learnt, says how much it counts.
+
+    ``means`` L and ``there`` as of ``by_quantity``, s = ``log_scales`` (q,). It is the mean, over the quantities that
+    are there, of exp(-s) L + s for ``l1``, where s is the log of the noise's mean size; of exp(-s) L / 2 + s / 2 for
+    ``mse`` (L not halved for ``huber``, which has the half in it), where s is the log of its variance (Kendall and
+    others, doi:10.1109/CVPR.2018.00781, eq. 7).
+    """
+    if kind == "l1":
+        terms = torch.exp(-log_scales) * means + log_scales
+    else:
+        terms = torch.exp(-log_scales) * means * (0.5 if kind == "mse" else 1.0) + 0.5 * log_scales
+    return (terms * there).sum() / there.sum().clamp_min(1)
+
+
+def by_quantity(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean over present labels of each quantity (q,), and 1 where it has any, else 0 (q,)."""
     if kind not in KINDS:
         raise ConfigError(f"fit.loss={kind!r} is not known; use {', '.join(KINDS)}.")
     present = torch.isfinite(targets)
@@ -25,5 +52,4 @@ def loss(kind: str, values: Tensor, targets: Tensor) -> Tensor:
     else:
         errors = F.huber_loss(values, goal, reduction="none")
     counts = present.sum(0)
-    means = errors.sum(0) / counts.clamp_min(1)
-    return means.sum() / (counts > 0).sum().clamp_min(1)
+    return errors.sum(0) / counts.clamp_min(1), (counts > 0).to(errors.dtype)

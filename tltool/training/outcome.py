@@ -23,7 +23,15 @@ from tltool.training.run import Run
 _LARGE = 100_000
 
 
-def remember(model: PropertyModel, data: Batches, dataset: Dataset, run: Run, stage: str, auditor: Auditor) -> None:
+def remember(
+    model: PropertyModel,
+    data: Batches,
+    dataset: Dataset,
+    run: Run,
+    stage: str,
+    auditor: Auditor,
+    mode: str | None = None,
+) -> None:
     """Write into the model what it has now been trained on: elements, where the labels came from, which crystals."""
     seen = set(model.spec.get("elements", ())) | data.elements("train")
     kept = ("name", "adapter", "address", "licence", "citation", "functional")
@@ -34,6 +42,8 @@ def remember(model: PropertyModel, data: Batches, dataset: Dataset, run: Run, st
         "n_train": len(data.split["train"]),
         "run": run.folder.name,
     }
+    origin |= {"mode": mode} if mode else {}
+    origin |= {"chosen": model.spec["auto"]["chosen"]} if "auto" in model.spec else {}
     if dataset.folder:
         origin["prepared"] = str(dataset.folder.resolve())
     if auditor.action == "none":

@@ -72,11 +72,12 @@ class Run:
             self._show_epoch(event)
         elif kind == "load_report":
             self._show_report(event)
+        elif kind == "say":
+            self.console.print(event["text"], markup=False, highlight=False)
 
     def say(self, text: str) -> None:
         """Log a sentence and print it on standard error."""
         self.log({"event": "say", "text": text})
-        self.console.print(text, markup=False, highlight=False)
 
     def close(self, state: str, code: int, message: str) -> None:
         """Write the last status and close the log."""

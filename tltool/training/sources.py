@@ -1,7 +1,9 @@
 """Where a model comes from: a path, or the newest finished run of a stage."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tltool.errors import CheckpointError
 
@@ -36,3 +38,15 @@ def newest(runs: Path, stage: str) -> Path:
     if not found:
         raise CheckpointError(f"There is no finished {stage} run under {runs}; make one with '{_MAKES[stage]}'.")
     return max(found)[1]
+
+
+def chain(spec: Mapping[str, Any]) -> list[str]:
+    """Return what a model was trained on, step by step, such as ``["e_form (demo)", "gap (gaps_hse, finetune)"]``."""
+    return [_step(origin) for origin in spec.get("provenance", ())]
+
+
+def _step(origin: Mapping[str, Any]) -> str:
+    mode = origin.get("mode")
+    way = f"{mode}: {origin['chosen']}" if "chosen" in origin else mode
+    named = ", ".join(str(word) for word in (origin.get("name"), way) if word)
+    return f"{', '.join(origin.get('quantities', ())) or 'unknown'} ({named})"

@@ -1,4 +1,4 @@
-"""Full fine-tune: the source's weights, everything trains."""
+"""Full fine-tune: the source's weights, everything trains, at one rate or several, at once or from the head down."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,7 @@ from torch import Tensor
 from tltool.data.dataset import Batches
 from tltool.errors import ConfigError
 from tltool.model import surgery
+from tltool.model.depth import below, depths
 from tltool.model.property_model import PropertyModel, is_under
 from tltool.training.fit import Fit, scalers, train
 from tltool.training.start import announce
@@ -19,6 +20,8 @@ def finetune(
     *,
     head: str,
     lr_scale: dict[str, float] | None,
+    layer_decay: float,
+    unfreeze: int | None,
     probe_first: bool,
     l2_sp: float,
 ) -> PropertyModel:
@@ -26,17 +29,25 @@ def finetune(
 
     ``head`` new draws one, keep takes the source's (and its scaler, if the quantity is the same, so that no training
     changes nothing). ``lr_scale`` (null for none) maps a regex of parts to a factor on the learning rate; the first
-    that matches counts. ``probe_first`` trains the head alone before the rest joins in (Kumar and others,
-    arXiv:2202.10054). ``l2_sp`` weighs the squared distance to the source's weights (Li and others, arXiv:1802.01483),
-    heads excepted.
+    that matches counts. ``layer_decay`` is a further factor for each step away from the head (see ``model.depth``), 1
+    for none. ``unfreeze`` starts with the head alone and lets one step more join in every so many epochs, null for all
+    at once (both Howard and Ruder, arXiv:1801.06146). ``probe_first`` trains the head alone before the rest joins in
+    (Kumar and others, arXiv:2202.10054). ``l2_sp`` weighs the squared distance to the source's weights (Li and others,
+    arXiv:1802.01483), heads excepted.
     """
     torch.manual_seed(fit.seed)
     model = surgery.copy_of(source)
-    fresh = scalers(data, fit.settings.reference)
-    if head not in ("new", "keep"):
-        raise ConfigError(f"mode.head={head!r} is not known; use new or keep.")
-    surgery.new_heads(model, fresh) if head == "new" else surgery.keep_head(model, fresh)
+    surgery.give_head(model, scalers(data, fit.settings.reference), head)
     surgery.matched(model, list(lr_scale or ()), "mode.lr_scale")
+    if not 0 <= layer_decay <= 1:
+        raise ConfigError(f"mode.layer_decay={layer_decay} must be between 0 and 1; 1 is the same rate for all.")
+    depth = depths(model)
+    last = max(depth.values())
+    if unfreeze is not None and (unfreeze < 1 or 0 < fit.settings.epochs <= unfreeze * last):
+        raise ConfigError(
+            f"mode.unfreeze={unfreeze}: the lowest part would train from epoch {unfreeze * last + 1} of "
+            f"fit.epochs={fit.settings.epochs}; use a smaller number of at least 1, more epochs, or null."
+        )
     announce(source, model, data, fit)
     if probe_first:
         surgery.freeze(model, ["encoder", "readout", "trunk"])
@@ -49,7 +60,16 @@ def finetune(
         return l2_sp * torch.stack([(parameters[n] - p).square().sum() for n, p in anchor.items()]).sum()
 
     def factor(name: str) -> float:
-        return next((f for pattern, f in (lr_scale or {}).items() if is_under(name, (pattern,))), 1.0)
+        given = next((f for pattern, f in (lr_scale or {}).items() if is_under(name, (pattern,))), 1.0)
+        return given * layer_decay ** depth[name]
 
-    train(model, data, fit, scale=factor, penalty=distance if l2_sp else None)
+    def release(epoch: int) -> None:
+        held = below(model, (epoch - 1) // (unfreeze or 1))
+        if tuple(held) != model.frozen:
+            surgery.freeze(model, held)
+
+    held_back = release if unfreeze else None
+    train(model, data, fit, scale=factor, penalty=distance if l2_sp else None, before=held_back)
+    if unfreeze:
+        surgery.freeze(model, [])
     return model

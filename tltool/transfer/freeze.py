@@ -5,7 +5,6 @@ from torch import Tensor
 
 from tltool.data.dataset import Batches
 from tltool.data.loading import Batch
-from tltool.errors import ConfigError
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training import embedded
@@ -23,10 +22,7 @@ def freeze(
     """
     torch.manual_seed(fit.seed)
     model = surgery.copy_of(source)
-    fresh = scalers(data, fit.settings.reference)
-    if head not in ("new", "keep"):
-        raise ConfigError(f"mode.head={head!r} is not known; use new or keep.")
-    surgery.new_heads(model, fresh) if head == "new" else surgery.keep_head(model, fresh)
+    surgery.give_head(model, scalers(data, fit.settings.reference), head)
     if refit_statistics:
         surgery.refit_statistics(model, data.graph("train"))
     surgery.freeze(model, parts)

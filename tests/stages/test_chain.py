@@ -1,0 +1,38 @@
+"""A transferred model as the source of another transfer, on the command line: all steps are told."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tltool.model.property_model import PropertyModel
+from tltool.training import checkpoint
+
+
+def transfer(home: Path, *words: str) -> str:
+    few = ["split.train_size=20", "fit.epochs=1", "threads=1", f"cache={home}/cache", f"runs={home}/runs"]
+    command = [sys.executable, "-m", "tltool", "transfer", *words, *few]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_two_transfers_and_the_verdict(source: PropertyModel, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "source", source)
+    transfer(tmp_path, "target=refractive_index", "mode=features", "source=source", "hydra.run.dir=runs/transfer/one")
+    second = ["target=dielectric", "source=runs/transfer/one"]
+    said = transfer(tmp_path, *second, "mode=lora", "hydra.run.dir=runs/transfer/two")
+    assert "trained on unknown (part), then " in said
+    assert "(dielectric, features)." in said
+    assert "there is none" in said.replace("\n", " ")
+    origins = checkpoint.read_spec(tmp_path / "runs" / "transfer" / "two" / "model")["provenance"]
+    assert [(o["stage"], o.get("mode")) for o in origins] == [
+        ("pretrain", None), ("transfer", "features"), ("transfer", "lora"),
+    ]  # fmt: skip
+    metrics = json.loads((tmp_path / "runs" / "transfer" / "two" / "metrics.json").read_text())
+    assert len(metrics["chain"]) == 3
+    assert metrics["chain"][-1].endswith("(dielectric, lora)")
+    assert metrics["trainable_parameters"] > 1000
+    transfer(tmp_path, *second, "mode=scratch")
+    said = transfer(tmp_path, *second, "mode=lora").replace("\n", " ")
+    assert "Against scratch with this seed and split" in said

@@ -1,0 +1,112 @@
+"""What mode=auto looks at, what it chooses, and that it then does just that."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support import a_fit, batches_of, config
+
+from tltool import plugs
+from tltool.data.dataset import Batches, Dataset
+from tltool.errors import ConfigError, NumericError
+from tltool.model import surgery
+from tltool.model.property_model import PropertyModel
+from tltool.training.fit import predict
+from tltool.transfer.auto import auto
+from tltool.transfer.scratch import scratch
+
+KEYS = {"folds": 3, "tolerance": 1.0, "max_seconds": None}
+
+
+@pytest.fixture(scope="module")
+def target(part: Dataset) -> Batches:
+    return batches_of(part, ("e_above_hull",), seed=3, train_size=30)
+
+
+def node(*overrides: str) -> dict:
+    return config("transfer", "mode=auto", "mode.folds=3", *overrides)["mode"]
+
+
+@pytest.mark.parametrize("tolerance", ["0", "1", "1e9"])
+def test_auto_is_the_chosen_mode_to_the_bit(source: PropertyModel, target: Batches, tolerance: str) -> None:
+    events: list[dict] = []
+    settings = node("~mode.candidates.gentle", "~mode.candidates.scratch", f"mode.tolerance={tolerance}")
+    model = plugs.call(settings, source, target, a_fit(seed=4, log=events.append))
+    choice = model.spec["auto"]
+    alone = plugs.call(settings["candidates"][choice["chosen"]], source, target, a_fit(seed=4))
+    assert (predict(model, target, "test") == predict(alone, target, "test")).all()
+    assert all(torch.equal(v, alone.state_dict()[k]) for k, v in model.state_dict().items())
+    assert (choice["folds"], choice["rows"]) == (3, 30)
+    assert list(choice["candidates"]) == ["ridge", "kernel_ridge", "finetune"]
+    errors = {name: row["error"] for name, row in choice["candidates"].items() if not row["given_up"]}
+    if tolerance == "0":
+        assert choice["chosen"] == min(errors, key=errors.get)
+    if tolerance == "1e9":
+        assert choice["chosen"] == "ridge"
+    (logged,) = [event for event in events if event["event"] == "auto"]
+    assert logged["chosen"] == choice["chosen"]
+    said = " ".join(event["text"] for event in events if event["event"] == "say")
+    assert f"Chosen: {choice['chosen']}. {choice['reason']}" in said
+    # What the inner fits say is not what the run says.
+    assert len([event for event in events if event["event"] == "load_report"]) == 1
+    assert "auto" not in surgery.copy_of(model).spec
+
+
+def test_labels_of_validation_and_test_rows_do_not_matter(source: PropertyModel, target: Batches) -> None:
+    poisoned = target.labels.clone()
+    for name in ("val", "test"):
+        poisoned[target.split[name]] = 1e6
+    settings = node("~mode.candidates.gentle", "~mode.candidates.scratch")
+    found = [
+        plugs.call(settings, source, data, a_fit(select="last", epochs=2)).spec["auto"]["candidates"]
+        for data in (target, replace(target, labels=poisoned))
+    ]
+    clean, other = ({name: row["error"] for name, row in table.items()} for table in found)
+    assert clean == other
+
+
+def test_what_is_clearly_behind_too_slow_or_not_finite_is_given_up(source: PropertyModel, target: Batches) -> None:
+    fits: list[str] = []
+
+    def constant(name: str, shift: float, seconds: float = 0.0):
+        def mode(source: PropertyModel, data: Batches, fit) -> PropertyModel:
+            fits.append(name)
+            model = scratch(source, data, replace(fit, settings=a_fit(epochs=0).settings))
+            with torch.no_grad():
+                model.heads["e_above_hull"].bias += shift
+                model.heads["e_above_hull"].weight.zero_()
+            return model
+
+        return mode
+
+    def broken(source: PropertyModel, data: Batches, fit) -> PropertyModel:
+        raise NumericError("The loss was not finite in epoch 1.")
+
+    modes = {"broken": broken, "good": constant("good", 0.0), "bad": constant("bad", 50.0)}
+    model = auto(source, target, a_fit(), candidates=modes, **KEYS | {"folds": 5})
+    table = model.spec["auto"]["candidates"]
+    assert model.spec["auto"]["chosen"] == "good"
+    assert table["bad"]["given_up"] == "clearly behind after 2 folds"
+    assert "not finite" in table["broken"]["given_up"]
+    assert table["broken"]["error"] is None
+    assert fits == ["good"] * 5 + ["bad"] * 2 + ["good"]
+    short = auto(source, target, a_fit(), candidates=modes, **KEYS | {"max_seconds": 0.0})
+    assert "3 folds need about" in short.spec["auto"]["candidates"]["bad"]["given_up"]
+    assert short.spec["auto"]["chosen"] == "good"
+    with pytest.raises(NumericError, match="No candidate"):
+        auto(source, target, a_fit(), candidates={"broken": broken}, **KEYS)
+
+
+def test_wrong_settings_are_named(source: PropertyModel, target: Batches) -> None:
+    with pytest.raises(ConfigError, match=r"mode\.candidates is empty"):
+        auto(source, target, a_fit(), candidates={}, **KEYS)
+    with pytest.raises(ConfigError, match=r"mode\.folds=1"):
+        auto(source, target, a_fit(), candidates={"a": scratch}, **KEYS | {"folds": 1})
+    few = replace(target, split={**target.split, "train": target.split["train"][:3]})
+    with pytest.raises(ConfigError, match="needs 4 training rows"):
+        auto(source, few, a_fit(), candidates={"a": scratch}, **KEYS)
+    tiny = replace(target, split={**target.split, "train": target.split["train"][:5]})
+    model = plugs.call(node("mode.folds=50", "~mode.candidates.scratch"), source, tiny, a_fit(epochs=1))
+    assert model.spec["auto"]["folds"] == 5
+    assert np.isfinite(predict(model, tiny, "test")).all()

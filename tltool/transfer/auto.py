@@ -1,0 +1,133 @@
+"""Choose among other modes by cross-validation inside the training rows, say why, and do what was chosen."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tltool.data.dataset import Batches
+from tltool.data.record import Floats
+from tltool.errors import ConfigError, NumericError
+from tltool.model.property_model import PropertyModel
+from tltool.training import inner
+from tltool.training.fit import Fit
+
+Mode = Callable[[PropertyModel, Batches, Fit], PropertyModel]
+
+
+class Tried(NamedTuple):
+    """Errors (n,) of a candidate on the training rows, NaN where not tried; ``why`` it was given up, or empty."""
+
+    errors: Floats
+    folds: int
+    seconds: float
+    why: str
+
+
+def auto(
+    source: PropertyModel,
+    data: Batches,
+    fit: Fit,
+    /,
+    *,
+    candidates: dict[str, Mode],
+    folds: int,
+    tolerance: float,
+    max_seconds: float | None,
+) -> PropertyModel:
+    """Return what the best of ``candidates`` makes of ``source``: exactly what that mode alone would.
+
+    Each is tried in ``folds``-fold cross-validation on the training rows, in the order of the YAML, cheap ones first.
+    The first that is no more than ``tolerance`` standard errors behind the best is taken. A candidate is given up when
+    it is clearly behind after two folds or more, when its loss is not finite, or when it would take the time spent
+    beyond ``max_seconds`` (null for no limit). The choice is logged and in ``spec["auto"]``.
+    """
+    rows = len(data.split["train"])
+    if not candidates:
+        raise ConfigError("mode.candidates is empty; name at least one mode.")
+    if folds < 2 or tolerance < 0:
+        raise ConfigError(f"mode.folds={folds} must be 2 or more and mode.tolerance={tolerance} 0 or more.")
+    if rows < 4:
+        raise ConfigError(f"mode=auto needs 4 training rows to compare modes by, there are {rows}; name a mode.")
+    folds = min(folds, rows)
+
+    def say(text: str) -> None:
+        fit.log({"event": "say", "text": text})
+
+    say(
+        f"Choosing among {', '.join(candidates)} by {folds}-fold cross-validation on the {rows:,} training rows; "
+        "errors are MAE/MAD. Test rows are not looked at."
+    )
+    began = time.perf_counter()
+    tried: dict[str, Tried] = {}
+    for name, mode in candidates.items():
+        left = None if max_seconds is None else max_seconds - (time.perf_counter() - began)
+        rivals = [t.errors for t in tried.values() if not t.why]
+        best = min(rivals, key=lambda errors: float(errors.mean())) if rivals else None
+        found = tried[name] = _try(mode, source, data, fit, folds, best, left if rivals else None)
+        known = found.errors[np.isfinite(found.errors)]
+        error = f"{known.mean():.3f}" if len(known) else "-"
+        say(f"  {name}: {error} ({found.seconds:.1f} s)" + (f", given up: {found.why}" if found.why else ""))
+    whole = {name: t.errors for name, t in tried.items() if not t.why}
+    if not whole:
+        raise NumericError("No candidate of mode=auto could be trained; lower optimiser.lr or set fit.clip=1.")
+    standing = inner.standings(whole)
+    name = inner.chosen(standing, tolerance)
+    reason = _reason(name, standing, tolerance)
+    say(f"Chosen: {name}. {reason} The comparison took {time.perf_counter() - began:.1f} s.")
+    table = {k: _row(t, standing.get(k)) for k, t in tried.items()}
+    choice = {"chosen": name, "reason": reason, "folds": folds, "rows": rows, "measure": "MAE/MAD", "candidates": table}
+    fit.log({"event": "auto", **choice})
+    model = candidates[name](source, data, fit)
+    model.spec["auto"] = choice
+    return model
+
+
+def _try(
+    mode: Mode,
+    source: PropertyModel,
+    data: Batches,
+    fit: Fit,
+    folds: int,
+    best: Floats | None,
+    left: float | None,
+) -> Tried:
+    """Cross-validate ``mode`` against the ``best`` errors so far, with so many seconds ``left``."""
+    quiet = replace(fit, log=lambda event: None)
+    errors = np.full(len(data.split["train"]), np.nan)
+    began = time.perf_counter()
+    for done, (fold, held) in enumerate(inner.cut(data, fit.settings, folds, fit.seed), 1):
+        try:
+            errors[held.numpy()] = inner.row_errors(mode(source, fold, quiet), fold, data)
+        except NumericError as error:
+            return Tried(errors, done, time.perf_counter() - began, str(error))
+        seconds = time.perf_counter() - began
+        known = np.isfinite(errors)
+        if done == folds:
+            break
+        if left is not None and seconds * folds / done > left:
+            return Tried(errors, done, seconds, f"{folds} folds need about {seconds * folds / done:.0f} s")
+        if done > 1 and best is not None and inner.hopeless(errors[known], best[known]):
+            return Tried(errors, done, seconds, f"clearly behind after {done} folds")
+    why = "" if np.isfinite(errors).all() else "predictions are not finite"
+    return Tried(errors, folds, time.perf_counter() - began, why)
+
+
+def _reason(name: str, standing: dict[str, inner.Standing], tolerance: float) -> str:
+    best = min(standing, key=lambda k: standing[k].error)
+    taken = standing[name]
+    if name == best:
+        return f"Its error is the lowest, {taken.error:.3f} ± {taken.standard_error:.3f}."
+    return (
+        f"It comes first of those that are no more than {tolerance:g} standard errors behind {best} "
+        f"({standing[best].error:.3f}): {taken.behind:.3f} ± {taken.behind_standard_error:.3f}."
+    )
+
+
+def _row(tried: Tried, standing: inner.Standing | None) -> dict[str, Any]:
+    known = tried.errors[np.isfinite(tried.errors)]
+    facts: dict[str, Any] = {"error": float(known.mean()) if len(known) else None}
+    facts |= standing._asdict() if standing else {}
+    return facts | {"folds": tried.folds, "seconds": round(tried.seconds, 2), "given_up": tried.why or None}

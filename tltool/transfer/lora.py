@@ -1,0 +1,41 @@
+"""Low-rank adaptation: updates of low rank on linear maps of the source train beside the head; all else rests."""
+
+import torch
+
+from tltool.data.dataset import Batches
+from tltool.model import low_rank, surgery
+from tltool.model.property_model import PropertyModel
+from tltool.training.fit import Fit, scalers, train
+from tltool.training.start import announce
+
+
+def lora(
+    source: PropertyModel,
+    data: Batches,
+    fit: Fit,
+    /,
+    *,
+    rank: int,
+    alpha: float,
+    maps: list[str],
+    head: str,
+    refit_statistics: bool,
+) -> PropertyModel:
+    """Return ``source`` trained on to another quantity in its head and in updates of ``rank`` on its linear ``maps``.
+
+    ``maps`` are regexes of names; each map W becomes W + (``alpha`` / rank) B A with B, A trained (Hu and others,
+    arXiv:2106.09685), added up at the end. Everything else of the backbone rests, running statistics included; ``head``
+    as in ``finetune`` and ``refit_statistics`` as in ``freeze``.
+    """
+    torch.manual_seed(fit.seed)
+    model = surgery.copy_of(source)
+    surgery.give_head(model, scalers(data, fit.settings.reference), head)
+    if refit_statistics:
+        surgery.refit_statistics(model, data.graph("train"))
+    surgery.freeze(model, ["encoder", "readout", "trunk"])
+    low_rank.insert(model, maps, rank, alpha)
+    announce(source, model, data, fit)
+    train(model, data, fit)
+    model.spec["trainable_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    low_rank.merge(model)
+    return model
