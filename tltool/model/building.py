@@ -52,7 +52,7 @@ def _build(source: Path, flags: list[str], kept: Path, say: Callable[[str], None
     command = compiler()
     if command is None:
         raise ResourceError("No C++ compiler was found; install g++ or clang++, name one in CXX, or use kernels=torch.")
-    say(f"Compiling {source.name} for this processor (once, 3 to 10 s).")
+    say(f"Compiling {source.name} for this processor (once, about 3 s).")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as work:

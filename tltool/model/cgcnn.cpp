@@ -37,23 +37,22 @@ constexpr Index lanes = BYTES / sizeof(Real);
 constexpr Index tile = 2 * lanes;  // how much of a row is kept in registers over a node's edges
 
 // Of the format: exponent and fraction; a number that leaves no room for a fraction where it is added; the lowest
-// argument of exp that gives a normal number; ln 2 in a part that few bits hold and the rest.
+// power of two that is a normal number. The series end below the last digit.
 constexpr int exponent_bias = single ? 127 : 1023, fraction_bits = single ? 23 : 52;
-constexpr Real integer = single ? 0x1.8p23 : 0x1.8p52, lowest = single ? -87 : -708;
-constexpr Real ln2_high = single ? 0.693359375 : 6.93145751953125e-1;
-constexpr Real ln2_low = single ? -2.12194440e-4 : 1.42860682030941723212e-6;
-constexpr int exp_terms = single ? 7 : 13, log_terms = single ? 6 : 16;
+constexpr Real integer = single ? 0x1.8p23 : 0x1.8p52, lowest = single ? -126 : -1022;
+constexpr int exp_terms = single ? 6 : 13, log_terms = single ? 6 : 16;
 
 inline Lanes load(const Real *from) { return *(const Unaligned *)from; }
 inline void store(Real *to, Lanes x) { *(Unaligned *)to = x; }
 
-constexpr double factorial(int k) { return k ? k * factorial(k - 1) : 1.0; }
+// ln(2)^k / k!
+constexpr double power_coefficient(int k) { return k ? power_coefficient(k - 1) * 0.6931471805599453094 / k : 1.0; }
 
-// 1/k! + x/(k+1)! + ... + x^(last-k)/last!
-template <int k, int last> inline Lanes exp_series(Lanes x) {
-    constexpr Real coefficient = Real(1 / factorial(k));
+// 2^x from the k-th term of its series on, over x^k.
+template <int k, int last> inline Lanes power_series(Lanes x) {
+    constexpr Real coefficient = Real(power_coefficient(k));
     if constexpr (k == last) return coefficient - Lanes{};
-    else return coefficient + x * exp_series<k + 1, last>(x);
+    else return coefficient + x * power_series<k + 1, last>(x);
 }
 
 // 1/(2k+1) + x/(2k+3) + ..., which is artanh(s)/s at x = s^2 for k = 0.
@@ -63,15 +62,14 @@ template <int k, int last> inline Lanes artanh_series(Lanes x) {
     else return coefficient + x * artanh_series<k + 1, last>(x);
 }
 
-// exp(-|x|): 2^whole times the series of what is left. NaN stays NaN.
+// exp(-|x|) as a power of two: its whole part goes into the exponent, the rest into the series. NaN stays NaN.
 inline Lanes exp_down(Lanes x) {
-    x = x < Real(0) ? x : -x;
-    x = x < lowest ? lowest - Lanes{} : x;
-    const Lanes shifted = x * Real(1.4426950408889634) + integer;
-    const Lanes whole = shifted - integer;
-    const Lanes rest = (x - whole * ln2_high) - whole * ln2_low;
-    const auto power = ((Bits)shifted + Word(exponent_bias)) << Word(fraction_bits);
-    return (Lanes)power * exp_series<0, exp_terms>(rest);
+    constexpr Real log2_e = 1.4426950408889634;
+    Lanes power = (x < Real(0) ? x : -x) * log2_e;
+    power = power < lowest ? lowest - Lanes{} : power;
+    const Lanes shifted = power + integer, rest = power - (shifted - integer);
+    const auto whole = ((Bits)shifted + Word(exponent_bias)) << Word(fraction_bits);
+    return (Lanes)whole * power_series<0, exp_terms>(rest);
 }
 
 // log(1 + t) = 2 artanh(t / (2 + t)), given the quotient.
@@ -88,7 +86,8 @@ inline Gated gated(Lanes x, Lanes y) {
     const Lanes upper = all * t12, lower = s * upper, sigmoid_x = x < Real(0) ? lower : upper;
     const Lanes up = t2 * of_t, sigmoid_y = y < Real(0) ? t * up : up;
     const Lanes softplus_y = (y < Real(0) ? Lanes{} : y) + log_up(t * t1 * of_t);
-    return {sigmoid_x * softplus_y, upper * lower * softplus_y, sigmoid_x * sigmoid_y};
+    const Lanes value = sigmoid_x * softplus_y;
+    return {value, value * (x < Real(0) ? upper : lower), sigmoid_x * sigmoid_y};
 }
 
 // total[q] += sum over rows of term(row, q): in Real over a few rows at a time, then in double.
@@ -140,6 +139,7 @@ struct Block {
 struct Gradients {
     const Real *upstream;
     Real *sites, *a, *b, *weight, *c, *received;
+    Real *a_bias;  // (w): by what the map to ``a`` adds to every row
     Real *edge_scale, *edge_bias, *node_scale, *node_bias;
 };
 
@@ -352,6 +352,8 @@ static void gate_backward(const Batch g, const Block z, const Gradients d) {
     sum_rows(g.n, w, &total[w], [=](Index r, Index q) { return load(d.b + r * w + q) * load(z.b + r * w + q); });
     sum_rows(g.d, w, &total[w], [=](Index r, Index q) { return load(d.c + r * w + q) * load(z.c + r * w + q); });
     const Through by = through(z.edges, w, total.data(), d.edge_scale, d.edge_bias);
+    // Statistics of the batch take away whatever is added to every row.
+    for (Index q = 0; q < w; ++q) d.a_bias[q] = z.edges.learns ? Real(0) : by.factor[q] * d.edge_bias[q];
     // What goes through the variance differs from edge to edge and takes a second pass.
     for (Index i = 0; z.edges.learns && i < g.n; ++i) {
         for (Index q = 0; q < w; q += tile) {
