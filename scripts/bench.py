@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 LAST = HERE / "bench_last.json"
 DEMO = HERE.parent / "tltool" / "data" / "bundled" / "demo.h5"
-KERNELS = Path(os.environ.get("TLTOOL_CACHE", "~/.cache/tltool")).expanduser() / "kernels"
 PREDICT_BATCH = 256
 LEARNING_RATE = 4e-3
 
@@ -134,10 +133,10 @@ class Ours:
 
     def __init__(self, task: Task) -> None:
         from tltool.data.graphs import Recipe
-        from tltool.model import kernels
+        from tltool.model import building, kernels
 
         # As the command line does it: where there is no compiler, this measures plain PyTorch.
-        kernels.use("auto", torch.device("cpu"), KERNELS, lambda text: print(text, file=sys.stderr))
+        kernels.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
 
         def recipe(shells: str) -> "Recipe":
             return Recipe(cutoff=8.0, max_neighbours=12, shells=shells, quotient=True)

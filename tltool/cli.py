@@ -118,7 +118,7 @@ def _run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str]) 
     """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too."""
     from omegaconf import OmegaConf
 
-    from tltool.model import kernels
+    from tltool.model import building, kernels
     from tltool.training.fit import device
     from tltool.training.run import Run
 
@@ -130,7 +130,7 @@ def _run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str]) 
         command = shlex.join(["tltool", stage, *words])
         where = device(config["device"])
         # Nothing is compiled for a stage that computes nothing with a network.
-        keep = None if stage in ("prepare", "report") else Path(config["cache"]) / "kernels"
+        keep = None if stage in ("prepare", "report") else building.folder()
         chosen = kernels.use(config["kernels"], where, keep, run.say)
         run.write_environment(where, chosen, command)
         work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run

@@ -21,6 +21,11 @@ _FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trap
 _PATIENCE = 300  # seconds
 
 
+def folder() -> Path:
+    """Return where libraries are kept: they are of this processor and user, whichever cache a run uses for data."""
+    return Path(os.environ.get("TLTOOL_CACHE", "~/.cache/tltool")).expanduser() / "kernels"
+
+
 def library(source: Path, definitions: tuple[str, ...], folder: Path, say: Callable[[str], None], /) -> ctypes.CDLL:
     """Return the library of ``source``, compiled into ``folder`` the first time, of which ``say`` hears.
 
@@ -63,7 +68,9 @@ def _build(source: Path, flags: list[str], kept: Path, say: Callable[[str], None
                 # Two processes may build at once: each renames a whole file, and either will do.
                 made.replace(kept)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ResourceError(f"{kept} could not be built ({error}); use kernels=torch or another cache=.") from error
+        raise ResourceError(
+            f"{kept} could not be built ({error}); use kernels=torch or name another folder in TLTOOL_CACHE."
+        ) from error
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200].strip())
         raise ResourceError(f"{command} could not compile {source.name} ({reason}); use kernels=torch.")
