@@ -71,7 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
         chosen, rows = overlap.pairs(seen, asked[open_rows], formula=False)
         with timed(f"  comparison of {len(rows):,} pairs of one prototype"):
             same = structure_match.compared(target, known, open_rows[chosen], rows)
-        matches = overlap.settled(matches, open_rows[chosen], same, [demo.ids[row] for row in rows], "demo")
+        matches = overlap.settled(
+            matches, open_rows[chosen], same, [demo.ids[row] for row in rows], ["demo"] * len(rows)
+        )
     print(", ".join(f"{count} {how or 'not found'}" for how, count in sorted(Counter(matches.how).items())))
 
 

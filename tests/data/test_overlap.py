@@ -69,7 +69,7 @@ def test_nothing_in_and_nothing_asked() -> None:
     nothing = overlap.audit(made([("mp-1", 7, 1)]), [], None, prints())
     assert nothing.how == ()
     rows = np.empty(0, np.int64)
-    assert overlap.settled(nothing, rows, rows.astype(bool), [], "set").how == ()
+    assert overlap.settled(nothing, rows, rows.astype(bool), [], []).how == ()
     assert equal(overlap.from_arrays(overlap.arrays(empty), "file"), empty)
 
 
@@ -137,7 +137,7 @@ def test_structures_settle_what_the_id_has_not() -> None:
     found = overlap.audit(index, ["mp-1", "a", "b", "c"], None, prints((7, 1), (8, 1), (8, 1), (8, 1)))
     assert found.how == ("id", "prototype", "prototype", "prototype")
     rows, same = np.array([0, 1, 1, 1, 2]), np.array([False, False, True, True, False])
-    settled = overlap.settled(found, rows, same, ["mp-1", "s", "t", "u", "v"], "set")
+    settled = overlap.settled(found, rows, same, ["mp-1", "s", "t", "u", "v"], ["set"] * 5)
     assert settled.how == ("id", "structure", "", "prototype")
     assert settled.source_id == ("mp-1", "t", "", "mp-2")
     assert settled.source == ("set", "set", "", "set")
@@ -176,5 +176,5 @@ def test_bundled_targets_against_the_demo_set(
     targets = [target.crystal(row) for row in range(len(target))]
     equal = structure_match.compared(targets, crystals, rows[chosen], source_rows)
     ids = [source.ids[row] for row in source_rows]
-    settled = overlap.settled(found, rows[chosen], equal, ids, "demo")
+    settled = overlap.settled(found, rows[chosen], equal, ids, ["demo"] * len(ids))
     assert (settled.how.count("id"), settled.how.count("structure"), settled.how.count("prototype")) == (by_id, same, 0)

@@ -89,3 +89,6 @@ def test_a_list_of_ids_and_a_model_without_an_index(home: Path) -> None:
     run(home, "pretrain", *FAST, "overlap=none", "hydra.run.dir=silent")
     assert not (home / "silent" / "model" / "seen.safetensors").exists()
     assert "nothing can be audited" in run(home, *TRANSFER, "source=silent", "hydra.run.dir=blind").stderr
+    # An index of the target's rows alone would call the source's crystals unseen.
+    assert "overlap" not in errors(home, "blind")
+    assert not (home / "blind" / "model" / "seen.safetensors").exists()

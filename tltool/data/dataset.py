@@ -118,7 +118,7 @@ def opened(
     root = obtained.root(description, cache, plugins, say)
     folder = cache / f"{description['name']}-{_key(root, description, plugins)}"
     tasks = _tasks(root, description, folder, recipe, tuple(plugins))
-    with _locked(folder.with_suffix(".lock"), say):
+    with _locked(folder.with_name(f"{folder.name}.lock"), say):
         fresh = any(preparing.done(task) is None for task in tasks)
         began = time.perf_counter()
         shards = preparing.prepare_all(tasks, workers, say)

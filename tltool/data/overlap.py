@@ -55,7 +55,7 @@ class Matches(NamedTuple):
 def index(ids: Sequence[str], mat_ids: Sequence[str] | None, fingerprints: UInts, source: str) -> Index:
     """Return the index of the crystals with these ids, ``mat_id`` tags (if any) and fingerprints (n,)."""
     origin = np.zeros(len(ids), np.uint8)
-    return _sorted(fingerprints, _named(ids, mat_ids, fingerprints), origin, (source,))
+    return _sorted(fingerprints, named(ids, mat_ids, fingerprints), origin, (source,))
 
 
 def merged(indexes: Iterable[Index]) -> Index:
@@ -113,7 +113,7 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], where: str) -> Index:
 
 def audit(index: Index, ids: Sequence[str], mat_ids: Sequence[str] | None, fingerprints: UInts) -> Matches:
     """Look up t crystals with these ids, ``mat_id`` tags (if any) and fingerprints (t,) in ``index``."""
-    by_id = _rows_by_id(index, _named(ids, mat_ids, fingerprints))
+    by_id = _rows_by_id(index, named(ids, mat_ids, fingerprints))
     begin, end = (np.searchsorted(index.fingerprint, fingerprints, side) for side in ("left", "right"))
     known = fingerprints & ((np.uint64(1) << _SHIFT) - np.uint64(1)) > 0
     # The last row of a bucket has an id if any has.
@@ -150,24 +150,24 @@ def pairs(source: UInts, target: UInts, *, formula: bool) -> tuple[Ints, Ints]:
 
 
 def settled(
-    matches: Matches, rows: Ints, same: npt.NDArray[np.bool_], source_ids: Sequence[str], source: str
+    matches: Matches, rows: Ints, same: npt.NDArray[np.bool_], source_ids: Sequence[str], sources: Sequence[str]
 ) -> Matches:
-    """Return ``matches`` after structures were compared with those of the data set ``source``.
+    """Return ``matches`` after structures were compared with all that the index holds of them.
 
-    For pair p, crystal ``rows[p]`` of the target is the ``same`` as the one called ``source_ids[p]`` or is not. A
-    crystal with a pair that is the same becomes "structure", one whose pairs all differ "" (cleared); matches by id
-    and crystals in no pair stay as they are.
+    For pair p, crystal ``rows[p]`` of the target is the ``same`` as the one called ``source_ids[p]`` in the data set
+    ``sources[p]`` or is not. A crystal with a pair that is the same becomes "structure", one whose pairs all differ ""
+    (cleared); matches by id and crystals in no pair stay as they are.
     """
     verdict = dict.fromkeys(rows.tolist(), ("", "", ""))
     for pair in np.flatnonzero(same)[::-1].tolist():
-        verdict[int(rows[pair])] = ("structure", source, source_ids[pair])
+        verdict[int(rows[pair])] = ("structure", sources[pair], source_ids[pair])
     now = list(zip(matches.how, matches.source, matches.source_id, strict=True))
     then = [old if old[0] == "id" else verdict.get(row, old) for row, old in enumerate(now)]
-    how, sources, names = zip(*then, strict=True) if then else ((), (), ())
-    return Matches(how, sources, names, matches.formula)
+    how, origins, names = zip(*then, strict=True) if then else ((), (), ())
+    return Matches(how, origins, names, matches.formula)
 
 
-def _named(ids: Sequence[str], mat_ids: Sequence[str] | None, fingerprints: UInts) -> UInts:
+def named(ids: Sequence[str], mat_ids: Sequence[str] | None, fingerprints: UInts) -> UInts:
     """Return the ids (n,) as numbers, those that are hashes of free names mixed with the formula.
 
     A free name may mean another crystal elsewhere; only with the same formula is it the same.

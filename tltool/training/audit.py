@@ -6,14 +6,14 @@ prepared records are still in the cache, crystals of one formula and prototype a
 
 import csv
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import dataset, overlap, registry, store, structure_match
+from tltool.data import dataset, overlap, store, structure_match
 from tltool.data.dataset import Dataset
 from tltool.data.fingerprinting import fingerprints
 from tltool.data.overlap import Index, Matches
@@ -65,59 +65,88 @@ def index(data: Dataset, rows: Ints, workers: int) -> Index:
     return overlap.index(ids, mat_ids, prints(data, workers)[rows], data.store.attributes.get("name", ""))
 
 
-def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Mapping[str, Dataset]) -> Matches:
-    """Look up the records in ``rows`` in the index ``seen``; ``sources`` are the data sets of it that are at hand."""
+class Held(NamedTuple):
+    """A data set of an index whose records are at hand; ``rows`` of it that were trained on, None if only ids tell.
+
+    ``complete``: no other data set of this name stands in the index without its records.
+    """
+
+    name: str
+    data: Dataset
+    rows: Ints | None
+    complete: bool
+
+
+def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequence[Held]) -> Matches:
+    """Look up the records in ``rows`` in the index ``seen``, and compare sites with the ``sources`` at hand.
+
+    A crystal whose formula and prototype the index holds is cleared only if every data set that has them there is at
+    hand, and none of its crystals is the same.
+    """
     ids, mat_ids = _names(data.store, rows)
     asked = prints(data, workers)[rows]
     found = overlap.audit(seen, ids, mat_ids, asked)
-    for name, source in sources.items():
-        found = _compared(found, seen, name, source, data.store, rows, asked, workers)
-    return found
-
-
-def at_hand(spec: Mapping[str, Any], also: Dataset | None = None) -> dict[str, Dataset]:
-    """Return the data sets that a model was trained on and that are still in the cache, by name."""
-    found = {also.store.attributes.get("name", ""): also} if also else {}
-    for origin in spec.get("provenance", ()):
-        place = origin.get("prepared")
-        if place and origin.get("name") not in found and (data := dataset.at_hand(Path(place))) is not None:
-            found[origin["name"]] = data
-    return found
-
-
-def _compared(
-    found: Matches,
-    seen: Index,
-    name: str,
-    source: Dataset,
-    target: Store,
-    rows: Ints,
-    asked: npt.NDArray[np.uint64],
-    workers: int,
-) -> Matches:
-    """Compare sites where formula and prototype of a crystal agree with one of the ``source``."""
-    if name not in seen.sources:
-        return found
-    known = prints(source, workers)
     open_ = np.array([k for k, how in enumerate(found.how) if how == "prototype"], dtype=np.int64)
-    candidates = np.flatnonzero(np.isin(known, asked[open_]))
-    ids, mat_ids = _names(source.store, candidates)
-    codes = registry.codes(ids, mat_ids)
-    # A source's own test crystals were not seen; an id that means nothing elsewhere (0) cannot tell.
-    candidates = candidates[(codes == 0) | np.isin(codes, seen.id)]
-    place, which = overlap.pairs(known[candidates], asked[open_], formula=False)
+    if not len(open_) or not sources:
+        return found
+    complete = {source.name for source in sources if source.complete}
+    holders = _holders(seen, asked[open_])
+    certain = {int(k) for k, names in zip(open_, holders, strict=True) if names <= complete}
+    places, same, names, origins = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=bool)], list[str](), list[str]()
+    for source in sources:
+        place, which = _pairs(seen, source, data.store, rows[open_], asked[open_], workers)
+        left = MOST_PAIRS - sum(map(len, places))
+        certain -= set(open_[place[left:]].tolist())
+        place, which = place[:left], which[:left]
+        crystals = _Crystals(source.data.store, np.arange(len(source.data.store)))
+        places.append(open_[place])
+        same.append(structure_match.compared(_Crystals(data.store, rows[open_]), crystals, place, which))
+        names += [mat_id or id for id, mat_id in zip(*_names(source.data.store, which), strict=True)]
+        origins += [source.name] * len(which)
+    where, equal = np.concatenate(places), np.concatenate(same)
+    told_ = np.flatnonzero(equal | np.isin(where, list(certain)))
+    return overlap.settled(found, where[told_], equal[told_], [names[k] for k in told_], [origins[k] for k in told_])
+
+
+def _holders(seen: Index, asked: npt.NDArray[np.uint64]) -> list[set[str]]:
+    """Return for each fingerprint the names of the data sets that have it in the index."""
+    begin, end = (np.searchsorted(seen.fingerprint, asked, side) for side in ("left", "right"))
+    return [{seen.sources[k] for k in seen.origin[a:b].tolist()} for a, b in zip(begin, end, strict=True)]
+
+
+def at_hand(spec: Mapping[str, Any], own: Dataset | None = None, own_rows: Ints | None = None) -> list[Held]:
+    """Return the data sets that a model was trained on and that are still in the cache.
+
+    ``own`` is one that is open already, with the rows of it that the model was trained on.
+    """
+    places = {(str(o.get("name")), o.get("prepared")): None for o in spec.get("provenance", ())}
+    found: list[Held] = []
+    gone: set[str] = set()
+    for name, place in places:
+        mine = own is not None and own.folder is not None and place == str(own.folder.resolve())
+        data = own if mine else dataset.at_hand(Path(place)) if place else None
+        if data is None:
+            gone.add(name)
+        else:
+            found.append(Held(name, data, own_rows if mine else None, True))
+    return [held._replace(complete=held.name not in gone) for held in found]
+
+
+def _pairs(
+    seen: Index, source: Held, target: Store, rows: Ints, asked: npt.NDArray[np.uint64], workers: int
+) -> tuple[Ints, Ints]:
+    """Return places among ``rows`` of the target, and rows of the source, of one formula and prototype."""
+    known = prints(source.data, workers)
+    candidates = np.flatnonzero(np.isin(known, asked))
+    # A source's own test crystals were not seen. An id that means nothing elsewhere (0) cannot tell, but rows can.
+    codes = overlap.named(*_names(source.data.store, candidates), known[candidates])
+    trained = codes == 0 if source.rows is None else np.isin(candidates, source.rows)
+    candidates = candidates[trained | ((codes > 0) & np.isin(codes, seen.id))]
+    place, which = overlap.pairs(known[candidates], asked, formula=False)
+    which = candidates[which]
     # A crystal is no news to itself, where target and source are one data set.
-    own = source.store is target
-    differ = np.array(
-        [not own or candidates[w] != rows[open_[p]] for p, w in zip(place, which, strict=True)], dtype=bool
-    )
-    place, which = place[differ], which[differ]
-    if len(place) > MOST_PAIRS:
-        few = np.unique(place)[np.cumsum(np.unique(place, return_counts=True)[1]) <= MOST_PAIRS]
-        place, which = place[np.isin(place, few)], which[np.isin(place, few)]
-    same = structure_match.compared(_Crystals(target, rows[open_]), _Crystals(source.store, candidates), place, which)
-    names = [mat_id or id for id, mat_id in zip(*_names(source.store, candidates[which]), strict=True)]
-    return overlap.settled(found, open_[place], same, names, name)
+    other = np.ones(len(place), dtype=bool) if source.data.store is not target else which != rows[place]
+    return place[other], which[other]
 
 
 class _Crystals:
@@ -165,11 +194,14 @@ def write(run: Run, matches: Matches, records: Store, rows: Ints) -> None:
 
 
 def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int) -> Ints:
-    """Return the rows of a source that hold a crystal of ``target_rows``, by id or by comparing sites."""
+    """Return the rows of a source that hold a crystal of ``target_rows``, by id or by comparing sites.
+
+    Where there are more pairs than are compared, formula and prototype decide.
+    """
     wanted = index(target, target_rows, workers)
     rows = np.arange(len(data.store))
-    name = target.store.attributes.get("name", "")
-    found = audit(wanted, data, rows, workers, {name: target})
+    held = Held(target.store.attributes.get("name", ""), target, target_rows, True)
+    found = audit(wanted, data, rows, workers, [held])
     return np.array([row for row, how in enumerate(found.how) if how], dtype=np.int64)
 
 

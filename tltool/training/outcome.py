@@ -46,7 +46,8 @@ def remember(
     origin |= {"chosen": model.spec["auto"]["chosen"]} if "auto" in model.spec else {}
     if dataset.folder:
         origin["prepared"] = str(dataset.folder.resolve())
-    if auditor.action == "none":
+    if auditor.action == "none" or (model.spec.get("provenance") and not model.seen):
+        # An index of the last step alone would call crystals of the source unseen.
         model.seen = {}
     else:
         rows = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
@@ -139,9 +140,9 @@ def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Aud
     if auditor.action == "none" or not model.seen:
         return None
     seen = overlap.from_arrays(model.seen, "the model")
-    return audit.audit(
-        seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, audit.at_hand(model.spec, dataset)
-    )
+    trained = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
+    held = audit.at_hand(model.spec, dataset, trained)
+    return audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, held)
 
 
 def named(description: Mapping[str, Any]) -> dict[str, str]:
