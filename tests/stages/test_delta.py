@@ -1,14 +1,13 @@
 """Learning the difference between two levels of theory: the lower level's value is added back wherever one looks."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
+from support import run
 
 from tltool.data import delta, store
 from tltool.data.record import Crystal, Record
@@ -43,13 +42,6 @@ def home(demo: Store, source: PropertyModel, tmp_path_factory: pytest.TempPathFa
         lines = [f"{demo.ids[row]},{value(row)}" for row in rows]
         (folder / name / "id_prop.csv").write_text("id,label\n" + "\n".join(lines) + "\n")
     return folder
-
-
-def run(home: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tltool", *words, f"cache={home}/cache"]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
-    assert done.returncode == code, done.stderr
-    return done
 
 
 def test_transfer_eval_and_predict(home: Path, demo: Store) -> None:

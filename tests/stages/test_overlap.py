@@ -1,12 +1,11 @@
 """The audit as a user meets it: known crystals are found, said, told apart in the errors, and left out on request."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from support import run
 
 FAST = ["fit.epochs=1", "fit.batch_size=512"]
 TRANSFER = ["transfer", "mode=features", "target=bulk_modulus"]
@@ -18,13 +17,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("overlap")
     run(folder, "pretrain", *FAST, "hydra.run.dir=source")
     return folder
-
-
-def run(home: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tltool", *words, f"cache={home}/cache"]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
-    assert done.returncode == code, done.stderr
-    return done
 
 
 def errors(home: Path, name: str) -> dict:
