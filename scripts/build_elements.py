@@ -11,7 +11,7 @@ from pymatgen.core.periodic_table import Element
 SOURCE = "# Element data as pymatgen states them (MIT licence); made by scripts/build_elements.py.\n"
 COLUMNS = [
     "number", "symbol", "group", "period", "electronegativity", "radius", "valence_electrons", "ionisation_energy",
-    "electron_affinity", "block", "volume",
+    "electron_affinity", "block", "volume", "mass",
 ]  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def main(path: Path) -> None:
                     known(e, "electron_affinity"),
                     e.block,
                     known(e, "molar_volume"),
+                    known(e, "atomic_mass"),
                 ]
             )
 

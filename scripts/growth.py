@@ -69,7 +69,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     )
     prepared = time.perf_counter() - began
     labels = data.store.label("e_form")
-    split = splits.random(data.store, labels, seed=0, val=0.01, test=0.01, train_size=None)
+    split = splits.random(data.store, labels, seed=0, draw=None, val=0.01, test=0.01, train_size=None)
     batches = dataset.batches(data, ["e_form"], split)
     model = PropertyModel(
         CGCNN(dim=64, blocks=3, n_basis=41, basis_stop=8.0, elements="descriptors"),
@@ -83,7 +83,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     new_heads(model, scalers(batches, reference=False))
     settings = Settings(
         epochs=1, batch_size=batch, loss="l1", schedule="constant", warmup=0.0, clip=None, patience=None, select="last",
-        ema=0.0, mixed_precision=False, reference=False, weights=None, loss_balance="mean",
+        ema=0.0, mixed_precision=False, reference=False, scale="linear", weights=None, loss_balance="mean",
     )  # fmt: skip
     events: list[dict[str, float]] = []
     optimiser = Fit(settings, lambda groups: torch.optim.AdamW(groups, fused=True), 1e-3, 0, events.append)

@@ -43,7 +43,7 @@ def config(stage: str, *overrides: str) -> dict[str, Any]:
 def batches_of(data: Dataset, quantities: tuple[str, ...] = ("e_form",), seed: int = 0, **keys: Any) -> Batches:
     """Return the batches of a random split of ``data``."""
     labels = data.store.label(quantities[0])
-    how = {"val": 0.1, "test": 0.1, "train_size": None} | keys
+    how = {"draw": None, "val": 0.1, "test": 0.1, "train_size": None} | keys
     return dataset.batches(data, quantities, splits.random(data.store, labels, seed=seed, **how))
 
 

@@ -1,8 +1,8 @@
 """What is known of each element without a calculation, from ``elements.csv`` (made by scripts/build_elements.py).
 
-The table is pymatgen's element data. ``descriptors`` bins it as the atom features of CGCNN do (Xie and Grossman,
-doi:10.1103/PhysRevLett.120.145301, supplement): group, period, electronegativity, covalent radius, valence
-electrons, first ionisation energy, electron affinity, block, molar volume.
+The table is pymatgen's element data. ``properties`` gives it as numbers; ``descriptors`` bins it as the atom features
+of CGCNN do (Xie and Grossman, doi:10.1103/PhysRevLett.120.145301, supplement): group, period, electronegativity,
+covalent radius, valence electrons, first ionisation energy, electron affinity, block, molar volume.
 """
 
 import csv
@@ -16,6 +16,8 @@ import numpy.typing as npt
 _CONTINUOUS = ("electronegativity", "radius", "ionisation_energy", "electron_affinity", "volume")
 _LOGARITHMIC = ("ionisation_energy", "volume")
 _BINS = 10
+
+PROPERTIES = ("group", "period", *_CONTINUOUS, "valence_electrons", "mass")
 
 
 class Place(NamedTuple):
@@ -59,6 +61,20 @@ def places() -> dict[str, Place]:
 def symbols(numbers: "list[int] | set[int]") -> str:
     """Return the symbols of ``numbers`` in order of atomic number, separated by blanks."""
     return " ".join(symbol(number) for number in sorted(numbers))
+
+
+@cache
+def properties() -> npt.NDArray[np.float32]:
+    """Return (119, 9) numbers, row = atomic number (row 0 zeros), the median of all elements where one is unknown.
+
+    Columns as in ``PROPERTIES``; ionisation energy and electron affinity in eV, radius in Å, volume in cm3/mol, mass as
+    the natural logarithm of u.
+    """
+    words = [[row[name] or "nan" for name in PROPERTIES] for row in _rows()]
+    table = np.array(words, dtype=np.float64)
+    table[:, PROPERTIES.index("mass")] = np.log(table[:, PROPERTIES.index("mass")])
+    table = np.where(np.isfinite(table), table, np.nanmedian(table, axis=0))
+    return np.concatenate([np.zeros_like(table[:1]), table]).astype(np.float32)
 
 
 @cache

@@ -43,6 +43,8 @@ class Graph:
     """(e,) int64: position in ``distance``."""
     distance: Tensor
     """(d,) float, Å: the different distances of the batch, each once per crystal."""
+    volume: Tensor | None = None
+    """(c,) float, Å3 a site: volume of each crystal; None where nobody gave it."""
     state: Tensor | None = None
     """(c, k) float: what is known of each crystal as a whole, such as its functional as one of k; None for nothing."""
     line: "Graph | None" = None

@@ -12,7 +12,8 @@ from tltool.errors import ConfigError, nearest
 class Quantity(NamedTuple):
     """A quantity: ``name``, ``unit``, what it means, the quantity it is the log10 of, if any, and if it is a class.
 
-    A class is 1 or 0 as a label; a prediction of 0.5 and more says 1.
+    A class is 1 or 0 as a label; a prediction of 0.5 and more says 1. What ``spans`` decades and is positive is learnt
+    as its logarithm and reported as it is.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Quantity(NamedTuple):
     meaning: str
     log10_of: str | None = None
     is_class: bool = False
+    spans: bool = False
 
 
 _TABLE = (

@@ -17,9 +17,9 @@ from tltool.errors import ConfigError, DataError
 def test_parts_are_disjoint_nested_and_keep_the_test_rows(n: int, seed: int, data: st.DataObject) -> None:
     ids = [str(k) for k in range(n)]
     labels = np.where(np.arange(n) % 7 == 3, np.nan, 1.0)
-    whole = splits.random(store_of(ids), labels, seed=seed, val=0.1, test=0.1, train_size=None)
+    whole = splits.random(store_of(ids), labels, seed=seed, draw=None, val=0.1, test=0.1, train_size=None)
     size = data.draw(st.integers(1, len(whole.train)))
-    small = splits.random(store_of(ids), labels, seed=seed, val=0.1, test=0.1, train_size=size)
+    small = splits.random(store_of(ids), labels, seed=seed, draw=None, val=0.1, test=0.1, train_size=size)
     rows = np.concatenate(whole)
     assert sorted(rows) == np.flatnonzero(np.isfinite(labels)).tolist()
     assert len(small.train) == size
@@ -28,16 +28,33 @@ def test_parts_are_disjoint_nested_and_keep_the_test_rows(n: int, seed: int, dat
     assert small.test.tolist() == whole.test.tolist()
 
 
+@given(st.integers(40, 200), st.integers(0, 9), st.integers(0, 9))
+def test_another_draw_keeps_the_test_rows_and_trains_on_others(n: int, seed: int, draw: int) -> None:
+    records, labels = store_of([str(k) for k in range(n)]), np.ones(n)
+    keys = {"seed": seed, "val": 0.1, "test": 15}
+    first = splits.random(records, labels, draw=None, train_size=None, **keys)
+    other = splits.random(records, labels, draw=draw, train_size=None, **keys)
+    small = splits.random(records, labels, draw=draw, train_size=9, **keys)
+    assert len(first.test) == 15
+    assert other.test.tolist() == first.test.tolist()
+    assert other.train.tolist() != first.train.tolist()
+    assert sorted(np.concatenate(other)) == list(range(n))
+    assert small.train.tolist() == other.train[:9].tolist()
+    assert small.test.tolist() == first.test.tolist()
+
+
 def test_what_cannot_be_split() -> None:
     ids, labels = [str(k) for k in range(30)], np.ones(30)
     with pytest.raises(ConfigError, match="fractions"):
-        splits.random(store_of(ids), labels, seed=0, val=0.6, test=0.5, train_size=None)
+        splits.random(store_of(ids), labels, seed=0, draw=None, val=0.6, test=0.5, train_size=None)
+    with pytest.raises(ConfigError, match="leave something to train on"):
+        splits.random(store_of(ids), labels, seed=0, draw=None, val=0.1, test=30, train_size=None)
     with pytest.raises(ConfigError, match="train_size=25"):
-        splits.random(store_of(ids), labels, seed=0, val=0.1, test=0.1, train_size=25)
+        splits.random(store_of(ids), labels, seed=0, draw=None, val=0.1, test=0.1, train_size=25)
     with pytest.raises(DataError, match="split is empty"):
-        splits.random(store_of(ids), np.full(30, np.nan), seed=0, val=0.1, test=0.1, train_size=None)
+        splits.random(store_of(ids), np.full(30, np.nan), seed=0, draw=None, val=0.1, test=0.1, train_size=None)
     with pytest.raises(DataError, match="val split is empty"):
-        splits.random(store_of(ids[:4]), np.ones(4), seed=0, val=0.1, test=0.1, train_size=None)
+        splits.random(store_of(ids[:4]), np.ones(4), seed=0, draw=None, val=0.1, test=0.1, train_size=None)
     with pytest.raises(DataError, match="two parts"):
         splits.checked(Split(np.array([1]), np.array([1]), np.array([2])), 3, needs_val=False)
 

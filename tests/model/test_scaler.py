@@ -41,3 +41,21 @@ def test_equal_labels_do_not_divide_by_zero(crystals: list[Crystal]) -> None:
     graph = loading.table(graphs.build(crystals[:3], QUOTIENT)).select(torch.arange(3))
     scaler = fit_scaler(torch.full((3,), 2.0), composition(graph), reference=False)
     torch.testing.assert_close(scaler.to_label(torch.zeros(3), graph), torch.full((3,), 2.0))
+
+
+def test_a_logarithmic_scaler_learns_the_logarithm_and_gives_the_label(crystals: list[Crystal]) -> None:
+    graph = loading.table(graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
+    labels = (torch.randn(60, generator=torch.Generator().manual_seed(0)) * 0.7 + 3).exp()
+    labels[7] = torch.nan
+    known = torch.isfinite(labels)
+    for reference in (False, True):
+        scaler = fit_scaler(labels, composition(graph), reference, logarithmic=True)
+        plain = fit_scaler(labels.log(), composition(graph), reference)
+        values = scaler.to_value(labels, graph)
+        torch.testing.assert_close(values[known], plain.to_value(labels.log(), graph)[known])
+        torch.testing.assert_close(scaler.to_label(values, graph)[known], labels[known], rtol=1e-5, atol=0)
+        assert bool(torch.isnan(values[7]))
+        far = scaler.to_label(torch.full((60,), 80.0), graph)
+        assert bool(torch.isfinite(far).all())
+        apart = scaler.distance(labels[known], labels[known] * 2)
+        torch.testing.assert_close(apart, torch.full_like(apart, float(np.log(2) / plain.spread)))

@@ -16,7 +16,7 @@ from tltool.training.fit import predict
 from tltool.transfer.auto import auto
 from tltool.transfer.scratch import scratch
 
-KEYS = {"folds": 3, "tolerance": 1.0, "max_seconds": None}
+KEYS = {"folds": 3, "tolerance": 1.0, "most_rows": {}, "max_seconds": None}
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +38,12 @@ def test_auto_is_the_chosen_mode_to_the_bit(source: PropertyModel, target: Batch
     assert (predict(model, target, "test") == predict(alone, target, "test")).all()
     assert all(torch.equal(v, alone.state_dict()[k]) for k, v in model.state_dict().items())
     assert (choice["folds"], choice["rows"]) == (3, 30)
-    assert list(choice["candidates"]) == ["ridge", "kernel_ridge", "finetune"]
+    assert list(choice["candidates"]) == ["labels", "facts", "ridge", "kernel_ridge", "finetune"]
     errors = {name: row["error"] for name, row in choice["candidates"].items() if not row["given_up"]}
     if tolerance == "0":
         assert choice["chosen"] == min(errors, key=errors.get)
     if tolerance == "1e9":
-        assert choice["chosen"] == "ridge"
+        assert choice["chosen"] == next(iter(errors))
     (logged,) = [event for event in events if event["event"] == "auto"]
     assert logged["chosen"] == choice["chosen"]
     said = " ".join(event["text"] for event in events if event["event"] == "say")
@@ -96,6 +96,20 @@ def test_what_is_clearly_behind_too_slow_or_not_finite_is_given_up(source: Prope
     assert short.spec["auto"]["chosen"] == "good"
     with pytest.raises(NumericError, match="No candidate"):
         auto(source, target, a_fit(), candidates={"broken": broken}, **KEYS)
+
+
+def test_a_candidate_is_left_out_with_more_rows_than_it_takes(source: PropertyModel, target: Batches) -> None:
+    said: list[str] = []
+    fit = replace(a_fit(epochs=1), log=lambda event: said.append(event.get("text", "")))
+    settings = node("~mode.candidates.scratch", "mode.most_rows.facts=29", "+mode.most_rows.ridge=30")
+    model = plugs.call(settings, source, target, fit)
+    assert "facts" not in model.spec["auto"]["candidates"]
+    assert "ridge" in model.spec["auto"]["candidates"]
+    assert any("Too many training rows for facts" in text for text in said)
+    with pytest.raises(ConfigError, match="Did you mean 'ridge'"):
+        auto(source, target, fit, candidates={"ridge": scratch}, **KEYS | {"most_rows": {"rige": 9}})
+    with pytest.raises(ConfigError, match="leaves no candidate"):
+        auto(source, target, fit, candidates={"ridge": scratch}, **KEYS | {"most_rows": {"ridge": 9}})
 
 
 def test_wrong_settings_are_named(source: PropertyModel, target: Batches) -> None:

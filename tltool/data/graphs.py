@@ -23,6 +23,7 @@ from tltool.errors import ConfigError, DataError
 DISTANCE_TOLERANCE = 1e-4
 """Distances of one crystal that follow each other more closely than this (Å) are one distance: their mean."""
 
+_SCHEMA = 2
 _CHUNK = 512
 _CHUNK_WITH_ANGLES = 64
 
@@ -50,7 +51,8 @@ class Recipe:
 
     def key(self) -> str:
         """Return a short hash that changes with any setting."""
-        text = json.dumps([asdict(self), DISTANCE_TOLERANCE, neighbours.SHELL_TOLERANCE, angles.COSINE_TOLERANCE])
+        facts = [DISTANCE_TOLERANCE, neighbours.SHELL_TOLERANCE, angles.COSINE_TOLERANCE, _SCHEMA]
+        text = json.dumps([asdict(self), *facts])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def differences(self, other: "Recipe") -> list[str]:
@@ -64,9 +66,9 @@ class GraphTable:
     """Graphs of c crystals as flat arrays; node and distance numbers count from the crystal's first.
 
     ``first_node`` (c+1,), ``first_distance`` (c+1,), ``first_edge`` (n+1,), ``number`` (n,), ``multiplicity`` (n,),
-    ``neighbour`` (e,), ``edge_multiplicity`` (e,), ``distance_index`` (e,), ``distance`` (d,) Å. ``line`` is the line
-    graph where the recipe asks for angles: its nodes are the edges, its edges the angles between an edge and one that
-    precedes it, its distances their cosines.
+    ``neighbour`` (e,), ``edge_multiplicity`` (e,), ``distance_index`` (e,), ``distance`` (d,) Å, ``volume`` (c,) Å3 a
+    site. ``line`` is the line graph where the recipe asks for angles: its nodes are the edges, its edges the angles
+    between an edge and one that precedes it, its distances their cosines.
     """
 
     first_node: Ints
@@ -78,6 +80,7 @@ class GraphTable:
     edge_multiplicity: Floats
     distance_index: npt.NDArray[np.int32]
     distance: Floats
+    volume: Floats
     line: "GraphTable | None" = None
 
     def __len__(self) -> int:
@@ -124,6 +127,7 @@ class _Full(NamedTuple):
     weight: Floats
     first_distance: Ints
     distance: Floats
+    volume: Floats
 
 
 def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
@@ -137,7 +141,8 @@ def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
     numbers = _concatenated([c.numbers for c in crystals], np.int64)
     crystal = np.repeat(np.arange(len(crystals)), sizes)
     first_distance, distance, which = _different(length, crystal[site], len(crystals))
-    full = _Full(crystal, numbers, site, other, which, weight, first_distance, distance)
+    volume = np.array([abs(np.linalg.det(c.lattice)) for c in crystals], dtype=np.float64) / sizes
+    full = _Full(crystal, numbers, site, other, which, weight, first_distance, distance, volume)
     sites = refinement.alone(len(numbers))
     kinds = np.arange(len(site))
     if recipe.quotient:
@@ -160,7 +165,8 @@ def _line(full: _Full, pairs: angles.Angles, table: GraphTable, first: Ints, kin
     place[kinds[first]] = np.arange(len(first))
     weight = full.weight[pairs.preceding]
     crystal, number = full.crystal[full.receiver], np.zeros(len(kinds), dtype=np.int64)
-    line = _Full(crystal, number, pairs.edge, pairs.preceding, pairs.which, weight, pairs.first_cosine, pairs.cosine)
+    cosines = (pairs.first_cosine, pairs.cosine)
+    line = _Full(crystal, number, pairs.edge, pairs.preceding, pairs.which, weight, *cosines, full.volume)
     stands_for = np.repeat(table.multiplicity, np.diff(table.first_edge)) * table.edge_multiplicity
     same = np.zeros(len(weight), dtype=np.int64) if quotient else np.arange(len(weight))
     return _reduced(line, refinement.Classes(place[kinds], first, np.bincount(place[kinds])), stands_for, same)[0]
@@ -197,6 +203,7 @@ def _reduced(
         weight,
         (which[begins] - full.first_distance[of_edge]).astype(np.int32),
         full.distance,
+        full.volume,
     )
     return table, kept[begins]
 
@@ -244,6 +251,7 @@ def taken(table: GraphTable, rows: Ints) -> GraphTable:
         table.edge_multiplicity[edge],
         table.distance_index[edge],
         table.distance[which],
+        table.volume[rows],
         None if table.line is None else taken(table.line, rows),
     )
 

@@ -45,6 +45,7 @@ class Table:
     edge_multiplicity: Tensor
     distance_index: Tensor
     distance: Tensor
+    volume: Tensor
     line: "Table | None" = None
 
     def __len__(self) -> int:
@@ -70,6 +71,7 @@ class Table:
             edge_multiplicity=self.edge_multiplicity[edge].to(kind),
             distance_index=self.distance_index[edge].long() + torch.repeat_interleave(first_distance[:-1], n_edges),
             distance=self.distance[spot].to(kind),
+            volume=self.volume[rows].to(kind),
             line=None if self.line is None else self.line.select(rows),
         )
 

@@ -24,17 +24,33 @@ class Split(NamedTuple):
         return [("train", self.train), ("val", self.val), ("test", self.test)]
 
 
-def random(records: Store, labelled: Floats, /, *, seed: int, val: float, test: float, train_size: int | None) -> Split:
+def random(
+    records: Store,
+    labelled: Floats,
+    /,
+    *,
+    seed: int,
+    draw: int | None,
+    val: float,
+    test: float,
+    train_size: int | None,
+) -> Split:
     """Split the labelled rows by one permutation.
 
-    ``labelled`` (n,) holds the labels, NaN where absent: those rows are left out. ``val`` and ``test`` are fractions.
-    ``train_size`` keeps the first so many training rows and validation rows in proportion, so that training sets
-    of one seed are nested and test rows never change with the size. Raises DataError for an empty part.
+    ``labelled`` (n,) holds the labels, NaN where absent: those rows are left out. ``val`` and ``test`` are fractions,
+    ``test`` a number of rows if it is 1 or above. ``train_size`` keeps the first so many training rows and validation
+    rows in proportion, so that training sets of one seed are nested and test rows never change with the size. ``draw``
+    shuffles what is not test once more: the same test rows with other rows to train on. Raises DataError for an empty
+    part.
     """
-    _check_fractions(val, test)
     rows = np.flatnonzero(np.isfinite(labelled))
+    if test >= 1:
+        test = min(int(test) / max(len(rows), 1), 1.0)
+    _check_fractions(val, test)
     rows = rows[np.random.default_rng(seed).permutation(len(rows))]
     n_test, n_val = round(test * len(rows)), round(val * len(rows))
+    if draw is not None:
+        rows[n_test:] = rows[n_test:][np.random.default_rng([seed, draw]).permutation(len(rows) - n_test)]
     parts = Split(rows[n_test + n_val :], rows[n_test : n_test + n_val], rows[:n_test])
     parts = shortened(parts, train_size, val / (1 - val - test))
     return checked(parts, len(records), needs_val=val > 0)

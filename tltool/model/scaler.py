@@ -5,31 +5,44 @@ from torch import Tensor, nn
 
 from tltool.fields import Graph
 
+_FURTHEST = 5.0
+
 
 class Scaler(nn.Module):
     """label = mean + spread * value + sum over sites of reference[element] / number of sites.
 
     ``mean`` and ``spread`` are scalars and ``reference`` (119,), all in the quantity's unit. Fitted on the training
-    split only, and again for every new quantity.
+    split only, and again for every new quantity. A ``logarithmic`` one does this with the natural logarithm of the
+    label, which is positive; predictions then end five spreads away from the mean, so that no exponential runs away.
     """
 
     mean: Tensor
     spread: Tensor
     reference: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, logarithmic: bool = False) -> None:
         super().__init__()
+        self.logarithmic = logarithmic
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))
         self.register_buffer("reference", torch.zeros(119))
 
     def to_label(self, value: Tensor, graph: Graph) -> Tensor:
         """Return labels (c,) in the quantity's unit from network values (c,)."""
-        return self.mean + self.spread * value + self._of_elements(graph)
+        if self.logarithmic:
+            value = value.clamp(-_FURTHEST, _FURTHEST)
+        label = self.mean + self.spread * value + self._of_elements(graph)
+        return label.exp() if self.logarithmic else label
 
     def to_value(self, label: Tensor, graph: Graph) -> Tensor:
         """Return network values (c,) from labels (c,); NaN stays NaN."""
+        label = label.log() if self.logarithmic else label
         return (label - self.mean - self._of_elements(graph)) / self.spread
+
+    def distance(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return (c,): how many spreads apart the labels ``one`` and ``other`` (c,) are."""
+        difference = one.log() - other.log() if self.logarithmic else one - other
+        return difference.abs() / float(self.spread)
 
     def _of_elements(self, graph: Graph) -> Tensor:
         parts = self.reference.index_select(0, graph.number) * graph.multiplicity
@@ -43,14 +56,16 @@ def composition(graph: Graph) -> Tensor:
     return cells.view(-1, 119) / graph.n_sites()[:, None]
 
 
-def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool) -> Scaler:
+def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: bool = False) -> Scaler:
     """Return the scaler of ``labels`` (r,) of the training rows, whose ``composition`` is ``fractions`` (r, 119).
 
     ``reference`` fits one energy-like value per element by ridge regression, its strength chosen by leave-one-out.
+    ``logarithmic`` labels must be positive.
     """
-    scaler = Scaler()
+    scaler = Scaler(logarithmic)
     known = torch.isfinite(labels)
     values = labels[known].double().cpu()
+    values = values.log() if logarithmic else values
     rest = values
     if reference:
         from sklearn.linear_model import RidgeCV

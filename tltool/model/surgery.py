@@ -5,16 +5,19 @@ Every function that changes something works on the model it is given; ``copy_of`
 
 import copy
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from tltool.errors import ConfigError
 from tltool.fields import Graph
+from tltool.model.beside import Beside
+from tltool.model.estimator import Standardise
 from tltool.model.low_rank import plain
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
+from tltool.model.readout import Pool, encoder_facts
 from tltool.model.scaler import Scaler
 
 # What a mode may leave in the spec about itself alone: how many numbers it trained, where the tensors do not say so,
@@ -50,6 +53,41 @@ def renew(module: nn.Module) -> None:
         reset = getattr(part, "reset_parameters", None)
         if reset is not None:
             reset()
+
+
+def give_features(model: PropertyModel, levels: list[int], statistics: list[str], beside: list[str]) -> None:
+    """Let ``model``'s readout be ``statistics`` of ``levels`` and what ``beside`` names (see ``beside.Beside``).
+
+    The trunk only standardises, by what it is fitted on later. Raises ConfigError for words or levels there are not.
+    """
+    given, device = encoder_facts(model.encoder), next(model.encoder.parameters()).device
+    node: dict[str, Any] = {"levels": levels, "statistics": statistics}
+    if not beside:
+        node = {"_target_": "tltool.model.readout.Pool", **node}
+        model.readout = Pool(*given, levels=levels, statistics=statistics)
+    else:
+        nodes = {name: model.spec[name] for name in ("readout", "trunk")}
+        logs = list(model.spec.get("logarithmic", ()))
+        facts = {"beside": beside, "quantities": model.quantities, "logarithmic": logs, "parts": nodes}
+        node = {"_target_": "tltool.model.beside.Beside", **node, **facts}
+        if "labels" in beside and not all(isinstance(head, nn.Linear) for head in model.heads.values()):
+            raise ConfigError("mode.beside: labels needs a source with linear heads, and this one has an estimator.")
+        own = {"readout": lambda *given: model.readout, "trunk": lambda *given: model.trunk}
+        readout = Beside(
+            *given,
+            levels=levels,
+            statistics=statistics,
+            beside=beside,
+            quantities=model.quantities,
+            logarithmic=logs,
+            parts=own,
+        )
+        if "labels" in beside:
+            readout.heads.load_state_dict(model.heads.state_dict())
+            readout.scalers.load_state_dict(model.scalers.state_dict())
+        model.readout = readout.to(device)
+    model.trunk = Standardise(model.readout.dim).to(device)
+    model.spec["readout"], model.spec["trunk"] = node, {"_target_": "tltool.model.estimator.Standardise"}
 
 
 def new_heads(model: PropertyModel, scalers: dict[str, Scaler]) -> None:

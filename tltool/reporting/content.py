@@ -84,7 +84,7 @@ def _notes(row: Summary) -> Iterator[str]:
     if row.MAE.n < len(row.runs):
         yield f"{len(row.runs) - row.MAE.n} of {plural(len(row.runs), 'run')} have no finite test MAE."
     if row.place.stage == "transfer":
-        if len({(run.seed, run.split_seed, run.fold) for run in row.runs}) < len(row.runs):
+        if len({(run.seed, run.split_seed, run.draw, run.fold) for run in row.runs}) < len(row.runs):
             yield "a seed and split occur more than once; repeats, or runs with different settings?"
         if len({run.trainable_parameters for run in row.runs if math.isfinite(run.trainable_parameters)}) > 1:
             yield "the runs differ in trainable parameters, so they may not be of one model."
@@ -120,12 +120,14 @@ def _comparison(group: Sequence[Summary]) -> Iterator[Block]:
         header += [f"RMSE ({unit})", "R2", "trainable parameters", "time (s)"]
         yield Grid(header, "l" + "r" * (len(header) - 1), [_errors(row) for row in rows], best)
         found = {pair for row in rows for pair in row.of_seeds}
-        seeds = sorted(found, key=lambda pair: (pair[0], pair[1] or 0, pair[2] or 0))
-        split, fold = (len({pair[k] for pair in seeds}) > 1 for k in (1, 2))
+        seeds = sorted(found, key=lambda pair: [number or 0 for number in pair])
+        told = [
+            (k, word) for k, word in ((1, "split"), (2, "draw"), (3, "fold")) if len({pair[k] for pair in seeds}) > 1
+        ]
         header = ["mode", f"difference to scratch ({unit})", "95 % interval", "pairs", "p (t)", "p (signs)", "transfer"]
         header += [
-            f"MAE ({unit}), seed\u00a0{run}" + f", split {count(of, '')}" * split + f", fold {count(k, '')}" * fold
-            for run, of, k in seeds
+            f"MAE ({unit}), seed\u00a0{pair[0]}" + "".join(f", {word} {count(pair[k], '')}" for k, word in told)
+            for pair in seeds
         ]
         cells = [
             [*_against_scratch(row), *(fixed(row.of_seeds.get(pair, math.nan), row.MAE.mean) for pair in seeds)]

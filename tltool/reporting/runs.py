@@ -39,6 +39,7 @@ class Result(NamedTuple):
     data: str
     seed: int | None
     split_seed: int | None
+    draw: int | None
     fold: int | None
     train_size: int | None
     source: str
@@ -158,6 +159,7 @@ def read(folder: Path, name: str, stage: str) -> Result:
         data=str(found.get("data")),
         seed=_whole(found.get("seed")),
         split_seed=_whole(found.get("split_seed")),
+        draw=_whole(found.get("draw")),
         fold=_whole(found.get("fold")),
         train_size=_whole(found.get("train_size")),
         source=str(found.get("model" if stage == "eval" else "source") or ""),

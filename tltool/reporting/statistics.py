@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 T = TypeVar("T")
-Seeds = tuple[int, int | None, int | None]  # of the run and of its split, and the fold
+Seeds = tuple[int | None, int | None, int | None, int | None]  # of the run, its split and its draw, and the fold
 _MODES = ("scratch", "finetune", "freeze", "lora", "features", "auto")
 _ALL_SIGNS = 14
 
@@ -136,8 +136,8 @@ def _summary(place: Place, mode: str, runs: Sequence[Result]) -> Summary:
 
     known = QUANTITIES.get(place.quantity)
     plain = QUANTITIES[known.log10_of] if known and known.log10_of else None
-    seeded = [(run.seed, run.split_seed, run.fold, run.metric(place.quantity, "MAE")) for run in runs]
-    pairs = [((seed, cut, fold), mae) for seed, cut, fold, mae in seeded if seed is not None and math.isfinite(mae)]
+    seeded = [((run.seed, run.split_seed, run.draw, run.fold), run.metric(place.quantity, "MAE")) for run in runs]
+    pairs = [(seeds, mae) for seeds, mae in seeded if seeds[0] is not None and math.isfinite(mae)]
     return Summary(
         place=place,
         mode=mode,

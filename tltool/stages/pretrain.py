@@ -40,7 +40,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "quantities": {name: quantity(name).unit for name in data.quantities},
     }
     model = checkpoint.build(spec, config["plugins"]).to(where)
-    new_heads(model, scalers(data, fit.settings.reference))
+    new_heads(model, scalers(data, fit.settings.reference, fit.settings.scale))
     count = sum(p.numel() for p in model.parameters())
     folder.say(
         f"Pretraining on {len(split.train):,} crystals of {config['data']['name']} ({where}); {count:,} parameters."

@@ -59,6 +59,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "data": target["data"]["name"],
         "seed": config["seed"],
         "split_seed": config["split"].get("seed"),
+        "draw": config["split"].get("draw"),
         "fold": config["split"].get("fold"),
         "train_size": len(split.train),
         "source": str(path),

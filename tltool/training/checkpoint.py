@@ -42,7 +42,9 @@ def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel
     readout = plugs.call(spec["readout"], *encoder_facts(encoder), plugins=plugins)
     trunk = plugs.call(spec["trunk"], readout.dim, plugins=plugins)
     heads = {name: nn.Linear(trunk.dim, 1) for name in spec["quantities"]}
-    return PropertyModel(encoder, readout, trunk, heads, {name: Scaler() for name in heads}, spec)
+    return PropertyModel(
+        encoder, readout, trunk, heads, {name: Scaler(name in spec.get("logarithmic", ())) for name in heads}, spec
+    )
 
 
 def recipe(spec: Mapping[str, Any]) -> Recipe:

@@ -18,6 +18,7 @@ from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler
+from tltool.quantities import quantity
 from tltool.training import loss
 from tltool.training.average import Average, average_of, follow
 
@@ -33,8 +34,10 @@ class Settings:
     constant, ``warmup`` the fraction of steps in which onecycle rises; ``clip`` largest gradient norm or null;
     ``patience`` epochs without a better validation error before stopping, or null; ``select`` best or last weights;
     ``ema`` decay of the running average of the weights, 0 for none; ``mixed_precision`` bfloat16 on CUDA;
-    ``reference`` whether the scaler has one value per element. Of several quantities: ``weights`` {quantity: how much
-    its loss counts, 1 if not named}, null for alike; ``loss_balance`` mean, or uncertainty (see ``loss.balanced``).
+    ``reference`` whether the scaler has one value per element; ``scale`` linear, log, or auto: log for a quantity that
+    is positive and spans decades (see ``quantities``), if every training label is positive. Of several quantities:
+    ``weights`` {quantity: how much its loss counts, 1 if not named}, null for alike; ``loss_balance`` mean, or
+    uncertainty (see ``loss.balanced``).
     """
 
     epochs: int
@@ -48,13 +51,18 @@ class Settings:
     ema: float
     mixed_precision: bool
     reference: bool
+    scale: str
     weights: dict[str, float] | None
     loss_balance: str
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1:
             raise ConfigError("fit.epochs must be 0 or more and fit.batch_size 1 or more.")
-        words = {"schedule": ("onecycle", "cosine", "constant"), "select": ("best", "last")}
+        words = {
+            "schedule": ("onecycle", "cosine", "constant"),
+            "select": ("best", "last"),
+            "scale": ("auto", "linear", "log"),
+        }
         for name, known in (words | {"loss_balance": ("mean", "uncertainty")}).items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"fit.{name}={getattr(self, name)!r} is not known; use {', '.join(known)}.")
@@ -190,7 +198,8 @@ def validate(model: PropertyModel, data: Batches, values: Values | None = None) 
         known = np.isfinite(label[:, k])
         if known.any():
             maes[name] = float(np.abs(predicted[known, k] - label[known, k]).mean())
-            spreads.append(maes[name] / float(model.scalers[name].spread))  # type: ignore[arg-type]
+            pair = torch.from_numpy(predicted[known, k]), torch.from_numpy(label[known, k].astype(np.float64))
+            spreads.append(float(model.scalers[name].distance(*pair).mean()))  # type: ignore[operator]
     return (float(np.mean(spreads)) if spreads else float("inf")), maes
 
 
@@ -207,14 +216,32 @@ def predict(model: PropertyModel, data: Batches, part: str, values: Values | Non
     return torch.cat(rows).double().cpu().numpy()
 
 
-def scalers(data: Batches, reference: bool) -> dict[str, Scaler]:
-    """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal steps."""
+def scalers(data: Batches, reference: bool, scale: str = "linear") -> dict[str, Scaler]:
+    """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal steps.
+
+    ``reference`` and ``scale`` as in ``Settings``; raises ConfigError for a label that has no logarithm.
+    """
     rows = data.split["train"]
     rows = rows[:: -(-len(rows) // _SCALER_ROWS) or 1]
     parts = torch.split(rows, evaluation_size(data.table))
     fractions = torch.cat([composition(data.table.select(part)) for part in parts])
+    logs = {name: _is_logarithmic(data, k, scale) for k, name in enumerate(data.quantities)}
     labels = data.labels[rows]
-    return {name: fit_scaler(labels[:, k], fractions, reference) for k, name in enumerate(data.quantities)}
+    return {name: fit_scaler(labels[:, k], fractions, reference, logs[name]) for k, name in enumerate(data.quantities)}
+
+
+def _is_logarithmic(data: Batches, k: int, scale: str) -> bool:
+    """Say whether quantity ``k`` is learnt as its logarithm; differences from a base never are by themselves."""
+    if scale == "linear" or (scale == "auto" and (data.base is not None or not quantity(data.quantities[k]).spans)):
+        return False
+    labels = torch.cat([data.labels[data.split[part], k] for part in ("train", "val") if part in data.split])
+    least = float(torch.nan_to_num(labels, nan=torch.inf).min())
+    if least <= 0 and scale == "log":
+        name = data.quantities[k]
+        raise ConfigError(
+            f"fit.scale=log: {name} has a label of {least:g}, which has no logarithm; use fit.scale=auto."
+        )
+    return least > 0
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from tltool.data.overlap import Matches
 from tltool.data.record import formula
 from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
+from tltool.model.scaler import Scaler
 from tltool.quantities import quantity
 from tltool.training import audit, checkpoint
 from tltool.training.audit import Auditor
@@ -55,6 +56,7 @@ def remember(
         model.seen = overlap.arrays(overlap.merged([*before, audit.index(dataset, rows, auditor.workers)]))
     model.spec["elements"] = sorted(int(z) for z in seen)
     model.spec["quantities"] = {name: quantity(name).unit for name in data.quantities}
+    model.spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
     model.spec["provenance"] = [*model.spec.get("provenance", ()), origin]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tltool.data.dataset import Batches
 from tltool.data.record import Floats
-from tltool.errors import ConfigError, NumericError
+from tltool.errors import ConfigError, NumericError, nearest
 from tltool.model.property_model import PropertyModel
 from tltool.training import inner
 from tltool.training.fit import Fit
@@ -35,6 +35,7 @@ def auto(
     candidates: dict[str, Mode],
     folds: int,
     tolerance: float,
+    most_rows: dict[str, int],
     max_seconds: float | None,
 ) -> PropertyModel:
     """Return what the best of ``candidates`` makes of ``source``: exactly what that mode alone would.
@@ -42,7 +43,8 @@ def auto(
     Each is tried in ``folds``-fold cross-validation on the training rows, in the order of the YAML, cheap ones first.
     The first that is no more than ``tolerance`` standard errors behind the best is taken. A candidate is given up when
     it is clearly behind after two folds or more, when its loss is not finite, or when it would take the time spent
-    beyond ``max_seconds`` (null for no limit). The choice is logged and in ``spec["auto"]``.
+    beyond ``max_seconds`` (null for no limit); it is left out with more training rows than ``most_rows`` says for it.
+    The choice is logged and in ``spec["auto"]``.
     """
     rows = len(data.split["train"])
     if not candidates:
@@ -52,6 +54,14 @@ def auto(
     if rows < 4:
         raise ConfigError(f"mode=auto needs 4 training rows to compare modes by, there are {rows}; name a mode.")
     folds = min(folds, rows)
+    small = {name: mode for name, mode in candidates.items() if rows <= most_rows.get(name, rows)}
+    if unknown := [name for name in most_rows if name not in candidates]:
+        raise ConfigError(f"mode.most_rows: there is no candidate {unknown[0]!r}.{nearest(unknown[0], candidates)}")
+    if left_out := [name for name in candidates if name not in small]:
+        fit.log({"event": "say", "text": f"Too many training rows for {', '.join(left_out)} (mode.most_rows)."})
+    candidates = small
+    if not candidates:
+        raise ConfigError(f"mode.most_rows leaves no candidate for {rows} training rows; name one without a limit.")
 
     def say(text: str) -> None:
         fit.log({"event": "say", "text": text})

@@ -37,7 +37,7 @@ def finetune(
     """
     torch.manual_seed(fit.seed)
     model = surgery.copy_of(source)
-    surgery.give_head(model, scalers(data, fit.settings.reference), head)
+    surgery.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
     surgery.matched(model, list(lr_scale or ()), "mode.lr_scale")
     if not 0 <= layer_decay <= 1:
         raise ConfigError(f"mode.layer_decay={layer_decay} must be between 0 and 1; 1 is the same rate for all.")

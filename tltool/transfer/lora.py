@@ -29,7 +29,7 @@ def lora(
     """
     torch.manual_seed(fit.seed)
     model = surgery.copy_of(source)
-    surgery.give_head(model, scalers(data, fit.settings.reference), head)
+    surgery.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
     if refit_statistics:
         surgery.refit_statistics(model, data.graph("train"))
     surgery.freeze(model, ["encoder", "readout", "trunk"])

@@ -16,7 +16,7 @@ def scratch(source: PropertyModel, data: Batches, fit: Fit, /) -> PropertyModel:
     surgery.renew(model)
     model.spec |= {"elements": [], "provenance": []}
     model.seen = {}
-    surgery.new_heads(model, scalers(data, fit.settings.reference))
+    surgery.new_heads(model, scalers(data, fit.settings.reference, fit.settings.scale))
     announce(source, model, data, fit)
     train(model, data, fit)
     return model

@@ -1,0 +1,82 @@
+"""What stands beside the levels in ``mode=features``: the source's own predictions, its trunk, and facts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import a_fit, batches_of, config, fresh_model
+
+from tltool import plugs
+from tltool.data.dataset import Batches, Dataset
+from tltool.errors import ConfigError
+from tltool.model import facts
+from tltool.model.property_model import PropertyModel
+from tltool.training import checkpoint
+from tltool.training.fit import predict
+
+
+@pytest.fixture(scope="module")
+def target(part: Dataset) -> Batches:
+    return batches_of(part, ("e_above_hull",), seed=3, train_size=40)
+
+
+def features(source: PropertyModel, data: Batches, *overrides: str) -> PropertyModel:
+    node = config("transfer", "mode=features", "mode.level=[]", *overrides)["mode"]
+    return plugs.call(node, source, data, a_fit())
+
+
+def test_each_word_gives_its_columns(source: PropertyModel, target: Batches) -> None:
+    graph = target.graph("train")
+    with torch.no_grad():
+        embedding = source.embed(graph)
+        columns = {
+            "elements": facts.of_elements(graph),
+            "geometry": facts.of_geometry(graph),
+            "trunk": source.trunk(embedding),
+            "labels": source(graph),
+        }
+        for word, expected in columns.items():
+            torch.testing.assert_close(features(source, target, f"mode.beside=[{word}]").embed(graph), expected)
+        every = features(source, target, "mode.level=[1]", "mode.beside=[labels,trunk,geometry,elements]").embed(graph)
+        level = features(source, target, "mode.level=[1]").embed(graph)
+    torch.testing.assert_close(every, torch.cat([level, *columns.values()], dim=1))
+
+
+@pytest.mark.parametrize("regressor", ["ridge", "gaussian_process"])
+def test_it_survives_the_disk_and_is_a_source_itself(
+    regressor: str, source: PropertyModel, target: Batches, tmp_path: Path
+) -> None:
+    words = "mode.beside=[elements,geometry,trunk,labels]"
+    model = features(source, target, "mode.level=[0]", words, f"mode/regressor={regressor}")
+    model.spec["quantities"] = {"e_above_hull": "eV/atom"}
+    checkpoint.save(tmp_path / "model", model)
+    again = checkpoint.load(tmp_path / "model")
+    np.testing.assert_array_equal(predict(again, target, "test"), predict(model, target, "test"))
+    second = features(again, target, "mode.beside=[trunk,elements]")
+    assert np.isfinite(predict(second, target, "test")).all()
+    if regressor == "ridge":
+        twice = features(again, target, "mode.beside=[labels]")
+        torch.testing.assert_close(twice.embed(target.graph("test")), again(target.graph("test")))
+    else:
+        with pytest.raises(ConfigError, match="linear heads"):
+            features(again, target, "mode.beside=[labels]")
+
+
+def test_predictions_of_a_source_on_a_logarithmic_scale_stand_as_logarithms(part: Dataset, target: Batches) -> None:
+    volume = batches_of(part, ("e_form",), seed=1)
+    positive = Batches(volume.table, volume.labels.exp(), volume.quantities, volume.split)
+    node = config("transfer", "mode=scratch")["mode"]
+    source = plugs.call(node, fresh_model(), positive, a_fit(scale="log"))
+    source.spec["logarithmic"] = ["e_form"]
+    found = features(source, target, "mode.beside=[labels]").embed(target.graph("test"))
+    torch.testing.assert_close(found, source(target.graph("test")).log())
+
+
+def test_words_there_are_not(source: PropertyModel, target: Batches) -> None:
+    with pytest.raises(ConfigError, match=r"mode\.beside=\['colour'\] is not known"):
+        features(source, target, "mode.beside=[colour]")
+    with pytest.raises(ConfigError, match="level"):
+        features(source, target)
+    with pytest.raises(ConfigError, match="list of levels"):
+        features(source, target, "mode.level=trunk", "mode.beside=[labels]")

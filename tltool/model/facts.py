@@ -1,0 +1,55 @@
+"""What can be said of a crystal without a network: numbers of its elements, and of how far apart its sites are.
+
+With tens of labels these few numbers, and a regressor that fits its own smoothness, are hard to beat (docs/modes.md).
+Statistics of element properties are those of Ward and others (doi:10.1038/npjcompumats.2016.28), of which mean and
+spread are taken. A node counts as many times as its multiplicity, so that the quotient graph gives what the full one
+does. Sizes as in ``fields``.
+"""
+
+import torch
+from torch import Tensor
+
+from tltool.elements import PROPERTIES, properties
+from tltool.errors import ConfigError
+from tltool.fields import Graph
+from tltool.model import kernels
+
+_MASS = PROPERTIES.index("mass")
+_TO_GRAMS_PER_CM3 = 1.66053907
+
+
+def of_elements(graph: Graph) -> Tensor:
+    """Return (c, 19): mean and spread over the sites of each property, and the logarithm of the lightest mass."""
+    table = torch.from_numpy(properties()).to(graph.multiplicity)
+    known = table.index_select(0, graph.number)
+    mean = kernels.crystal_mean(graph, known)
+    spread = kernels.crystal_mean(graph, (known - mean.index_select(0, graph.crystal)).square()).clamp(min=0).sqrt()
+    return torch.cat([mean, spread, _least(graph, known[:, _MASS])[:, None]], dim=1)
+
+
+def of_geometry(graph: Graph) -> Tensor:
+    """Return (c, 8): volume a site (Å3), its logarithm, mass density (g/cm3) and its logarithm; distances (Å).
+
+    The distances are, each as mean and least over the sites, that of the nearest neighbour and the mean of all
+    neighbours; of a site without one, the edge of its share of the volume. Raises ConfigError for what has no volume.
+    """
+    volume = graph.volume
+    if volume is None or not bool(torch.isfinite(volume).all()):
+        raise ConfigError("mode.beside: geometry needs structures, and these crystals have none; use elements.")
+    mass = torch.from_numpy(properties()).to(volume)[:, _MASS].exp().index_select(0, graph.number)
+    density = _TO_GRAMS_PER_CM3 * kernels.crystal_mean(graph, mass[:, None])[:, 0] / volume
+    length = graph.distance.index_select(0, graph.distance_index)
+    count = volume.new_zeros(graph.n_nodes).index_add(0, graph.receiver, graph.edge_multiplicity)
+    total = volume.new_zeros(graph.n_nodes).index_add(0, graph.receiver, graph.edge_multiplicity * length)
+    nearest = length.new_full((graph.n_nodes,), torch.inf).scatter_reduce(0, graph.receiver, length, "amin")
+    alone = volume.pow(1 / 3).index_select(0, graph.crystal)
+    sites = [torch.where(count > 0, of, alone) for of in (nearest, total / count.clamp(min=1))]
+    mean = kernels.crystal_mean(graph, torch.stack(sites, dim=1))
+    least = torch.stack([_least(graph, of) for of in sites], dim=1)
+    return torch.cat([torch.stack([volume, volume.log(), density, density.log()], dim=1), mean, least], dim=1)
+
+
+def _least(graph: Graph, values: Tensor) -> Tensor:
+    """Return (c,): the least of ``values`` (n,) over the nodes of each crystal that are not padding."""
+    known = torch.where(graph.multiplicity > 0, values, torch.inf)
+    return values.new_full((graph.n_crystals,), torch.inf).scatter_reduce(0, graph.crystal, known, "amin")
