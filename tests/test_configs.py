@@ -1,6 +1,8 @@
 """Every shipped YAML is bound to the real signature, documented, and composes."""
 
 import inspect
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,8 @@ def test_keys_are_the_keyword_only_parameters(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_file_says_what_it_is(path: Path) -> None:
-    first = path.read_text(encoding="utf-8").splitlines()[0]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = lines[1] if lines[0] == "# @package _global_" else lines[0]
     assert first.startswith("# ")
     assert len(first) > 20
     OmegaConf.load(path)
@@ -72,6 +75,29 @@ def test_data_files_name_source_and_licence(path: Path) -> None:
         assert "# Source:" in text
         assert "# Licence:" in text
         assert "citation:" in text
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/experiment/*.yaml")), ids=name_of)
+def test_an_experiment_says_what_it_is_and_its_commands_compose(path: Path) -> None:
+    stage = path.parts[-3]
+    text = path.read_text(encoding="utf-8")
+    assert "# Protocol" in text
+    if stage == "transfer":
+        assert "# Expected" in text or path.stem.endswith("_small")
+        assert (CONFIGS / "pretrain" / "experiment" / path.name).is_file(), "an experiment has both stages"
+    if not path.stem.endswith("_small"):
+        assert path.with_name(f"{path.stem}_small.yaml").is_file(), "and a size for a CPU"
+        assert "doi:" in text or "arXiv:" in text
+    # Words after two blanks or more say what the command is for.
+    commands = [
+        shlex.split(re.split(r" {2,}", line[1:].strip())[0]) for line in text.splitlines() if "#   tltool" in line
+    ]
+    assert commands
+    for _, named, *words in commands:
+        assert named == stage
+        assert any(word == f"experiment={path.stem}" for word in words)
+        single = [word if "[" in word else word.partition(",")[0] for word in words if word != "-m"]
+        assert config(stage, *single)["stage"] == stage
 
 
 @pytest.mark.parametrize("stage", STAGES)

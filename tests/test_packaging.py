@@ -57,7 +57,9 @@ def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel: Path) -> None:
 def test_every_folder_of_code_is_a_package() -> None:
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "tltool").rglob("__init__.py")}
-    assert sorted(packages) == sorted([".".join(folder.parts) for folder in folders] + ["tltool.configs"])
+    configs = {path.parent.relative_to(ROOT) for path in (ROOT / "configs").rglob("__init__.py")}
+    names = [".".join(folder.parts) for folder in folders] + [".".join(("tltool", *folder.parts)) for folder in configs]
+    assert sorted(packages) == sorted(names)
 
 
 def test_the_installed_wheel_works(wheel: Path, tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def test_every_command_composes(command: str, tree: Path) -> None:
     assert swept or len(runs) == 1, "several values need -m"
     assert len(runs) > 1 or not swept, "-m needs several values"
     for run in runs:
-        composed = config(stage, *run, f"hydra.searchpath=[file://{tree}]")
+        own = f"pkg://tltool.configs.{stage}," if stage in ("pretrain", "transfer") else ""
+        composed = config(stage, *run, f"hydra.searchpath=[{own}file://{tree}]")
         missing = OmegaConf.missing_keys(OmegaConf.create(composed))
         assert not missing, f"{run} leaves out {missing}"
 
@@ -197,9 +198,9 @@ def shipped() -> dict[str, set[str]]:
 
 def test_the_table_of_quantities_is_in_step() -> None:
     rows = []
-    for name, unit, meaning, log10_of, _ in QUANTITIES.values():
+    for name, unit, meaning, log10_of, _, spans in QUANTITIES.values():
         ships = ", ".join(f"`{data}`" for data, labels in shipped().items() if (log10_of or name) in labels)
-        rows.append(f"| `{name}` | {unit} | {meaning} | {f'`{log10_of}`' if log10_of else ''} | {ships} |")
+        rows.append(f"| `{name}` | {unit} | {meaning} | {f'`{log10_of}`' if log10_of else ''} | {'log' * spans} | {ships} |")
     table = [line for line in TEXTS["docs/quantities.md"].splitlines() if line.startswith("|")][2:]
     assert table == rows, "write these rows into docs/quantities.md:\n" + "\n".join(rows)
 
