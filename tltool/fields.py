@@ -46,7 +46,9 @@ class Graph:
     volume: Tensor | None = None
     """(c,) float, Å3 a site: volume of each crystal; None where nobody gave it."""
     state: Tensor | None = None
-    """(c, k) float: what is known of each crystal as a whole, such as its functional as one of k; None for nothing."""
+    """(c, k) float: what is known of each crystal as a whole; None for nothing."""
+    functional: Tensor | None = None
+    """(c,) int64: place of each crystal's functional among those that the model tells apart; None where it does not."""
     line: "Graph | None" = None
     """The line graph, for encoders that see angles. Its nodes are the edges, in their order, and stand for as many
     directed edges as those; an edge of it is the angle between an edge from j into i and one that precedes it, from k

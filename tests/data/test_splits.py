@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import store_of
 
-from tltool.data import prototype, splits, store
-from tltool.data.record import Crystal
+from tltool.data import marks, prototype, splits, store
+from tltool.data.marks import Mark
+from tltool.data.record import Crystal, Record
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
@@ -133,3 +135,64 @@ def test_a_structure_type_does_not_depend_on_the_elements() -> None:
     two = Crystal(fcc * 1.2, rock_salt, np.array([20] * 4 + [8] * 4))
     other = Crystal(4 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([55, 17]))
     assert prototype.structure_type(one) == prototype.structure_type(two) != prototype.structure_type(other)
+
+
+def of_several(demo: Store, kept: dict[str, list[int]], strain: float = 0.0) -> Store:
+    """The demo rows in ``kept`` as data sets of these names, each further one strained along c."""
+    records = []
+    for n, (name, rows) in enumerate(kept.items()):
+        stretch = np.array([[1.0], [1.0], [1.0 + n * strain]])
+        for row in rows:
+            crystal, own = demo.crystal(row), demo.ids[row]
+            other = crystal._replace(lattice=crystal.lattice * stretch)
+            records.append(Record(f"{name}:{own}", other, {"e_form": 0.0}, {"own_id": own, "functional": name}))
+    return store.gather(records, {})
+
+
+HOW = {
+    "random": lambda some, labels, keys: splits.random(some, labels, draw=None, **keys),
+    "random, another draw": lambda some, labels, keys: splits.random(some, labels, draw=7, **keys),
+    **{
+        group: lambda some, labels, keys, group=group: splits.by_hash(some, labels, group=group, **keys)
+        for group in ("id", "composition", "prototype")
+    },
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_crystal_of_several_functionals_is_in_one_part(how: str, demo: Store) -> None:
+    some = of_several(
+        demo, {"a": list(range(150)), "b": list(range(40, 190)), "c": list(range(0, 190, 2))}, strain=0.02
+    )
+    labels = np.where(np.arange(len(some)) % 5 == 1, np.nan, 1.0)
+    names = np.array(list(marks.crystals(some)))
+    keys: dict[str, Any] = {"seed": 2, "val": 0.2, "test": 0.2}
+    for train_size in (None, 61):
+        split = HOW[how](some, labels, keys | {"train_size": train_size})
+        held = [set(names[rows]) for _, rows in split.items()]
+        assert sum(map(len, held)) == len(set.union(*held))
+        assert min(map(len, held)) > 5
+        rows = np.concatenate(split)
+        assert len(np.unique(rows)) == len(rows)
+        assert np.isfinite(labels[rows]).all()
+    whole = HOW[how](some, labels, keys | {"train_size": None})
+    assert sorted(np.concatenate(whole)) == np.flatnonzero(np.isfinite(labels)).tolist()
+
+
+def test_a_hash_puts_a_crystal_where_its_own_data_set_does(demo: Store) -> None:
+    alone = store.taken(demo, np.arange(100))
+    both = marks.marked(alone, Mark("x", "PBE"))
+    parts = [splits.by_hash(some, np.ones(100), group="id", **HASHED) for some in (alone, both)]
+    assert [p.tolist() for p in parts[0]] == [p.tolist() for p in parts[1]]
+
+
+@given(st.integers(20, 300), st.integers(0, 99))
+def test_random_permutes_the_rows_of_one_data_set(n: int, seed: int) -> None:
+    rows = np.random.default_rng(seed).permutation(n)
+    n_test, n_val = round(0.2 * n), round(0.1 * n)
+    found = splits.random(
+        store_of([str(k) for k in range(n)]), np.ones(n), seed=seed, draw=None, val=0.1, test=0.2, train_size=None
+    )
+    assert found.test.tolist() == rows[:n_test].tolist()
+    assert found.val.tolist() == rows[n_test : n_test + n_val].tolist()
+    assert found.train.tolist() == rows[n_test + n_val :].tolist()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from tltool import plugs
 from tltool.data import graphs, joined, loading, obtained, preparing, store
 from tltool.data.graphs import GraphTable, Recipe
+from tltool.data.marks import Mark
 from tltool.data.obtained import BUNDLED
 from tltool.data.preparing import Shard, Task
 from tltool.data.record import Floats
@@ -67,6 +68,10 @@ class Batches:
         """Cut the rows of ``part`` into batches, shuffled if there is a ``generator``."""
         return loading.batches(self.table, self.labels, self.split[part], size, generator)
 
+    def rows(self) -> Tensor:
+        """Return the rows of all parts."""
+        return torch.cat([self.split[part] for part in self])
+
     def graph(self, part: str) -> Graph:
         """Return all crystals of ``part`` as one batch."""
         return self.table.select(self.split[part])
@@ -95,6 +100,17 @@ def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats
     return Batches(loading.table(data.graphs), learned.to(kind), names, parts, None if low is None else low.to(kind))
 
 
+class Prepared(NamedTuple):
+    """Stores and graphs of a data set on the disk: ``fresh`` if some were made just now."""
+
+    parts: list[tuple[Path, Path]]
+    folder: Path
+    attributes: dict[str, str]
+    tasks: list[Task]
+    shards: list[Shard]
+    fresh: bool
+
+
 def opened(
     description: Mapping[str, Any],
     recipe: Recipe,
@@ -107,10 +123,31 @@ def opened(
 ) -> Dataset:
     """Return the data set of a YAML ``description``, from the cache where its input has not changed since.
 
-    Files that match the description's ``pattern`` are prepared one by one in ``workers`` processes; what an earlier run
-    finished is not made again. Records that are left out are counted by reason in the store's attributes, and said.
-    Raises DataError if the files are not there or nothing is left of them, ConfigError for a key that a data YAML does
-    not have.
+    Raises what ``prepared`` raises.
+    """
+    began = time.perf_counter()
+    found = prepared(description, recipe, cache=cache, plugins=plugins, workers=workers, say=say)
+    data = settled(found.parts, found.folder, recipe, found.attributes, (), say)
+    if found.fresh:
+        tell(data, description["name"], [found], time.perf_counter() - began, say)
+    return data
+
+
+def prepared(
+    description: Mapping[str, Any],
+    recipe: Recipe,
+    /,
+    *,
+    cache: Path,
+    plugins: Iterable[str],
+    workers: int,
+    say: Report,
+) -> Prepared:
+    """Read the files of a YAML ``description`` and build their graphs, as far as an earlier run has not.
+
+    Files that match the description's ``pattern`` are prepared one by one in ``workers`` processes. Records that are
+    left out are counted by reason in the attributes. Raises DataError if the files are not there or nothing is left of
+    them, ConfigError for a key that a data YAML does not have.
     """
     for key in description:
         if key not in KEYS:
@@ -118,19 +155,30 @@ def opened(
     root = obtained.root(description, cache, plugins, say)
     folder = cache / f"{description['name']}-{_key(root, description, plugins)}"
     tasks = _tasks(root, description, folder, recipe, tuple(plugins))
-    with _locked(folder.with_name(f"{folder.name}.lock"), say):
+    with _locked(folder, say):
         fresh = any(preparing.done(task) is None for task in tasks)
-        began = time.perf_counter()
         shards = preparing.prepare_all(tasks, workers, say)
-        parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
-        attributes = dict(tasks[0].facts) | _counts(tasks, shards)
-        if not parts:
-            raise DataError(f"The data set {description['name']!r} has no usable record; check its files.")
-        data = _whole(parts, folder, recipe, attributes)
-        now = {"parts": [(a.name, b.name) for a, b in parts], "graph": vars(recipe), "attributes": dict(attributes)}
+    parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
+    attributes = dict(tasks[0].facts) | counts([(tasks, shards)])
+    if not parts:
+        raise DataError(f"The data set {description['name']!r} has no usable record; check its files.")
+    return Prepared(parts, folder, attributes, tasks, shards, fresh)
+
+
+def settled(
+    parts: Sequence[tuple[Path, Path]],
+    folder: Path,
+    recipe: Recipe,
+    attributes: Mapping[str, str],
+    marks: Sequence[Mark],
+    say: Report,
+) -> Dataset:
+    """Return ``parts`` as one data set, and note them in ``folder`` for ``at_hand``; ``marks`` as in ``join``."""
+    with _locked(folder, say):
+        data = _whole(parts, folder, recipe, attributes, marks)
+        names = [(os.path.relpath(a, folder), os.path.relpath(b, folder)) for a, b in parts]
+        now = {"parts": names, "graph": vars(recipe), "attributes": dict(attributes), "marks": list(marks)}
         preparing.write(folder / _CURRENT, json.dumps(now))
-    if fresh:
-        _tell(data, description["name"], tasks, shards, time.perf_counter() - began, say)
     return data
 
 
@@ -151,22 +199,29 @@ def _tasks(
     ]
 
 
-def _whole(parts: Sequence[tuple[Path, Path]], folder: Path, recipe: Recipe, attributes: Mapping[str, str]) -> Dataset:
+def _whole(
+    parts: Sequence[tuple[Path, Path]],
+    folder: Path,
+    recipe: Recipe,
+    attributes: Mapping[str, str],
+    marks: Sequence[Mark],
+) -> Dataset:
     """Return the only part, or all of them joined."""
-    key = hashlib.sha256(json.dumps([a.name for a, _ in parts]).encode()).hexdigest()[:12]
-    if len(parts) == 1:
+    facts = [[a.name for a, _ in parts], *([marks] if marks else [])]
+    key = hashlib.sha256(json.dumps(facts if marks else facts[0]).encode()).hexdigest()[:12]
+    if len(parts) == 1 and not marks:
         records, table = store.load(parts[0][0]), graphs.from_arrays(store.read_arrays(parts[0][1])[0])
         return Dataset(replace(records, attributes=attributes), table, folder, key)
     place = folder / f"joined-{recipe.key()}-{key}"
     if not joined.is_whole(place):
         for old in folder.glob(f"joined-{recipe.key()}-*"):
             shutil.rmtree(old, ignore_errors=True)
-        joined.join(parts, place)
+        joined.join(parts, place, marks)
     records, table, repeated = joined.opened(place, attributes)
     if repeated:
         dropped = Counter(json.loads(attributes["dropped"])) + Counter({"the id is in an earlier file": repeated})
-        counts = {"kept": str(len(records)), "dropped": json.dumps(dict(sorted(dropped.items())))}
-        records = replace(records, attributes=dict(attributes) | counts)
+        left = {"kept": str(len(records)), "dropped": json.dumps(dict(sorted(dropped.items())))}
+        records = replace(records, attributes=dict(attributes) | left)
     return Dataset(records, table, folder, key)
 
 
@@ -176,28 +231,31 @@ def at_hand(folder: Path) -> Dataset | None:
         now = json.loads((folder / _CURRENT).read_text(encoding="utf-8"))
         parts, recipe = [(folder / a, folder / b) for a, b in now["parts"]], Recipe(**now["graph"])
         whole = all(a.is_file() and b.is_file() for a, b in parts)
-        return _whole(parts, folder, recipe, now["attributes"]) if whole else None
+        marks = [Mark(*mark) for mark in now.get("marks", ())]
+        return _whole(parts, folder, recipe, now["attributes"], marks) if whole else None
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return None
 
 
-def _counts(tasks: Sequence[Task], shards: Sequence[Shard]) -> dict[str, str]:
+def counts(made: Sequence[tuple[Sequence[Task], Sequence[Shard]]]) -> dict[str, str]:
+    """Return as attributes what became of all records, and the sha256 of the files."""
+    pairs = [pair for tasks, shards in made for pair in zip(tasks, shards, strict=True)]
     dropped: Counter[str] = Counter()
     without: Counter[str] = Counter()
-    for shard in shards:
+    for _, shard in pairs:
         dropped.update(shard.dropped)
         without.update(shard.without)
-    counts = {"kept": str(sum(s.kept for s in shards)), "dropped": json.dumps(dict(sorted(dropped.items())))}
-    counts |= {"without": json.dumps(dict(sorted(without.items())))} if without else {}
-    sums = {task.source.name: shard.sha256 for task, shard in zip(tasks, shards, strict=True) if shard.sha256}
-    return counts | ({"sha256": json.dumps(sums)} if sums else {})
+    found = {"kept": str(sum(s.kept for _, s in pairs)), "dropped": json.dumps(dict(sorted(dropped.items())))}
+    found |= {"without": json.dumps(dict(sorted(without.items())))} if without else {}
+    sums = {task.source.name: shard.sha256 for task, shard in pairs if shard.sha256}
+    return found | ({"sha256": json.dumps(sums)} if sums else {})
 
 
-def _tell(
-    data: Dataset, name: str, tasks: Sequence[Task], shards: Sequence[Shard], seconds: float, say: Report
-) -> None:
+def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say: Report) -> None:
+    """Say how much of a data set was kept, what was left out and why, and how long it took."""
     dropped: dict[str, int] = json.loads(data.store.attributes["dropped"])
     say(f"Data set {name}: {len(data.store):,} records kept, {sum(dropped.values()):,} left out.")
+    shards = [shard for one in made for shard in one.shards]
     first = {reason: where for shard in reversed(shards) for reason, where in shard.first.items()}
     for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
         say(f"  {count:,} left out: {reason}" + (f" (first: {first[reason]})" if reason in first else ""))
@@ -229,10 +287,11 @@ def _state(root: Path, source: Path, adapter: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _locked(path: Path, say: Report) -> Iterator[None]:
-    """Let one process at a time make a cache file; the lock goes with the process that holds it."""
+def _locked(folder: Path, say: Report) -> Iterator[None]:
+    """Let one process at a time write into a ``folder`` of the cache; the lock goes with the process that holds it."""
     import fcntl
 
+    path = folder.with_name(f"{folder.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("w")

@@ -1,9 +1,10 @@
 """Labels of a cheaper level of theory beside those of a data set, joined by the id that both share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from tltool.data.marks import crystals
 from tltool.data.record import Floats
 from tltool.data.store import Store
 from tltool.errors import DataError
@@ -15,8 +16,8 @@ def base_labels(records: Store, base: Store, quantities: Sequence[str]) -> Float
     Crystals are the same if their tag ``mat_id`` is, or their id where a store has no such tag. Raises DataError if
     ``base`` lacks a quantity or shares no crystal.
     """
-    row_of = {key: row for row, key in enumerate(_keys(base))}
-    rows = np.array([row_of.get(key, -1) for key in _keys(records)], dtype=np.int64)
+    row_of = {key: row for row, key in enumerate(crystals(base))}
+    rows = np.array([row_of.get(key, -1) for key in crystals(records)], dtype=np.int64)
     if not (rows >= 0).any():
         names = [store.attributes.get("name", "") for store in (records, base)]
         raise DataError(
@@ -25,11 +26,3 @@ def base_labels(records: Store, base: Store, quantities: Sequence[str]) -> Float
         )
     columns = [np.where(rows >= 0, base.label(name)[rows], np.nan) for name in quantities]
     return np.stack(columns, axis=1)
-
-
-def _keys(records: Store) -> Iterator[str]:
-    shared = records.tags.get("mat_id")
-    if shared is None:
-        yield from records.ids
-    else:
-        yield from (word or name for word, name in zip(shared, records.ids, strict=True))

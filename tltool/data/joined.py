@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any, overload
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from tltool.data import graphs, store
 from tltool.data.graphs import GraphTable
+from tltool.data.marks import Mark, mark_id, marked
 from tltool.data.store import Store
 from tltool.errors import DataError, ResourceError
 
@@ -57,20 +58,22 @@ class Words(Sequence[str]):
             yield from (text[a:b].decode() for a, b in pairwise(ends))
 
 
-def join(parts: Sequence[tuple[Path, Path]], folder: Path) -> int:
+def join(parts: Sequence[tuple[Path, Path]], folder: Path, marks: Sequence[Mark] = ()) -> int:
     """Write the stores and graphs of ``parts`` into ``folder`` as one; return how many repeated ids were left out.
 
-    A record whose id stands in an earlier part is left out. Raises ResourceError if the disk is full.
+    A record whose id stands in an earlier part is left out. ``marks`` says, part by part, which of several data sets
+    it is of; none for parts of one. Raises ResourceError if the disk is full.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    keep = _first_of_each(parts)
+    of_part: Sequence[Mark | None] = marks or [None] * len(parts)
+    keep = _first_of_each(parts, of_part)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         with _Writer(temporary) as writer:
             begin = 0
-            for place, graph_place in parts:
-                records = store.load(place)
+            for (place, graph_place), mark in zip(parts, of_part, strict=True):
+                records = store.load(place) if mark is None else marked(store.load(place), mark)
                 table = graphs.from_arrays(store.read_arrays(graph_place)[0])
                 rows = np.flatnonzero(keep[begin : begin + len(records)])
                 begin += len(records)
@@ -124,16 +127,19 @@ def _is_tag(name: str) -> bool:
     return name.startswith("tag/") and name.endswith(".first")
 
 
-def _first_of_each(parts: Sequence[tuple[Path, Path]]) -> npt.NDArray[np.bool_]:
+def _first_of_each(parts: Sequence[tuple[Path, Path]], marks: Sequence[Mark | None]) -> npt.NDArray[np.bool_]:
     """Return for each record of all parts whether no earlier one has its id."""
-    hashes = [_hashed(store.read_arrays(place, only=("id",))[0]["id"]) for place, _ in parts]
-    every = np.concatenate(hashes)
+    ids = (store.read_arrays(place, only=("id",))[0]["id"] for place, _ in parts)
+    named = (
+        own if mark is None else [mark_id(mark, name) for name in own] for own, mark in zip(ids, marks, strict=True)
+    )
+    every = np.concatenate([_hashed(names) for names in named])
     keep = np.zeros(len(every), dtype=bool)
     keep[np.unique(every, return_index=True)[1]] = True
     return keep
 
 
-def _hashed(words: Array) -> Array:
+def _hashed(words: Iterable[str]) -> Array:
     digests = b"".join(hashlib.blake2b(str(word).encode(), digest_size=8).digest() for word in words)
     return np.frombuffer(digests, dtype=np.uint64)
 

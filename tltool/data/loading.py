@@ -34,7 +34,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Table:
-    """A ``GraphTable`` as tensors on one device, ready to be cut into batches (``edge`` offsets per crystal added)."""
+    """A ``GraphTable`` as tensors on one device, ready to be cut into batches (``edge`` offsets per crystal added).
+
+    ``state`` (n, k) and ``functional`` (n,) are as in ``Graph``, for models that take them.
+    """
 
     first_node: Tensor
     first_distance: Tensor
@@ -47,6 +50,8 @@ class Table:
     distance: Tensor
     volume: Tensor
     line: "Table | None" = None
+    state: Tensor | None = None
+    functional: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.first_node) - 1
@@ -72,6 +77,8 @@ class Table:
             distance_index=self.distance_index[edge].long() + torch.repeat_interleave(first_distance[:-1], n_edges),
             distance=self.distance[spot].to(kind),
             volume=self.volume[rows].to(kind),
+            state=None if self.state is None else self.state[rows],
+            functional=None if self.functional is None else self.functional[rows],
             line=None if self.line is None else self.line.select(rows),
         )
 
@@ -81,7 +88,8 @@ class Table:
 
     def to(self, device: torch.device | str) -> "Table":
         """Return the same table on ``device``."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "line"}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "line"}
+        moved = {name: tensor.to(device) for name, tensor in given.items() if tensor is not None}
         return replace(self, **moved, line=None if self.line is None else self.line.to(device))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tltool.data import prototype
+from tltool.data import marks, prototype
 from tltool.data.record import Floats, Ints, formula
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
@@ -40,18 +40,26 @@ def random(
     ``labelled`` (n,) holds the labels, NaN where absent: those rows are left out. ``val`` and ``test`` are fractions,
     ``test`` a number of rows if it is 1 or above. ``train_size`` keeps the first so many training rows and validation
     rows in proportion, so that training sets of one seed are nested and test rows never change with the size. ``draw``
-    shuffles what is not test once more: the same test rows with other rows to train on. Raises DataError for an empty
+    shuffles what is not test once more: the same test rows with other rows to train on. Of several data sets in one,
+    crystals are permuted instead of rows: one that stands in several is in one part. Raises DataError for an empty
     part.
     """
     rows = np.flatnonzero(np.isfinite(labelled))
+    crystal = _crystals(records, rows)
+    n = int(crystal.max(initial=-1)) + 1
     if test >= 1:
-        test = min(int(test) / max(len(rows), 1), 1.0)
+        test = min(int(test) / max(n, 1), 1.0)
     _check_fractions(val, test)
-    rows = rows[np.random.default_rng(seed).permutation(len(rows))]
-    n_test, n_val = round(test * len(rows)), round(val * len(rows))
+    n_test, n_val = round(test * n), round(val * n)
+    drawn = np.random.default_rng(seed).permutation(n)
     if draw is not None:
-        rows[n_test:] = rows[n_test:][np.random.default_rng([seed, draw]).permutation(len(rows) - n_test)]
-    parts = Split(rows[n_test + n_val :], rows[n_test : n_test + n_val], rows[:n_test])
+        drawn[n_test:] = drawn[n_test:][np.random.default_rng([seed, draw]).permutation(n - n_test)]
+    place = np.empty(n, dtype=np.int64)
+    place[drawn] = np.arange(n)
+    order = np.argsort(place[crystal], kind="stable")
+    tested, validated = np.searchsorted(place[crystal[order]], [n_test, n_test + n_val])
+    rows = rows[order]
+    parts = Split(rows[validated:], rows[tested:validated], rows[:tested])
     parts = shortened(parts, train_size, val / (1 - val - test))
     return checked(parts, len(records), needs_val=val > 0)
 
@@ -70,13 +78,15 @@ def by_hash(
     """Split the labelled rows by a hash of what they are, so that a row's part does not depend on the other rows.
 
     ``group`` is hashed: ``id`` (adding rows moves none), ``composition`` (crystals of one reduced formula share a
-    part) or ``prototype`` (crystals of one structure type do, whatever their elements). ``val`` and ``test`` are
-    fractions of the groups, met on average; ``train_size`` as in ``random``. Raises DataError for an empty part.
+    part) or ``prototype`` (crystals of one structure type do, whatever their elements). Of several data sets in one,
+    an id is that of the crystal, without the data set's name. ``val`` and ``test`` are fractions of the groups, met
+    on average; ``train_size`` as in ``random``. Raises DataError for an empty part.
     """
     _check_fractions(val, test)
     rows = np.flatnonzero(np.isfinite(labelled))
-    draws = _draws([records.ids[int(row)] for row in rows], f"{seed}:order")
-    place = draws if group == "id" else _draws(_groups(records, rows, group), f"{seed}:{group}")
+    names = _names(records, rows)
+    draws = _draws(names, f"{seed}:order")
+    place = draws if group == "id" else _draws(_groups(records, rows, names, group), f"{seed}:{group}")
     order = rows[np.lexsort((rows, draws))]
     where = dict(zip(rows.tolist(), place.tolist(), strict=True))
     placed = np.array([where[row] for row in order.tolist()])
@@ -84,11 +94,30 @@ def by_hash(
     return checked(shortened(parts, train_size, val / (1 - val - test)), len(records), needs_val=val > 0)
 
 
-def _groups(records: Store, rows: Ints, group: str) -> list[str]:
+def _names(records: Store, rows: Ints) -> list[str]:
+    """Return what tells the crystals of ``rows`` apart: ids, or the names that several data sets share."""
+    if not marks.is_of_several(records):
+        return [records.ids[int(row)] for row in rows]
+    every = list(marks.crystals(records))
+    return [every[int(row)] for row in rows]
+
+
+def _crystals(records: Store, rows: Ints) -> Ints:
+    """Return (r,): the number of each row's crystal, counted from 0 in the order in which they come."""
+    if not marks.is_of_several(records):
+        return np.arange(len(rows))
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(name, len(number)) for name in _names(records, rows)], dtype=np.int64)
+
+
+def _groups(records: Store, rows: Ints, names: list[str], group: str) -> list[str]:
     if group == "composition":
         return [formula(records.crystal(int(row)).numbers) for row in rows]
     if group == "prototype":
-        return [str(prototype.structure_type(records.crystal(int(row)))) for row in rows]
+        types = (str(prototype.structure_type(records.crystal(int(row)))) for row in rows)
+        # Relaxed with another functional a crystal may be of another type; the first one's puts it into one part.
+        first: dict[str, str] = {}
+        return [first.setdefault(name, kind) for name, kind in zip(names, types, strict=True)]
     raise ConfigError(f"split.group={group!r} is not known; use id, composition or prototype.")
 
 

@@ -1,14 +1,15 @@
 """The whole model as a composition of parts: encoder, readout, trunk, one head and one scaler per quantity."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tltool.fields import Graph, as_levels
+from tltool.fields import Graph, Levels, as_levels
+from tltool.model import functionals
 from tltool.model.scaler import Scaler
 
 
@@ -16,7 +17,9 @@ class PropertyModel(nn.Module):
     """Graph -> labels in their units.
 
     The first three parts are the backbone. ``spec`` is plain data from which ``training.checkpoint`` rebuilds the
-    model: the YAML of each part, the graph recipe, the elements seen in training and where the labels came from.
+    model: the YAML of each part, the graph recipe, the elements seen in training and where the labels came from; the
+    ``functionals`` it tells apart, in the order of their vectors, and the ``functional`` it predicts if none is named;
+    the tags that begin its ``state``.
     ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
     """
 
@@ -41,13 +44,17 @@ class PropertyModel(nn.Module):
         """Names of the predicted quantities, in the order of the columns of ``forward``."""
         return list(self.heads)
 
+    def encoded(self, graph: Graph) -> Levels | Sequence[Tensor]:
+        """Return what the encoder gives, and with it the vectors of functionals that the model tells apart."""
+        return functionals.added(self.encoder, self.encoder(graph), graph)
+
     def levels(self, graph: Graph) -> list[Tensor]:
         """Return the site features (n, dim) of every level of the encoder."""
-        return list(as_levels(self.encoder(graph)).sites)
+        return list(as_levels(self.encoded(graph)).sites)
 
     def embed(self, graph: Graph) -> Tensor:
         """Return the embedding (c, dim): what the readout makes of what the encoder gives."""
-        return self.readout(self.encoder(graph), graph)  # type: ignore[no-any-return]
+        return self.readout(self.encoded(graph), graph)  # type: ignore[no-any-return]
 
     def values(self, embedding: Tensor) -> Tensor:
         """Return network values (c, q), before scaling, from the embedding (c, dim)."""

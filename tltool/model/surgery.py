@@ -5,6 +5,7 @@ Every function that changes something works on the model it is given; ``copy_of`
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,9 +21,9 @@ from tltool.model.property_model import PropertyModel, is_under
 from tltool.model.readout import Pool, encoder_facts
 from tltool.model.scaler import Scaler
 
-# What a mode may leave in the spec about itself alone: how many numbers it trained, where the tensors do not say so,
-# and how it was chosen.
-OF_ONE_TRANSFER = ("trainable_parameters", "auto")
+# What the spec may hold about one transfer alone: how many numbers it trained, where the tensors do not say so, how the
+# mode was chosen, and which functionals were new to the source.
+OF_ONE_TRANSFER = ("trainable_parameters", "auto", "new_functionals")
 
 
 class LoadReport(NamedTuple):
@@ -147,6 +148,15 @@ def matched(model: PropertyModel, patterns: list[str], key: str) -> None:
         if not hit:
             known = ", ".join(name for name in parts if name.count(".") < 3)
             raise ConfigError(f"{key}: no part is called {pattern!r}; there are {known}.")
+
+
+@torch.no_grad()
+def new_functionals(model: PropertyModel, names: Sequence[str]) -> None:
+    """Let ``model`` tell the functionals ``names`` from those that it knows; each starts from the mean of those."""
+    known = model.encoder.functional.weight  # type: ignore[union-attr]
+    rows = known.mean(0, keepdim=True).expand(len(names), -1)  # type: ignore[operator]
+    model.encoder.functional.weight = nn.Parameter(torch.cat([known, rows]))  # type: ignore[union-attr,list-item]
+    model.spec["functionals"] = [*model.spec["functionals"], *names]
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from tltool.data.dataset import Batches, Dataset, batches
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
-from tltool.training import audit, checkpoint, inputs, outcome
+from tltool.training import audit, by_functional, checkpoint, inputs, outcome, state
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
 from tltool.training.sources import model_folder
@@ -27,6 +27,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         dataset, data, name = _other(config, model.spec, model.quantities, folder)
     else:
         dataset, data, name = _own(config, path.parent, model.spec, folder)
+    data = by_functional.placed(data, dataset.store, model.spec, config["functional"])
+    data = state.placed(data, dataset.store, model.spec)
     watch = audit.auditor(config, "eval", inputs.workers(config))
     facts = {
         "stage": "eval",

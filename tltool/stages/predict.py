@@ -19,7 +19,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         raise ConfigError(f"output={output}: the name must end in .csv or .parquet.")
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
     folder.say(f"Model: {path}")
-    predictor = load_model(path, config["device"])
+    predictor = load_model(path, config["device"], config["functional"], config["state"])
     base = _base(config["base"], predictor, config["device"]) if config["base"] else None
     table = predictor.table(_items(Path(config["input"]).expanduser()), int(config["batch_size"]), base)
     try:

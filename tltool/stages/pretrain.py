@@ -13,7 +13,7 @@ from tltool.data.record import Ints
 from tltool.errors import ConfigError
 from tltool.model.surgery import new_heads
 from tltool.quantities import quantity
-from tltool.training import audit, checkpoint, inputs, outcome
+from tltool.training import audit, by_functional, checkpoint, inputs, outcome, state
 from tltool.training.audit import Auditor
 from tltool.training.fit import device, scalers, train
 from tltool.training.run import Run, show_errors
@@ -29,11 +29,13 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     drop = _to_drop(config, dataset, recipe, watch, folder) if watch.action == "drop_source" else None
     data, split = inputs.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
     folder.write_split(split.items(), dataset.store.ids)
-    data = data.to(where)
+    spec: dict[str, Any] = {"functionals": _told_apart(config, dataset, folder), "state": list(config["state"])}
+    data = by_functional.placed(data, dataset.store, spec)
+    data = state.placed(data, dataset.store, spec).to(where)
     fit = inputs.fit(config, folder)
     torch.manual_seed(fit.seed)
-    spec = {
-        "encoder": config["encoder"],
+    spec = {k: v for k, v in spec.items() if v} | {
+        "encoder": state.encoder_with(config["encoder"], spec["state"]),
         "readout": config["readout"],
         "trunk": config["trunk"],
         "graph": config["graph"],
@@ -61,6 +63,16 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
     outcome.keep(folder, model)
     show_errors(summary, "test")
+
+
+def _told_apart(config: Mapping[str, Any], dataset: Dataset, folder: Run) -> list[str]:
+    """Return the functionals to learn a vector for each of; none for data of one, and where ``functionals=alike``."""
+    if config["functionals"] not in ("apart", "alike"):
+        raise ConfigError(f"functionals={config['functionals']!r} is not known; use apart or alike.")
+    found = by_functional.names(dataset.store) if config["functionals"] == "apart" else []
+    if found:
+        folder.say(f"Functionals that the model tells apart: {', '.join(found)}.")
+    return found
 
 
 def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch: Auditor, folder: Run) -> Ints:

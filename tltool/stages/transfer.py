@@ -15,7 +15,7 @@ from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
-from tltool.training import audit, checkpoint, inputs, outcome
+from tltool.training import audit, by_functional, checkpoint, inputs, outcome, state
 from tltool.training.audit import Auditor
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
@@ -41,7 +41,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     watch = audit.auditor(config, "transfer", inputs.workers(config))
     data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
     folder.write_split(split.items(), dataset.store.ids)
-    data = data.to(where)
+    source, data = by_functional.taken_up(source, data, dataset.store)
+    data = state.placed(data, dataset.store, source.spec).to(where)
     fit = inputs.fit(config, folder)
     name = str(config["mode"]["_target_"]).rpartition(".")[2]
     folder.say(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import dataset, overlap, store, structure_match
+from tltool.data import dataset, marks, overlap, store, structure_match
 from tltool.data.dataset import Dataset
 from tltool.data.fingerprinting import fingerprints
 from tltool.data.overlap import Index, Matches
@@ -164,7 +164,8 @@ class _Crystals:
 
 def _names(records: Store, rows: Ints) -> tuple[list[str], list[str]]:
     tags = records.tags.get("mat_id")
-    ids = [records.ids[int(row)] for row in rows]
+    own = marks.own_ids(records)
+    ids = [own[int(row)] for row in rows]
     return ids, [tags[int(row)] for row in rows] if tags is not None else [""] * len(ids)
 
 
@@ -221,8 +222,8 @@ def rows_of_ids(records: Store, file: Path) -> Ints:
         wanted = {row["id"] for row in found if row.get("split", "test") == "test"}
     else:
         wanted = {line.strip() for line in lines if line.strip()}
-    ids, mat_ids = _names(records, np.arange(len(records)))
-    rows = [row for row, pair in enumerate(zip(ids, mat_ids, strict=True)) if wanted.intersection(pair)]
+    names = zip(records.ids, *_names(records, np.arange(len(records))), strict=True)
+    rows = [row for row, known in enumerate(names) if wanted.intersection(known)]
     if not rows:
         raise DataError(
             f"overlap.ids={file}: none of its {len(wanted):,} ids is in {records.attributes.get('name', 'the data')}; "

@@ -26,6 +26,7 @@ from torch import nn
 from tltool import plugs
 from tltool.data.graphs import Recipe
 from tltool.errors import CheckpointError, ConfigError, ResourceError
+from tltool.model import functionals
 from tltool.model.estimator import EstimatorHead
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import encoder_facts
@@ -37,8 +38,13 @@ _TRUSTED = ("sklearn.", "numpy.", "scipy.")
 
 
 def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel:
-    """Return a fresh model as ``spec`` describes it: YAML nodes ``encoder``, ``readout``, ``trunk``; ``quantities``."""
+    """Return a fresh model as ``spec`` describes it: YAML nodes ``encoder``, ``readout``, ``trunk``; ``quantities``.
+
+    With ``functionals`` in it, the encoder gets a vector for each.
+    """
     encoder = plugs.call(spec["encoder"], plugins=plugins)
+    if spec.get("functionals"):
+        functionals.give(encoder, len(spec["functionals"]))
     readout = plugs.call(spec["readout"], *encoder_facts(encoder), plugins=plugins)
     trunk = plugs.call(spec["trunk"], readout.dim, plugins=plugins)
     heads = {name: nn.Linear(trunk.dim, 1) for name in spec["quantities"]}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tltool import plugs
-from tltool.data import dataset, delta
+from tltool.data import dataset, delta, several
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.graphs import Recipe
 from tltool.data.record import Floats, Ints
@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[[str], None]) -> Dataset:
     """Return the data set of a data YAML, prepared with ``recipe``."""
     cache, n = Path(config["cache"]).expanduser(), workers(config)
-    return dataset.opened(description, recipe, cache=cache, plugins=config["plugins"], workers=n, say=say)
+    return several.opened(description, recipe, cache=cache, plugins=config["plugins"], workers=n, say=say)
 
 
 def workers(config: Config) -> int:

@@ -15,7 +15,7 @@ from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
 from tltool.quantities import quantity
-from tltool.training import audit, checkpoint
+from tltool.training import audit, by_functional, checkpoint
 from tltool.training.audit import Auditor
 from tltool.training.fit import predict
 from tltool.training.metrics import metrics
@@ -55,6 +55,8 @@ def remember(
         before = [overlap.from_arrays(model.seen, "the source model")] if model.seen else []
         model.seen = overlap.arrays(overlap.merged([*before, audit.index(dataset, rows, auditor.workers)]))
     model.spec["elements"] = sorted(int(z) for z in seen)
+    if model.spec.get("functionals"):
+        model.spec["functional"] = by_functional.last(data, model.spec["functionals"])
     model.spec["quantities"] = {name: quantity(name).unit for name in data.quantities}
     model.spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
     model.spec["provenance"] = [*model.spec.get("provenance", ()), origin]
@@ -72,7 +74,8 @@ def evaluate(
     """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return what stands in the last.
 
     Errors on the test rows are also given for those that the model, or its source, was trained on (``seen``) and those
-    that it was not (``unseen``), unless all are of one kind.
+    that it was not (``unseen``), unless all are of one kind; of several data sets in one, for each functional
+    (``functionals``).
 
     Unseen elements are those in none of the crystals that the model or its source was trained on. Where labels are
     differences, predictions and errors are of the sum, and ``MAE_base`` is the error of the base alone.
@@ -85,6 +88,7 @@ def evaluate(
     means = np.nanmean(full[data.split["train"]].cpu().double().numpy(), axis=0) if len(data.split["train"]) else None
     matches = _matches(model, data, dataset, auditor)
     how = dict(zip(data.split["test"].tolist(), matches.how, strict=True)) if matches else {}
+    groups = by_functional.groups(dataset.store, data.split["test"].cpu().numpy())
     drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
     for part in parts:
         predicted = predict(model, data, part)
@@ -103,6 +107,10 @@ def evaluate(
                 if known_.any() and not known_.all():
                     for kind, some in (("seen", known_), ("unseen", ~known_)):
                         found[name][kind] = metrics(name, label[some, k], predicted[some, k], mean)
+            if part == "test" and groups:
+                found[name]["functionals"] = {
+                    word: metrics(name, label[some, k], predicted[some, k], mean) for word, some in groups.items()
+                }
         for row, z, y, p in zip(data.split[part].tolist(), numbers, label, predicted, strict=True):
             words = {
                 "id": ids[row],

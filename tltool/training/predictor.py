@@ -1,6 +1,7 @@
 """A trained model as something to call: structures in, a table out, one row per structure and quantity."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -13,7 +14,8 @@ from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
-from tltool.training import checkpoint
+from tltool.training import by_functional, checkpoint
+from tltool.training import state as states
 from tltool.training.fit import device
 
 if TYPE_CHECKING:
@@ -26,10 +28,15 @@ Base = Union["Predictor", Mapping[tuple[str, str], float]]
 
 
 class Predictor:
-    """A model with the graph recipe it was trained with."""
+    """A model with the graph recipe it was trained with; ``functional`` and ``state`` as in ``load_model``."""
 
-    def __init__(self, model: PropertyModel) -> None:
+    def __init__(
+        self, model: PropertyModel, functional: str | None = None, state: Mapping[str, float] | None = None
+    ) -> None:
         self.model = model
+        self._state = states.given(model.spec, state or {})
+        name = by_functional.chosen(model.spec, functional)
+        self._functional = None if name is None else list(model.spec["functionals"]).index(name)
         self._recipe = checkpoint.recipe(model.spec)
         self._known = set(model.spec["elements"])
 
@@ -69,6 +76,11 @@ class Predictor:
         predictions: Iterator[list[float | None]] = iter(())
         if good:
             table = loading.table(graphs.build(good, self._recipe)).to(where)
+            if self._functional is not None:
+                table = replace(table, functional=torch.full((len(good),), self._functional, device=where))
+            if self._state:
+                numbers = torch.tensor(self._state, dtype=torch.get_default_dtype(), device=where)
+                table = replace(table, state=numbers.expand(len(good), -1))
             predictions = iter(self.model(table.select(torch.arange(len(good), device=where))).tolist())
         for name, crystal in items:
             values: list[float | None]
@@ -104,12 +116,22 @@ class Predictor:
         }
 
 
-def load_model(path: Path | str, where: str = "auto") -> Predictor:
-    """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``."""
+def load_model(
+    path: Path | str,
+    where: str = "auto",
+    functional: str | None = None,
+    state: Mapping[str, float] | None = None,
+) -> Predictor:
+    """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``.
+
+    ``functional`` names the one to predict, for a model that tells functionals apart; without, it is that of the data
+    that the model was last trained on. ``state`` {tag: number} gives the numbers of the crystal that it takes. Raises
+    ConfigError if the model does not know it, or there is no such one, and for another state than it takes.
+    """
     folder = Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
-    return Predictor(checkpoint.load(folder, device(where)))
+    return Predictor(checkpoint.load(folder, device(where)), functional, state)
 
 
 def _crystals(structures: "Iterable[Structure]") -> Iterator[Item]:

@@ -162,6 +162,10 @@ class Run:
         )
         if event["unseen_elements"]:
             self.console.print(f"Elements that the source never saw: {event['unseen_elements']}.", highlight=False)
+        for name, start in event["new_functionals"].items():
+            self.console.print(
+                f"The functional {name} is new to the source; its vector starts as {start}.", highlight=False
+            )
         errors = ", ".join(f"{name} {value:.4g}" for name, value in event["step_0_val_MAE"].items())
         if errors:
             self.console.print(f"Before the first update: val MAE {errors}", highlight=False)
@@ -220,9 +224,9 @@ def show_errors(summary: Mapping[str, Any], part: str) -> None:
         numbers = [f"{errors[k]:.4g}" if k in errors else "" for k in metrics]
         table.add_row(name, found["unit"], str(errors["n"]), *numbers)
         plain = quantity(name).log10_of
-        for kind in ("seen", "unseen"):
-            if kind in found and part == "test":
-                some = found[kind]
+        some_rows = {kind: found[kind] for kind in ("seen", "unseen") if kind in found} | found.get("functionals", {})
+        for kind, some in some_rows.items():
+            if part == "test":
                 values = [f"{some[k]:.4g}" if k in some else "" for k in ("MAE", "RMSE", "R2", "MAD", "MAE/MAD")]
                 table.add_row(f"  {kind}", found["unit"], str(some["n"]), *values)
         if plain and f"MAE_{plain}" in errors:

@@ -4,13 +4,14 @@ from tltool.data.dataset import Batches
 from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import report
+from tltool.training import by_functional
 from tltool.training.fit import Fit, Values, validate
 
 
 def announce(
     source: PropertyModel, model: PropertyModel, data: Batches, fit: Fit, values: Values | None = None
 ) -> None:
-    """Log the load report, the target's elements that the source never saw, and the validation error at step 0."""
+    """Log the load report, what of the target the source never saw, and the validation error at step 0."""
     found = report(source, model)
     seen = set(source.spec.get("elements", ()))
     unseen = set().union(*(data.elements(part) for part in data)) - seen
@@ -19,6 +20,7 @@ def announce(
             "event": "load_report",
             **found._asdict(),
             "unseen_elements": symbols(unseen),
+            "new_functionals": by_functional.started(source, model),
             "step_0_val_MAE": validate(model, data, values)[1],
         }
     )

@@ -125,8 +125,10 @@ class MEGNet(nn.Module):
 
     ``n_basis`` Gaussians of ``basis_width`` Å from 0 to ``basis_stop`` Å; ``element_dim`` features of an element and
     ``elements`` as in ``Species``. ``state_inputs`` numbers per crystal begin the state (``Graph.state``); with 0 it
-    begins as a learned constant.
+    begins as a learned constant. ``functional`` adds its vectors to that, in a model that tells functionals apart.
     """
+
+    functional: nn.Module | None
 
     def __init__(
         self,
@@ -143,7 +145,7 @@ class MEGNet(nn.Module):
     ) -> None:
         super().__init__()
         self.dim, self.n_levels, self.extras = dim, blocks + 1, ("edges", "state")
-        self.state_inputs = state_inputs
+        self.state_inputs, self.functional = state_inputs, None
         self.species = Species(element_dim, elements)
         self.basis = Gaussians(n=n_basis, stop=basis_stop, width=basis_width)
         self.of_sites = Layers([element_dim, hidden, dim])
@@ -154,6 +156,8 @@ class MEGNet(nn.Module):
     def forward(self, graph: Graph) -> Levels:
         """Return site, edge and state features of every level: before the first block, then after each."""
         sites, state = self.of_sites(self.species(graph.number)), self.of_state(self._state_of(graph))
+        if self.functional is not None:
+            state = state + self.functional(graph)
         by_distance = self.of_edges(self.basis(graph.distance))
         edges = by_distance.index_select(0, graph.distance_index)
         levels = [(sites, edges, state)]
@@ -170,6 +174,6 @@ class MEGNet(nn.Module):
         if graph.state is None or given != self.state_inputs:
             raise ConfigError(
                 f"encoder.state_inputs={self.state_inputs}, but the crystals come with {given} state inputs; "
-                "use the data the model was made for, or encoder.state_inputs=0."
+                "name the tags that hold them as state=[...], or use encoder.state_inputs=0."
             )
         return graph.state

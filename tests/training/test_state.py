@@ -1,0 +1,73 @@
+"""Numbers of the crystal as a whole go from tags into the state, and what is missing is named."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import a_fit, batches_of, fresh_model
+
+from tltool.data.dataset import Dataset
+from tltool.errors import ConfigError, DataError
+from tltool.model.surgery import new_heads
+from tltool.training import state
+from tltool.training.fit import predict, scalers, train
+from tltool.training.predictor import Predictor
+
+
+def charged(part: Dataset) -> Dataset:
+    """The same crystals with a charge each, and labels that are the charge."""
+    charges = np.arange(len(part.store)) % 3 - 1
+    tags = {**part.store.tags, "charge": [str(q) for q in charges], "note": ["-"] * len(charges)}
+    return replace(part, store=replace(part.store, tags=tags, labels={"e_form": charges.astype(float)}))
+
+
+def test_a_model_learns_from_a_tag(part: Dataset) -> None:
+    whole = charged(part)
+    data = batches_of(whole)
+    assert state.placed(data, whole.store, {}) is data
+    data = state.placed(data, whole.store, {"state": ["charge"]})
+    assert data.table.state is not None
+    assert data.table.state[data.rows(), 0].tolist() == whole.store.label("e_form")[data.rows().numpy()].tolist()
+    model = fresh_model(encoder="megnet", overrides=("encoder.state_inputs=1",))
+    new_heads(model, scalers(data, reference=False))
+    train(model, data, a_fit(epochs=25))
+    label = data.labels[data.split["test"]].numpy()
+    assert np.abs(predict(model, data, "test") - label).mean() < 0.5 * np.abs(label).mean()
+
+    model.spec |= {"state": ["charge"]}
+    items = [("a", whole.store.crystal(3))]
+    first, second = (Predictor(model, state={"charge": q}).table(items).prediction[0] for q in (-1, 1))
+    assert second > first + 0.5
+
+
+def test_what_is_missing_is_named(part: Dataset) -> None:
+    whole = charged(part)
+    with pytest.raises(DataError, match="has no tag 'spin', only charge, "):
+        state.placed(batches_of(whole), whole.store, {"state": ["spin"]})
+    with pytest.raises(DataError, match="its tag note is '-' and no number"):
+        state.placed(batches_of(whole), whole.store, {"state": ["charge", "note"]})
+    with pytest.raises(ConfigError, match=r"the model takes state=\{charge: NUMBER\}"):
+        state.given({"state": ["charge"]}, {})
+    with pytest.raises(ConfigError, match="the model takes no state"):
+        state.given({}, {"charge": 1})
+    some: Any = "one"
+    with pytest.raises(ConfigError, match="charge='one' must be a number"):
+        state.given({"state": ["charge"]}, {"charge": some})
+
+
+def test_the_encoder_makes_room() -> None:
+    node = {"_target_": "x", "state_inputs": 0}
+    assert state.encoder_with(node, ["charge", "spin"]) == {"_target_": "x", "state_inputs": 2}
+    assert state.encoder_with({"_target_": "x"}, []) == {"_target_": "x"}
+    with pytest.raises(ConfigError, match="takes no numbers of the crystal; use encoder=megnet"):
+        state.encoder_with({"_target_": "x"}, ["charge"])
+
+
+def test_a_batch_takes_its_rows(part: Dataset) -> None:
+    whole = charged(part)
+    data = state.placed(batches_of(whole), whole.store, {"state": ["charge"]})
+    graph = data.to("cpu").table.select(data.split["test"][:4])
+    assert graph.state is not None
+    assert torch.equal(graph.state, data.table.state[data.split["test"][:4]])  # type: ignore[index]

@@ -1,0 +1,135 @@
+"""Which functional each row's labels are of: between the names that data sets say and the vectors that a model has.
+
+A data set that does not say its functional counts as one of its own, under its name, in a transfer; in eval as the one
+that the model was last trained on.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tltool.data import marks
+from tltool.data.dataset import Batches
+from tltool.data.record import Ints
+from tltool.data.store import Store
+from tltool.errors import ConfigError, DataError, nearest
+from tltool.model import functionals
+from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import copy_of, new_functionals
+
+Bools = npt.NDArray[np.bool_]
+
+
+def names(records: Store) -> list[str]:
+    """Return the functionals of several data sets in one, in the order in which they come; [] if there is but one."""
+    found = list(dict.fromkeys(marks.functionals(records))) if marks.is_of_several(records) else []
+    return found if len(found) > 1 else []
+
+
+def taken_up(source: PropertyModel, data: Batches, records: Store) -> tuple[PropertyModel, Batches]:
+    """Return ``source`` and ``data`` with a vector for each functional of the target's rows, and the place of it.
+
+    One that the source does not know starts from the mean of those that it knows; if it tells none apart, all start
+    from zeros, with which it predicts what it did. The source itself stays as it was.
+    """
+    known = list(source.spec.get("functionals") or [])
+    if not known and not names(records):
+        return source, data
+    of_row = list(_names(records, records.attributes.get("name", "")))
+    new = [name for name in dict.fromkeys(of_row[row] for row in data.rows().tolist()) if name not in known]
+    if new:
+        source = copy_of(source)
+        if known:
+            new_functionals(source, new)
+        else:
+            device = next(source.encoder.parameters()).device
+            functionals.give(source.encoder, len(new))
+            source.to(device)
+            source.spec["functionals"] = new
+        start = f"the mean of {', '.join(known)}" if known else "zeros"
+        source.spec["new_functionals"] = dict.fromkeys(new, start)
+    return source, placed(data, records, source.spec)
+
+
+def placed(data: Batches, records: Store, spec: Mapping[str, Any], functional: str | None = None) -> Batches:
+    """Return ``data`` with the place of each row's functional among those of a model's ``spec``.
+
+    ``functional``, where given, is that of all rows. Raises DataError for rows of a functional that the model does not
+    know, ConfigError for such a ``functional``.
+    """
+    known = list(spec.get("functionals") or [])
+    one = chosen(spec, functional) if functional is not None else None
+    if not known:
+        return data
+    whole = records.attributes.get("name", "")
+    place = {name: k for k, name in enumerate(known)}
+    silent = whole if whole in place else spec.get("functional") or ""
+    of_row = [one] * len(records) if one else list(_names(records, silent))
+    found = np.fromiter((place.get(name or "", -1) for name in of_row), np.int64, len(of_row))
+    used = data.rows().cpu().numpy()
+    if (found[used] < 0).any():
+        name = of_row[used[int(np.argmin(found[used]))]]
+        told = (
+            f"is of the functional {name!r}, which the model does not know" if name else "does not say its functional"
+        )
+        raise DataError(
+            f"The data set {whole!r} {told}; the model tells {', '.join(known)} apart: name one of them as "
+            "functional=NAME."
+        )
+    return replace(data, table=replace(data.table, functional=torch.from_numpy(found.clip(0))))
+
+
+def chosen(spec: Mapping[str, Any], functional: str | None) -> str | None:
+    """Return the functional that a model of ``spec`` is to predict, None if it tells none apart.
+
+    That is the given one, or the one that it was last trained on. Raises ConfigError if it does not know it, if none
+    is given and it was last trained on several, and if one is given to a model that tells none apart.
+    """
+    known = list(spec.get("functionals") or [])
+    if not known:
+        if functional is not None:
+            raise ConfigError(f"functional={functional}: the model tells no functionals apart; leave functional= out.")
+        return None
+    wanted = functional or spec.get("functional")
+    if wanted is None:
+        raise ConfigError(f"The model tells {', '.join(known)} apart; say which to predict as functional=NAME.")
+    if wanted not in known:
+        raise ConfigError(
+            f"functional={wanted}: the model does not know it; it knows {', '.join(known)}.{nearest(wanted, known)}"
+        )
+    return str(wanted)
+
+
+def last(data: Batches, known: Sequence[str]) -> str | None:
+    """Return the functional of the training rows, None if they are of several or of none that is told apart."""
+    if data.table.functional is None:
+        return None
+    found = torch.unique(data.table.functional[data.split["train"]]).tolist()
+    return known[found[0]] if len(found) == 1 else None
+
+
+def started(source: PropertyModel, model: PropertyModel) -> dict[str, str]:
+    """Return what the vector of each functional that is new to ``source`` starts as in ``model``."""
+    new: dict[str, str] = source.spec.get("new_functionals", {})
+    if not new:
+        return {}
+    before, after = (m.state_dict()["encoder.functional.weight"] for m in (source, model))
+    return new if torch.equal(before, after) else dict.fromkeys(new, "zeros")
+
+
+def groups(records: Store, rows: Ints) -> dict[str, Bools]:
+    """Return for each functional of several data sets in one which of ``rows`` (r,) are of it; {} if it is but one."""
+    found = names(records)
+    if not found:
+        return {}
+    every = list(marks.functionals(records))
+    of_row = np.array([every[row] for row in rows])
+    return {name: of_row == name for name in found if (of_row == name).any()}
+
+
+def _names(records: Store, silent: str) -> Iterator[str]:
+    return (word or silent for word in marks.functionals(records))
