@@ -18,7 +18,7 @@ FILES = sorted(CONFIGS.rglob("*.yaml"))
 PLUGS = [
     f for f in FILES if f.parent != CONFIGS and ("_target_" in f.read_text(encoding="utf-8") or f.parent.name == "data")
 ]
-OWN = {"folder", "table", "ase"}
+OWN = {"folder", "table", "ase", "formulas"}
 OF_STAGE = {
     "pretrain": ["data", "encoder", "graph", "split", "fit", "optimiser"],
     "transfer": ["target", "mode", "split"],

@@ -202,8 +202,8 @@ def _sentence(error: BaseException) -> str:
     missing = str(getattr(error, "missing_cfg_file", None)).rpartition("/")[2]
     if missing in _COMPOSITIONS:
         return (
-            f"{missing} holds compositions without structures, and every encoder needs structures; use another task, "
-            "such as target=matbench_phonons."
+            f"{missing} holds compositions without structures; read its file with target=formulas and mode=features, "
+            "or use another task, such as target=matbench_phonons."
         )
     key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
     if key is not None and parent is not None and hasattr(parent, "keys") and str(key) not in map(str, parent.keys()):

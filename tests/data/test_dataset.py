@@ -9,6 +9,8 @@ from scripted_server import autoindex, serving, status, whole
 from support import QUOTIENT, config, dump
 
 from tltool.data import dataset
+from tltool.data.record import formula
+from tltool.data.splits import Split
 from tltool.errors import ConfigError, DataError, ResourceError
 
 
@@ -84,3 +86,19 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="Cannot write to cache"):
         opened(config("pretrain")["data"], tmp_path / "file" / "cache", [])
+
+
+def test_formulas_of_two_files_are_one_data_set(tmp_path: Path) -> None:
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,formula,label\nx,Fe0.7Ni0.3,1\ny,Al2O3,2\n")
+    (folder / "b.csv").write_text("id,formula,label\nz,LiF,3\ny,MgO,2\n")
+    description = config("pretrain", "data=formulas", f"data.root={folder}")["data"] | {"pattern": "*.csv"}
+    for _ in range(2):
+        found = opened(description, tmp_path / "cache", [])
+        assert list(found.store.ids) == ["x", "y", "z"]
+        assert [formula(c.numbers, c.amounts) for c in map(found.store.crystal, range(3))] == ["Fe7Ni3", "Al2O3", "LiF"]
+        np.testing.assert_allclose(found.graphs.multiplicity, [0.7, 0.3, 3, 2, 1, 1])
+        assert len(found.graphs.neighbour) == 0
+    whole = Split(np.arange(3), np.empty(0, np.int64), np.empty(0, np.int64))
+    assert dataset.batches(found, ["e_form"], whole).bare

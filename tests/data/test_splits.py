@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from support import store_of
 
 from tltool.data import marks, prototype, splits, store
+from tltool.data.formulas import composition
 from tltool.data.marks import Mark
 from tltool.data.record import Crystal, Record
 from tltool.data.splits import Split
@@ -196,3 +197,15 @@ def test_random_permutes_the_rows_of_one_data_set(n: int, seed: int) -> None:
     assert found.test.tolist() == rows[:n_test].tolist()
     assert found.val.tolist() == rows[n_test : n_test + n_val].tolist()
     assert found.train.tolist() == rows[n_test + n_val :].tolist()
+
+
+def test_formulas_are_split_by_composition_but_not_by_prototype() -> None:
+    texts = [f"{metal}{n}O{n}" for metal in ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca") for n in (1, 2, 0.5)]
+    records = store.gather([Record(f"r{n}", composition(text, ""), {}) for n, text in enumerate(texts)], {})
+    keys = {"seed": 0, "val": 0.2, "test": 0.3, "train_size": None}
+    found = splits.by_hash(records, np.zeros(len(texts)), group="composition", **keys)
+    for name, rows in found.items():
+        others = {row // 3 for other, them in found.items() if other != name for row in them.tolist()}
+        assert not others & {row // 3 for row in rows.tolist()}
+    with pytest.raises(DataError, match="split=composition"):
+        splits.by_hash(records, np.zeros(len(texts)), group="prototype", **keys)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tltool.data import store
+from tltool.data import formulas, store
 from tltool.data.record import Crystal, Record
 from tltool.errors import DataError, ResourceError
 
@@ -31,6 +31,20 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.label("log10_K_VRH"), [2.0, np.nan])
     with pytest.raises(DataError, match="has no label 'volume'"):
         back.label("volume")
+
+
+def test_formulas_go_in_and_come_out(tmp_path: Path) -> None:
+    made = [Record(text, formulas.composition(text, ""), {"gap": 1.0}) for text in ("Fe0.7Ni0.3", "Al2O3", "NaCl")]
+    store.save(tmp_path / "s.h5", store.gather(made, {}))
+    back = store.load(tmp_path / "s.h5")
+    for row, record in enumerate(made):
+        np.testing.assert_array_equal(back.crystal(row).amounts, record.crystal.amounts)
+        assert np.isnan(back.crystal(row).lattice).all()
+    fewer = store.taken(back, np.array([2, 0]))
+    np.testing.assert_array_equal(fewer.crystal(1).amounts, [0.7, 0.3])
+    assert store.gather(records(), {}).amounts is None
+    with pytest.raises(DataError, match="crystals and formulas without one"):
+        store.gather([*made, *records()], {})
 
 
 def test_bad_records() -> None:

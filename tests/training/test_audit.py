@@ -6,6 +6,7 @@ from support import QUOTIENT
 
 from tltool.data import graphs, overlap, prototype, store
 from tltool.data.dataset import Dataset
+from tltool.data.formulas import composition
 from tltool.data.record import Crystal, Record
 from tltool.training import audit
 from tltool.training.audit import Held
@@ -64,3 +65,22 @@ def test_rows_that_were_not_trained_on_do_not_count() -> None:
     assert audit.audit(seen, TARGET, ALL, 1, [held]).how == ("",)
     # Which rows they were, nobody knows of a source; then the likely one counts.
     assert audit.audit(seen, TARGET, ALL, 1, [held._replace(rows=None)]).how == ("structure",)
+
+
+def test_of_formulas_the_formula_decides() -> None:
+    made = [Record(text, composition(text, ""), {"e_form": 0.0}) for text in ("Cu0.5", "CuNi", "Ni")]
+    store_of_formulas = store.gather(made, {"name": "mine"})
+    crystals = [store_of_formulas.crystal(row) for row in range(3)]
+    formulas, rows = Dataset(store_of_formulas, graphs.build(crystals, QUOTIENT)), np.arange(3)
+    found = audit.audit(SEEN, formulas, rows, 2, [Held("long", LONG, None, True)])
+    assert found.how == ("formula", "", "")
+    assert found.source[0] in ("long", "short")
+    assert "(1 same formula, all that is known of them)" in audit.told(found, "mine")
+    # The other way round: crystals of a formula that is to be tested on are left out of pretraining.
+    assert audit.rows_to_drop(LONG, formulas, rows, 2).tolist() == [0]
+    assert audit.rows_to_drop(LONG, formulas, rows[1:], 2).tolist() == []
+    seen = audit.index(formulas, rows, 2)
+    again = audit.audit(seen, formulas, rows[:2], 2, [])
+    assert again.how == ("formula", "formula")
+    # A crystal is not told from its formula.
+    assert audit.audit(seen, TARGET, ALL, 1, []).how == ("",)

@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import a_fit, batches_of, config, fresh_model
+from support import QUOTIENT, a_fit, batches_of, config, fresh_model
 
 from tltool import plugs
+from tltool.data import graphs, store
 from tltool.data.dataset import Batches, Dataset
+from tltool.data.formulas import composition
+from tltool.data.record import Record
 from tltool.errors import ConfigError
 from tltool.model import facts
 from tltool.model.property_model import PropertyModel
@@ -71,6 +74,18 @@ def test_predictions_of_a_source_on_a_logarithmic_scale_stand_as_logarithms(part
     source.spec["logarithmic"] = ["e_form"]
     found = features(source, target, "mode.beside=[labels]").embed(target.graph("test"))
     torch.testing.assert_close(found, source(target.graph("test")).log())
+
+
+def test_facts_of_elements_are_known_of_formulas(source: PropertyModel, tmp_path: Path) -> None:
+    texts = [f"{metal}{n}O{k}" for metal in ("Li", "Na", "Mg", "Ca", "Ti") for n in (1, 2) for k in (1, 2, 2.5)]
+    records = store.gather([Record(f"r{n}", composition(t, ""), {"gap": n / 9}) for n, t in enumerate(texts)], {})
+    table = graphs.build([records.crystal(n) for n in range(len(texts))], QUOTIENT)
+    data = batches_of(Dataset(records, table), ("gap",))
+    model = features(source, data, "mode.beside=[elements]")
+    assert np.isfinite(predict(model, data, "test")).all()
+    for word in ("geometry", "labels", "trunk"):
+        with pytest.raises(ConfigError, match="formulas without structures"):
+            features(source, data, f"mode.beside=[elements,{word}]")
 
 
 def test_words_there_are_not(source: PropertyModel, target: Batches) -> None:

@@ -19,6 +19,7 @@ MODES = sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml"))
 FIRST = {
     "finetune": ["mode=finetune"],
     "ridge": ["mode=features"],
+    "atom_set": ["mode=features", "mode/regressor=atom_set"],
     "svr": ["mode=features", "mode/regressor=svr", "mode.level=trunk"],
 }
 

@@ -17,7 +17,7 @@ from tltool.training import checkpoint
 from tltool.training import fit as fitting
 from tltool.training.fit import predict
 
-MODES = sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml"))
+MODES = [*sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml")), "features/atom_set"]
 REGRESSORS = sorted(p.stem for p in (ROOT / "configs" / "mode" / "regressor").glob("*.yaml"))
 BACKBONE = ["encoder", "readout", "trunk"]
 
@@ -33,7 +33,8 @@ def backbone(model: PropertyModel) -> list[tuple[str, torch.nn.Parameter]]:
 
 
 def run(mode: str, source: PropertyModel, data: Batches, *overrides: str, **keys) -> PropertyModel:
-    node = config("transfer", f"mode={mode}", *overrides)["mode"]
+    mode, *regressor = mode.split("/")
+    node = config("transfer", f"mode={mode}", *(f"mode/regressor={name}" for name in regressor), *overrides)["mode"]
     return plugs.call(node, source, data, a_fit(**keys))
 
 
@@ -213,10 +214,10 @@ def test_lora_starts_as_the_source_and_learns(source: PropertyModel, part: Datas
 
 @pytest.mark.parametrize("regressor", REGRESSORS)
 def test_every_regressor_serves_from_the_disk(regressor: str, source: PropertyModel, target: Batches, tmp_path) -> None:
-    model = run("features", source, target, f"mode/regressor={regressor}")
+    model = run("features", source, target, f"mode/regressor={regressor}", epochs=20, ema=0.0, loss="mse")
     label = target.labels[target.split["train"]].numpy()
     assert ((predict(model, target, "train") - label) ** 2).mean() < 0.95 * label.var()
-    assert isinstance(model.heads["e_above_hull"], EstimatorHead) == (regressor != "ridge")
+    assert isinstance(model.heads["e_above_hull"], EstimatorHead) == (regressor not in ("ridge", "atom_set"))
     model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
     checkpoint.save(tmp_path / "model", model)
     back = checkpoint.load(tmp_path / "model")
@@ -227,6 +228,24 @@ def test_every_regressor_serves_from_the_disk(regressor: str, source: PropertyMo
 @pytest.mark.parametrize("level", ["0", "3", "-1", "[0,1,2,3]", "trunk"])
 def test_every_level_can_be_tapped(level: str, source: PropertyModel, target: Batches) -> None:
     assert np.isfinite(predict(run("features", source, target, f"mode.level={level}"), target, "test")).all()
+
+
+def test_a_set_model_learns_on_levels_and_trains_nothing_below(source: PropertyModel, target: Batches) -> None:
+    models = [run("features/atom_set", source, target, f"mode.level={level}", epochs=8) for level in ("1", "[0,1]")]
+    for model in models:
+        pairs = zip(model.encoder.state_dict().values(), source.encoder.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+        sites = model.levels(target.graph("train"))
+        graph = target.graph("train")
+        rows = model.readout.scale(torch.cat([sites[k] for k in model.readout.levels], dim=1))
+        weights = (graph.multiplicity / graph.n_sites()[graph.crystal])[:, None]
+        torch.testing.assert_close((weights * rows).sum(0), torch.zeros(rows.shape[1]), atol=1e-3, rtol=0)
+        torch.testing.assert_close((weights * rows**2).sum(0), torch.full((rows.shape[1],), 40.0), atol=1e-2, rtol=0)
+    assert (predict(models[0], target, "test") != predict(models[1], target, "test")).any()
+    with pytest.raises(ConfigError, match=r"mode\.level=trunk has no sites"):
+        run("features/atom_set", source, target, "mode.level=trunk")
+    with pytest.raises(ConfigError, match="use mean, set2set or both"):
+        run("features/atom_set", source, target, "mode.regressor.pools=[sum]")
 
 
 def test_a_level_that_is_not_there(source: PropertyModel, target: Batches) -> None:
@@ -242,9 +261,9 @@ def test_a_frozen_encoder_is_run_once(source: PropertyModel, part: Dataset, monk
     counted = lambda self, graph: runs.append(graph.n_crystals) or forward(self, graph)  # noqa: E731
     monkeypatch.setattr(type(source.encoder), "forward", counted)
     data = batches_of(part)
-    for how in ("mode=freeze", "mode=features"):
+    for how in (["mode=freeze"], ["mode=features"], ["mode=features", "mode/regressor=atom_set"]):
         runs.clear()
-        mode = config("transfer", how)["mode"]
+        mode = config("transfer", *how)["mode"]
         plugs.call(mode, source, data, a_fit(epochs=5))
         # Once for the table; what is left are the validation rows, of the finished model as it is after loading.
         assert sum(runs) == len(part.store), how

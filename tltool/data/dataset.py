@@ -53,6 +53,7 @@ class Batches:
     """What a fit needs: ``table`` of graphs, ``labels`` (n, q) with NaN where absent, the quantities and the split.
 
     ``base`` (n, q) is what the labels are differences from (a cheaper level of theory), None for labels as they are.
+    ``bare`` says that the records are formulas, without a structure and so without an edge.
     """
 
     table: loading.Table
@@ -60,6 +61,7 @@ class Batches:
     quantities: tuple[str, ...]
     split: Mapping[str, Tensor]
     base: Tensor | None = None
+    bare: bool = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.split)
@@ -97,7 +99,8 @@ def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats
     parts = {name: torch.from_numpy(rows) for name, rows in split.items()}
     low = None if base is None else torch.from_numpy(base)
     learned = labels if low is None else labels - low
-    return Batches(loading.table(data.graphs), learned.to(kind), names, parts, None if low is None else low.to(kind))
+    low = None if low is None else low.to(kind)
+    return Batches(loading.table(data.graphs), learned.to(kind), names, parts, low, data.store.amounts is not None)
 
 
 class Prepared(NamedTuple):

@@ -4,7 +4,8 @@ Sites that message passing on species and distances cannot tell apart are merged
 (colour refinement; the idea of computing on the asymmetric unit is coGN's, doi:10.1039/d4dd00018h), and equal edges
 into one node pair with a multiplicity. Both are exact: see ``tests/data/test_graphs.py``. Distances that differ by
 less than ``DISTANCE_TOLERANCE`` are one distance, in the full graph too, so that rounding noise of the input does
-not decide what is equal. Sizes: c crystals, s sites, n nodes, e edges, d different distances.
+not decide what is equal. A formula without a structure is a node for each element, its amount the multiplicity, and no
+edge. Sizes: c crystals, s sites, n nodes, e edges, d different distances.
 """
 
 import hashlib
@@ -67,7 +68,7 @@ class GraphTable:
 
     ``first_node`` (c+1,), ``first_distance`` (c+1,), ``first_edge`` (n+1,), ``number`` (n,), ``multiplicity`` (n,),
     ``neighbour`` (e,), ``edge_multiplicity`` (e,), ``distance_index`` (e,), ``distance`` (d,) Å, ``volume`` (c,) Å3 a
-    site. ``line`` is the line graph where the recipe asks for angles: its nodes are the edges, its edges the angles
+    site, NaN for a formula. ``line`` is the line graph where the recipe asks for angles: its nodes are the edges, its edges the angles
     between an edge and one that precedes it, its distances their cosines.
     """
 
@@ -141,22 +142,36 @@ def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
     numbers = _concatenated([c.numbers for c in crystals], np.int64)
     crystal = np.repeat(np.arange(len(crystals)), sizes)
     first_distance, distance, which = _different(length, crystal[site], len(crystals))
-    volume = np.array([abs(np.linalg.det(c.lattice)) for c in crystals], dtype=np.float64) / sizes
+    cells = [np.nan if c.amounts is not None else abs(np.linalg.det(c.lattice)) for c in crystals]
+    volume = np.array(cells, dtype=np.float64) / sizes
     full = _Full(crystal, numbers, site, other, which, weight, first_distance, distance, volume)
     sites = refinement.alone(len(numbers))
+    counts = _amounts(crystals)
     kinds = np.arange(len(site))
     if recipe.quotient:
         sites = refinement.of_sites(numbers, crystal, site, other, which, weight)
         kinds = np.zeros(len(site), dtype=np.int64)
     if not recipe.angles:
-        return _reduced(full, sites, sites.members.astype(np.int32), kinds)[0]
+        return _reduced(full, sites, _multiplicity(sites, counts), kinds)[0]
     vector = np.concatenate([np.empty((0, 3)), *map(neighbours.vectors, crystals, found)])
     pairs = angles.find(vector, site, other, which, crystal[site], first_distance, len(numbers))
     if recipe.quotient:
         sites, edges = refinement.of_sites_and_edges(sites, site, other, which, weight, pairs)
         kinds = edges.of
-    table, first = _reduced(full, sites, sites.members.astype(np.int32), kinds)
+    table, first = _reduced(full, sites, _multiplicity(sites, counts), kinds)
     return replace(table, line=_line(full, pairs, table, first, kinds, recipe.quotient))
+
+
+def _amounts(crystals: list[Crystal]) -> Floats | None:
+    """Return (s,) how many atoms each element of a formula stands for; None if all are crystals."""
+    if all(c.amounts is None for c in crystals):
+        return None
+    return np.concatenate([np.ones(len(c.numbers)) if c.amounts is None else c.amounts for c in crystals])
+
+
+def _multiplicity(sites: refinement.Classes, amounts: Floats | None) -> npt.NDArray[Any]:
+    """Return how many sites each class stands for, as a whole number for crystals."""
+    return sites.members.astype(np.int32) if amounts is None else sites.members * amounts[sites.first]
 
 
 def _line(full: _Full, pairs: angles.Angles, table: GraphTable, first: Ints, kinds: Ints, quotient: bool) -> GraphTable:

@@ -113,6 +113,7 @@ def opened(folder: Path, attributes: Mapping[str, str]) -> tuple[Store, GraphTab
         {name.removeprefix("label/"): found[name] for name in names if name.startswith("label/")},
         {n[4:].removesuffix(".first"): words(n.removesuffix(".first")) for n in names if _is_tag(n)},
         dict(attributes),
+        found.get("amounts"),
     )
     table = graphs.from_arrays({name[6:]: found[name] for name in names if name.startswith("graph/")})
     return records, table, int(content["repeated"])
@@ -151,6 +152,8 @@ def _append(writer: "_Writer", records: Store, table: GraphTable) -> None:
     writer.add("numbers", records.numbers.astype(np.uint8))
     writer.add("frac", records.frac.astype(np.float32))
     writer.add("lattice", records.lattice.astype(np.float32))
+    if records.amounts is not None:
+        writer.add("amounts", records.amounts)
     for name in {*records.labels, *writer.named("label/")}:
         writer.pad(f"label/{name}", np.full(before, np.nan, dtype=np.float32))
         values = records.labels.get(name)
@@ -189,6 +192,8 @@ class _Writer:
         if name not in self._files:
             self._files[name] = (self._folder / f"{len(self._files):03d}.bin").open("wb")
             self._kinds[name], self._lengths[name] = (values.dtype.str, values.shape[1:]), 0
+        if values.dtype.str != self._kinds[name][0]:
+            raise DataError(f"Some files of {self._folder.parent} hold crystals, others formulas; make two data sets.")
         self._files[name].write(np.ascontiguousarray(values).data)
         self._lengths[name] += len(values)
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from tltool.data.graphs import GraphTable
 from tltool.fields import Graph
 
+_OF_EDGES = ("neighbour", "edge_multiplicity", "distance_index", "distance")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -82,9 +84,19 @@ class Table:
             line=None if self.line is None else self.line.select(rows),
         )
 
+    def nodes(self, rows: Tensor) -> Tensor:
+        """Return where the nodes of ``rows`` stand among those of the table, in the order of ``select``."""
+        return _ranges(self.first_node, rows)[0]
+
     def numbers(self, rows: Tensor) -> Tensor:
         """Return the atomic numbers of all nodes of ``rows``."""
-        return self.number[_ranges(self.first_node, rows)[0]]
+        return self.number[self.nodes(rows)]
+
+    def without_edges(self) -> "Table":
+        """Return the same nodes alone, for what learns on features of sites: its batches cost next to nothing."""
+        none = {name: getattr(self, name)[:0] for name in _OF_EDGES}
+        first = {name: torch.zeros_like(getattr(self, name)) for name in ("first_edge", "first_distance")}
+        return replace(self, **none, **first, line=None)
 
     def to(self, device: torch.device | str) -> "Table":
         """Return the same table on ``device``."""

@@ -42,8 +42,11 @@ def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, shells: st
     ``strict`` cuts it (by distance, then site), as the published CGCNN code does; ``whole`` keeps all of it;
     ``shared`` keeps all of it and lets its members share the places left, so that weights still add up to k;
     ``mutual`` keeps all of it and adds the reverse of every edge that lacks one, as ALIGNN does.
-    A site may have no neighbour at all.
+    A site may have no neighbour at all, and the elements of a formula have none.
     """
+    if crystal.amounts is not None:
+        none = np.empty(0, dtype=np.int64)
+        return Neighbours(none, none, np.empty((0, 3), dtype=np.int64), np.empty(0), np.empty(0))
     n = len(crystal.numbers)
     frac = crystal.frac % 1.0
     cartesian = np.ascontiguousarray(frac @ crystal.lattice)

@@ -42,8 +42,9 @@ class Matches(NamedTuple):
     """What was found for each of t crystals.
 
     ``how``: "id" (same registry id), "structure" (same by comparing sites), "prototype" (same reduced formula and
-    prototype, sites not compared) or "". ``source`` and ``source_id``: data set and id of a crystal it matches, ""
-    where unknown. ``formula`` (t,) bool: the index holds the reduced formula.
+    prototype, sites not compared), "formula" (same reduced formula, of a record that is no more than one) or "".
+    ``source`` and ``source_id``: data set and id of a crystal it matches, "" where unknown. ``formula`` (t,) bool: the
+    index holds the reduced formula.
     """
 
     how: tuple[str, ...]
@@ -165,6 +166,16 @@ def settled(
     then = [old if old[0] == "id" else verdict.get(row, old) for row, old in enumerate(now)]
     how, origins, names = zip(*then, strict=True) if then else ((), (), ())
     return Matches(how, origins, names, matches.formula)
+
+
+def by_formula(matches: Matches, index: Index, fingerprints: UInts) -> Matches:
+    """Return ``matches`` of records that are formulas, with these fingerprints (t,): the same formula is a match."""
+    first = np.searchsorted(index.fingerprint >> _SHIFT, fingerprints >> _SHIFT)
+    new = [not how and known for how, known in zip(matches.how, matches.formula.tolist(), strict=True)]
+    origin = [index.sources[index.origin[row]] if hit else "" for row, hit in zip(first.tolist(), new, strict=True)]
+    how = tuple("formula" if hit else old for old, hit in zip(matches.how, new, strict=True))
+    source = tuple(name or old for old, name in zip(matches.source, origin, strict=True))
+    return matches._replace(how=how, source=source)
 
 
 def named(ids: Sequence[str], mat_ids: Sequence[str] | None, fingerprints: UInts) -> UInts:

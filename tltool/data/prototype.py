@@ -16,7 +16,7 @@ import moyopy
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data.record import Crystal
+from tltool.data.record import Crystal, reduced
 
 UInts = npt.NDArray[np.uint64]
 
@@ -43,11 +43,9 @@ logging.getLogger("moyo").setLevel(logging.CRITICAL + 1)
 def fingerprint(crystal: Crystal) -> int:
     """Return the fingerprint of ``crystal``, 64 bits.
 
-    If no symmetry can be found (sites that coincide), the prototype is unknown: see ``PROTOTYPE_BITS``.
+    If no symmetry can be found (sites that coincide, a formula alone), the prototype is unknown: ``PROTOTYPE_BITS``.
     """
-    counts = Counter(crystal.numbers.tolist())
-    divisor = int(np.gcd.reduce(list(counts.values())))
-    formula = sorted((number, count // divisor) for number, count in counts.items())
+    formula = list(reduced(crystal.numbers, crystal.amounts).items())
     high = _hash(formula, 64 - PROTOTYPE_BITS) << PROTOTYPE_BITS
     found = _found(crystal)
     # Zero is taken; the one prototype in 2**24 that would get it shares 1 with another.
@@ -60,6 +58,8 @@ def in_order(crystals: Iterable[Crystal]) -> UInts:
 
 
 def _found(crystal: Crystal) -> tuple[int, Positions] | None:
+    if crystal.amounts is not None:
+        return None
     try:
         return _prototype(crystal)
     except BaseException as error:

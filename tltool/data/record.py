@@ -1,17 +1,20 @@
 """A crystal and a record, as plain values; the way in from pymatgen structures.
 
-What a crystal may be is decided here: ordered, real elements, a cell with a volume. Files are read next door in
-``structure_files.py``. Sizes: n sites.
+What a crystal may be is decided here: ordered, real elements, a cell with a volume; or a formula alone, as
+``formulas.py`` reads it. Files are read next door in ``structure_files.py``. Sizes: n sites.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
+from fractions import Fraction
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tltool.elements import symbol
 from tltool.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,15 +24,21 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 LAST_NUMBER = 118
+_LARGEST = 10_000
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Crystal(NamedTuple):
-    """A periodic crystal: ``lattice`` (3, 3) rows in Å, ``frac`` (n, 3), ``numbers`` (n,) atomic numbers."""
+    """A periodic crystal: ``lattice`` (3, 3) rows in Å, ``frac`` (n, 3), ``numbers`` (n,) atomic numbers.
+
+    Where a formula is all that is known, ``numbers`` are its n elements, each once, ``amounts`` (n,) how many atoms of
+    each it names, and lattice and positions are NaN. ``amounts`` is None for a crystal.
+    """
 
     lattice: Floats
     frac: Floats
     numbers: Ints
+    amounts: Floats | None = None
 
 
 class Record(NamedTuple):
@@ -78,14 +87,32 @@ def from_structure(structure: "Structure", where: str) -> Crystal:
     return checked(Crystal(structure.lattice.matrix, structure.frac_coords, numbers), where)
 
 
-def formula(numbers: Ints) -> str:
-    """Return the reduced formula of ``numbers`` (n,), elements by electronegativity as pymatgen writes it."""
-    from pymatgen.core.composition import Composition
-    from pymatgen.core.periodic_table import Element
+def reduced(numbers: Ints, amounts: Floats | None = None) -> dict[int, int] | dict[int, float]:
+    """Return {atomic number: amount}, ascending, of sites ``numbers`` (n,) that count ``amounts`` (n,), or one each.
 
-    values, counts = np.unique(numbers, return_counts=True)
-    amounts = {Element.from_Z(int(z)).symbol: int(c) for z, c in zip(values, counts, strict=True)}
+    In the smallest whole numbers; amounts that would need one above 10,000 become atomic fractions of six digits.
+    """
+    values, place = np.unique(numbers, return_inverse=True)
+    counts = np.bincount(place, amounts)
+    if amounts is not None:
+        ratios = [Fraction(float(count / counts.min())).limit_denominator(_LARGEST) for count in counts]
+        common = math.lcm(*(ratio.denominator for ratio in ratios))
+        whole = np.array([float(ratio * common) for ratio in ratios])
+        if whole.max() > _LARGEST or not np.allclose(whole / whole.sum(), counts / counts.sum(), rtol=1e-6, atol=0):
+            return {int(z): round(float(part), 6) for z, part in zip(values, counts / counts.sum(), strict=True)}
+        counts = whole.astype(np.int64)
+    divisor = math.gcd(*counts.tolist())
+    return {int(z): int(n) // divisor for z, n in zip(values, counts, strict=True)}
+
+
+def formula(numbers: Ints, amounts: Floats | None = None) -> str:
+    """Return the formula of what ``reduced`` returns, elements by electronegativity as pymatgen writes it."""
+    from pymatgen.core.composition import Composition
+
+    found = reduced(numbers, amounts)
     with warnings.catch_warnings():
         # pymatgen warns that helium, neon and argon have no electronegativity to sort by.
         warnings.simplefilter("ignore", UserWarning)
-        return str(Composition(amounts).reduced_formula)
+        made = Composition({symbol(z): n for z, n in found.items()})
+        whole = all(isinstance(n, int) for n in found.values())
+        return str(made.reduced_formula) if whole else str(made.formula).replace(" ", "")

@@ -112,8 +112,11 @@ def _crystals(records: Store, rows: Ints) -> Ints:
 
 def _groups(records: Store, rows: Ints, names: list[str], group: str) -> list[str]:
     if group == "composition":
-        return [formula(records.crystal(int(row)).numbers) for row in rows]
+        crystals = (records.crystal(int(row)) for row in rows)
+        return [formula(c.numbers, c.amounts) for c in crystals]
     if group == "prototype":
+        if records.amounts is not None:
+            raise DataError("split.group=prototype needs structures, and these are formulas; use split=composition.")
         types = (str(prototype.structure_type(records.crystal(int(row)))) for row in rows)
         # Relaxed with another functional a crystal may be of another type; the first one's puts it into one part.
         first: dict[str, str] = {}

@@ -29,8 +29,9 @@ class Store:
 
     ``ids`` n; ``first_site`` (n+1,); ``numbers`` (s,); ``frac`` (s, 3); ``lattice`` (n, 3, 3) in Å; ``labels`` one
     (n,) array per quantity in its unit, NaN where absent; ``tags`` one list per name; ``attributes`` say where the
-    data came from (adapter, address, sha256, licence, citation, counts). Arrays may be narrow and memory-mapped:
-    ``crystal`` and ``label`` give float64 and int64.
+    data came from (adapter, address, sha256, licence, citation, counts). ``amounts`` (s,) of a store of formulas, whose
+    sites are elements, and None for crystals. Arrays may be narrow and memory-mapped: ``crystal`` and ``label`` give
+    float64 and int64.
     """
 
     ids: Sequence[str]
@@ -41,6 +42,7 @@ class Store:
     labels: Mapping[str, Array]
     tags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    amounts: Array | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,7 +51,8 @@ class Store:
         """Return the crystal in ``row``."""
         sites = slice(int(self.first_site[row]), int(self.first_site[row + 1]))
         lattice, frac = self.lattice[row].astype(np.float64), self.frac[sites].astype(np.float64)
-        return Crystal(lattice, frac, self.numbers[sites].astype(np.int64))
+        amounts = None if self.amounts is None else self.amounts[sites].astype(np.float64)
+        return Crystal(lattice, frac, self.numbers[sites].astype(np.int64), amounts)
 
     def record(self, row: int) -> Record:
         """Return the record in ``row``, with the labels it has."""
@@ -74,7 +77,10 @@ class Store:
 
 
 def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
-    """Collect ``records`` into a store in memory; raise DataError on a repeated id or on no record at all."""
+    """Collect ``records`` into a store in memory.
+
+    Raises DataError on a repeated id, on no record at all, and on crystals and formulas side by side.
+    """
     ids: list[str] = []
     crystals: list[Crystal] = []
     labels: dict[str, list[tuple[int, float]]] = {}
@@ -92,6 +98,11 @@ def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
             tags.setdefault(name, []).append((row, word))
     if not ids:
         raise DataError(f"The data set {attributes.get('name', '')!r} has no usable record; check its files.")
+    amounts = [c.amounts for c in crystals if c.amounts is not None]
+    if 0 < len(amounts) < len(ids):
+        raise DataError(
+            f"The data set {attributes.get('name', '')!r} holds crystals and formulas without one; make two of it."
+        )
     columns = {name: np.full(len(ids), np.nan) for name in labels}
     for name, pairs in labels.items():
         rows, values = zip(*pairs, strict=True)
@@ -109,6 +120,7 @@ def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
         columns,
         words,
         dict(attributes),
+        np.concatenate(amounts) if amounts else None,
     )
 
 
@@ -126,11 +138,15 @@ def taken(store: Store, rows: Ints) -> Store:
         lattice=store.lattice[rows],
         labels={name: values[rows] for name, values in store.labels.items()},
         tags={name: [words[row] for row in rows] for name, words in store.tags.items()},
+        amounts=None if store.amounts is None else store.amounts[sites],
     )
 
 
 def save(path: Path, store: Store) -> None:
-    """Write ``store`` to ``path`` (float32, as the published inputs carry no more digits than that)."""
+    """Write ``store`` to ``path`` (float32, as the published inputs carry no more digits than that).
+
+    Amounts of a formula are float64, as a formula is made from them again.
+    """
     arrays: dict[str, Array] = {
         "id": np.array(store.ids, dtype=object),
         "first_site": store.first_site,
@@ -138,6 +154,7 @@ def save(path: Path, store: Store) -> None:
         "frac": store.frac.astype(np.float32),
         "lattice": store.lattice.astype(np.float32),
     }
+    arrays |= {} if store.amounts is None else {"amounts": store.amounts.astype(np.float64)}
     arrays |= {f"label/{name}": values.astype(np.float32) for name, values in sorted(store.labels.items())}
     arrays |= {f"tag/{name}": np.array(words, dtype=object) for name, words in sorted(store.tags.items())}
     units = {f"label/{name}": QUANTITIES[name].unit for name in store.labels}
@@ -156,6 +173,7 @@ def load(path: Path) -> Store:
         {k.removeprefix("label/"): v.astype(np.float64) for k, v in arrays.items() if k.startswith("label/")},
         {k.removeprefix("tag/"): [str(w) for w in v] for k, v in arrays.items() if k.startswith("tag/")},
         attributes,
+        arrays.get("amounts"),
     )
 
 

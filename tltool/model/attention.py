@@ -62,7 +62,9 @@ class Pairs(nn.Module):
         if self.edge is not None and edges is not None:
             at_edge = self.edge(edges)
             rows = rows.add_(at_edge if index is None else at_edge.index_select(0, index))
-        scores, messages = F.leaky_relu(rows, 0.01).view(len(rows), 2, self.heads, -1).unbind(1)
+        # The size is written out, as it cannot be guessed where there is no edge at all.
+        hidden = rows.shape[1] // (2 * self.heads)
+        scores, messages = F.leaky_relu(rows, 0.01).view(len(rows), 2, self.heads, hidden).unbind(1)
         return scores, messages
 
 
@@ -85,7 +87,8 @@ class NeighbourAttention(nn.Module):
     def forward(self, graph: Graph, sites: Tensor, edges: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """Return what ``sites`` (n, f) hear, (n, f); ``edges`` and ``index`` as in ``Pairs``."""
         scores, messages = self.pairs(graph, sites, edges, index)
-        shares = kernels.edge_softmax(graph, self.scores(scores).flatten(1)).view(len(scores), messages.shape[1], -1)
+        scored = self.scores(scores)
+        shares = kernels.edge_softmax(graph, scored.flatten(1)).view_as(scored)
         if self.vector:
             heard = self.messages(messages).mul(shares).mean(1)
             return kernels.neighbour_sum(graph, heard)

@@ -24,6 +24,7 @@ class AttentionPool(nn.Module):
     ) -> None:
         super().__init__()
         self.levels, self.heads = checked_levels(levels, n_levels), heads
+        self.extras = tuple(name for name in extras if name == "state")
         dim *= len(levels)
         self.dim = heads * dim
         self.site = nn.Linear(dim, 2 * heads * dim)

@@ -24,7 +24,8 @@ class Beside(nn.Module):
 
     ``elements`` and ``geometry`` as in ``facts``; ``trunk`` what the source's heads see; ``labels`` what it predicts
     of its ``quantities``, in their units. ``parts`` makes the source's ``readout`` and ``trunk``; ``logarithmic`` names
-    the quantities that it learnt on a logarithmic scale, whose logarithms are taken.
+    the quantities that it learnt on a logarithmic scale, whose logarithms are taken. ``sites_only`` leaves out what an
+    encoder gives besides site features.
     """
 
     def __init__(
@@ -39,13 +40,17 @@ class Beside(nn.Module):
         beside: list[str],
         quantities: list[str],
         logarithmic: list[str],
+        sites_only: bool,
         parts: dict[str, Callable[..., nn.Module]],
     ) -> None:
         super().__init__()
         if unknown := [word for word in beside if word not in WORDS]:
             raise ConfigError(f"mode.beside={unknown} is not known; use {', '.join(WORDS)}.")
-        given: tuple[Any, ...] = (dim, n_levels, *([extras] if extras else []))
+        given: tuple[Any, ...] = (dim, n_levels, *([extras] if extras and not sites_only else []))
         self.beside = tuple(word for word in WORDS if word in beside)
+        # What readout.reads_elements_alone asks for: all but facts of the elements needs more than level 0.
+        self.levels = (*levels, *([] if set(beside) <= {"elements"} else [-1])) or (0,)
+        self.extras = () if sites_only else tuple(extras) if levels else ()
         self.pool = Pool(*given, levels=levels, statistics=statistics) if levels else None
         self.dim = self.pool.dim if self.pool else 0
         if "trunk" in beside or "labels" in beside:

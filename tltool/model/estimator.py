@@ -24,10 +24,18 @@ class Standardise(nn.Module):
         self.mean.zero_()
         self.spread.fill_(1.0)
 
-    def fit(self, rows: Tensor) -> None:
-        """Take mean and spread from ``rows`` (r, dim); a feature that does not vary is only centred."""
-        spread = rows.std(0, correction=0)
-        self.mean.copy_(rows.mean(0))
+    def fit(self, rows: Tensor, weights: Tensor | None = None) -> None:
+        """Take mean and spread from ``rows`` (r, dim); a feature that does not vary is only centred.
+
+        Rows count ``weights`` (r,), None for alike.
+        """
+        if weights is None:
+            mean, spread = rows.mean(0), rows.std(0, correction=0)
+        else:
+            share = weights / weights.sum()
+            mean = share @ rows
+            spread = (share @ (rows - mean).square()).sqrt()
+        self.mean.copy_(mean)
         self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
 
     def forward(self, rows: Tensor) -> Tensor:

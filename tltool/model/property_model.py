@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tltool.fields import Graph, Levels, as_levels
 from tltool.model import functionals
+from tltool.model.readout import reads_elements_alone
 from tltool.model.scaler import Scaler
 
 
@@ -47,6 +48,11 @@ class PropertyModel(nn.Module):
     def encoded(self, graph: Graph) -> Levels | Sequence[Tensor]:
         """Return what the encoder gives, and with it the vectors of functionals that the model tells apart."""
         return functionals.added(self.encoder, self.encoder(graph), graph)
+
+    @property
+    def needs_structures(self) -> bool:
+        """Whether anything but the element embedding enters predictions, so that a formula alone will not do."""
+        return not reads_elements_alone(self.readout, int(self.encoder.n_levels))  # type: ignore[arg-type]
 
     def levels(self, graph: Graph) -> list[Tensor]:
         """Return the site features (n, dim) of every level of the encoder."""

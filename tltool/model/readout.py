@@ -28,6 +28,12 @@ def checked_levels(levels: Sequence[int], n_levels: int) -> tuple[int, ...]:
     return tuple(levels)
 
 
+def reads_elements_alone(readout: nn.Module, n_levels: int) -> bool:
+    """Say whether ``readout`` reads level 0 of the sites and nothing else of an encoder, so that no edge matters."""
+    levels = getattr(readout, "levels", ())
+    return bool(levels) and not getattr(readout, "extras", ()) and all(level % n_levels == 0 for level in levels)
+
+
 class Pool(nn.Module):
     """Statistics over the sites of each crystal, of one or several levels, side by side.
 
@@ -79,3 +85,10 @@ class Pool(nn.Module):
         # The root has no slope at zero, which every crystal with one kind of site would meet.
         spread = (variance + 1e-8).sqrt()
         return [part for name, part in (("mean", mean), ("spread", spread)) if name in self.statistics]
+
+
+def pool_of_sites(
+    dim: int, n_levels: int, extras: Sequence[str] = (), /, *, levels: list[int], statistics: list[str]
+) -> Pool:
+    """Return a ``Pool`` that leaves out the ``extras``."""
+    return Pool(dim, n_levels, levels=levels, statistics=statistics)

@@ -18,7 +18,7 @@ from tltool.model.estimator import Standardise
 from tltool.model.low_rank import plain
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.model.readout import Pool, encoder_facts
+from tltool.model.readout import Pool, encoder_facts, pool_of_sites
 from tltool.model.scaler import Scaler
 
 # What the spec may hold about one transfer alone: how many numbers it trained, where the tensors do not say so, how the
@@ -56,20 +56,31 @@ def renew(module: nn.Module) -> None:
             reset()
 
 
-def give_features(model: PropertyModel, levels: list[int], statistics: list[str], beside: list[str]) -> None:
+def give_features(
+    model: PropertyModel, levels: list[int], statistics: list[str], beside: list[str], bare: bool
+) -> None:
     """Let ``model``'s readout be ``statistics`` of ``levels`` and what ``beside`` names (see ``beside.Beside``).
 
-    The trunk only standardises, by what it is fitted on later. Raises ConfigError for words or levels there are not.
+    The trunk only standardises, by what it is fitted on later. ``bare`` data are formulas: they have no edge, so an
+    encoder's features of edges say nothing of them and are left out. Raises ConfigError for a word or level there is
+    not.
     """
     given, device = encoder_facts(model.encoder), next(model.encoder.parameters()).device
     node: dict[str, Any] = {"levels": levels, "statistics": statistics}
     if not beside:
-        node = {"_target_": "tltool.model.readout.Pool", **node}
-        model.readout = Pool(*given, levels=levels, statistics=statistics)
+        pool = pool_of_sites if bare else Pool
+        node = {"_target_": f"tltool.model.readout.{pool.__name__}", **node}
+        model.readout = pool(*given, levels=levels, statistics=statistics)
     else:
         nodes = {name: model.spec[name] for name in ("readout", "trunk")}
         logs = list(model.spec.get("logarithmic", ()))
-        facts = {"beside": beside, "quantities": model.quantities, "logarithmic": logs, "parts": nodes}
+        facts = {
+            "beside": beside,
+            "quantities": model.quantities,
+            "logarithmic": logs,
+            "sites_only": bare,
+            "parts": nodes,
+        }
         node = {"_target_": "tltool.model.beside.Beside", **node, **facts}
         if "labels" in beside and not all(isinstance(head, nn.Linear) for head in model.heads.values()):
             raise ConfigError("mode.beside: labels needs a source with linear heads, and this one has an estimator.")
@@ -81,6 +92,7 @@ def give_features(model: PropertyModel, levels: list[int], statistics: list[str]
             beside=beside,
             quantities=model.quantities,
             logarithmic=logs,
+            sites_only=bare,
             parts=own,
         )
         if "labels" in beside:
@@ -161,7 +173,12 @@ def new_functionals(model: PropertyModel, names: Sequence[str]) -> None:
 
 @torch.no_grad()
 def refit_statistics(model: PropertyModel, graph: Graph) -> None:
-    """Set the running statistics of every normalisation to those of ``graph``, the training rows as one batch."""
+    """Set the running statistics of every normalisation to those of ``graph``, the training rows as one batch.
+
+    Raises ConfigError where there is no edge to take them from.
+    """
+    if not len(graph.neighbour):
+        raise ConfigError("mode.refit_statistics=true needs edges, which the training rows have not; use false.")
     norms = [m for m in model.encoder.modules() if isinstance(m, WeightedBatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

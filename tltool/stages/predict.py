@@ -1,11 +1,11 @@
-"""``tltool predict``: a table of predictions for structure files; a bad file is a row with its reason."""
+"""``tltool predict``: a table of predictions for structures or formulas; a bad one is a row with its reason."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tltool.data import structure_files
+from tltool.data import formulas, structure_files
 from tltool.errors import ConfigError, DataError, ResourceError
 from tltool.training.predictor import Base, Item, Predictor, load_model
 from tltool.training.run import Run
@@ -13,7 +13,7 @@ from tltool.training.sources import model_folder
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
-    """Predict for every structure of ``config['input']`` and write the table to ``config['output']``."""
+    """Predict for every structure or formula of ``config['input']`` and write the table to ``config['output']``."""
     output = Path(config["output"]).expanduser() if config["output"] else folder.folder / "predictions.csv"
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"output={output}: the name must end in .csv or .parquet.")
@@ -53,7 +53,10 @@ def _base(name: str, predictor: Predictor, device: str) -> Base:
 def _items(root: Path) -> Iterator[Item]:
     """Yield what can be predicted, under names that tell it apart: with its folder where a name occurs twice."""
     if not root.exists():
-        raise DataError(f"input={root} does not exist; name a structure file or a folder of them.")
+        raise DataError(f"input={root} does not exist; name a structure file, a folder of them or a CSV of formulas.")
+    if root.is_file() and formulas.is_table(root):
+        yield from formulas.attempts(root)
+        return
     files = structure_files.files(root)
     names = Counter(structure_files.stem(file.name) for file in files)
     for file in files:

@@ -53,7 +53,9 @@ def prints(data: Dataset, workers: int) -> npt.NDArray[np.uint64]:
     file = data.folder / f"fingerprints-{RECIPE}-{data.key}.h5" if data.folder else None
     if file and file.is_file():
         return store.read_arrays(file)[0]["fingerprint"]
-    found = fingerprints((data.store.crystal(row) for row in range(len(data.store))), workers)
+    crystals = (data.store.crystal(row) for row in range(len(data.store)))
+    # A formula has no symmetry to search for, so its fingerprint is not worth a process.
+    found = fingerprints(crystals, workers if data.store.amounts is None else 1)
     if file:
         store.write_arrays(file, {"fingerprint": found}, {}, {})
     return found
@@ -81,11 +83,13 @@ def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequenc
     """Look up the records in ``rows`` in the index ``seen``, and compare sites with the ``sources`` at hand.
 
     A crystal whose formula and prototype the index holds is cleared only if every data set that has them there is at
-    hand, and none of its crystals is the same.
+    hand, and none of its crystals is the same. Of records that are formulas the formula decides.
     """
     ids, mat_ids = _names(data.store, rows)
     asked = prints(data, workers)[rows]
     found = overlap.audit(seen, ids, mat_ids, asked)
+    if data.store.amounts is not None:
+        return overlap.by_formula(found, seen, asked)
     open_ = np.array([k for k, how in enumerate(found.how) if how == "prototype"], dtype=np.int64)
     if not len(open_) or not sources:
         return found
@@ -179,6 +183,7 @@ def told(matches: Matches, target: str) -> str:
         "id": "by id",
         "structure": "same structure",
         "prototype": "same formula and prototype, not compared",
+        "formula": "same formula, all that is known of them",
     }
     parts = ", ".join(f"{counts[how]:,} {text}" for how, text in words.items() if counts[how])
     where = "in the training data of the source"
@@ -197,8 +202,11 @@ def write(run: Run, matches: Matches, records: Store, rows: Ints) -> None:
 def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int) -> Ints:
     """Return the rows of a source that hold a crystal of ``target_rows``, by id or by comparing sites.
 
-    Where there are more pairs than are compared, formula and prototype decide.
+    Where there are more pairs than are compared, formula and prototype decide; where the target is formulas, these.
     """
+    if target.store.amounts is not None:
+        known, asked = prints(data, workers), prints(target, workers)[target_rows]
+        return np.unique(overlap.pairs(known, asked, formula=True)[1])
     wanted = index(target, target_rows, workers)
     rows = np.arange(len(data.store))
     held = Held(target.store.attributes.get("name", ""), target, target_rows, True)

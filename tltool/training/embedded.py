@@ -1,4 +1,6 @@
-"""What a frozen encoder makes of each record, once: the table that ``freeze`` and ``features`` train on."""
+"""What a frozen encoder makes of each record, once: the tables that ``freeze`` and ``features`` train on."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -7,15 +9,17 @@ from tltool.data.dataset import Batches
 from tltool.data.loading import evaluation_size
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel, is_under
+from tltool.training import bare
 
 
 @torch.no_grad()
 def table(model: PropertyModel, data: Batches) -> Tensor:
     """Return (n, dim): the embedding of every record of a part of ``data``, zeros elsewhere; evaluation mode."""
+    bare.check(model, data)
     was = model.training
     model.eval()
     made: Tensor | None = None
-    for rows in torch.split(torch.cat([data.split[part] for part in data]), evaluation_size(data.table)):
+    for rows in _pieces(data):
         part = model.embed(data.table.select(rows))
         if made is None:
             made = part.new_zeros(len(data.table), part.shape[1])
@@ -24,6 +28,29 @@ def table(model: PropertyModel, data: Batches) -> Tensor:
         raise ConfigError("There is no row to embed; check the split.")
     model.train(was)
     return made
+
+
+@torch.no_grad()
+def sites(model: PropertyModel, data: Batches, levels: Sequence[int]) -> Tensor:
+    """Return (n nodes of the table, f): the features of each node at ``levels`` of the encoder, side by side.
+
+    Nodes of records in no part of ``data`` get zeros; evaluation mode.
+    """
+    bare.check(model, data)
+    was = model.training
+    model.eval()
+    first = next(model.encoder.parameters())
+    width = int(model.encoder.dim) * len(levels)  # type: ignore[arg-type]
+    made = first.new_zeros(len(data.table.number), width)
+    for rows in _pieces(data):
+        found = model.levels(data.table.select(rows))
+        made[data.table.nodes(rows)] = torch.cat([found[level] for level in levels], dim=1)
+    model.train(was)
+    return made
+
+
+def _pieces(data: Batches) -> Sequence[Tensor]:
+    return torch.split(torch.cat([data.split[part] for part in data]), evaluation_size(data.table))
 
 
 def is_fixed(model: PropertyModel) -> bool:

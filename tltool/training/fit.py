@@ -19,7 +19,7 @@ from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler
 from tltool.quantities import quantity
-from tltool.training import loss
+from tltool.training import bare, loss
 from tltool.training.average import Average, average_of, follow
 
 _SCALER_ROWS = 200_000
@@ -106,8 +106,9 @@ def train(
     ``values`` gives network values (c, q) of a model for a batch, by default the whole model's; ``scale`` the
     learning-rate factor of a parameter by name; ``penalty`` a term added to the loss; ``before`` is called with the
     number of each epoch (from 1) and may freeze and release parameters. Raises NumericError when the loss is not
-    finite.
+    finite, and ConfigError for formulas with a model that needs structures.
     """
+    bare.check(model, data)
     settings = fit.settings
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not settings.epochs or not trainable:
@@ -206,6 +207,7 @@ def validate(model: PropertyModel, data: Batches, values: Values | None = None) 
 @torch.no_grad()
 def predict(model: PropertyModel, data: Batches, part: str, values: Values | None = None) -> Floats:
     """Return predictions (r, q) for the rows of ``part``, in evaluation mode, each in the unit of its quantity."""
+    bare.check(model, data)
     model.eval()
     rows = [
         model.labels(values(model, batch), batch.graph) if values else model(batch.graph)

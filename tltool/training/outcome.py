@@ -92,7 +92,7 @@ def evaluate(
     drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
     for part in parts:
         predicted = predict(model, data, part)
-        numbers = [dataset.store.crystal(int(row)).numbers for row in data.split[part]]
+        crystals = [dataset.store.crystal(int(row)) for row in data.split[part]]
         label = full[data.split[part]].cpu().double().numpy()
         low = None if data.base is None else data.base[data.split[part]].cpu().double().numpy()
         predicted = predicted if low is None else predicted + low
@@ -111,13 +111,14 @@ def evaluate(
                 found[name]["functionals"] = {
                     word: metrics(name, label[some, k], predicted[some, k], mean) for word, some in groups.items()
                 }
-        for row, z, y, p in zip(data.split[part].tolist(), numbers, label, predicted, strict=True):
+        for row, crystal, y, p in zip(data.split[part].tolist(), crystals, label, predicted, strict=True):
+            elements = set(crystal.numbers.tolist())
             words = {
                 "id": ids[row],
                 "split": part,
-                "formula": formula(z),
-                "elements": symbols(set(z.tolist())),
-                "unseen_elements": symbols(set(z.tolist()) - known),
+                "formula": formula(crystal.numbers, crystal.amounts),
+                "elements": symbols(elements),
+                "unseen_elements": symbols(elements - known),
                 "seen": how.get(row, "") if part == "test" else None,
             }
             rows += [

@@ -1,4 +1,4 @@
-"""A trained model as something to call: structures in, a table out, one row per structure and quantity."""
+"""A trained model as something to call: structures (or formulas) in, a table out, one row for each and quantity."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
-from tltool.training import by_functional, checkpoint
+from tltool.training import bare, by_functional, checkpoint
 from tltool.training import state as states
 from tltool.training.fit import device
 
@@ -63,10 +63,17 @@ class Predictor:
             raise ConfigError("The model predicts whole values, not differences; leave base= out.")
 
         rows: list[dict[str, Any]] = []
-        waiting = iter(items)
+        waiting = map(self._possible, items)
         while piece := list(islice(waiting, batch_size)):
             rows += self._rows(piece, base)
         return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def _possible(self, item: Item) -> Item:
+        """Return ``item``, with an error in place of a formula that a model cannot do with."""
+        name, crystal = item
+        if isinstance(crystal, DataError) or crystal.amounts is None or not self.model.needs_structures:
+            return item
+        return name, DataError(f"{name}: {bare.REASON}; give the structure.")
 
     @torch.no_grad()
     def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:
@@ -110,7 +117,7 @@ class Predictor:
     def _facts(self, crystal: Crystal) -> dict[str, str]:
         elements = {int(z) for z in crystal.numbers}
         return {
-            "formula": formula(crystal.numbers),
+            "formula": formula(crystal.numbers, crystal.amounts),
             "elements": symbols(elements),
             "unseen_elements": symbols(elements - self._known),
         }

@@ -1,6 +1,7 @@
 """Features only: the frozen backbone embeds each record once, and something simple learns on that table."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,17 @@ from tltool.data.dataset import Batches
 from tltool.data.loading import Batch
 from tltool.errors import ConfigError
 from tltool.model import surgery
+from tltool.model.atom_set import AtomSet, Layers, SetModel
 from tltool.model.estimator import Standardise, as_head
 from tltool.model.property_model import PropertyModel
+from tltool.model.readout import encoder_facts
+from tltool.model.scaler import Scaler
 from tltool.training import embedded
 from tltool.training.fit import Fit, goals_of, scalers, train
 from tltool.training.start import announce
+
+_LEVELS = [0, 1]
+_LEVELS_OF_FORMULAS = [0]
 
 
 def features(
@@ -24,7 +31,7 @@ def features(
     fit: Fit,
     /,
     *,
-    level: int | str | list[int],
+    level: int | str | list[int] | None,
     statistics: list[str],
     beside: list[str],
     regressor: Any | None,
@@ -33,25 +40,27 @@ def features(
     """Return the frozen backbone of ``source`` with a regressor on its features.
 
     ``level``: ``trunk`` takes the vector that the source's head sees; a number, or several, takes ``statistics`` (mean,
-    spread) over those levels of the encoder as ``Pool`` does, standardised on the training rows. What ``beside`` names
-    (see ``model.beside``) stands beside the levels, of which there may then be none. ``regressor`` is an
-    unfitted estimator (its fit sees training rows only); a linear one becomes an ordinary head, and null trains a
-    linear head with ``fit``. ``refit_statistics`` as in ``freeze``.
+    spread) over those levels of the encoder as ``Pool`` does, standardised on the training rows; null stands for levels
+    0 and 1, and for 0 where the data are formulas, which have no other. What ``beside`` names (see ``model.beside``)
+    stands beside the levels, of which there may then be none. ``regressor`` is an unfitted estimator (its fit sees
+    training rows only); a linear one becomes an ordinary head, and null trains a linear head with ``fit``. A
+    ``SetModel`` learns on the sites instead, trained with ``fit``. ``refit_statistics`` as in ``freeze``.
     """
     torch.manual_seed(fit.seed)
     model = surgery.copy_of(source)
     fresh = scalers(data, fit.settings.reference, fit.settings.scale)
     if refit_statistics:
         surgery.refit_statistics(model, data.graph("train"))
-    if level != "trunk":
-        if isinstance(level, str):
-            raise ConfigError(f"mode.level={level!r} is not known; use trunk, a number or a list of numbers.")
-        levels = [level] if isinstance(level, int) else list(level)
-        surgery.give_features(model, levels, list(statistics), list(beside))
-    elif beside:
+    levels = _levels(level, data.bare)
+    if beside and (levels is None or isinstance(regressor, SetModel)):
         raise ConfigError(
-            "mode.beside needs mode.level to be a list of levels, which may be empty; trunk can stand in it."
+            "mode.beside needs mode.level to be a list of levels, which may be empty, and a regressor of scikit-learn; "
+            "trunk can stand in mode.beside."
         )
+    if isinstance(regressor, SetModel):
+        return _on_sites(source, model, data, fit, levels, regressor, fresh)
+    if levels is not None:
+        surgery.give_features(model, levels, list(statistics), list(beside), data.bare)
     surgery.new_heads(model, fresh)
     surgery.freeze(model, ["encoder", "readout", "trunk"])
     model.eval()
@@ -85,6 +94,55 @@ def features(
         heads[name] = as_head(fitted, inputs.shape[1])
     model.heads = nn.ModuleDict(heads).to(data.labels.device)
     return model.eval()
+
+
+def _levels(level: int | str | list[int] | None, bare: bool) -> list[int] | None:
+    """Return the levels of the encoder that ``level`` names, None for the trunk."""
+    if level is None:
+        return list(_LEVELS_OF_FORMULAS if bare else _LEVELS)
+    if level == "trunk":
+        return None
+    if isinstance(level, str):
+        raise ConfigError(f"mode.level={level!r} is not known; use trunk, a number or a list of numbers.")
+    return [level] if isinstance(level, int) else list(level)
+
+
+def _on_sites(
+    source: PropertyModel,
+    model: PropertyModel,
+    data: Batches,
+    fit: Fit,
+    levels: list[int] | None,
+    parts: SetModel,
+    fresh: dict[str, Scaler],
+) -> PropertyModel:
+    """Return ``model`` with a set model on the features of its encoder's sites, which are computed once."""
+    if levels is None:
+        raise ConfigError("mode.level=trunk has no sites for a set model; use a level of the encoder, such as 1.")
+    readout: dict[str, Any] = {"levels": levels, "widths": list(parts.widths), "pools": list(parts.pools)}
+    readout |= {"query": parts.query, "steps": parts.steps}
+    trunk: dict[str, Any] = {"widths": list(parts.rho), "dropout": parts.dropout}
+    pool = AtomSet(*encoder_facts(model.encoder), **readout).to(data.labels.device)
+    model.readout = pool
+    model.trunk = Layers(pool.dim, **trunk).to(data.labels.device)
+    model.spec["readout"] = {"_target_": "tltool.model.atom_set.AtomSet", **readout}
+    model.spec["trunk"] = {"_target_": "tltool.model.atom_set.Layers", **trunk}
+    surgery.new_heads(model, fresh)
+    surgery.freeze(model, ["encoder", "readout.scale"])
+
+    table = embedded.sites(model, data, levels)
+    light = replace(data, table=data.table.without_edges())
+    graph = light.graph("train")
+    # Each crystal counts once, however large its cell.
+    pool.scale.fit(table[light.table.nodes(data.split["train"])], graph.multiplicity / graph.n_sites()[graph.crystal])
+
+    def values(model: PropertyModel, batch: Batch) -> Tensor:
+        rows = table[light.table.nodes(batch.rows)]
+        return model.values(model.readout.of_sites(rows, batch.graph))  # type: ignore[operator]
+
+    announce(source, model, light, fit, values)
+    train(model, light, fit, values=values)
+    return model
 
 
 @torch.no_grad()

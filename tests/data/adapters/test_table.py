@@ -14,8 +14,9 @@ from tltool.data.adapters import table
 from tltool.data.record import Dropped, Record
 from tltool.errors import ConfigError, DataError
 
-KEYS: dict[str, Any] = {"id_column": "id", "structure_column": "structure", "labels": ["gap", "e_form"],
-                        "columns": ["gap_ev", "data.e_form"], "per_cell": [], "largest": {}, "tags": {}}  # fmt: skip
+KEYS: dict[str, Any] = {"id_column": "id", "structure_column": "structure", "formula_column": None,
+                        "labels": ["gap", "e_form"], "columns": ["gap_ev", "data.e_form"], "per_cell": [],
+                        "largest": {}, "tags": {}}  # fmt: skip
 
 
 def salt(metal: str = "Na", a: float = 4.0) -> Structure:
@@ -166,3 +167,31 @@ def test_the_layout_of_a_compressed_pandas_file(tmp_path: Path) -> None:
     records, dropped = read(path, id_column="index", labels=["gap"], columns=["gap expt"])
     assert records["4"].labels == {"gap": 1.0}
     assert dropped == {"9": "no structure"}
+
+
+def test_formulas_in_place_of_structures(tmp_path: Path) -> None:
+    cells = ["Fe0.7Ni0.3", "Ca(OH)2", "Fe2Xx3", "Ca(OH", "", None, "KCl", 5, "Rb2Yy"]
+    rows = [{"id": n, "name": text, "gap_ev": 1.0 + n} for n, text in enumerate(cells)]
+    rows[6]["gap_ev"] = None
+    keys = {"formula_column": "name", "labels": ["gap"], "columns": ["gap_ev"]}
+    records, dropped = read(lines(tmp_path, *rows), **keys)
+    assert {name: record.crystal.numbers.tolist() for name, record in records.items()} == {
+        "0": [26, 28],
+        "1": [1, 8, 20],
+    }
+    assert records["1"].crystal.amounts is not None
+    assert records["1"].crystal.amounts.tolist() == [2, 2, 1]
+    assert records["1"].labels == {"gap": 2.0}
+    assert dropped == {
+        "2": "the formula has 'Xx', which is no element",
+        "3": "the formula does not close a bracket",
+        "4": "no formula",
+        "5": "no formula",
+        "6": "no label",
+        "7": "no formula",
+        "8": "the formula has 'Yy', which is no element",
+    }
+    with pytest.raises(ConfigError, match="a formula has no cell"):
+        read(lines(tmp_path, *rows), **keys | {"labels": ["e_form"], "per_cell": ["e_form"]})
+    with pytest.raises(DataError, match="no column 'formula'"):
+        read(lines(tmp_path, *rows), **keys | {"formula_column": "formula"})

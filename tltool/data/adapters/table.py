@@ -1,12 +1,13 @@
 """One table file with a structure in each row, read row by row: CSV, Parquet, JSON lines, a JSON list, pandas' split.
 
-The structure stands in one column (pymatgen or JARVIS dict, CIF or POSCAR text) or in three, as plain numbers.
+The structure stands in one column (pymatgen or JARVIS dict, CIF or POSCAR text) or in three, as plain numbers. A table
+without structures has a column of formulas.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from tltool.data import labelled, rows, structure_value
+from tltool.data import formulas, labelled, rows, structure_value
 from tltool.data.listing import RECORD
 from tltool.data.record import Crystal, Dropped, Record, reason
 from tltool.data.rows import Row
@@ -21,6 +22,7 @@ def read(
     *,
     id_column: str | None,
     structure_column: str | list[str],
+    formula_column: str | None,
     labels: list[str],
     columns: list[str],
     per_cell: list[str],
@@ -30,12 +32,17 @@ def read(
     """Yield a record per row of the table ``root`` (a file, or a folder with one table), and in words what is left out.
 
     Ids are those in ``id_column``, or ``stem-1``, ``stem-2``, ... by row if that is None. ``structure_column`` is one
-    column, or three: lattice (3, 3) in Å, species (n,), fractional positions (n, 3). ``columns`` hold the quantities
-    ``labels``, one by one, each in its unit, but per cell for those in ``per_cell``; a row with a label beyond
-    ``largest`` is left out. ``tags`` maps names to columns that are kept as words. A dotted column leads into nested
-    values. Raises DataError for a file that cannot be read, a column that it lacks and an id that occurs twice.
+    column, or three: lattice (3, 3) in Å, species (n,), fractional positions (n, 3). ``formula_column`` is read in its
+    place if it is not None. ``columns`` hold the quantities ``labels``, one by one, each in its unit, but per cell for
+    those in ``per_cell``; a row with a label beyond ``largest`` is left out. ``tags`` maps names to columns that are
+    kept as words. A dotted column leads into nested values. Raises DataError for a file that cannot be read, a column
+    that it lacks and an id that occurs twice.
     """
     wanted = labelled.columns(labels, columns, per_cell, largest, tags)
+    if formula_column is not None:
+        structure_column = formula_column
+        if per_cell:
+            raise ConfigError(f"adapter.per_cell={per_cell}: a formula has no cell; give labels per atom.")
     cell = [structure_column] if isinstance(structure_column, str) else list(structure_column)
     if len(cell) not in (1, 3):
         raise ConfigError(f"adapter.structure_column={cell} must be one column, or lattice, species and positions.")
@@ -56,7 +63,7 @@ def read(
             yield Dropped(name, "no label")
             continue
         try:
-            crystal = _crystal(row, cell, where)
+            crystal = _crystal(row, cell, where, formula_column is not None)
         except DataError as error:
             yield Dropped(name, reason(error))
         else:
@@ -78,10 +85,12 @@ def _file(root: Path) -> Path:
     return found[0]
 
 
-def _crystal(row: Row, columns: list[str], where: str) -> Crystal:
+def _crystal(row: Row, columns: list[str], where: str, as_formula: bool) -> Crystal:
     values = [rows.value(row, column) for column in columns]
     if any(value is None or value != value or value in _NONE for value in values):
-        raise DataError(f"{where}: no structure.")
+        raise DataError(f"{where}: no {'formula' if as_formula else 'structure'}.")
+    if as_formula:
+        return formulas.composition(values[0], where)
     if len(values) == 1:
         return structure_value.crystal(values[0], where)
     lattice, species, frac = values
