@@ -68,8 +68,8 @@ class GraphTable:
 
     ``first_node`` (c+1,), ``first_distance`` (c+1,), ``first_edge`` (n+1,), ``number`` (n,), ``multiplicity`` (n,),
     ``neighbour`` (e,), ``edge_multiplicity`` (e,), ``distance_index`` (e,), ``distance`` (d,) Å, ``volume`` (c,) Å3 a
-    site, NaN for a formula. ``line`` is the line graph where the recipe asks for angles: its nodes are the edges, its edges the angles
-    between an edge and one that precedes it, its distances their cosines.
+    site, NaN for a formula. ``line`` is the line graph where the recipe asks for angles: its nodes are the edges, its
+    edges the angles between an edge and one that precedes it, its distances their cosines.
     """
 
     first_node: Ints
