@@ -39,6 +39,7 @@ floors: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_prepare.py
+	$(BIN)/python scripts/bench_startup.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

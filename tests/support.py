@@ -33,7 +33,6 @@ NARROW = {"alignn": ["encoder.dim=32"]}
 
 def config(stage: str, *overrides: str) -> dict[str, Any]:
     """Return the resolved config of ``stage``, as the command line would compose it."""
-    OmegaConf.register_new_resolver("run_id", lambda: "test", replace=True)
     with initialize_config_module("tltool.configs", version_base="1.3"):
         composed = compose(stage, overrides=list(overrides))
         OmegaConf.resolve(composed)

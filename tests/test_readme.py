@@ -5,6 +5,7 @@ import re
 import shlex
 import tomllib
 from functools import cache
+from importlib.metadata import distributions
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,13 +26,15 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 PLUGS = {name: text for name, _, text in BLOCK.findall(TEXTS["CONTRIBUTING.md"])}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PACKAGES = {package.name for package in distributions()}
 TOP = ("tltool/", "configs/", "docs/", "scripts/", "tests/")
 
 
 def lines_of_shell(text: str) -> list[list[str]]:
     """Return the words of each line in the sh blocks of ``text``, comments left out."""
     blocks = [block.replace("\\\n", " ") for kind, block in FENCE.findall(text) if kind == "sh"]
-    return [words for block in blocks for line in block.splitlines() if (words := shlex.split(line, comments=True))]
+    found = [words for block in blocks for line in block.splitlines() if (words := shlex.split(line, comments=True))]
+    return [words[words.index("tltool") :] if words[0] == "torchrun" else words for words in found]
 
 
 COMMANDS = [(page, words) for page, text in TEXTS.items() for words in lines_of_shell(text)]
@@ -79,6 +82,9 @@ def test_every_command_composes(command: str, tree: Path) -> None:
             del words[words.index(flag) : words.index(flag) + 2]
     overrides = [word for word in words if word not in flags]
     assert all("=" in word or word.startswith("~") for word in overrides)
+    for extra, package in (("joblib", "hydra-joblib-launcher"), ("slurm", "hydra-submitit-launcher")):
+        if f"hydra/launcher={extra}" in overrides and package not in PACKAGES:
+            pytest.skip(f"needs pip install 'tltool[{extra}]'")
     runs = each_choice(overrides)
     assert swept or len(runs) == 1, "several values need -m"
     assert len(runs) > 1 or not swept, "-m needs several values"

@@ -9,11 +9,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from tltool.errors import ConfigError, ResourceError, TltoolError, nearest
+from tltool import machine
+from tltool.errors import CellError, ConfigError, ResourceError, TltoolError, nearest
 
 STAGES = {
     "prepare": ("prepare", "read a data set and build its graphs"),
@@ -25,6 +28,17 @@ STAGES = {
 }
 
 _COMPOSITIONS = ("matbench_steels", "matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass")
+
+_SEVERAL = ("pretrain", "transfer")
+"""Stages that several processes of torchrun can work on together."""
+
+_LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+"""Extras that bring launchers of Hydra."""
+
+_GONE = (
+    "A process of this run is gone, probably for lack of memory; lower fit.batch_size or start fewer with "
+    "--nproc_per_node."
+)
 
 _USAGE = """usage: tltool STAGE [overrides]
 
@@ -68,6 +82,14 @@ def usage() -> str:
 
 def launch(stage: str, words: list[str]) -> int:
     """Run ``stage`` with Hydra's command line ``words``; return the exit code, of a sweep the first that failed."""
+    if machine.ranks() > 1 and stage not in _SEVERAL:
+        return _failed(ConfigError(f"{stage} runs in one process; start it without torchrun."))
+    with TemporaryDirectory(prefix="tltool-") if machine.rank() else nullcontext() as aside:
+        # Hydra makes a folder for every run; only that of rank 0 is kept.
+        return _launched(stage, [*words, f"hydra.run.dir={aside}", f"hydra.sweep.dir={aside}"] if aside else words)
+
+
+def _launched(stage: str, words: list[str]) -> int:
     # With this, Hydra hands its exceptions on instead of printing several lines and leaving with code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # OpenMP reads this when torch loads; without it idle threads spin and slow down other runs.
@@ -83,12 +105,16 @@ def launch(stage: str, words: list[str]) -> int:
         api_key.refuse_overrides(words)  # before Hydra writes them anywhere
     except ConfigError as error:
         return _failed(error)
-    OmegaConf.register_new_resolver("run_id", _run_id, use_cache=True, replace=True)
+    os.environ["TLTOOL_RUN_ID"] = _run_id()
     codes: list[int] = []
+    home = os.getpid()
 
     def job(config: DictConfig) -> None:
         from hydra.core.hydra_config import HydraConfig
 
+        about, away = HydraConfig.get(), os.getpid() != home
+        if away:
+            _settle(about.launcher.get("n_jobs"))
         # An error here must not reach Hydra, which prints lines of its own and ends a sweep.
         try:
             plain = _checked(stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
@@ -97,12 +123,24 @@ def launch(stage: str, words: list[str]) -> int:
         except ConfigError as error:
             codes.append(_failed(error))
         else:
-            codes.append(_run(stage, plain, Path(HydraConfig.get().runtime.output_dir), words))
+            codes.append(_run(stage, plain, Path(about.runtime.output_dir), words))
+        if away and codes[-1]:
+            # Hydra hands this on when all cells have ended.
+            raise CellError(codes[-1])
+        if machine.ranks() > 1 and codes[-1]:
+            # Ranks that failed at different places cannot meet again.
+            raise SystemExit(codes[-1])
 
     sys.argv = ["tltool", *words]
     signal.signal(signal.SIGTERM, _terminated)
     try:
         hydra.main(version_base="1.3", config_path="pkg://tltool.configs", config_name=stage)(job)()
+    except RuntimeError as error:
+        if "srun" not in str(error):
+            raise
+        return _failed(ResourceError("Slurm is not here; start it where srun is, or use hydra/launcher=joblib."))
+    except CellError as failed:
+        return failed.code
     except TltoolError as error:
         return _failed(error)
     except (HydraException, OmegaConfBaseException) as error:
@@ -114,16 +152,28 @@ def launch(stage: str, words: list[str]) -> int:
     return next((code for code in codes if code), 0)
 
 
+def _settle(jobs: int | None) -> None:
+    """Make this process, which one of Hydra's launchers started, ready to run a cell, beside ``jobs`` in all."""
+    signal.signal(signal.SIGTERM, _terminated)
+    if machine.ranks() > 1:
+        raise CellError(_failed(ConfigError("A launcher and torchrun do not go together; leave one of them out.")))
+    if jobs is not None:
+        os.environ["TLTOOL_JOBS"] = str(jobs if jobs > 0 else machine.cores())
+
+
 def _run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str]) -> int:
     """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too."""
     from omegaconf import OmegaConf
 
     from tltool.model import building, kernels
+    from tltool.training import distributed
+    from tltool.training.distributed import Failure
     from tltool.training.fit import device
     from tltool.training.run import Run
 
     run = None
     try:
+        distributed.meet()
         _set_threads(config["threads"])
         run = Run(folder, stage)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
@@ -131,22 +181,31 @@ def _run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str]) 
         where = device(config["device"])
         # Nothing is compiled for a stage that computes nothing with a network.
         keep = None if stage in ("prepare", "report") else building.folder()
-        chosen = kernels.use(config["kernels"], where, keep, run.say)
+        chosen = kernels.use(distributed.kernels(config["kernels"], run.say), where, keep, run.say)
         run.write_environment(where, chosen, command)
         work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
+        distributed.join(where)
         work(config, run)
+        distributed.part_ways()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if machine.ranks() > 1:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the others, who are about to end themselves
         code, state, message = _judged(error)
+        if distributed.lost(error):
+            code, message = ResourceError.code, _GONE
+        own = Failure(code, state, message, traceback.format_exc())
+        code, state, message, trace = distributed.settled(own)
         if run is None:
             return _failed(error, message, code)
-        (folder / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+        (folder / "error.log").write_text(trace, encoding="utf-8")
         run.close(state, code, message)
         _failed(error, f"{message} (details: {folder / 'error.log'})", code)
         if state == "interrupted":
             raise
         return code
     run.close("finished", 0, "")
-    print(f"Run folder: {folder}", file=sys.stderr)
+    if not machine.rank():
+        print(f"Run folder: {folder}", file=sys.stderr)
     return 0
 
 
@@ -166,7 +225,8 @@ def _judged(error: BaseException) -> tuple[int, str, str]:
 
 
 def _failed(error: BaseException, message: str = "", code: int = 0) -> int:
-    print(f"tltool: {message or error}", file=sys.stderr)
+    if not machine.rank():
+        print(f"tltool: {message or error}", file=sys.stderr)
     return code or getattr(error, "code", 1)
 
 
@@ -200,6 +260,8 @@ def _sentence(error: BaseException) -> str:
     cause = error.__cause__ or error
     text = " ".join(str(error).split())
     missing = str(getattr(error, "missing_cfg_file", None)).rpartition("/")[2]
+    if missing in _LAUNCHERS:
+        return f"This launcher is not installed; run pip install 'tltool[{_LAUNCHERS[missing]}]'."
     if missing in _COMPOSITIONS:
         return (
             f"{missing} holds compositions without structures; read its file with target=formulas and mode=features, "
@@ -215,15 +277,12 @@ def _sentence(error: BaseException) -> str:
 
 
 def _set_threads(wanted: int | str) -> None:
-    """Use ``wanted`` CPU threads, ``auto`` for one.
-
-    One is the fastest on graphs of this size: an operation takes less time than handing it to a second thread.
-    """
+    """Use ``wanted`` CPU threads, ``auto`` for as many as pay (see ``inputs.threads``), of a graph without angles."""
     import torch
 
-    if wanted != "auto" and not (isinstance(wanted, int) and wanted > 0):
-        raise ConfigError(f"threads={wanted!r} is not known; use auto or a number.")
-    torch.set_num_threads(1 if wanted == "auto" else int(wanted))
+    from tltool.training import inputs
+
+    torch.set_num_threads(inputs.threads(wanted, angles=False))
 
 
 def _run_id() -> str:

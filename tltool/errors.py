@@ -45,6 +45,14 @@ class ResourceError(TltoolError):
     code = 6
 
 
+class CellError(Exception):
+    """A cell of a sweep failed in a process of its own, which has said why; with its exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest known word, or all known words when none is near."""
     words = sorted(known)

@@ -7,14 +7,16 @@ pymatgen's defaults, by which a slightly distorted structure is the same as the 
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core.structure import Structure
 
 from tltool.data.record import Crystal, Ints
+
+if TYPE_CHECKING:
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+    from pymatgen.core.structure import Structure
 
 
 class Crystals(Protocol):
@@ -45,9 +47,14 @@ def compared(targets: Crystals, sources: Crystals, rows: Ints, source_rows: Ints
 
 
 @cache
-def _matcher() -> StructureMatcher:
+def _matcher() -> "StructureMatcher":
+    # Its import takes a second, and many runs compare nothing.
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
     return StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5, primitive_cell=True, scale=True)
 
 
-def _structure(crystal: Crystal) -> Structure:
+def _structure(crystal: Crystal) -> "Structure":
+    from pymatgen.core.structure import Structure
+
     return Structure(crystal.lattice, crystal.numbers.tolist(), crystal.frac)

@@ -39,6 +39,9 @@ class AttentionPool(nn.Module):
         if self.state is not None:
             asked = self.state(torch.cat([found.state[k] for k in self.levels], dim=1))
             asking = asking + asked.index_select(0, graph.crystal)
-        asking, telling = (F.leaky_relu(rows, 0.01).view(len(rows), self.heads, -1) for rows in (asking, telling))
+        asking, telling = (
+            F.leaky_relu(rows, 0.01).view(len(rows), self.heads, rows.shape[1] // self.heads)
+            for rows in (asking, telling)
+        )
         # The second layer of the messages is linear, so it acts on their mean.
         return self.messages(kernels.crystal_attention(graph, self.scores(asking), telling)).flatten(1)  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.fields import Graph
-from tltool.model import kernels
+from tltool.model import kernels, ranks
 from tltool.model.norm import WeightedBatchNorm
 
 
@@ -33,7 +33,7 @@ def gated_sum(
     out, mean, variance = _GatedSum.apply(  # type: ignore[no-untyped-call]
         at_receiver, at_neighbour, at_distance, norm.scale, norm.bias, norm.eps, graph
     )
-    norm.remember(mean, variance, graph.edge_weight().sum())
+    norm.remember(mean, variance, _weights(graph).total)
     return out  # type: ignore[no-any-return]
 
 
@@ -43,24 +43,30 @@ def _plain(graph: Graph, normalised: Tensor) -> Tensor:
 
 
 class _Weights(NamedTuple):
-    """Shares of all directed edges of the full graph: of each edge, of nodes at either end, of distances."""
+    """Shares of all directed edges of the full graph: of each edge, of nodes at either end, of distances; their total.
+
+    All edges are those of the whole batch, of which several processes have a part each.
+    """
 
     edge: Tensor
     receiver: Tensor
     neighbour: Tensor
     distance: Tensor
+    total: Tensor
 
 
 def _weights(graph: Graph) -> _Weights:
     def make() -> _Weights:
         weight = graph.edge_weight()
-        share = weight / weight.sum().clamp_min(1.0)
+        total = ranks.total(weight.sum()).clamp_min(1.0)
+        share = weight / total
         nodes, distances = share.new_zeros(graph.n_nodes), share.new_zeros(len(graph.distance))
         return _Weights(
             share,
             nodes.index_add(0, graph.receiver, share),
             nodes.index_add(0, graph.neighbour, share),
             distances.index_add(0, graph.distance_index, share),
+            total,
         )
 
     return graph.once("gate weights", make)  # type: ignore[no-any-return]
@@ -82,10 +88,10 @@ class _GatedSum(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         share = _weights(graph)
         # The mean over edges is known before the edges are: the sum of its three parts is linear.
-        mean = share.receiver @ a + share.neighbour @ b + share.distance @ c
+        mean = ranks.total(share.receiver @ a + share.neighbour @ b + share.distance @ c)
         table = torch.cat([a - mean, b, c])
         centred = F.embedding_bag(_rows(graph), table, mode="sum")
-        variance = share.edge @ (centred * centred)
+        variance = ranks.total(share.edge @ (centred * centred))
         inverse = torch.rsqrt(variance + eps)
         gate, argument = torch.addcmul(bias, centred, inverse * scale).chunk(2, dim=1)
         gate, message = torch.sigmoid(gate), F.softplus(argument)
@@ -114,13 +120,14 @@ class _GatedSum(torch.autograd.Function):
         d_bias = slope.sum(0)
         d_scale = (slope * centred).sum(0) * inverse
         # What flows through the variance; what flows through the mean is the same for all edges and comes below.
-        slope.addcmul_(centred * (d_scale * inverse), share.edge[:, None], value=-1)
+        all_bias, all_scale = ranks.total(torch.stack([d_bias, d_scale]))
+        slope.addcmul_(centred * (all_scale * inverse), share.edge[:, None], value=-1)
         factor = inverse * scale
         width, n = slope.shape[1], graph.n_nodes
 
         def collected(size: int, index: Tensor, shares: Tensor) -> Tensor:
             total = slope.new_zeros(size, width).index_add_(0, index, slope)
-            return total.addcmul_(shares[:, None], d_bias, value=-1).mul_(factor)
+            return total.addcmul_(shares[:, None], all_bias, value=-1).mul_(factor)
 
         d_a = collected(n, graph.receiver, share.receiver)
         d_b = collected(n, graph.neighbour, share.neighbour)

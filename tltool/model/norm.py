@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from tltool.model import ranks
+
 
 class WeightedBatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, arXiv:1502.03167) over weighted rows.
@@ -35,10 +37,11 @@ class WeightedBatchNorm(nn.Module):
         if not self.training:
             factor, shift = self.as_linear()
             return torch.addcmul(shift, rows, factor)
-        total = weights.sum().clamp_min(1.0)
-        mean = (weights @ rows) / total
+        received, count = ranks.with_count(weights @ rows, weights.sum())
+        total = count.clamp_min(1.0)
+        mean = received / total
         centred = rows - mean
-        variance = (weights @ (centred * centred)) / total
+        variance = ranks.total(weights @ (centred * centred)) / total
         self.remember(mean, variance, total)
         return torch.addcmul(self.bias, centred, self.scale * torch.rsqrt(variance + self.eps))
 

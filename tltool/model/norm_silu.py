@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.amp import custom_fwd
 from torch.autograd.function import once_differentiable
 
-from tltool.model import pieces
+from tltool.model import pieces, ranks
 from tltool.model.norm import WeightedBatchNorm
 
 
 def norm_silu(rows: Tensor, weights: Tensor, norm: WeightedBatchNorm, residual: Tensor | None = None) -> Tensor:
     """Return SiLU(N(``rows``)) (r, f), each row counted ``weights`` (r,) times, plus ``residual`` (r, f) if given."""
-    total = weights.sum().clamp_min(1.0)
+    total = (ranks.total(weights.sum()) if norm.training else weights.sum()).clamp_min(1.0)
     share = weights / total if norm.training else None
     given = rows, residual, norm.scale, norm.bias, share, norm.mean, norm.variance, norm.eps
     out, mean, variance = _NormSiLU.apply(*given)  # type: ignore[no-untyped-call]
@@ -44,9 +44,10 @@ class _NormSiLU(torch.autograd.Function):
         eps: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         if share is not None:
-            mean, variance = share @ rows, torch.zeros_like(scale)
+            mean, variance = ranks.total(share @ rows), torch.zeros_like(scale)
             for piece in pieces.of(rows):
                 variance += share[piece] @ (rows[piece] - mean).square_()
+            variance = ranks.total(variance)
         root = torch.rsqrt(variance + eps)
         out = torch.empty_like(rows)
         for piece in pieces.of(rows):
@@ -76,8 +77,9 @@ class _NormSiLU(torch.autograd.Function):
             d_scale += centred.mul_(slope).sum(0)
         if share is not None:
             # What flows through mean and variance.
+            all_bias, all_scale = ranks.total(torch.stack([d_bias, d_scale]))
             for piece in pieces.of(rows):
                 centred = (rows[piece] - mean).mul_(root)
-                d_rows[piece] -= torch.addcmul(d_bias, centred, d_scale).mul_(share[piece, None])
+                d_rows[piece] -= torch.addcmul(all_bias, centred, all_scale).mul_(share[piece, None])
         d_rows *= root * scale
         return d_rows, upstream if ctx.has_residual else None, d_scale, d_bias, None, None, None, None

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from tltool import machine
 from tltool.data.dataset import Dataset
 from tltool.data.graphs import Recipe
 from tltool.data.record import Ints
 from tltool.errors import ConfigError
 from tltool.model.surgery import new_heads
 from tltool.quantities import quantity
-from tltool.training import audit, by_functional, checkpoint, inputs, outcome, state
+from tltool.training import audit, by_functional, checkpoint, distributed, inputs, outcome, state
 from tltool.training.audit import Auditor
 from tltool.training.fit import device, scalers, train
 from tltool.training.run import Run, show_errors
@@ -48,6 +49,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         f"Pretraining on {len(split.train):,} crystals of {config['data']['name']} ({where}); {count:,} parameters."
     )
     train(model, data, fit)
+    if machine.rank():
+        return
     outcome.remember(model, data, dataset, folder, "pretrain", watch)
     facts = {
         "stage": "pretrain",
@@ -84,6 +87,7 @@ def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch:
     if target:
         other = inputs.data_set(config, target["data"], recipe, folder.say)
         labelled = np.flatnonzero(np.isfinite(inputs.labelled(other, list(target["quantities"]), None)))
-        rows = np.union1d(rows, audit.rows_to_drop(dataset, other, labelled, watch.workers))
+        with distributed.first():
+            rows = np.union1d(rows, audit.rows_to_drop(dataset, other, labelled, watch.workers))
     folder.say(f"{len(rows):,} of {len(dataset.store):,} crystals are left out of pretraining (overlap=drop_source).")
     return rows

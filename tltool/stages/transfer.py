@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from tltool import plugs
+from tltool import machine, plugs
 from tltool.data import overlap
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
-from tltool.training import audit, by_functional, checkpoint, inputs, outcome, state
+from tltool.training import audit, by_functional, checkpoint, distributed, inputs, outcome, state
 from tltool.training.audit import Auditor
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
@@ -39,7 +39,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     base = inputs.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
     data, split = inputs.split_batches(config, dataset, quantities, folder.say, base)
     watch = audit.auditor(config, "transfer", inputs.workers(config))
-    data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
+    with distributed.first():
+        data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
     folder.write_split(split.items(), dataset.store.ids)
     source, data = by_functional.taken_up(source, data, dataset.store)
     data = state.placed(data, dataset.store, source.spec).to(where)
@@ -51,6 +52,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     )
     torch.manual_seed(fit.seed)
     model = plugs.call(config["mode"], source, data, fit, plugins=config["plugins"])
+    if machine.rank():
+        return
     outcome.remember(model, data, dataset, folder, "transfer", watch, name)
     model.spec["base"] = outcome.named(target["base"]) if target.get("base") else None
     facts = {

@@ -16,10 +16,11 @@ from tltool.data.dataset import Batches
 from tltool.data.loading import Batch, evaluation_size
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
+from tltool.model import ranks
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler
 from tltool.quantities import quantity
-from tltool.training import bare, loss
+from tltool.training import bare, distributed, loss
 from tltool.training.average import Average, average_of, follow
 
 _SCALER_ROWS = 200_000
@@ -91,6 +92,7 @@ class Trained(NamedTuple):
     validation: float
 
 
+@distributed.together
 def train(
     model: PropertyModel,
     data: Batches,
@@ -117,6 +119,7 @@ def train(
     if len(data.split["train"]) < 1:
         raise NumericError("There is no training row; check the split.")
     compute = values or (lambda model, batch: model.values(model.embed(batch.graph)))
+    compute = distributed.shared(model, compute, settings.batch_size, fit.seed)
     weights = _weights(settings, data)
     log_scales = torch.zeros(len(data.quantities), device=data.labels.device, requires_grad=True)
     groups = _groups(trainable, fit.learning_rate, scale)
@@ -136,7 +139,7 @@ def train(
             before(epoch)
         model.train()
         total = torch.zeros((), device=data.labels.device)
-        for batch in data.of("train", settings.batch_size, order):
+        for batch in distributed.parts(data.of("train", settings.batch_size, order)):
             with torch.autocast(total.device.type, torch.bfloat16, enabled=settings.mixed_precision and total.is_cuda):
                 means, there = loss.by_quantity(settings.loss, compute(model, batch), goals[batch.rows])
                 error = objective = loss.mean(means, there, weights)
@@ -154,7 +157,7 @@ def train(
             elif settings.ema:
                 average = average_of(model)
             total += error.detach() * len(batch.rows)
-        train_loss = float(total) / len(data.split["train"])
+        train_loss = float(ranks.total(total)) / len(data.split["train"])
         if not np.isfinite(train_loss):
             raise NumericError(f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1.")
         current = model if average is None else average.model
@@ -209,10 +212,11 @@ def predict(model: PropertyModel, data: Batches, part: str, values: Values | Non
     """Return predictions (r, q) for the rows of ``part``, in evaluation mode, each in the unit of its quantity."""
     bare.check(model, data)
     model.eval()
-    rows = [
-        model.labels(values(model, batch), batch.graph) if values else model(batch.graph)
-        for batch in data.of(part, evaluation_size(data.table))
-    ]
+
+    def labels(batch: Batch) -> Tensor:
+        return model.labels(values(model, batch), batch.graph) if values else model(batch.graph)
+
+    rows = [distributed.gathered(labels, batch) for batch in data.of(part, evaluation_size(data.table))]
     if not rows:
         return np.empty((0, len(data.quantities)))
     return torch.cat(rows).double().cpu().numpy()
@@ -288,7 +292,11 @@ def _schedule(settings: Settings, optimiser: Optimizer, steps: int) -> LRSchedul
 
 
 def device(name: str) -> torch.device:
-    """Return the device called ``name``, ``auto`` for CUDA where there is one; ResourceError if it is not there."""
+    """Return the device called ``name``, ``auto`` for CUDA where there is one; ResourceError if it is not there.
+
+    Of several processes on a machine each has its own.
+    """
+    name = distributed.place(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,14 +1,14 @@
 """From a stage's config to what a fit needs: data set, batches, and the fit itself."""
 
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from tltool import plugs
+from tltool import machine, plugs
 from tltool.data import dataset, delta, several
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.graphs import Recipe
@@ -16,9 +16,12 @@ from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
 from tltool.errors import ConfigError
 from tltool.quantities import quantity
+from tltool.training import distributed
 from tltool.training.fit import Fit, Settings
 from tltool.training.run import Run
 
+_PAY = 2
+"""Threads that pay with angles; more were not measured."""
 Config = Mapping[str, Any]
 Say = Callable[[str], None]
 
@@ -26,14 +29,28 @@ Say = Callable[[str], None]
 def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[[str], None]) -> Dataset:
     """Return the data set of a data YAML, prepared with ``recipe``."""
     cache, n = Path(config["cache"]).expanduser(), workers(config)
-    return several.opened(description, recipe, cache=cache, plugins=config["plugins"], workers=n, say=say)
+    torch.set_num_threads(threads(config["threads"], angles=recipe.angles))
+    with distributed.first():
+        return several.opened(description, recipe, cache=cache, plugins=config["plugins"], workers=n, say=say)
+
+
+def threads(wanted: int | str, *, angles: bool) -> int:
+    """Return how many CPU threads to compute with: ``auto`` for the free cores, but no more than pay.
+
+    Without ``angles`` an operation takes less time than handing it to a second thread (docs/performance.md).
+    """
+    if wanted == "auto":
+        return min(machine.free_cores(), _PAY if angles else 1)
+    if not isinstance(wanted, int) or wanted < 1:
+        raise ConfigError(f"threads={wanted!r} is not known; use auto or a number.")
+    return wanted
 
 
 def workers(config: Config) -> int:
-    """Return how many processes prepare data: ``auto`` for as many as this one may use cores."""
+    """Return how many processes prepare data: ``auto`` for as many as there are free cores."""
     wanted = config["workers"]
     if wanted == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return machine.free_cores()
     if not isinstance(wanted, int) or wanted < 1:
         raise ConfigError(f"workers={wanted!r} is not known; use auto or a number.")
     return wanted

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tltool.errors import ConfigError
+from tltool.model import ranks
 
 KINDS = ("l1", "mse", "huber")
 
@@ -40,7 +41,10 @@ def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Ten
 
 
 def by_quantity(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean over present labels of each quantity (q,), and 1 where it has any, else 0 (q,)."""
+    """Return the mean over present labels of each quantity (q,), and 1 where it has any, else 0 (q,).
+
+    Several processes, each with its rows of a batch, all get what the whole batch gives.
+    """
     if kind not in KINDS:
         raise ConfigError(f"fit.loss={kind!r} is not known; use {', '.join(KINDS)}.")
     present = torch.isfinite(targets)
@@ -51,5 +55,5 @@ def by_quantity(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Ten
         errors = (values - goal).square()
     else:
         errors = F.huber_loss(values, goal, reduction="none")
-    counts = present.sum(0)
-    return errors.sum(0) / counts.clamp_min(1), (counts > 0).to(errors.dtype)
+    sums, counts = ranks.with_count(errors.sum(0), present.sum(0))
+    return sums / counts.clamp_min(1), (counts > 0).to(errors.dtype)

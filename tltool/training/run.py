@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tltool import machine
 from tltool.errors import ConfigError, ResourceError
 from tltool.quantities import quantity
 from tltool.training.metrics import CLASS_METRICS
@@ -128,6 +129,7 @@ class Run:
             "commit": _commit(),
             "command": command,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            "processes": machine.ranks(),
             "threads": torch.get_num_threads(),
             "kernels": kernels,
         }
@@ -202,6 +204,9 @@ def _plain(value: Any) -> Any:
 
 
 def _console(*, stderr: bool) -> Console:
+    if machine.rank() or (stderr and machine.jobs() > 1):
+        # Another rank says it all; of cells side by side nobody could tell whose lines they are.
+        return Console(quiet=True)
     # Into a file or pipe, lines must not be cut at the 80 columns that rich assumes there.
     there = Console(stderr=stderr)
     return there if there.is_terminal else Console(stderr=stderr, width=160)

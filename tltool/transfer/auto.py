@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tltool import machine
 from tltool.data.dataset import Batches
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, nearest
@@ -47,6 +48,9 @@ def auto(
     The choice is logged and in ``spec["auto"]``.
     """
     rows = len(data.split["train"])
+    if machine.ranks() > 1:
+        # It chooses by the time that candidates take, which differs between processes.
+        raise ConfigError("mode=auto compares modes in one process; start it without torchrun, or name the mode.")
     if not candidates:
         raise ConfigError("mode.candidates is empty; name at least one mode.")
     if folds < 2 or tolerance < 0:

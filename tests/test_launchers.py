@@ -1,0 +1,79 @@
+"""Sweeps by Hydra's launchers: cells side by side in processes of their own, each in its folder."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from support import config
+
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+SUBMITIT = ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"]
+
+
+def installed(name: str) -> bool:
+    try:
+        return bool(distribution(name))
+    except PackageNotFoundError:
+        return False
+
+
+def with_(extra: str, package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not installed(package), reason=f"needs pip install 'tltool[{extra}]'")
+
+
+joblib, slurm = with_("joblib", "hydra-joblib-launcher"), with_("slurm", "hydra-submitit-launcher")
+
+
+def sweep(home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    cache = os.environ.get("TLTOOL_TEST_CACHE", str(home / "cache"))
+    command = [sys.executable, "-m", "tltool", "prepare", "-m", *words, f"cache={cache}"]
+    return subprocess.run(command, cwd=home, env=os.environ | env, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.parametrize(
+    "launcher", [pytest.param(JOBLIB, marks=joblib, id="joblib"), pytest.param(SUBMITIT, marks=slurm, id="submitit")]
+)
+def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path: Path, launcher: list[str]) -> None:
+    done = sweep(tmp_path, *launcher, "data=demo", "threads=1,none,2")
+    assert done.returncode == 2, done.stderr
+    (stage,) = (tmp_path / "runs").iterdir()
+    (folder,) = stage.iterdir()
+    codes = {p.parent.name: json.loads(p.read_text())["code"] for p in folder.glob("*/status.json")}
+    assert codes == {"0": 0, "2": 0}
+    threads = [json.loads((folder / cell / "environment.json").read_text())["threads"] for cell in ("0", "2")]
+    assert threads == [1, 2]
+    if launcher is JOBLIB:
+        # Each says where it is and why it failed, and nothing that would be told apart by nobody.
+        said = [line for line in done.stderr.splitlines() if not line.startswith("Error executing job")]
+        assert sorted(line.split(": ")[0] for line in said) == ["Run folder", "Run folder", "tltool"]
+
+
+@joblib
+def test_a_launcher_and_torchrun_do_not_go_together(tmp_path: Path) -> None:
+    env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tltool", "pretrain", "-m", *JOBLIB, "seed=0,1"],
+        cwd=tmp_path, env=os.environ | env, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "tltool: A launcher and torchrun do not go together; leave one of them out." in done.stderr
+
+
+@slurm
+def test_the_slurm_launcher_takes_partition_gpus_and_time() -> None:
+    words = ["hydra/launcher=slurm", "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1"]
+    # ``config`` leaves Hydra's own node out; that it composes says that all keys are there.
+    assert config("transfer", *words, "hydra.launcher.timeout_min=30")["stage"] == "transfer"
+
+
+@slurm
+@pytest.mark.skipif(any((Path(p) / "srun").exists() for p in os.environ["PATH"].split(":")), reason="Slurm is here")
+def test_without_slurm_one_sentence_says_so(tmp_path: Path) -> None:
+    done = sweep(tmp_path, "hydra/launcher=slurm", "seed=0,1")
+    assert done.returncode == 6
+    assert done.stderr.splitlines()[-1].startswith("tltool: Slurm is not here")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,78 @@
+"""What a process may use: its place among others, and the free cores."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tltool import machine
+from tltool.errors import ConfigError
+from tltool.training.inputs import threads
+
+TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
+
+
+@pytest.fixture
+def eight(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Eight cores of which other work takes one."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.2, 5.0, 5.0))
+    return monkeypatch
+
+
+def test_alone_there_is_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    assert (machine.ranks(), machine.rank(), machine.local_rank()) == (1, 0, 0)
+    monkeypatch.setenv("RANK", "1")  # of something else
+    assert (machine.ranks(), machine.rank()) == (1, 0)
+
+
+def test_ranks_are_those_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert (machine.ranks(), machine.rank(), machine.local_rank()) == (4, 3, 1)
+
+
+def test_busy_cores_are_not_free(eight: pytest.MonkeyPatch) -> None:
+    assert machine.free_cores() == 7
+    eight.setattr(machine, "cores", lambda: 3)  # by affinity
+    assert machine.free_cores() == 3
+    eight.setattr(os, "getloadavg", lambda: (20.0, 20.0, 20.0))
+    assert machine.free_cores() == 1
+
+
+def test_processes_that_belong_together_share_the_cores(eight: pytest.MonkeyPatch) -> None:
+    eight.setenv("TLTOOL_JOBS", "4")
+    assert machine.free_cores() == 2
+    for name, value in TORCHRUN.items():
+        eight.setenv(name, value)
+    assert machine.free_cores() == 1
+
+
+def test_threads_are_free_cores_as_far_as_they_pay(eight: pytest.MonkeyPatch) -> None:
+    assert threads("auto", angles=False) == 1
+    assert threads("auto", angles=True) == 2
+    eight.setattr(os, "getloadavg", lambda: (7.0, 7.0, 7.0))
+    assert threads("auto", angles=True) == 1
+    assert threads(5, angles=False) == 5
+    with pytest.raises(ConfigError, match="threads='many' is not known"):
+        threads("many", angles=False)
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_wait_passively_unless_told_otherwise(given: dict[str, str], found: str) -> None:
+    code = (
+        "import os, sys, importlib.abc\n"
+        "class Watch(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'torch': print(os.environ['OMP_WAIT_POLICY']); os._exit(0)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "from tltool.cli import launch\n"
+        "launch('pretrain', ['fit.epochs=0'])\n"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run([sys.executable, "-u", "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == found, done.stderr

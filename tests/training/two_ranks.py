@@ -1,0 +1,60 @@
+"""Run by ``torchrun`` with two processes: what a step does is the same whether one or two processes take it.
+
+Words are names of encoders. Rank 1 is also tried as the one that gets no crystal of a batch.
+"""
+
+import sys
+
+import torch
+import torch.distributed as dist
+from support import batches_of, fresh_model, recipe_of
+
+from tltool.data import graphs, store
+from tltool.data.dataset import BUNDLED, Batches, Dataset
+from tltool.model import ranks
+from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import new_heads
+from tltool.training import distributed, loss
+from tltool.training.fit import predict, scalers
+
+
+def learnt(model: PropertyModel, data: Batches, size: int) -> dict[str, torch.Tensor]:
+    """Return what a step on a batch of ``size`` leads to: loss, gradients, running statistics, predictions."""
+    model.train()
+    compute = distributed.shared(model, lambda model, batch: model.values(model.embed(batch.graph)), 64, seed=0)
+    batch = next(distributed.parts(data.of("train", size)))
+    value = loss.loss("huber", compute(model, batch), model.targets(batch.labels, batch.graph))
+    value.backward()
+    found = {"loss": value.detach(), "predicted": torch.from_numpy(predict(model, data, "val"))}
+    found |= {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return found | {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def main() -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    demo = store.load(BUNDLED / "demo.h5")
+    records = store.gather([demo.record(row) for row in range(24)], demo.attributes)
+    for encoder in sys.argv[1:]:
+        table = graphs.build([records.crystal(row) for row in range(len(records))], recipe_of(encoder))
+        data = batches_of(Dataset(records, table))
+        for size in (9, 1):
+            models = [fresh_model(encoder=encoder) for _ in range(2)]
+            for model in models:
+                new_heads(model, scalers(data, reference=False))
+            models[1].load_state_dict(models[0].state_dict())
+            alone = learnt(models[0], data, size)
+            with ranks.joined():
+                together = learnt(models[1], data, size)
+            assert alone.keys() == together.keys()
+            for name, expected in alone.items():
+                torch.testing.assert_close(
+                    together[name], expected, rtol=1e-8, atol=1e-10,
+                    msg=lambda text, where=f"{encoder}, batch {size}, {name}": f"{where}: {text}",
+                )  # fmt: skip
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Several processes that train one model, as ``torchrun`` starts them: who does what, and how they end together.
+
+Every process (a rank) runs the whole stage. A global batch is cut into one part a rank; sums over its crystals are sums
+over the ranks (``model/ranks.py``), and PyTorch's DistributedDataParallel adds up the gradients, so that all ranks hold
+the same weights as one process would. Rank 0 alone writes. In one process nothing here does anything.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from tltool import machine
+from tltool.data.loading import Batch
+from tltool.errors import ConfigError, ResourceError
+from tltool.model import ranks
+from tltool.model.property_model import PropertyModel
+
+_POLL = 0.1  # seconds
+Compute = Callable[[PropertyModel, Batch], Tensor]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_store: Store | None = None
+_job, _turn = 0, 0
+
+
+class Failure(NamedTuple):
+    """What ended a run: exit code, state and sentence, and the traceback."""
+
+    code: int
+    state: str
+    message: str
+    trace: str
+
+
+def meet() -> None:
+    """Wait until every rank has come to the next job."""
+    global _store, _job, _turn
+    if machine.ranks() == 1:
+        return
+    if _store is None:
+        _store, *_ = next(rendezvous("env://"))
+    _job, _turn = _job + 1, 0
+    _tell(f"here {machine.rank()}")
+    _wait(*(f"here {rank}" for rank in range(machine.ranks())))
+
+
+def join(device: torch.device) -> None:
+    """Connect the ranks for this job, on CUDA by NCCL and otherwise by gloo."""
+    if _store is None:
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    store = PrefixStore(_key("group"), _store)
+    dist.init_process_group(backend, store=store, rank=machine.rank(), world_size=machine.ranks())
+
+
+def part_ways() -> None:
+    """End this job on every rank when rank 0 has finished it."""
+    if machine.rank() == 0:
+        _tell("finished")
+    else:
+        _wait("finished")
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def settled(own: Failure) -> Failure:
+    """Return the failure that ends this run on all ranks: ``own``, or that of the rank that failed first."""
+    if _store is None:
+        return own
+    try:
+        return Failure(*json.loads(_store.compare_set(_key("failed"), "", json.dumps(own))))
+    except (RuntimeError, ValueError, TypeError):
+        return own  # torchrun itself is gone
+
+
+def lost(error: BaseException) -> bool:
+    """Say whether ``error`` is that another rank no longer answers."""
+    words = str(error).lower()
+    return machine.ranks() > 1 and isinstance(error, RuntimeError) and ("gloo" in words or "nccl" in words)
+
+
+@contextmanager
+def first() -> Iterator[None]:
+    """Let rank 0 do what stands inside, then the others, who find it done. There is no limit to how long it takes."""
+    global _turn
+    _turn += 1
+    turn = f"turn {_turn}"
+    if machine.rank():
+        _wait(turn)
+    yield
+    if machine.rank() == 0:
+        _tell(turn)
+
+
+def place(device: str) -> str:
+    """Return the name of the device of this rank: with CUDA a GPU for each process on a machine."""
+    if machine.ranks() == 1 or device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return device
+    if device not in ("auto", "cuda"):
+        raise ConfigError(f"device={device} is one for all {machine.ranks()} processes; use device=auto, cuda or cpu.")
+    if torch.cuda.is_available() and machine.local_rank() >= torch.cuda.device_count():
+        raise ResourceError(
+            f"There are more processes on this machine than its {torch.cuda.device_count()} GPUs; lower "
+            "--nproc_per_node, or use device=cpu."
+        )
+    return f"cuda:{machine.local_rank()}"
+
+
+def kernels(name: str, say: Callable[[str], None]) -> str:
+    """Return the kernels to use: compiled ones know the statistics of one process only."""
+    if machine.ranks() == 1 or name not in ("auto", "compiled"):
+        return name
+    say(f"{machine.ranks()} processes train with kernels=torch; the compiled ones serve one process.")
+    return "torch"
+
+
+def together(train: Callable[P, R]) -> Callable[P, R]:
+    """Return ``train`` with its sums over batches being sums over ranks."""
+
+    @wraps(train)
+    def on_all(*args: P.args, **keys: P.kwargs) -> R:
+        if not dist.is_initialized():
+            return train(*args, **keys)
+        with ranks.joined():
+            return train(*args, **keys)
+
+    return on_all
+
+
+def shared(model: PropertyModel, compute: Compute, batch_size: int, seed: int) -> Compute:
+    """Return ``compute``, through which the gradients of all ranks are added up; begin with the numbers of rank 0.
+
+    Raises ConfigError for a batch that has no crystal for every rank.
+    """
+    if not ranks.active():
+        return compute
+    if batch_size < machine.ranks():
+        raise ConfigError(f"fit.batch_size={batch_size} is the batch of all {machine.ranks()} processes; raise it.")
+    if machine.rank():
+        torch.manual_seed(seed + machine.rank())  # the ranks drop out different features
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            dist.broadcast(buffer, 0)
+    wrapped: dict[tuple[str, ...], nn.Module] = {}
+
+    def of_all(model: PropertyModel, batch: Batch) -> Tensor:
+        # What trains may change from one epoch to the next; between, what has no gradient never has one.
+        trainable = tuple(name for name, p in model.named_parameters() if p.requires_grad)
+        if trainable not in wrapped:
+            wrapped.clear()
+            wrapped[trainable] = _wrapped(_Network(model, compute))
+        return wrapped[trainable](batch)  # type: ignore[no-any-return]
+
+    return of_all
+
+
+def _wrapped(network: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        # Its new name is not in older versions.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
+
+
+class _Network(nn.Module):
+    def __init__(self, model: PropertyModel, compute: Compute) -> None:
+        super().__init__()
+        self.model, self.compute = model, compute
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.compute(self.model, batch)
+
+
+def parts(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield this rank's part of every batch; none of them has more than one crystal more than another."""
+    return map(_part, batches) if ranks.active() else iter(batches)
+
+
+def gathered(compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+    """Return ``compute(batch)`` (c, q), each rank having computed its part."""
+    if not ranks.active():
+        return compute(batch)
+    found = compute(_part(batch))
+    whole = found.new_zeros(len(batch.rows), *found.shape[1:])
+    whole[_mine(len(batch.rows))] = found
+    return ranks.total(whole)
+
+
+def _part(batch: Batch) -> Batch:
+    mine = _mine(len(batch.rows))
+    return replace(batch, labels=batch.labels[mine], rows=batch.rows[mine])
+
+
+def _mine(n: int) -> slice:
+    return slice(n * machine.rank() // machine.ranks(), n * (machine.rank() + 1) // machine.ranks())
+
+
+def _key(word: str) -> str:
+    return f"job {_job} {word}"
+
+
+def _tell(word: str) -> None:
+    if _store is not None:
+        _store.set(_key(word), "1")
+
+
+def _wait(*words: str) -> None:
+    """Wait for ``words`` of this job; raise ResourceError if a rank fails meanwhile."""
+    while _store is not None and not _store.check([_key(word) for word in words]):
+        if _store.check([_key("failed")]):
+            raise ResourceError("Another process of this run failed.")
+        time.sleep(_POLL)
