@@ -83,7 +83,8 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     new_heads(model, scalers(batches, reference=False))
     settings = Settings(
         epochs=1, batch_size=batch, loss="l1", schedule="constant", warmup=0.0, clip=None, patience=None, select="last",
-        ema=0.0, mixed_precision=False, reference=False, scale="linear", weights=None, loss_balance="mean",
+        ema=0.0, mixed_precision=False, cuda_graphs=False, reference=False, scale="linear", weights=None,
+        loss_balance="mean",
     )  # fmt: skip
     events: list[dict[str, float]] = []
     optimiser = Fit(settings, lambda groups: torch.optim.AdamW(groups, fused=True), 1e-3, 0, events.append)

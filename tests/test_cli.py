@@ -76,7 +76,7 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
         (["pretrain", "encoder._target_=os.system"], 2, "may not be used"),
         (["pretrain", "split.test=0.00001"], 3, "test split is empty"),
         (["pretrain", "device=cuda:77"], 6, "device=cuda:77"),
-        (["pretrain", "kernels=fast"], 2, "auto, compiled, dgl or torch"),
+        (["pretrain", "kernels=fast"], 2, "auto, compiled, dgl, torch or triton"),
         (["pretrain", "threads=none"], 2, "threads="),
         (["pretrain", "optimiser.lr=1e30", "fit.clip=null", "fit.schedule=constant"], 5, "lower optimiser.lr"),
         (["transfer", "source=latest", "runs=elsewhere"], 4, "'tltool pretrain'"),

@@ -13,6 +13,7 @@ DOORS = {
         "data/api_key.py", "training/predictor.py",
     },
     "dgl": {"model/kernels.py"},
+    "triton": {"model/triton_gate.py", "model/gate_kernels.py"},
     "gemmi": {"data/cif.py"},
     "moyopy": {"data/prototype.py"},
     "ase": {"data/structure_files.py", "data/adapters/ase_database.py"},

@@ -73,9 +73,13 @@ class Graph:
         return self.cache[name]
 
     def n_sites(self) -> Tensor:
-        """Return (c,) float: the number of sites of each crystal."""
-        empty = self.multiplicity.new_zeros(self.n_crystals)
-        return self.once("n_sites", lambda: empty.index_add(0, self.crystal, self.multiplicity))  # type: ignore[no-any-return]
+        """Return (c,) float: the number of sites of each crystal; 1 for padding, so that means of it are zeros."""
+
+        def count() -> Tensor:
+            found = self.multiplicity.new_zeros(self.n_crystals).index_add(0, self.crystal, self.multiplicity)
+            return or_one(found)
+
+        return self.once("n_sites", count)  # type: ignore[no-any-return]
 
     def edge_weight(self) -> Tensor:
         """Return (e,) float: directed edges of the full graph that each edge stands for."""
@@ -95,6 +99,11 @@ class Graph:
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cache", "line")}
         moved = {name: t.to(device, non_blocking=True) for name, t in given.items() if t is not None}
         return replace(self, **moved, line=None if self.line is None else self.line.to(device), cache={})
+
+
+def or_one(count: Tensor) -> Tensor:
+    """Return ``count`` with 1 in place of 0, to divide by: ``torch.where`` with a number may wait for the device."""
+    return count + (count == 0)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def test_the_dgl_graph_carries_the_fields(graph: Graph) -> None:
 
 
 def test_other_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match="auto, compiled, dgl or torch"):
+    with pytest.raises(ConfigError, match="auto, compiled, dgl, torch or triton"):
         kernels.use("jax")
     assert kernels.use("auto") in ("compiled", "torch")
 

@@ -6,6 +6,7 @@ Everything here is a tensor operation, so a table on a GPU gives batches on that
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,13 @@ from tltool.fields import Graph
 _OF_EDGES = ("neighbour", "edge_multiplicity", "distance_index", "distance")
 
 
+class Source(Protocol):
+    """What graphs are taken from: a ``Table``, or ``padded.Padded``."""
+
+    def select(self, rows: Tensor, /) -> Graph:
+        """Return the graphs of ``rows`` (c,) int64 as one batch."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Labels (c, q) in the unit of each quantity with NaN where absent, the rows (c,) they come from, and the graph.
@@ -24,7 +32,7 @@ class Batch:
     The graph is put together when it is asked for: what learns on embeddings never does.
     """
 
-    table: "Table"
+    table: Source
     labels: Tensor
     rows: Tensor
 
@@ -122,17 +130,25 @@ def batches(
 ) -> Iterator[Batch]:
     """Cut ``rows`` (r,) into batches of ``size``, shuffled by ``generator`` if one is given.
 
-    ``labels`` (number of records, q). No row is left out; a last batch of one is joined to the one before it when
-    training (shuffled), since one crystal has no spread to normalise by.
+    ``labels`` (number of records, q).
+    """
+    for piece in pieces(rows, size, generator):
+        yield Batch(source, labels[piece], piece)
+
+
+def pieces(rows: Tensor, size: int, generator: torch.Generator | None) -> list[Tensor]:
+    """Cut ``rows`` (r,) into pieces of ``size``, shuffled by ``generator`` if one is given.
+
+    No row is left out; a last piece of one is joined to the one before it when training (shuffled), since one crystal
+    has no spread to normalise by.
     """
     if generator is not None:
         order = torch.randperm(len(rows), generator=generator)
         rows = rows[order.to(rows.device)]
-    pieces = list(torch.split(rows, size))
-    if generator is not None and len(pieces) > 1 and len(pieces[-1]) == 1:
-        pieces[-2:] = [torch.cat(pieces[-2:])]
-    for piece in pieces:
-        yield Batch(source, labels[piece], piece)
+    cut = list(torch.split(rows, size))
+    if generator is not None and len(cut) > 1 and len(cut[-1]) == 1:
+        cut[-2:] = [torch.cat(cut[-2:])]
+    return cut
 
 
 def _ranges(first: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

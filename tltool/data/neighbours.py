@@ -8,7 +8,6 @@ than searching the whole cutoff. Sizes: n sites, e edges.
 from typing import NamedTuple
 
 import numpy as np
-from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from tltool.data.record import Crystal, Floats, Ints
 
@@ -117,6 +116,8 @@ def _chosen(found: Neighbours, rows: Ints) -> Neighbours:
 
 
 def _within(lattice: Floats, cartesian: Floats, radius: float) -> Neighbours:
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
     site, neighbour, image, distance = find_points_in_spheres(
         all_coords=cartesian, center_coords=cartesian, r=float(radius), pbc=_PERIODIC, lattice=lattice, tol=_ITSELF
     )

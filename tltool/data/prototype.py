@@ -11,12 +11,15 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
-import moyopy
 import numpy as np
 import numpy.typing as npt
 
 from tltool.data.record import Crystal, reduced
+
+if TYPE_CHECKING:
+    import moyopy
 
 UInts = npt.NDArray[np.uint64]
 
@@ -71,6 +74,8 @@ def _found(crystal: Crystal) -> tuple[int, Positions] | None:
 
 def _prototype(crystal: Crystal) -> tuple[int, Positions]:
     """Return the space group, and element, position and number of sites in the conventional cell of each orbit."""
+    import moyopy
+
     n = len(crystal.numbers)
     scale = (_VOLUME * n / abs(np.linalg.det(crystal.lattice))) ** (1 / 3)
     numbers = crystal.numbers.tolist()
@@ -102,7 +107,7 @@ def _positions(sites: Counter[tuple[int, str]], share: float, lettering: dict[st
     return tuple(sorted((z, lettering.get(name, name), round(count * share)) for (z, name), count in sites.items()))
 
 
-def _other_letterings(found: moyopy.MoyoDataset) -> list[dict[str, str]]:
+def _other_letterings(found: "moyopy.MoyoDataset") -> list[dict[str, str]]:
     key = found.number, frozenset(found.wyckoffs)
     if key not in _letterings:
         choices = found.normalizer_wyckoff_positions()

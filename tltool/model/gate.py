@@ -16,8 +16,10 @@ from torch.autograd.function import once_differentiable
 from tltool.fields import Graph
 from tltool.model import kernels, ranks
 from tltool.model.norm import WeightedBatchNorm
+from tltool.model.precision import single
 
 
+@single
 def gated_sum(
     graph: Graph, at_receiver: Tensor, at_neighbour: Tensor, at_distance: Tensor, norm: WeightedBatchNorm
 ) -> Tensor:
@@ -30,11 +32,24 @@ def gated_sum(
     if kernels.chosen() == "dgl":
         edges = kernels.edge_sum(graph, at_receiver, at_neighbour, at_distance)
         return _plain(graph, norm(edges, graph.edge_weight()))
+    if kernels.chosen() == "triton" and not ranks.active():
+        return _by_triton(graph, at_receiver, at_neighbour, at_distance, norm)
     out, mean, variance = _GatedSum.apply(  # type: ignore[no-untyped-call]
         at_receiver, at_neighbour, at_distance, norm.scale, norm.bias, norm.eps, graph
     )
     norm.remember(mean, variance, _weights(graph).total)
     return out  # type: ignore[no-any-return]
+
+
+def _by_triton(graph: Graph, a: Tensor, b: Tensor, c: Tensor, norm: WeightedBatchNorm) -> Tensor:
+    from tltool.model import triton_gate
+
+    share = _weights(graph)
+    with torch.no_grad():
+        mean = _mean(share, a, b, c)
+    out, variance = triton_gate.gated_sum(graph, a, b, c, norm.scale, norm.bias, norm.eps, mean, share.edge)
+    norm.remember(mean, variance, graph.edge_weight().sum())
+    return out
 
 
 def _plain(graph: Graph, normalised: Tensor) -> Tensor:
@@ -72,6 +87,11 @@ def _weights(graph: Graph) -> _Weights:
     return graph.once("gate weights", make)  # type: ignore[no-any-return]
 
 
+def _mean(share: _Weights, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return the mean (2f,) over edges, which is known before the edges are: the sum of its three parts is linear."""
+    return ranks.total(share.receiver @ a + share.neighbour @ b + share.distance @ c)
+
+
 def _rows(graph: Graph) -> Tensor:
     """Return (e, 3): where an edge's three parts stand in the tables put below each other."""
     n = graph.n_nodes
@@ -87,8 +107,7 @@ class _GatedSum(torch.autograd.Function):
         ctx: Any, a: Tensor, b: Tensor, c: Tensor, scale: Tensor, bias: Tensor, eps: float, graph: Graph
     ) -> tuple[Tensor, Tensor, Tensor]:
         share = _weights(graph)
-        # The mean over edges is known before the edges are: the sum of its three parts is linear.
-        mean = ranks.total(share.receiver @ a + share.neighbour @ b + share.distance @ c)
+        mean = _mean(share, a, b, c)
         table = torch.cat([a - mean, b, c])
         centred = F.embedding_bag(_rows(graph), table, mode="sum")
         variance = ranks.total(share.edge @ (centred * centred))

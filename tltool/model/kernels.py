@@ -3,7 +3,8 @@
 ``use`` chooses between them once per run. The two agree to 1e-6 (tests/model/test_kernels.py). On the CPU the
 plain ones are faster on graphs of this size (docs/performance.md), and on a GPU they need no CUDA build of DGL, so
 ``auto`` does not take DGL. On the CPU it takes ``compiled``: the plain ones, and whole blocks in C++ for the encoders
-that have them (``compiled.py``). Sizes as in ``fields``; f features.
+that have them (``compiled.py``); on CUDA ``triton``: the plain ones, and the gate of CGCNN as kernels of that language
+(``triton_gate.py``). Sizes as in ``fields``; f features.
 """
 
 from collections.abc import Callable
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor
 
 from tltool.errors import ConfigError, ResourceError
-from tltool.fields import Graph
+from tltool.fields import Graph, or_one
 from tltool.model import building, compiled
 
 if TYPE_CHECKING:
     from dgl import DGLGraph
 
+NAMES = ("compiled", "dgl", "torch", "triton")
 _CPU = torch.device("cpu")
 _chosen = "torch"
 
@@ -31,19 +33,22 @@ def use(
     folder: Path | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """Choose the kernels, ``auto``, ``compiled``, ``dgl`` or ``torch``, for the whole process; return the choice made.
+    """Choose the kernels, ``auto`` or one of ``NAMES``, for the whole process; return the choice made.
 
     What has to be compiled for ``device`` goes into ``folder``, without which nothing is, and ``say`` hears of it.
-    Raises ConfigError for another name, where DGL does not import and for compiled kernels on another device than the
-    CPU, and ResourceError where they cannot be had; ``auto`` then makes do with ``torch``.
+    Raises ConfigError for another name, where DGL does not import, for ``compiled`` on another device than the CPU and
+    for ``triton`` on another than CUDA, and ResourceError where they cannot be had; ``auto`` then makes do with
+    ``torch``.
     """
     global _chosen
-    if name not in ("auto", "compiled", "dgl", "torch"):
-        raise ConfigError(f"kernels={name} is not known; use auto, compiled, dgl or torch.")
+    if name not in ("auto", *NAMES):
+        raise ConfigError(f"kernels={name} is not known; use auto, {', '.join(NAMES[:-1])} or {NAMES[-1]}.")
     if name == "compiled" and device.type != "cpu":
         raise ConfigError(f"kernels=compiled computes on device=cpu, not on {device}; use kernels=auto.")
     if name == "compiled":
         compiled.load(folder, say)
+    if name == "triton":
+        _load_triton(device)
     if name == "dgl":
         from tltool.dgl_door import load
 
@@ -52,7 +57,25 @@ def use(
     return _chosen
 
 
+def _load_triton(device: torch.device) -> None:
+    """Make sure of the kernels on ``device``; ConfigError if it is not for them, ResourceError if they do not work."""
+    try:
+        from tltool.model import triton_gate
+    except ImportError as error:
+        raise ResourceError(f"Triton does not import here ({error}); install triton, or use kernels=torch.") from error
+    if device.type != "cuda" and not triton_gate.interpreted():
+        raise ConfigError(f"kernels=triton computes on device=cuda, not on {device}; use kernels=auto.")
+    triton_gate.tried(device)
+
+
 def _fastest(device: torch.device, folder: Path | None, say: Callable[[str], None]) -> str:
+    if device.type == "cuda":
+        try:
+            _load_triton(device)
+        except ResourceError as error:
+            say(f"{error} This run goes on with kernels=torch.")
+            return "torch"
+        return "triton"
     if device.type != "cpu":
         return "torch"
     try:
@@ -66,7 +89,7 @@ def _fastest(device: torch.device, folder: Path | None, say: Callable[[str], Non
 
 
 def chosen() -> str:
-    """Return the kernels in use, ``compiled``, ``dgl`` or ``torch``."""
+    """Return the kernels in use, one of ``NAMES``."""
     return _chosen
 
 
@@ -96,7 +119,9 @@ def neighbour_sum(graph: Graph, messages: Tensor) -> Tensor:
 
 def edge_softmax(graph: Graph, scores: Tensor) -> Tensor:
     """Return (e, f): softmax of ``scores`` over a node's neighbours, the share of one of those an edge stands for."""
-    shifted = scores + graph.edge_multiplicity.log()[:, None]
+    # Padding stands for no neighbour; it must not turn into NaN before it is multiplied by 0.
+    stands_for = graph.edge_multiplicity.clamp_min(1e-30)[:, None]
+    shifted = scores + stands_for.log()
     if _chosen == "dgl":
         share = _ops().edge_softmax(as_dgl(graph), shifted.contiguous())
     else:
@@ -106,7 +131,7 @@ def edge_softmax(graph: Graph, scores: Tensor) -> Tensor:
         powers = (shifted - top.index_select(0, graph.receiver)).exp()
         total = powers.new_zeros(graph.n_nodes, powers.shape[1]).index_add_(0, graph.receiver, powers)
         share = powers / total.index_select(0, graph.receiver)
-    return share / graph.edge_multiplicity[:, None]  # type: ignore[no-any-return]
+    return share / stands_for  # type: ignore[no-any-return]
 
 
 def neighbour_count(graph: Graph) -> Tensor:
@@ -127,7 +152,7 @@ def crystal_edge_mean(graph: Graph, received: Tensor) -> Tensor:
 
     def edge_count() -> Tensor:
         count = _crystal_sum(graph, (graph.multiplicity * neighbour_count(graph))[:, None])
-        return torch.where(count > 0, count, 1.0)
+        return or_one(count)
 
     total = _crystal_sum(graph, received * graph.multiplicity[:, None])
     return total / graph.once("edge count", edge_count)  # type: ignore[no-any-return]
@@ -142,7 +167,8 @@ def crystal_attention(graph: Graph, scores: Tensor, values: Tensor) -> Tensor:
     index = graph.crystal[:, None, None].expand_as(scores)
     top = top.scatter_reduce(0, index, scores.detach(), "amax")
     powers = (scores - top.index_select(0, graph.crystal)).exp() * graph.multiplicity[:, None, None]
-    return _crystal_sum(graph, powers * values) / _crystal_sum(graph, powers)
+    total = _crystal_sum(graph, powers)
+    return _crystal_sum(graph, powers * values) / or_one(total)
 
 
 def crystal_edge_attention(graph: Graph, scores: Tensor, edges: Tensor) -> Tensor:
@@ -154,7 +180,7 @@ def crystal_edge_attention(graph: Graph, scores: Tensor, edges: Tensor) -> Tenso
     top = scores.new_full((graph.n_crystals,), -torch.inf).scatter_reduce(0, crystal, scores.detach(), "amax")
     powers = (scores - top.index_select(0, crystal)).exp() * graph.edge_weight()
     total = scores.new_zeros(graph.n_crystals).index_add_(0, crystal, powers)
-    share = powers / torch.where(total > 0, total, 1.0).index_select(0, crystal)
+    share = powers / or_one(total).index_select(0, crystal)
     if _chosen == "dgl":
         lengths = graph.first_edge[graph.first_node].diff()
         return _ops().segment_reduce(lengths, share[:, None] * edges, "sum")  # type: ignore[no-any-return]

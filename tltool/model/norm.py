@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from tltool.model import ranks
+from tltool.model.precision import single
 
 
 class WeightedBatchNorm(nn.Module):
@@ -32,6 +33,7 @@ class WeightedBatchNorm(nn.Module):
         self.mean.zero_()
         self.variance.fill_(1.0)
 
+    @single
     def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
         """Normalise ``rows`` (r, dim), each counted ``weights`` (r,) times."""
         if not self.training:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from tltool.model import ranks
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler
 from tltool.quantities import quantity
-from tltool.training import bare, distributed, loss
+from tltool.training import bare, captured, distributed, loss
 from tltool.training.average import Average, average_of, follow
 
 _SCALER_ROWS = 200_000
@@ -35,10 +35,10 @@ class Settings:
     constant, ``warmup`` the fraction of steps in which onecycle rises; ``clip`` largest gradient norm or null;
     ``patience`` epochs without a better validation error before stopping, or null; ``select`` best or last weights;
     ``ema`` decay of the running average of the weights, 0 for none; ``mixed_precision`` bfloat16 on CUDA;
-    ``reference`` whether the scaler has one value per element; ``scale`` linear, log, or auto: log for a quantity that
-    is positive and spans decades (see ``quantities``), if every training label is positive. Of several quantities:
-    ``weights`` {quantity: how much its loss counts, 1 if not named}, null for alike; ``loss_balance`` mean, or
-    uncertainty (see ``loss.balanced``).
+    ``cuda_graphs`` whether batches on CUDA are padded and replayed (see ``captured``); ``reference`` whether the scaler
+    has one value per element; ``scale`` linear, log, or auto: log for a quantity that is positive and spans decades
+    (see ``quantities``), if every training label is positive. Of several quantities: ``weights`` {quantity: how much
+    its loss counts, 1 if not named}, null for alike; ``loss_balance`` mean, or uncertainty (see ``loss.balanced``).
     """
 
     epochs: int
@@ -51,6 +51,7 @@ class Settings:
     select: str
     ema: float
     mixed_precision: bool
+    cuda_graphs: bool
     reference: bool
     scale: str
     weights: dict[str, float] | None
@@ -130,6 +131,29 @@ def train(
     goals = goals_of(model, data)
     steps = settings.epochs * -(-len(data.split["train"]) // settings.batch_size)
     schedule = _schedule(settings, optimiser, steps)
+
+    def learn(batch: Batch) -> Tensor:
+        """Leave the gradients of ``batch``, whose labels are goals; return its loss."""
+        kind = goals.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=settings.mixed_precision and kind == "cuda"):
+            means, there = loss.by_quantity(settings.loss, compute(model, batch), batch.labels)
+            error = objective = loss.mean(means, there, weights)
+            if settings.loss_balance == "uncertainty":
+                objective = loss.balanced(settings.loss, means, there, log_scales)
+            objective = objective if penalty is None else objective + penalty()
+        optimiser.zero_grad()
+        objective.backward()  # type: ignore[no-untyped-call]
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_([p for _, p in trainable], settings.clip)
+        return error.detach()
+
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    through = captured.way(goals.device) if settings.cuda_graphs else None
+    # What a mode computes from rows by itself knows of no padding; what it freezes on the way would change the step.
+    # Several processes meet in the middle of a step.
+    if values is not None or before is not None or ranks.active():
+        through = None
+    an_epoch = captured.passes(replace(data, labels=goals), settings.batch_size, learn, parameters, through, fit.log)
     average: Average | None = None
     kept: dict[str, Tensor] | None = None
     best, best_epoch, epoch = float("inf"), 0, 0
@@ -139,24 +163,14 @@ def train(
             before(epoch)
         model.train()
         total = torch.zeros((), device=data.labels.device)
-        for batch in distributed.parts(data.of("train", settings.batch_size, order)):
-            with torch.autocast(total.device.type, torch.bfloat16, enabled=settings.mixed_precision and total.is_cuda):
-                means, there = loss.by_quantity(settings.loss, compute(model, batch), goals[batch.rows])
-                error = objective = loss.mean(means, there, weights)
-                if settings.loss_balance == "uncertainty":
-                    objective = loss.balanced(settings.loss, means, there, log_scales)
-                objective = objective if penalty is None else objective + penalty()
-            optimiser.zero_grad()
-            objective.backward()  # type: ignore[no-untyped-call]
-            if settings.clip is not None:
-                nn.utils.clip_grad_norm_([p for _, p in trainable], settings.clip)
+        for error, held in an_epoch(order):
             optimiser.step()
             schedule.step()
             if average is not None:
                 follow(average, settings.ema)
             elif settings.ema:
                 average = average_of(model)
-            total += error.detach() * len(batch.rows)
+            total += error * held
         train_loss = float(ranks.total(total)) / len(data.split["train"])
         if not np.isfinite(train_loss):
             raise NumericError(f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1.")

@@ -1,0 +1,104 @@
+"""A step on a device that is not the CPU: nothing of it may lie on, come from or go to the host.
+
+There is no such device here. One that is only a name, with tensors that have a shape and a type but no values, is
+enough: a step that mixes it with the CPU, or asks it for a value, raises. It is registered for a whole process, so each
+test runs one of its own.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+from torch.utils import backend_registration
+
+STEP = """
+import sys
+from dataclasses import fields, replace
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+from support import fresh_model, recipe_of
+from tltool.data import graphs, loading, padded, store
+from tltool.data.dataset import BUNDLED
+from tltool.data.padded import Padded
+from tltool.training import loss
+from tltool.training.average import Average, follow
+from torch.optim.lr_scheduler import OneCycleLR
+
+_setup_privateuseone_for_python_backend("nowhere")
+mode = FakeTensorMode()
+
+def moved(tensor):
+    return FakeTensor(mode, tensor.detach().to("meta"), torch.device("nowhere", 0))
+
+def moved_table(table):
+    own = {f.name: moved(getattr(table, f.name)) for f in fields(table) if f.name != "line"}
+    return replace(table, **own, line=None if table.line is None else moved_table(table.line))
+
+class NoHost(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        seen = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
+        if any(t.device.type == "cpu" for t in seen):
+            raise RuntimeError(f"the host takes part in {func}")
+        return out
+
+encoder, spoilt = sys.argv[1:]
+demo = store.load(BUNDLED / "demo.h5")
+table = loading.table(graphs.build([demo.crystal(row) for row in range(0, 3000, 200)], recipe_of(encoder)))
+source = Padded(padded.closed(table), padded.rooms(padded.counts(table), 8)[-1])
+source = replace(source, table=moved_table(source.table))
+model = fresh_model(encoder=encoder).train()
+for module in model.modules():
+    for name, parameter in list(module._parameters.items()):
+        module._parameters[name] = None if parameter is None else nn.Parameter(moved(parameter))
+    for name, buffer in list(module._buffers.items()):
+        module._buffers[name] = moved(buffer)
+rows, goals = moved(torch.zeros(9, dtype=torch.int64)), moved(torch.zeros(9, 1))
+with mode, NoHost():
+    values = model.values(model.embed(source.select(rows)))
+    if spoilt == "number":
+        values = values * torch.tensor(2.0)
+    if spoilt == "value" and values.sum() > 0:
+        values = -values
+    error = loss.loss("huber", values, goals)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(error, parameters, allow_unused=True)):
+        parameter.grad = gradient
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimiser = torch.optim.AdamW(parameters, fused=True)
+    schedule = OneCycleLR(optimiser, 0.1, total_steps=9)
+    optimiser.step()
+    schedule.step()
+    others = [p.detach().clone() for p in parameters]
+    follow(Average(model, others, [p.detach() for p in parameters]), 0.9)
+print(error.device)
+"""
+
+needs_a_name = pytest.mark.skipif(
+    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"), reason="this PyTorch has no way to it"
+)
+
+
+def step(encoder: str, spoilt: str = "no") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, "-W", "ignore", "-c", STEP, encoder, spoilt]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+@needs_a_name
+@pytest.mark.parametrize("encoder", ["cgcnn", "megnet", "alignn"])
+def test_the_host_takes_no_part_in_a_padded_step(encoder: str) -> None:
+    done = step(encoder)
+    assert done.stdout.strip() == "nowhere:0", done.stderr
+
+
+@needs_a_name
+@pytest.mark.parametrize(("spoilt", "said"), [("number", "the host takes part"), ("value", "DataDependentOutput")])
+def test_what_the_host_takes_part_in_is_seen(spoilt: str, said: str) -> None:
+    assert said in step("cgcnn", spoilt).stderr

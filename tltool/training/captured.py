@@ -1,0 +1,142 @@
+"""Batches replayed on a GPU as CUDA graphs, one for each padded size, so that it never waits for Python.
+
+A batch of CGCNN is a few hundred short kernels: started one by one from Python they take several times as long as they
+compute. A CUDA graph starts all of them at once, from the selection of the rows to the clipped gradients; it needs
+sizes that do not change (``data.padded``) and a step that asks the device for nothing. What comes after the gradients
+stays outside: a fused optimiser is one kernel a parameter group, and takes from the schedule numbers that a graph would
+freeze (OneCycle moves Adam's first beta, which the fused kernel takes from the host).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tltool.data import padded
+from tltool.data.dataset import Batches
+from tltool.data.loading import Batch
+from tltool.data.padded import Padded, Room
+from tltool.training import distributed
+
+Step = Callable[[], Tensor]
+"""Learns from the batch that is laid out for it: leaves gradients behind and returns the loss (scalar)."""
+Way = Callable[[Step, Sequence[nn.Parameter], Callable[[str], None]], Step]
+"""Makes of a step one that does the same; is given whose gradients it leaves, and who hears what went wrong."""
+Epoch = Callable[[torch.Generator], Iterator[tuple[Tensor, int]]]
+"""Yields, for each batch in random order, its loss and its number of crystals.
+
+When it yields, the gradients of that batch are there; they have to be used before the next one is asked for.
+"""
+
+_WARM = 3  # ordinary steps before a capture, of PyTorch's notes on CUDA graphs
+
+
+def way(device: torch.device) -> Way | None:
+    """Return how steps are replayed on ``device``; None where they are not, as on the CPU."""
+    return through_graphs() if device.type == "cuda" else None
+
+
+def passes(
+    data: Batches,
+    size: int,
+    learn: Callable[[Batch], Tensor],
+    parameters: Sequence[nn.Parameter],
+    through: Way | None,
+    log: Callable[[dict[str, Any]], None],
+) -> Epoch:
+    """Return how an epoch of batches of ``size`` crystals goes: padded and ``through`` a way, or else as they are.
+
+    ``learn`` leaves the gradients of a batch, of ``parameters``, and returns its loss.
+    """
+
+    def plain(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+        for batch in distributed.parts(data.of("train", size, order)):
+            yield learn(batch), len(batch.rows)
+
+    return plain if through is None else _padded(data, size, learn, lambda step: through(step, parameters, say(log)))
+
+
+def say(log: Callable[[dict[str, Any]], None]) -> Callable[[str], None]:
+    """Return what logs a sentence."""
+    return lambda text: log({"event": "say", "text": text})
+
+
+def _padded(data: Batches, size: int, learn: Callable[[Batch], Tensor], through: Callable[[Step], Step]) -> Epoch:
+    device = data.labels.device
+    table = padded.closed(data.table)
+    labels = torch.cat([data.labels, data.labels.new_full((1, len(data.quantities)), torch.nan)])
+    sizes, rows = padded.counts(data.table), data.split["train"].cpu()
+    ready = padded.rooms(sizes[rows.numpy()], size)
+    at_hand = torch.zeros(ready[0].crystals, dtype=torch.int64, device=device)
+
+    def step(room: Room) -> Step:
+        return lambda: learn(Batch(Padded(table, room), labels[at_hand], at_hand))
+
+    made = {room: through(step(room)) for room in ready}
+
+    def epoch(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+        plan = padded.epoch(rows, sizes, ready, size, order)
+        laid_out = (plan.rows.pin_memory() if device.type == "cuda" else plan.rows).to(device, non_blocking=True)
+        for line, room, held in zip(laid_out, plan.rooms, plan.held, strict=True):
+            at_hand.copy_(line)
+            # A batch too large for what is ready is rare, and goes the ordinary way.
+            yield made.get(room, step(room))(), held
+
+    return epoch
+
+
+def through_graphs() -> Way:
+    """Return the way through CUDA graphs: a step is replayed after some ordinary calls; none is once a capture failed.
+
+    That is said once.
+    """
+    # One memory for all graphs: none reads what another left, but for gradients, which are used at once.
+    pool = torch.cuda.graph_pool_handle()
+    possible = True
+
+    def replayed(step: Step, parameters: Sequence[nn.Parameter], say: Callable[[str], None]) -> Step:
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        calls = 0
+        replay: Step | None = None
+
+        def run() -> Tensor:
+            nonlocal calls, replay, possible
+            calls += 1
+            if replay is None and possible and calls > _WARM:
+                try:
+                    replay = _captured(step, parameters, side, pool)
+                except RuntimeError as error:
+                    possible = False
+                    torch.cuda.synchronize()
+                    say(f"No CUDA graph of this model ({str(error).splitlines()[0]}); training goes on without.")
+            return _beside(step, side) if replay is None else replay()
+
+        return run
+
+    return replayed
+
+
+def _beside(step: Step, side: torch.cuda.Stream) -> Tensor:
+    current = torch.cuda.current_stream()
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        loss = step()
+    current.wait_stream(side)
+    return loss
+
+
+def _captured(step: Step, parameters: Sequence[nn.Parameter], side: torch.cuda.Stream, pool: Any) -> Step:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool, stream=side):
+        loss = step()
+    # A graph writes to the gradients of its own capture, whichever graph was replayed last.
+    gradients = [parameter.grad for parameter in parameters]
+
+    def replay() -> Tensor:
+        graph.replay()
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return loss
+
+    return replay
