@@ -45,7 +45,7 @@ def assert_same(one: Dataset, two: Dataset) -> None:
     for row in range(len(one.store)):
         for a, b in zip(one.store.crystal(row), two.store.crystal(row), strict=True):
             np.testing.assert_array_equal(a, b)
-            assert a.dtype == b.dtype
+            assert np.asarray(a).dtype == np.asarray(b).dtype
     for field in dataclasses.fields(GraphTable):
         np.testing.assert_array_equal(getattr(one.graphs, field.name), getattr(two.graphs, field.name))
 
