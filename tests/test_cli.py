@@ -186,23 +186,56 @@ def test_termination_leaves_a_status(home: Path) -> None:
     assert json.loads((home / "long" / "status.json").read_text())["state"] == "interrupted"
 
 
-def test_a_terminated_sweep_starts_no_further_cell(home: Path) -> None:
-    words = ["transfer", "-m", "mode=scratch", "seed=0,1", "fit.epochs=100000", "hydra.sweep.dir=longsweep"]
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_terminated_sweep_starts_no_further_cell(home: Path, workers: int, sent: signal.Signals, code: int) -> None:
+    sweep = home / f"long-sweep-{workers}-{code}"
+    words = ["transfer", "-m", "mode=scratch,finetune", "seed=0,1", "fit.epochs=100000", f"hydra.sweep.dir={sweep}"]
     env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
     run = subprocess.Popen(
-        [sys.executable, "-m", "tltool", *words], cwd=home, env=env, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tltool", *words, f"workers={workers}"],
+        cwd=home,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     for _ in range(600):
-        log = home / "longsweep" / "0" / "log.jsonl"
-        if log.exists() and '"epoch"' in log.read_text():
+        logs = [sweep / cell / "log.jsonl" for cell in "01"]
+        if all(log.exists() and '"epoch"' in log.read_text() for log in logs):
             break
         time.sleep(0.1)
-    run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
-    assert run.returncode == 130
-    status = json.loads((home / "longsweep" / "0" / "status.json").read_text())
-    assert (status["state"], status["code"]) == ("interrupted", 130)
-    assert not (home / "longsweep" / "1").exists()
+    run.send_signal(sent)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == code
+    assert "Traceback" not in said
+    for cell in "01":
+        status = json.loads((sweep / cell / "status.json").read_text())
+        assert (status["state"], status["code"]) == ("interrupted", code)
+    assert not (sweep / "2" / "status.json").exists()
+
+
+def test_runs_of_a_sweep_give_what_they_give_alone(home: Path) -> None:
+    import pandas as pd
+
+    words = ["mode=finetune", "fit.epochs=3", "split.train_size=40"]
+    done = tltool("transfer", "-m", "seed=0,1,2,3", "hydra.sweep.dir=many", *words, cwd=home, check=0)
+    assert done.stderr.count("Run folder: ") == 4
+    assert "[3] epoch    3/3" in done.stderr
+    alone = run_folder(tltool("transfer", "seed=3", *words, cwd=home, check=0), home)
+    one, other = (pd.read_csv(folder / "predictions.csv") for folder in (alone, home / "many" / "3"))
+    assert list(one.id) == list(other.id)
+    assert (one.prediction - other.prediction).abs().max() < 1e-5
+    assert {p.name for p in alone.iterdir()} == {p.name for p in (home / "many" / "3").iterdir()}
+    assert json.loads((home / "many" / "3" / "metrics.json").read_text())["seed"] == 3
+    tltool("eval", "model=many/2", cwd=home, check=0)
+
+
+def test_a_run_that_fails_does_not_take_the_others_down(home: Path) -> None:
+    words = ["split.train_size=40,5000", "seed=0,1", "mode=finetune", "fit.epochs=1", "hydra.sweep.dir=mixed"]
+    done = tltool("transfer", "-m", *words, cwd=home, check=2)
+    states = [json.loads((home / "mixed" / str(k) / "status.json").read_text())["state"] for k in range(4)]
+    assert states == ["finished", "finished", "failed", "failed"]
+    assert done.stderr.count("tltool: split.train_size=5000") == 2
 
 
 def test_the_environment_says_what_was_run(home: Path) -> None:

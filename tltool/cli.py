@@ -13,10 +13,13 @@ from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tltool import machine
 from tltool.errors import CellError, ConfigError, ResourceError, TltoolError, nearest
+
+if TYPE_CHECKING:
+    from tltool.training.run import Company
 
 STAGES = {
     "prepare": ("prepare", "read a data set and build its graphs"),
@@ -108,9 +111,11 @@ def _launched(stage: str, words: list[str]) -> int:
     os.environ["TLTOOL_RUN_ID"] = _run_id()
     codes: list[int] = []
     home = os.getpid()
+    sweep: list[tuple[dict[str, Any], Path]] = []
 
     def job(config: DictConfig) -> None:
         from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
 
         about, away = HydraConfig.get(), os.getpid() != home
         if away:
@@ -123,7 +128,17 @@ def _launched(stage: str, words: list[str]) -> int:
         except ConfigError as error:
             codes.append(_failed(error))
         else:
-            codes.append(_run(stage, plain, Path(about.runtime.output_dir), words))
+            folder = Path(about.runtime.output_dir)
+            # Another launcher may have brought this job to another process, where it has to be done.
+            if (
+                stage == "transfer"
+                and about.mode == RunMode.MULTIRUN
+                and "BasicLauncher" in about.launcher._target_
+                and machine.ranks() == 1
+            ):
+                sweep.append((plain, folder))
+                return
+            codes.append(_run(stage, plain, folder, words))
         if away and codes[-1]:
             # Hydra hands this on when all cells have ended.
             raise CellError(codes[-1])
@@ -135,6 +150,8 @@ def _launched(stage: str, words: list[str]) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         hydra.main(version_base="1.3", config_path="pkg://tltool.configs", config_name=stage)(job)()
+        if sweep:
+            codes += _run_all(stage, sweep, words)
     except RuntimeError as error:
         if "srun" not in str(error):
             raise
@@ -161,7 +178,21 @@ def _settle(jobs: int | None) -> None:
         os.environ["TLTOOL_JOBS"] = str(jobs if jobs > 0 else machine.cores())
 
 
-def _run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str]) -> int:
+def _run_all(stage: str, jobs: list[tuple[dict[str, Any], Path]], words: list[str]) -> list[int]:
+    """Run the jobs of a sweep, many of them at once; return their exit codes."""
+    from tltool import sweep
+
+    def work(job: sweep.Job, company: "Company") -> int:
+        return _run(stage, job.config, job.folder, words, company)
+
+    if len(jobs) == 1:
+        return [_run(stage, *jobs[0], words)]
+    return sweep.run([sweep.Job(*job) for job in jobs], work)
+
+
+def _run(
+    stage: str, config: Mapping[str, Any], folder: Path, words: list[str], company: "Company | None" = None
+) -> int:
     """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too."""
     from omegaconf import OmegaConf
 
@@ -175,7 +206,7 @@ def _run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str]) 
     try:
         distributed.meet()
         _set_threads(config["threads"])
-        run = Run(folder, stage)
+        run = Run(folder, stage, company)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
         command = shlex.join(["tltool", stage, *words])
         where = device(config["device"])

@@ -107,6 +107,19 @@ def or_one(count: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """How a graph falls into ``count`` parts, each for a model of its own, of equally many crystals and nodes."""
+
+    count: int
+    crystals: int
+    nodes: int
+    first_distance: Tensor
+    """(count,) int64: where the distances of each part begin."""
+    last_distance: Tensor
+    """(count,) int64: where they end."""
+
+
+@dataclass(frozen=True)
 class Levels:
     """What an encoder gives that has more than site features, all ``dim`` wide, one tensor per level.
 

@@ -118,7 +118,7 @@ def test_without_validation_rows_the_last_weights_count(part: Dataset) -> None:
 
 def test_vectors_take_no_weight_decay() -> None:
     model = fresh_model()
-    groups = fitting._groups(list(model.named_parameters()), 0.1, lambda n: 0.5 if n.startswith("encoder") else 1.0)
+    groups = fitting.groups_of(list(model.named_parameters()), 0.1, lambda n: 0.5 if n.startswith("encoder") else 1.0)
     assert {g["lr"] for g in groups} == {0.1, 0.05}
     for group in groups:
         decays = "weight_decay" not in group

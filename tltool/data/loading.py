@@ -145,10 +145,15 @@ def pieces(rows: Tensor, size: int, generator: torch.Generator | None) -> list[T
     if generator is not None:
         order = torch.randperm(len(rows), generator=generator)
         rows = rows[order.to(rows.device)]
-    cut = list(torch.split(rows, size))
-    if generator is not None and len(cut) > 1 and len(cut[-1]) == 1:
-        cut[-2:] = [torch.cat(cut[-2:])]
-    return cut
+    return cut(rows, size, shuffled=generator is not None)
+
+
+def cut(rows: Tensor, size: int, *, shuffled: bool) -> list[Tensor]:
+    """Cut ``rows`` (..., r) into pieces of ``size`` in their order; see ``pieces``."""
+    found = list(torch.split(rows, size, dim=-1))
+    if shuffled and len(found) > 1 and found[-1].shape[-1] == 1:
+        found[-2:] = [torch.cat(found[-2:], dim=-1)]
+    return found
 
 
 def _ranges(first: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

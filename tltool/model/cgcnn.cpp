@@ -446,3 +446,16 @@ extern "C" void backward(const Batch &batch, const Block &block, const Gradients
     update_backward(batch, block, gradients);
     gate_backward(batch, block, gradients);
 }
+
+// The same for several batches in a row, each with weights of its own.
+extern "C" void prepare_all(Index count, const Batch *batches, double negligible) {
+    for (Index k = 0; k < count; ++k) prepare(batches[k], negligible);
+}
+
+extern "C" void forward_all(Index count, const Batch *batches, const Block *blocks) {
+    for (Index k = 0; k < count; ++k) forward(batches[k], blocks[k]);
+}
+
+extern "C" void backward_all(Index count, const Batch *batches, const Block *blocks, const Gradients *gradients) {
+    for (Index k = 0; k < count; ++k) backward(batches[k], blocks[k], gradients[k]);
+}

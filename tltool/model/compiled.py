@@ -21,7 +21,7 @@ from tltool.model import building
 from tltool.model.norm import WeightedBatchNorm
 
 _SOURCE = Path(__file__).with_name("cgcnn.cpp")
-_LANES = 16
+LANES = 16
 _NUMBERS = {torch.float32: "float", torch.float64: "double"}
 # The structures of cgcnn.cpp: q a whole number or an address, d a real number.
 _BATCH, _NORM, _GRADIENTS = "14q", "qdd6q", "12q"
@@ -69,8 +69,21 @@ def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype =
     for kernel, arguments in ((there.prepare, 1), (there.forward, 2), (there.backward, 3)):
         kernel.argtypes, kernel.restype = [ctypes.c_char_p] * arguments, None
     there.prepare.argtypes = [ctypes.c_char_p, ctypes.c_double]
+    for kernel, structures in ((there.forward_all, 2), (there.backward_all, 3)):
+        kernel.argtypes, kernel.restype = [ctypes.c_int64, *[ctypes.c_char_p] * structures], None
+    there.prepare_all.argtypes, there.prepare_all.restype = [ctypes.c_int64, ctypes.c_char_p, ctypes.c_double], None
     _libraries[kind] = there
     _keep_memory()
+
+
+def ready(table: Tensor) -> bool:
+    """Say whether there are kernels for the kind of number and the device of ``table``."""
+    return table.dtype in _libraries and table.device.type == "cpu"
+
+
+def library(kind: torch.dtype) -> ctypes.CDLL:
+    """Return the kernels for ``kind`` of number, which are ready."""
+    return _libraries[kind]
 
 
 def _keep_memory() -> None:
@@ -85,7 +98,7 @@ def fits(graph: Graph, sites: Tensor, basis: Tensor) -> bool:
     """Say whether the kernels can take ``sites`` (n, f) and ``basis`` (d, m), which gets no gradient from them."""
     kinds = {sites.dtype, basis.dtype, graph.edge_multiplicity.dtype}
     known = len(kinds) == 1 and sites.dtype in _libraries and sites.device.type == "cpu"
-    return known and sites.shape[1] % _LANES == 0 and not basis.requires_grad
+    return known and sites.shape[1] % LANES == 0 and not basis.requires_grad
 
 
 def convolutions(graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:

@@ -27,14 +27,16 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     clock = outcome.Clock()
     where = device(config["device"])
     path = model_folder(config["source"], Path(config["runs"]), "pretrain")
-    source = checkpoint.load(path, where, config["plugins"])
+    source = folder.once(f"{path} on {where}", lambda: checkpoint.load(path, where, config["plugins"]))
     recipe = checkpoint.recipe(source.spec)
     wanted = replace(recipe, **{k: v for k, v in config["graph"].items() if v is not None})
     if differing := wanted.differences(recipe):
         raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with these settings.")
     folder.say(f"Source: {path}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
     target = config["target"]
-    dataset = inputs.data_set(config, target["data"], recipe, folder.say)
+    dataset = folder.once(
+        f"{target['data']} {recipe}", lambda: inputs.data_set(config, target["data"], recipe, folder.say)
+    )
     quantities = list(target["quantities"])
     base = inputs.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
     data, split = inputs.split_batches(config, dataset, quantities, folder.say, base)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tltool.data.dataset import Batches
-from tltool.data.loading import evaluation_size
+from tltool.data.loading import Batch, evaluation_size
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel, is_under
 from tltool.training import bare
@@ -59,3 +59,14 @@ def is_fixed(model: PropertyModel) -> bool:
     own = {name: list(model.get_submodule(name).parameters(recurse=False)) for name in names}
     buffers = {name: list(model.get_submodule(name).buffers(recurse=False)) for name in names}
     return all(is_under(name, model.frozen) for name in names if own[name] or buffers[name])
+
+
+def values_of_embedding(table: Tensor, model: PropertyModel, batch: Batch) -> Tensor:
+    """Return network values (c, q) from the ``table`` (n, dim) of embeddings."""
+    return model.values(table[batch.rows])
+
+
+def values_of_hidden(table: Tensor, model: PropertyModel, batch: Batch) -> Tensor:
+    """Return network values (c, q) from the ``table`` (n, dim) of what the heads see."""
+    rows = table[batch.rows]
+    return torch.stack([head(rows).squeeze(-1) for head in model.heads.values()], dim=1)

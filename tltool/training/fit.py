@@ -76,13 +76,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a mode trains with: settings, an optimiser for parameter groups, the seed, and who hears of each event."""
+    """What a mode trains with: settings, an optimiser for parameter groups, the seed, and who hears of each event.
+
+    ``together`` may train the model at once with those of other runs: it gets what ``train`` was given, and returns
+    what that returns, or None to let this run train by itself.
+    """
 
     settings: Settings
     optimiser: Callable[[list[dict[str, Any]]], Optimizer]
     learning_rate: float
     seed: int
     log: Callable[[dict[str, Any]], None]
+    together: "Callable[[Training], Trained | None] | None" = None
 
 
 class Trained(NamedTuple):
@@ -91,6 +96,18 @@ class Trained(NamedTuple):
     epochs: int
     best_epoch: int
     validation: float
+
+
+class Training(NamedTuple):
+    """What ``train`` was given."""
+
+    model: PropertyModel
+    data: Batches
+    fit: Fit
+    values: Values | None
+    scale: Callable[[str], float]
+    penalty: Callable[[], Tensor] | None
+    before: Callable[[int], None] | None
 
 
 @distributed.together
@@ -119,18 +136,22 @@ def train(
         return Trained(0, 0, float("nan"))
     if len(data.split["train"]) < 1:
         raise NumericError("There is no training row; check the split.")
+    if fit.together is not None:
+        trained = fit.together(Training(model, data, fit, values, scale, penalty, before))
+        if trained is not None:
+            return trained
     compute = values or (lambda model, batch: model.values(model.embed(batch.graph)))
     compute = distributed.shared(model, compute, settings.batch_size, fit.seed)
-    weights = _weights(settings, data)
+    weights = weights_of(settings, data)
     log_scales = torch.zeros(len(data.quantities), device=data.labels.device, requires_grad=True)
-    groups = _groups(trainable, fit.learning_rate, scale)
+    groups = groups_of(trainable, fit.learning_rate, scale)
     if settings.loss_balance == "uncertainty":
         groups.append({"params": [log_scales], "lr": fit.learning_rate, "weight_decay": 0.0})
     optimiser = fit.optimiser(groups)
     order = torch.Generator().manual_seed(fit.seed)
     goals = goals_of(model, data)
     steps = settings.epochs * -(-len(data.split["train"]) // settings.batch_size)
-    schedule = _schedule(settings, optimiser, steps)
+    schedule = schedule_of(settings, optimiser, steps)
 
     def learn(batch: Batch) -> Tensor:
         """Leave the gradients of ``batch``, whose labels are goals; return its loss."""
@@ -208,7 +229,11 @@ def validate(model: PropertyModel, data: Batches, values: Values | None = None) 
     """
     if not len(data.split["val"]):
         return float("inf"), {}
-    predicted = predict(model, data, "val", values)
+    return errors_of(model, data, predict(model, data, "val", values))
+
+
+def errors_of(model: PropertyModel, data: Batches, predicted: Floats) -> tuple[float, dict[str, float]]:
+    """Return what ``validate`` does, from predictions (r, q) for the validation rows."""
     label = data.labels[data.split["val"]].cpu().numpy()
     maes: dict[str, float] = {}
     spreads: list[float] = []
@@ -273,7 +298,8 @@ def goals_of(model: PropertyModel, data: Batches) -> Tensor:
     return goals
 
 
-def _weights(settings: Settings, data: Batches) -> Tensor | None:
+def weights_of(settings: Settings, data: Batches) -> Tensor | None:
+    """Return (q,): how much each quantity's loss counts; None for alike."""
     if not settings.weights:
         return None
     for name in settings.weights:
@@ -283,7 +309,7 @@ def _weights(settings: Settings, data: Batches) -> Tensor | None:
     return torch.tensor(given, dtype=data.labels.dtype, device=data.labels.device)
 
 
-def _groups(
+def groups_of(
     trainable: Iterable[tuple[str, nn.Parameter]], rate: float, scale: Callable[[str], float]
 ) -> list[dict[str, Any]]:
     """One group per learning rate; vectors (biases, normalisation) take no weight decay."""
@@ -296,7 +322,8 @@ def _groups(
     ]
 
 
-def _schedule(settings: Settings, optimiser: Optimizer, steps: int) -> LRScheduler:
+def schedule_of(settings: Settings, optimiser: Optimizer, steps: int) -> LRScheduler:
+    """Return what changes the learning rates of ``optimiser`` over so many ``steps``."""
     if settings.schedule == "onecycle" and steps > 2:
         rates = [group["lr"] for group in optimiser.param_groups]
         return OneCycleLR(optimiser, rates, total_steps=steps, pct_start=settings.warmup)

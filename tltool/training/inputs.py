@@ -113,7 +113,8 @@ def fit(config: Config, run: Run) -> Fit:
     if not isinstance(settings, Settings):
         raise ConfigError("fit._target_ must be tltool.training.fit.Settings.")
     optimiser = partial(_optimiser, config["optimiser"], tuple(config["plugins"]))
-    return Fit(settings, optimiser, float(config["optimiser"]["lr"]), int(config["seed"]), run.log)
+    together = run.company.ask if run.company else None
+    return Fit(settings, optimiser, float(config["optimiser"]["lr"]), int(config["seed"]), run.log, together)
 
 
 def _optimiser(node: Config, plugins: tuple[str, ...], groups: list[dict[str, Any]]) -> Any:

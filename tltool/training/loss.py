@@ -20,9 +20,12 @@ def loss(kind: str, values: Tensor, targets: Tensor, weights: Tensor | None = No
 
 
 def mean(means: Tensor, there: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of ``means`` (q,) over the quantities that are ``there`` (q,), by ``weights`` (q,) if given."""
+    """Return the mean of ``means`` (q,) over the quantities that are ``there`` (q,), by ``weights`` (q,) if given.
+
+    Of several models at once, ``means`` and ``there`` are (s, q), and what comes back is (s,).
+    """
     share = there if weights is None else there * weights
-    return (means * share).sum() / share.sum().clamp_min(1e-12)
+    return (means * share).sum(-1) / share.sum(-1).clamp_min(1e-12)
 
 
 def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Tensor:

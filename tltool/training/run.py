@@ -5,10 +5,10 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,15 +36,27 @@ PREDICTION_COLUMNS = (
 )
 
 
+class Company(NamedTuple):
+    """What a run of a sweep has of the others.
+
+    ``label`` is its name among them, ``ask`` gets what is worked out for all at once (see ``turns``), and in ``shared``
+    stands by name what several of them need.
+    """
+
+    label: str
+    ask: Callable[[Any], Any]
+    shared: dict[str, Any]
+
+
 class Run:
     """An open run folder; use it as a context manager.
 
     ``status.json`` says running, then finished, failed or interrupted. ``log.jsonl`` gets a line per event, and the
-    screen (standard error) a progress bar, or a few plain lines where it is no terminal.
+    screen (standard error) a progress bar, or a few plain lines where it is no terminal or the run is in company.
     """
 
-    def __init__(self, folder: Path, stage: str) -> None:
-        self.folder, self.stage = folder, stage
+    def __init__(self, folder: Path, stage: str, company: Company | None = None) -> None:
+        self.folder, self.stage, self.company = folder, stage, company
         self.console = _console(stderr=True)
         self._progress: Progress | None = None
         self._started = _now()
@@ -74,7 +86,14 @@ class Run:
         elif kind == "load_report":
             self._show_report(event)
         elif kind == "say":
-            self.console.print(event["text"], markup=False, highlight=False)
+            self._print(event["text"])
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` gives, made once for all runs of a sweep that call it ``name``."""
+        shared = self.company.shared if self.company else {}
+        if name not in shared:
+            shared[name] = make()
+        return shared[name]
 
     def say(self, text: str) -> None:
         """Log a sentence and print it on standard error."""
@@ -144,7 +163,7 @@ class Run:
         epoch, epochs = event["epoch"], event["epochs"]
         errors = ", ".join(f"{name} {value:.4g}" for name, value in event["val_MAE"].items())
         text = f"loss {event['train_loss']:.4f}" + (f", val MAE {errors}" if errors else "")
-        if self.console.is_terminal:
+        if self.console.is_terminal and self.company is None:
             if self._progress is None:
                 bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
                 self._progress = Progress(*bar, console=self.console, transient=True)
@@ -154,23 +173,24 @@ class Run:
             if epoch == epochs:
                 self._end_progress()
         elif epoch in (1, epochs) or epoch % -(-epochs // _LINES_PER_FIT) == 0:
-            self.console.print(f"epoch {epoch:>4}/{epochs}  {text}", highlight=False)
+            self._print(f"epoch {epoch:>4}/{epochs}  {text}")
+
+    def _print(self, text: str) -> None:
+        label = f"[{self.company.label}] " if self.company else ""
+        self.console.print(f"{label}{text}", markup=False, highlight=False)
 
     def _show_report(self, event: Mapping[str, Any]) -> None:
-        self.console.print(
+        self._print(
             f"{len(event['loaded'])} tensors as in the source ({len(event['frozen'])} frozen), {len(event['new'])} "
-            f"new, {len(event['dropped'])} dropped; {event['trainable_parameters']:,} parameters train.",
-            highlight=False,
+            f"new, {len(event['dropped'])} dropped; {event['trainable_parameters']:,} parameters train."
         )
         if event["unseen_elements"]:
-            self.console.print(f"Elements that the source never saw: {event['unseen_elements']}.", highlight=False)
+            self._print(f"Elements that the source never saw: {event['unseen_elements']}.")
         for name, start in event["new_functionals"].items():
-            self.console.print(
-                f"The functional {name} is new to the source; its vector starts as {start}.", highlight=False
-            )
+            self._print(f"The functional {name} is new to the source; its vector starts as {start}.")
         errors = ", ".join(f"{name} {value:.4g}" for name, value in event["step_0_val_MAE"].items())
         if errors:
-            self.console.print(f"Before the first update: val MAE {errors}", highlight=False)
+            self._print(f"Before the first update: val MAE {errors}")
 
     def _end_progress(self) -> None:
         if self._progress is not None:

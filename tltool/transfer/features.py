@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,11 +70,7 @@ def features(
     if isinstance(model.trunk, Standardise):
         model.trunk.fit(table[data.split["train"]])
     table = _hidden(model, table)
-
-    def values(model: PropertyModel, batch: Batch) -> Tensor:
-        rows = table[batch.rows]
-        return torch.stack([head(rows).squeeze(-1) for head in model.heads.values()], dim=1)
-
+    values = partial(embedded.values_of_hidden, table)
     announce(source, model, data, fit, values)
     if regressor is None:
         train(model, data, fit, values=values)

@@ -1,10 +1,10 @@
 """Freeze named parts of the source; the rest trains."""
 
+from functools import partial
+
 import torch
-from torch import Tensor
 
 from tltool.data.dataset import Batches
-from tltool.data.loading import Batch
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training import embedded
@@ -29,13 +29,7 @@ def freeze(
     values: Values | None = None
     if embedded.is_fixed(model):
         # Nothing below the trunk changes: each record is embedded once, not once an epoch.
-        table = embedded.table(model, data)
-
-        def of_table(model: PropertyModel, batch: Batch) -> Tensor:
-            return model.values(table[batch.rows])
-
-        values = of_table
-
+        values = partial(embedded.values_of_embedding, embedded.table(model, data))
     announce(source, model, data, fit, values)
     train(model, data, fit, values=values)
     return model

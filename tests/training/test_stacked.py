@@ -1,0 +1,182 @@
+"""Several fits at once give what each of them gives alone."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import a_fit, batches_of, fresh_model
+
+from tltool.data import side_by_side
+from tltool.data.dataset import Dataset
+from tltool.errors import NumericError
+from tltool.model import building, compiled, kernels, low_rank, stack, surgery
+from tltool.model.property_model import PropertyModel
+from tltool.training import embedded
+from tltool.training.fit import Trained, Training, predict, scalers, train
+from tltool.training.stacked import train_all
+
+pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("kernels")
+    kernels.use("compiled", folder=folder)
+    compiled.load(folder, print, torch.float64)
+    yield
+    compiled._libraries.clear()
+    kernels.use("torch")
+
+
+def a_training(
+    part: Dataset, source: PropertyModel, seed: int, mode: str = "finetune", size: int = 40, **keys: Any
+) -> Training:
+    """What a mode hands to ``train``, of a split and a head of its own."""
+    data = batches_of(part, seed=seed, train_size=size)
+    fit = a_fit(seed=seed, **{"batch_size": 13, "ema": 0.9} | keys)
+    torch.manual_seed(seed)
+    model = surgery.copy_of(source).to(torch.get_default_dtype())
+    if mode == "scratch":
+        surgery.renew(model)
+    surgery.new_heads(model, scalers(data, reference=mode == "scratch"))
+    values = None
+    if mode == "lora":
+        surgery.freeze(model, ["encoder", "readout", "trunk"])
+        low_rank.insert(model, [".*"], 2, 8.0)
+    if mode == "freeze":
+        surgery.freeze(model, ["encoder"])
+        values = partial(embedded.values_of_embedding, embedded.table(model, data))
+    if mode == "features":
+        surgery.freeze(model, ["encoder", "readout", "trunk"])
+        with torch.no_grad():
+            values = partial(embedded.values_of_hidden, model.trunk(embedded.table(model, data)))
+    return Training(model, data, fit, values, lambda name: 0.5 if name.startswith("encoder") else 1.0, None, None)
+
+
+def alone(given: Training) -> Trained:
+    return train(given.model, given.data, given.fit, values=given.values, scale=given.scale)
+
+
+def worst(one: Training, other: Training) -> float:
+    """The largest difference of their predictions, in spreads of the labels."""
+    pairs = [(predict(t.model, t.data, "test"), t.model.scalers["e_form"].spread) for t in (one, other)]
+    return float(np.abs(pairs[0][0] - pairs[1][0]).max() / float(pairs[0][1]))
+
+
+@pytest.mark.parametrize("mode", ["finetune", "scratch", "lora", "freeze", "features"])
+def test_every_mode_gives_the_numbers_of_separate_runs(part: Dataset, source: PropertyModel, mode: str) -> None:
+    logs: list[list[dict]] = [[] for _ in range(6)]
+    several, separate = (
+        [
+            (t := a_training(part, source, seed, mode))._replace(fit=replace(t.fit, log=logs[begin + seed].append))
+            for seed in range(3)
+        ]
+        for begin in (0, 3)
+    )
+    found = train_all(several)
+    for k, training in enumerate(separate):
+        expected = alone(training)
+        assert found[k][:2] == expected[:2]
+        assert found[k].validation == pytest.approx(expected.validation, rel=1e-4)
+        assert worst(several[k], training) < 1e-5
+        assert [e["epoch"] for e in logs[k]] == [e["epoch"] for e in logs[3 + k]] == [1, 2, 3]
+        for key in ("train_loss", "learning_rate"):
+            assert [e[key] for e in logs[k]] == pytest.approx([e[key] for e in logs[3 + k]], rel=1e-4)
+        assert not several[k].model.training
+    assert worst(several[0], several[1]) > 1e-2
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"schedule": "constant", "clip": None, "ema": 0.0, "loss": "mse"},
+        {"schedule": "cosine", "select": "last", "loss": "huber"},
+        {"patience": 1, "epochs": 12, "ema": 0.0},
+        {"batch_size": 1000},
+        {"batch_size": 39, "weights": {"e_form": 2.0}},
+    ],
+)
+def test_every_setting_gives_the_numbers_of_separate_runs(
+    part: Dataset, source: PropertyModel, double: None, keys: dict
+) -> None:
+    several, separate = ([a_training(part, source, seed, **keys) for seed in range(2)] for _ in range(2))
+    found = train_all(several)
+    for k, training in enumerate(separate):
+        assert found[k] == pytest.approx(alone(training), rel=1e-8)
+        assert worst(several[k], training) < 1e-8
+
+
+def test_a_fit_that_fails_leaves_the_others_as_they_are(part: Dataset, source: PropertyModel) -> None:
+    several, separate = ([a_training(part, source, seed) for seed in range(3)] for _ in range(2))
+    with torch.no_grad():
+        several[1].model.heads["e_form"].weight.fill_(torch.inf)
+    found = train_all(several)
+    assert isinstance(found[1], NumericError)
+    for k in (0, 2):
+        assert found[k][:2] == alone(separate[k])[:2]
+        assert worst(several[k], separate[k]) < 1e-5
+
+
+def test_what_takes_no_part_stays_as_it_is(part: Dataset, source: PropertyModel) -> None:
+    shallow = surgery.copy_of(source)
+    shallow.readout.levels = (1,)
+    several, separate = ([a_training(part, shallow, seed) for seed in range(2)] for _ in range(2))
+    train_all(several)
+    alone(separate[0])
+    before = dict(source.named_parameters())["encoder.blocks.2.neighbour.weight"]
+    for training in (several[0], separate[0]):
+        assert torch.equal(dict(training.model.named_parameters())["encoder.blocks.2.neighbour.weight"], before)
+    assert worst(several[0], separate[0]) < 1e-5
+
+
+def test_models_have_tensors_of_their_own_afterwards(part: Dataset, source: PropertyModel) -> None:
+    several = [a_training(part, source, seed, epochs=1) for seed in range(2)]
+    train_all(several)
+    places = {p.untyped_storage().data_ptr() for t in several for p in t.model.parameters()}
+    assert len(places) == sum(1 for t in several for _ in t.model.parameters())
+
+
+def test_what_cannot_be_stacked_is_left_to_itself(part: Dataset, source: PropertyModel) -> None:
+    plain = a_training(part, source, 0, epochs=1)
+    other = a_training(part, source, 1, epochs=1)
+    adafactor = replace(other.fit, optimiser=lambda groups: torch.optim.Adafactor(groups))
+    dropout = a_training(part, source, 1, epochs=1)
+    dropout.model.trunk.dropout.p = 0.1
+    megnet = a_training(part, fresh_model(encoder="megnet"), 1, epochs=1)
+    for odd in (
+        other._replace(penalty=lambda: torch.zeros(())),
+        other._replace(before=lambda epoch: None),
+        other._replace(values=lambda model, batch: model.values(model.embed(batch.graph))),
+        other._replace(fit=adafactor),
+        a_training(part, source, 1, epochs=1, loss_balance="uncertainty"),
+        a_training(part, source, 1, epochs=2),
+        a_training(part, source, 1, size=41, epochs=1),
+        dropout,
+        megnet,
+    ):
+        assert train_all([plain, odd]) == [None, None]
+    kernels.use("torch")
+    assert train_all([plain, other]) == [None, None]
+
+
+def test_a_step_keeps_nothing_in_memory(part: Dataset, source: PropertyModel) -> None:
+    several = [a_training(part, source, seed) for seed in range(2)]
+    names = [name for name, _ in several[0].model.named_parameters()]
+    whole = stack.stack_of([t.model for t in several], [names])
+    rows = torch.stack([t.data.split["train"][:4] for t in several])
+    graph, parts = side_by_side.select(several[0].data.table, rows)
+    gc.disable()
+    try:
+        levels = source.encoder.levels_of_many(graph, parts, lambda name: whole.tables[f"encoder.{name}"])
+        there = [weakref.ref(level) for level in levels]
+        levels[-1].sum().backward()
+        del levels
+        assert [ref() for ref in there] == [None] * len(there)
+    finally:
+        gc.enable()

@@ -1,0 +1,149 @@
+"""The runs of a sweep: those that differ in seed and split alone train at once, in a process for every core.
+
+Every run keeps a folder, a log and an exit code of its own; what is the same for several of them is made once.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from tltool.errors import ResourceError
+from tltool.training import inputs
+from tltool.training.fit import device
+from tltool.training.run import Company
+from tltool.training.stacked import train_all
+from tltool.training.turns import Ask, in_turns
+
+_AT_ONCE = 16  # runs whose models, data and training are in memory together
+_OWN = ("seed", "split")
+
+
+class Job(NamedTuple):
+    """A run of the sweep: its config and its folder."""
+
+    config: Mapping[str, Any]
+    folder: Path
+
+
+Work = Callable[[Job, Company], int]
+# What one process does: a part of every study.
+_Share = Sequence[Sequence[Job]]
+
+
+def run(jobs: Sequence[Job], work: Work) -> list[int]:
+    """Do ``work`` for every job, many of them at once; return their exit codes in the order of ``jobs``."""
+    shares = dealt(studies(jobs), _processes(jobs))
+    found = [_share(shares[0], work)] if len(shares) == 1 else _in_processes(shares, work)
+    codes = {
+        job.folder: code
+        for share, codes in zip(shares, found, strict=True)
+        for job, code in zip(_jobs(share), codes, strict=True)
+    }
+    return [codes[job.folder] for job in jobs]
+
+
+def _in_processes(shares: Sequence[_Share], work: Work) -> list[list[int]]:
+    # What torch imports with the first optimiser takes a second, and would in every process.
+    torch.optim.AdamW([torch.zeros(1)])
+    forking = multiprocessing.get_context("fork")
+    pipes, processes = [], []
+    for share in shares:
+        here, there = forking.Pipe(duplex=False)
+        process = forking.Process(target=_process, args=(share, work, there))
+        process.start()
+        there.close()
+        pipes.append(here)
+        processes.append(process)
+    try:
+        return [_received(pipe, share) for pipe, share in zip(pipes, shares, strict=True)]
+    except BaseException as stop:
+        for process in processes:
+            if process.pid and process.is_alive():
+                os.kill(process.pid, signal.SIGUSR1 if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
+        raise
+    finally:
+        for process in processes:
+            process.join()
+
+
+def studies(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Return the jobs that differ in seed and split alone beside each other, no more of them than fit at once."""
+    found: dict[str, list[Job]] = {}
+    for job in jobs:
+        shared = {key: value for key, value in job.config.items() if key not in _OWN}
+        found.setdefault(json.dumps(_seedless(shared), sort_keys=True, default=str), []).append(job)
+    return [study[k : k + _AT_ONCE] for study in found.values() for k in range(0, len(study), _AT_ONCE)]
+
+
+def dealt(given: Sequence[Sequence[Job]], processes: int) -> list[list[list[Job]]]:
+    """Return for each of at most so many processes its part of every study."""
+    shares: list[list[list[Job]]] = [[] for _ in range(processes)]
+    next_ = 0
+    for study in given:
+        parts = min(processes, len(study))
+        for k in range(parts):
+            shares[(next_ + k) % processes].append(list(study[k * len(study) // parts : (k + 1) * len(study) // parts]))
+        next_ += parts
+    return [share for share in shares if share]
+
+
+def _processes(jobs: Sequence[Job]) -> int:
+    """Return in how many processes to compute: in one on a GPU, which they would share, and where none can fork."""
+    config = jobs[0].config
+    names = {device("auto").type if job.config["device"] == "auto" else job.config["device"] for job in jobs}
+    if names != {"cpu"} or sys.platform != "linux":
+        return 1
+    threads = config["threads"]
+    return max(
+        1, min(len(jobs), inputs.workers(config) // (threads if isinstance(threads, int) and threads > 0 else 1))
+    )
+
+
+def _process(share: _Share, work: Work, pipe: Connection) -> None:
+    # A terminal sends Ctrl-C to all processes, and this one's parent hands on its own: once has to be enough.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        pipe.send(_share(share, work))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _received(pipe: Connection, share: _Share) -> list[int]:
+    try:
+        return list(pipe.recv())
+    except EOFError:
+        folders = ", ".join(str(job.folder) for job in _jobs(share))
+        print(f"tltool: A process of the sweep ended early, see {folders}; lower workers=.", file=sys.stderr)
+        return [ResourceError.code] * len(_jobs(share))
+
+
+def _jobs(share: _Share) -> list[Job]:
+    return [job for study in share for job in study]
+
+
+def _share(share: _Share, work: Work) -> list[int]:
+    shared: dict[str, Any] = {}
+    codes: list[int] = []
+    for study in share:
+        codes += in_turns([_task(job, work, shared) for job in study], train_all)
+    return codes
+
+
+def _task(job: Job, work: Work, shared: dict[str, Any]) -> Callable[[Ask], int]:
+    return lambda ask: work(job, Company(job.folder.name, ask, shared))
+
+
+def _seedless(node: Any) -> Any:
+    """Return ``node`` without the seeds of estimators, which follow that of the run."""
+    if isinstance(node, Mapping):
+        return {key: _seedless(value) for key, value in node.items() if key != "random_state"}
+    return node
