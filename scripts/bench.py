@@ -4,7 +4,8 @@ Each side lives in a process of its own, so that its peak memory is its own, and
 crystals in memory, batch assembly, training with the same optimiser, loss and split, prediction. The two take turns
 and best turns are compared, since on a shared machine the median measures the neighbours. Thread counts take turns
 as well, and each side is given its best. Every ratio is larger than one where tltool is ahead.
-``bench_last.json`` holds the ratios that were last worth keeping (``--save``); the table compares with them.
+``bench_last.json`` holds the ratios that were last worth keeping (``--save``); the table compares with them, and a
+ratio that fell by more than a tenth is named below it.
 """
 
 import argparse
@@ -35,7 +36,9 @@ HERE = Path(__file__).parent
 LAST = HERE / "bench_last.json"
 DEMO = HERE.parent / "tltool" / "data" / "bundled" / "demo.h5"
 PREDICT_BATCH = 256
+NOISE = 0.1
 LEARNING_RATE = 4e-3
+WEIGHT_DECAY = 0.01
 
 
 class Task(NamedTuple):
@@ -68,6 +71,9 @@ class Row(NamedTuple):
 class Side(Protocol):
     """One of the two recipes. ``rows`` are row numbers of the task; a batch is whatever the side makes of them."""
 
+    def use_threads(self, count: int) -> None:
+        """Compute on ``count`` threads."""
+
     def graphs(self, kind: str) -> int:
         """Make graphs in the way called ``kind`` and throw them away; return how many."""
 
@@ -76,6 +82,9 @@ class Side(Protocol):
 
     def network(self) -> nn.Module:
         """Return a network with fresh weights."""
+
+    def optimiser(self, network: Any) -> torch.optim.Optimizer:
+        """Return AdamW with ``LEARNING_RATE`` and ``WEIGHT_DECAY``."""
 
     def batches(self, rows: list[int], size: int, generator: torch.Generator | None) -> Iterable[Any]:
         """Return batches of ``size``, shuffled by ``generator`` if one is given."""
@@ -100,6 +109,10 @@ class Published:
         self.data = bench_published.Crystals(structures, task.labels.tolist())
         self.mean, self.spread = task.labels[task.train].mean(), task.labels[task.train].std()
 
+    def use_threads(self, count: int) -> None:
+        """Give them to PyTorch."""
+        torch.set_num_threads(count)
+
     def graphs(self, kind: str) -> int:
         """Make the graphs of the sample."""
         return len(self.recipe.graphs(self.sample))
@@ -113,6 +126,10 @@ class Published:
     def network(self) -> nn.Module:
         """Return the published network."""
         return self.recipe.Network()
+
+    def optimiser(self, network: Any) -> torch.optim.Optimizer:
+        """Return PyTorch's fused optimiser."""
+        return torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
 
     def batches(self, rows: list[int], size: int, generator: torch.Generator | None) -> Iterable[Any]:
         """Return the published loader."""
@@ -133,10 +150,11 @@ class Ours:
 
     def __init__(self, task: Task) -> None:
         from tltool.data.graphs import Recipe
-        from tltool.model import building, kernels
+        from tltool.model import building
+        from tltool.training import compute
 
         # As the command line does it: where there is no compiler, this measures plain PyTorch.
-        kernels.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
+        compute.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
 
         def recipe(shells: str) -> "Recipe":
             return Recipe(cutoff=8.0, max_neighbours=12, shells=shells, quotient=True)
@@ -145,6 +163,13 @@ class Ours:
         self.crystals = task.crystals
         self.labels = torch.tensor(task.labels[:, None], dtype=torch.float32)
         self.train = torch.tensor(task.train)
+
+    def use_threads(self, count: int) -> None:
+        """Give them to the compiled kernels, as the command line does; without those, to PyTorch."""
+        from tltool.model import compiled, kernels
+
+        torch.set_num_threads(1 if kernels.chosen() == "compiled" else count)
+        compiled.use_threads(count)
 
     def graphs(self, kind: str) -> int:
         """Make the graphs of all crystals."""
@@ -182,6 +207,12 @@ class Ours:
             self.goals = model.targets(self.labels, self.table.select(torch.arange(len(self.labels))))
         return model
 
+    def optimiser(self, network: Any) -> torch.optim.Optimizer:
+        """Return the optimiser that training takes."""
+        from tltool.training.adamw import AdamW
+
+        return AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+
     def batches(self, rows: list[int], size: int, generator: torch.Generator | None) -> Iterable[Any]:
         """Cut batches from the table."""
         from tltool.data.loading import batches
@@ -205,7 +236,7 @@ class Worker:
 
     def graphs(self, kind: str) -> float:
         """Make graphs on one thread."""
-        torch.set_num_threads(1)
+        self.side.use_threads(1)
         begin = time.perf_counter()
         return self.side.graphs(kind) / (time.perf_counter() - begin)
 
@@ -215,24 +246,24 @@ class Worker:
 
     def assembly(self, threads: int, size: int) -> float:
         """Put together one epoch of shuffled batches."""
-        torch.set_num_threads(threads)
+        self.side.use_threads(threads)
         begin = time.perf_counter()
         for batch in self.side.batches(self.task.train, size, torch.Generator()):
             getattr(batch, "graph", None)  # ours is put together when it is asked for
         return len(self.task.train) / (time.perf_counter() - begin)
 
     def begin(self, size: int, epochs: int, seed: int) -> None:
-        """Take a fresh network and the optimiser that both sides are trained with."""
+        """Take a fresh network and its optimiser, the same on both sides but for how it is written."""
         torch.manual_seed(seed)
         self.size, self.generator = size, torch.Generator().manual_seed(seed)
         self.network = self.side.network()
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, fused=True)
+        self.optimiser = self.side.optimiser(self.network)
         steps = epochs * -(-len(self.task.train) // size)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, LEARNING_RATE, steps)
 
     def epoch(self, threads: int) -> float:
         """Train for one epoch."""
-        torch.set_num_threads(threads)
+        self.side.use_threads(threads)
         self.network.train()
         begin = time.perf_counter()
         for batch in self.side.batches(self.task.train, self.size, self.generator):
@@ -245,7 +276,7 @@ class Worker:
 
     def prediction(self, threads: int) -> float:
         """Predict all crystals."""
-        torch.set_num_threads(threads)
+        self.side.use_threads(threads)
         begin = time.perf_counter()
         return len(self._predicted(list(range(len(self.task.labels))))) / (time.perf_counter() - begin)
 
@@ -367,6 +398,18 @@ def show(rows: list[Row], last: dict[str, float], title: str) -> None:
             row.name, row.unit, f"{row.published:{digits}}", f"{row.ours:{digits}}", f"{row.ratio:.2f}", *compared
         )
     Console().print(table)
+    print(verdict(rows, last))
+
+
+def verdict(rows: list[Row], last: dict[str, float]) -> str:
+    """Return a line for each ratio that fell by more than ``NOISE`` since the last, or one that says that none did."""
+    known = [(row, last[row.name]) for row in rows if row.name in last]
+    fallen = [
+        f"WORSE: {row.name}: ratio {row.ratio:.2f}, last {before:.2f} ({row.ratio / before - 1:+.0%})"
+        for row, before in known
+        if row.ratio < before * (1 - NOISE)
+    ]
+    return "\n".join(fallen) or f"Of {len(known)} ratios that were kept none has fallen by more than {NOISE:.0%}."
 
 
 def parsed(argv: Sequence[str] | None) -> argparse.Namespace:

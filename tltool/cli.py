@@ -196,8 +196,8 @@ def _run(
     """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too."""
     from omegaconf import OmegaConf
 
-    from tltool.model import building, kernels
-    from tltool.training import distributed
+    from tltool.model import building
+    from tltool.training import compute, distributed
     from tltool.training.distributed import Failure
     from tltool.training.fit import device
     from tltool.training.run import Run
@@ -212,7 +212,7 @@ def _run(
         where = device(config["device"])
         # Nothing is compiled for a stage that computes nothing with a network.
         keep = None if stage in ("prepare", "report") else building.folder()
-        chosen = kernels.use(distributed.kernels(config["kernels"], run.say), where, keep, run.say)
+        chosen = compute.use(distributed.kernels(config["kernels"], run.say), where, keep, run.say)
         run.write_environment(where, chosen, command)
         work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
         distributed.join(where)
@@ -308,12 +308,17 @@ def _sentence(error: BaseException) -> str:
 
 
 def _set_threads(wanted: int | str) -> None:
-    """Use ``wanted`` CPU threads, ``auto`` for as many as pay (see ``inputs.threads``), of a graph without angles."""
+    """Use ``wanted`` CPU threads, ``auto`` for as many as pay (see ``inputs.threads``), of a graph without angles.
+
+    Compiled kernels look for themselves how many pay.
+    """
     import torch
 
+    from tltool.model import compiled
     from tltool.training import inputs
 
     torch.set_num_threads(inputs.threads(wanted, angles=False))
+    compiled.use_threads(wanted)
 
 
 def _run_id() -> str:

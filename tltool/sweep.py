@@ -57,7 +57,7 @@ def _in_processes(shares: Sequence[_Share], work: Work) -> list[list[int]]:
     pipes, processes = [], []
     for share in shares:
         here, there = forking.Pipe(duplex=False)
-        process = forking.Process(target=_process, args=(share, work, there))
+        process = forking.Process(target=_process, args=(share, work, there, len(shares)))
         process.start()
         there.close()
         pipes.append(here)
@@ -107,7 +107,8 @@ def _processes(jobs: Sequence[Job]) -> int:
     )
 
 
-def _process(share: _Share, work: Work, pipe: Connection) -> None:
+def _process(share: _Share, work: Work, pipe: Connection, processes: int) -> None:
+    os.environ["TLTOOL_JOBS"] = str(processes)
     # A terminal sends Ctrl-C to all processes, and this one's parent hands on its own: once has to be enough.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.default_int_handler)

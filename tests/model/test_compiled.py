@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.fields import Graph
 from tltool.model import building, compiled, kernels
+from tltool.model.basis import Gaussians
 from tltool.model.encoders.cgcnn import Convolution
 
 pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
@@ -27,6 +29,7 @@ def _kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _afterwards() -> Iterator[None]:
     yield
     kernels.use("torch")
+    compiled.use_threads(1)
 
 
 def batch(crystals: list[Crystal], recipe=QUOTIENT) -> Graph:
@@ -151,6 +154,24 @@ def test_a_model_predicts_and_learns_the_same(crystals: list[Crystal], training:
         assert float((plain - mine).abs().max()) < 1e-5 * max(1.0, float(plain.abs().max()))
 
 
+@pytest.mark.usefixtures("double")
+def test_what_is_around_the_convolutions_equals_the_plain_form(crystals: list[Crystal]) -> None:
+    graph, found = batch(crystals), []
+    draw = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(shape, generator=draw) for shape in ((119, 7), (graph.n_nodes, 7))]
+    for name in ("torch", "compiled"):
+        kernels.use(name)
+        graph.cache.clear()
+        table, sites = (given.clone().requires_grad_() for given in inputs)
+        out = [kernels.rows(table, graph.number), kernels.crystal_mean(graph, sites)]
+        sum((part.square().sum() for part in out), torch.zeros(())).backward()
+        distance = torch.linspace(0, 40, 50)
+        heights = [Gaussians(n=n, stop=8.0)(distance) for n in (3, 8, 41)]
+        found.append([*out, table.grad, sites.grad, *heights])
+    for plain, mine in zip(*found, strict=True):
+        torch.testing.assert_close(mine, plain, atol=1e-13, rtol=1e-12)
+
+
 def test_two_backward_passes_give_the_same(crystals: list[Crystal]) -> None:
     kernels.use("compiled")
     model, graph = fresh_model().train(), batch(crystals[:10])
@@ -178,6 +199,26 @@ def test_every_level_learns_the_same_above_what_is_frozen(crystals: list[Crystal
         assert (plain is None) == (mine is None) or not bool(mine.any())
         if plain is not None:
             torch.testing.assert_close(mine, plain, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_threads_change_nothing(crystals: list[Crystal], training: bool) -> None:
+    graph, found = batch(crystals * 5), []
+    for count in (1, 3, "auto"):
+        compiled.use_threads(count)
+        found.append(results("compiled", a_block(64).train(training), graph))
+    assert compiled.threads() in (1, 2)
+    assert all(torch.equal(found[0][name], other[name]) for other in found[1:] for name in found[0])
+
+
+def test_calls_from_several_threads(crystals: list[Crystal]) -> None:
+    compiled.use_threads(2)
+    block, several = a_block(32), [batch(crystals[k : k + 30]) for k in (0, 10, 20, 30)]
+    alone = [results("compiled", block, graph) for graph in several]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            together = list(pool.map(lambda graph: results("compiled", block, graph), several))
+            assert all(torch.equal(a[n], b[n]) for a, b in zip(alone, together, strict=True) for n in a)
 
 
 def test_one_batch_serves_two_models(crystals: list[Crystal]) -> None:

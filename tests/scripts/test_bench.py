@@ -45,6 +45,13 @@ def test_what_cannot_be_measured_is_refused() -> None:
 def test_last_ratios_are_compared_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [bench.Row("prediction", "structures/s", 100.0, 400.0, 4.0), bench.Row("new", "MB", 8.0, 2.0, 4.0)]
     bench.show(rows, {"prediction": 5.0}, "title")
-    known, new = (line.split() for line in capsys.readouterr().out.splitlines() if "4.00" in line)
+    printed = capsys.readouterr().out.splitlines()
+    known, new = (line.split() for line in printed if "4.00" in line and "WORSE" not in line)
     assert known[-3:] == ["4.00", "5.00", "0.80"]
     assert new[-3:] == ["4.00", "-", "-"]
+
+
+def test_what_became_slower_is_named() -> None:
+    rows = [bench.Row(name, "structures/s", 1.0, ratio, ratio) for name, ratio in (("a", 4.0), ("b", 4.6), ("c", 1.0))]
+    assert bench.verdict(rows, {"a": 5.0, "b": 5.0}) == "WORSE: a: ratio 4.00, last 5.00 (-20%)"
+    assert bench.verdict(rows, {"a": 4.0}) == "Of 1 ratios that were kept none has fallen by more than 10%."

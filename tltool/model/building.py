@@ -17,7 +17,16 @@ from pathlib import Path
 from tltool.errors import ResourceError
 
 # Not -ffast-math: NaN has to stay NaN, and a library linked with it changes the arithmetic of the whole process.
-_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+_FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+)
 _PATIENCE = 300  # seconds
 
 
@@ -29,11 +38,13 @@ def folder() -> Path:
 def library(source: Path, definitions: tuple[str, ...], folder: Path, say: Callable[[str], None], /) -> ctypes.CDLL:
     """Return the library of ``source``, compiled into ``folder`` the first time, of which ``say`` hears.
 
+    Headers beside it belong to it.
     ``definitions`` are macros, as in ``REAL=float``. Raises ResourceError where there is no compiler, it fails, or the
     folder cannot be written.
     """
     flags = [*_FLAGS, *_native(), *(f"-D{macro}" for macro in definitions)]
-    facts = [source.read_text(encoding="utf-8"), *flags, platform.system(), platform.machine(), _instructions()]
+    texts = [part.read_text(encoding="utf-8") for part in (source, *sorted(source.parent.glob("*.h")))]
+    facts = [*texts, *flags, platform.system(), platform.machine(), _instructions()]
     kept = folder / f"{source.stem}-{hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]}.so"
     if kept.is_file():
         try:

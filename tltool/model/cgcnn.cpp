@@ -1,11 +1,16 @@
-// What a convolution of CGCNN does besides its maps of the sites, in few passes over memory, for one thread of the CPU.
+// The convolutions of CGCNN, all blocks in one call each way, in few passes over memory, for threads of the CPU.
 //
 // encoders/cgcnn.py says what is computed and gate.py has the plain form. Here nothing of size edges x features is
 // written but the slopes that the backward pass needs. compiled.py fills the structures and calls ``prepare`` once
-// for a batch, then ``forward`` and ``backward`` for each block. No library and no header of PyTorch is needed, so
-// that this compiles in seconds. Sizes: n nodes, e edges, d different distances, m Gaussians, f features, a multiple
-// of 16, and w = 2f gates and messages. Tables are row-major without gaps. Vectors are those that GCC and Clang know;
-// the elementary functions are written out in them. Sums over many rows are kept in double.
+// for a batch, then ``forward`` and ``backward``. No library and no header of PyTorch is needed, so that this compiles
+// in seconds. Sizes: n nodes, e edges, d different distances, m Gaussians, f features, a multiple of 16, and w = 2f
+// gates and messages. Tables are row-major without gaps. Vectors are those that GCC and Clang know; the elementary
+// functions are written out in them. Sums over many rows are kept in double.
+//
+// A batch is cut into chunks that no edge joins, so that threads need not know of each other within a phase. What is
+// summed over chunks is summed in their order: results do not depend on how many threads there are.
+
+#include "crew.h"
 
 #include <algorithm>
 #include <cmath>
@@ -35,6 +40,7 @@ typedef Word Bits __attribute__((vector_size(BYTES)));
 typedef Real Unaligned __attribute__((vector_size(BYTES), aligned(sizeof(Real)), may_alias));
 constexpr Index lanes = BYTES / sizeof(Real);
 constexpr Index tile = 2 * lanes;  // how much of a row is kept in registers over a node's edges
+constexpr Index chunk_edges = 160;  // of the fewest that a chunk has
 
 // Of the format: exponent and fraction; a number that leaves no room for a fraction where it is added; the lowest
 // power of two that is a normal number. The series end below the last digit.
@@ -90,19 +96,7 @@ inline Gated gated(Lanes x, Lanes y) {
     return {value, value * (x < Real(0) ? upper : lower), sigmoid_x * sigmoid_y};
 }
 
-// total[q] += sum over rows of term(row, q): in Real over a few rows at a time, then in double.
-template <class Term> static void sum_rows(Index count, Index width, double *total, Term term) {
-    std::vector<Real> part(width);
-    for (Index begin = 0; begin < count; begin += 16) {
-        const Index end = std::min(count, begin + 16);
-        for (Index q = 0; q < width; q += lanes) {
-            Lanes some{};
-            for (Index r = begin; r < end; ++r) some += term(r, q);
-            store(&part[q], some);
-        }
-        for (Index q = 0; q < width; ++q) total[q] += part[q];
-    }
-}
+#include "rows.h"
 
 // A batch: its edges, and how much of all directed edges of the full graph they stand for.
 struct Batch {
@@ -111,9 +105,16 @@ struct Batch {
     const Real *multiplicity, *count;       // (n), (e): sites that a node, neighbours that an edge stands for
     const Real *basis;                      // (d, m)
     Index *taps;                            // (d, 2): the entries of a row of the basis that count, from and to before
+    Index *cuts;                            // how many chunks, then the first node and distance of each, and the ends
+    double *totals;                         // (2): directed edges, sites
     Real *unit;                             // (n): share of each neighbour of a node
     Real *receiver, *sender, *distance;     // (n), (n), (d): shares of the edges into, from and at each
 };
+
+struct Chunk { Index node, end_node, spot, end_spot; };
+static Chunk chunk(const Batch &g, Index k) {
+    return {g.cuts[1 + 2 * k], g.cuts[3 + 2 * k], g.cuts[2 + 2 * k], g.cuts[4 + 2 * k]};
+}
 
 // A normalisation by weighted statistics, of w or f columns.
 struct Norm {
@@ -125,43 +126,37 @@ struct Norm {
 };
 
 struct Block {
-    Index f;
-    const Real *sites;             // (n, f)
-    const Real *a, *b;             // (n, w): maps of the sites, for edges into and from them
-    const Real *weight;            // (w, m): map of the basis
-    Real *c;                       // (d, w): the basis mapped; an edge's sum is a + b + c
+    const Real *receiver, *receiver_bias, *neighbour, *map;  // (w, f), (w), (w, f), (w, m): maps of sites and basis
+    const Real *sites;                                       // (n, f)
+    Real *a, *b, *c;               // (n, w), (n, w), (d, w): sites and basis mapped; an edge's sum is a + b + c
     Real *received, *out;          // (n, f): the gated sums, the new sites
     Real *slopes, *update_slopes;  // (e, w), (n, f), or null
     Norm edges, nodes;
 };
 
-// Gradients by what Block holds under these names, ``upstream`` by ``out``; those by c and received are scratch.
+// Gradients by what Block holds under these names; ``upstream`` that by ``out`` or null.
 struct Gradients {
     const Real *upstream;
-    Real *sites, *a, *b, *weight, *c, *received;
-    Real *a_bias;  // (w): by what the map to ``a`` adds to every row
+    Real *receiver, *receiver_bias, *neighbour, *map;
     Real *edge_scale, *edge_bias, *node_scale, *node_bias;
 };
 
-static double edges_in_all(const Batch &g) {
-    double total = 0;
-    for (Index i = 0; i < g.n; ++i)
-        for (Index e = g.first[i]; e < g.first[i + 1]; ++e) total += double(g.multiplicity[i]) * g.count[e];
-    return total;
-}
+// Scratch of the backward pass: gradients by what Block holds under these names.
+struct Flow { Real *sites, *received, *a, *b, *c; };  // (n, f), (n, f), (n, w), (n, w), (d, w)
 
-static double sites_in_all(const Batch &g) {
-    return std::max(std::accumulate(g.multiplicity, g.multiplicity + g.n, 0.0), 1.0);
-}
-
-// Shares of edges, and the entries of the basis above ``negligible``: all but a few Gaussians are next to nothing.
+// Shares of edges, chunks, and the entries of the basis above ``negligible``: all but a few Gaussians are nothing.
 extern "C" void prepare(const Batch &g, double negligible) {
-    const double total = std::max(edges_in_all(g), 1.0);
+    double total = 0, sites = 0;
+    for (Index i = 0; i < g.n; ++i) {
+        sites += g.multiplicity[i];
+        for (Index e = g.first[i]; e < g.first[i + 1]; ++e) total += double(g.multiplicity[i]) * g.count[e];
+    }
+    g.totals[0] = total, g.totals[1] = std::max(sites, 1.0);
     std::fill(g.receiver, g.receiver + g.n, Real(0));
     std::fill(g.sender, g.sender + g.n, Real(0));
     std::fill(g.distance, g.distance + g.d, Real(0));
     for (Index i = 0; i < g.n; ++i) {
-        g.unit[i] = Real(g.multiplicity[i] / total);
+        g.unit[i] = Real(g.multiplicity[i] / std::max(total, 1.0));
         for (Index e = g.first[i]; e < g.first[i + 1]; ++e) {
             const Real share = g.unit[i] * g.count[e];
             g.receiver[i] += share;
@@ -176,6 +171,95 @@ extern "C" void prepare(const Batch &g, double negligible) {
         while (begin < end && !counts(begin)) ++begin;
         g.taps[2 * r] = begin, g.taps[2 * r + 1] = end;
     }
+    // A cut may be where no edge behind it names a node or a distance before it, nor the other way round.
+    std::vector<Index> low_node(g.n + 1, g.n), low_spot(g.n + 1, g.d);
+    for (Index i = g.n; i-- > 0;) {
+        low_node[i] = low_node[i + 1], low_spot[i] = low_spot[i + 1];
+        for (Index e = g.first[i]; e < g.first[i + 1]; ++e)
+            low_node[i] = std::min(low_node[i], g.neighbour[e]), low_spot[i] = std::min(low_spot[i], g.spot[e]);
+    }
+    Index n_chunks = 0, high_node = 0, high_spot = 0, begun = 0;
+    g.cuts[1] = g.cuts[2] = 0;
+    for (Index i = 0; i < g.n; ++i) {
+        if (g.first[i] - begun >= chunk_edges && high_node <= i && low_node[i] >= i && low_spot[i] >= high_spot) {
+            ++n_chunks, begun = g.first[i];
+            g.cuts[1 + 2 * n_chunks] = i, g.cuts[2 + 2 * n_chunks] = high_spot;
+        }
+        for (Index e = g.first[i]; e < g.first[i + 1]; ++e)
+            high_node = std::max(high_node, g.neighbour[e] + 1), high_spot = std::max(high_spot, g.spot[e] + 1);
+    }
+    g.cuts[0] = ++n_chunks;
+    g.cuts[1 + 2 * n_chunks] = g.n, g.cuts[2 + 2 * n_chunks] = g.d;
+}
+
+// total[q] += sum over rows of term(row, q): in Real over a few rows at a time, then in double.
+template <class Term> static void sum_rows(Index begin, Index end, Index width, double *total, Term term) {
+    for (; begin < end; begin += 16) {
+        for (Index q = 0; q < width; q += lanes) {
+            Lanes some{};
+            for (Index r = begin; r < std::min(end, begin + 16); ++r) some += term(r, q);
+            for (Index k = 0; k < lanes; ++k) total[q + k] += some[k];
+        }
+    }
+}
+
+// Sums of each chunk, in a row of their own, and their sum in the order of the chunks.
+struct Sums {
+    Index width;
+    std::vector<double> rows;
+    Sums(const Batch &g, Index width) : width(width), rows((g.cuts[0] + 1) * width) {}
+    double *of(Index k) { return &rows[(k + 1) * width]; }
+    // Once all rows are there, and only once.
+    const double *all() {
+        for (Index k = width; k < Index(rows.size()); k += width)
+            for (Index q = 0; q < width; ++q) rows[q] += rows[k + q];
+        return rows.data();
+    }
+    std::vector<Real> all_rounded() { const double *from = all(); return {from, from + width}; }
+};
+
+// to[r] = (adds ? to[r] : start) + sum over k of by(r, k) from[k], by(r, k) = by[r * row + k * step]: R rows, V vectors.
+template <Index R, Index V>
+static void product(Real *to, Index width, const Real *by, Index row, Index step, const Real *from, Index depth,
+                    const Real *start, bool adds) {
+    Lanes sum[R][V];
+    for (Index r = 0; r < R; ++r)
+        for (Index v = 0; v < V; ++v)
+            sum[r][v] = adds ? load(to + r * width + v * lanes) : start ? load(start + v * lanes) : Lanes{};
+    for (Index k = 0; k < depth; ++k) {
+        Lanes row_k[V];
+        for (Index v = 0; v < V; ++v) row_k[v] = load(from + k * width + v * lanes);
+        for (Index r = 0; r < R; ++r) {
+            const Real height = by[r * row + k * step];
+            for (Index v = 0; v < V; ++v) sum[r][v] += height * row_k[v];
+        }
+    }
+    for (Index r = 0; r < R; ++r)
+        for (Index v = 0; v < V; ++v) store(to + r * width + v * lanes, sum[r][v]);
+}
+
+template <Index R>
+static void products(Index begin, Index end, Real *to, Index width, const Real *by, Index row, Index step,
+                     const Real *from, Index depth, const Real *start, bool adds) {
+    for (; begin + R <= end; begin += R) {
+        Index q = 0;
+        for (; q + tile <= width; q += tile)
+            product<R, 2>(to + begin * width + q, width, by + begin * row, row, step, from + q, depth,
+                          start ? start + q : start, adds);
+        for (; q < width; q += lanes)
+            product<R, 1>(to + begin * width + q, width, by + begin * row, row, step, from + q, depth,
+                          start ? start + q : start, adds);
+    }
+    if constexpr (R > 1) products<R / 2>(begin, end, to, width, by, row, step, from, depth, start, adds);
+}
+
+// (end - begin, width) = rows of ``by`` times ``from`` (depth, width), some of the depth at a time to stay near.
+static void multiply(Index begin, Index end, Real *to, Index width, const Real *by, Index row, Index step,
+                     const Real *from, Index depth, const Real *start, bool adds) {
+    constexpr Index rows = BYTES == 64 ? 8 : 4, near = 256;
+    for (Index k = 0; k == 0 || k < depth; k += near)
+        products<rows>(begin, end, to, width, by + k * step, row, step, from + k * width, std::min(depth - k, near),
+                       start, adds || k);
 }
 
 // Settle by which statistics to normalise; those of the batch also move the running ones, as BatchNorm1d does.
@@ -220,53 +304,58 @@ static std::vector<Real> factors(const Norm &norm, Index width) {
     return factor;
 }
 
-static void map_forward(const Batch g, const Block block) {
-    const Index w = 2 * block.f;
-    std::vector<Real> turned(g.m * w);
-    for (Index q = 0; q < w; ++q)
-        for (Index k = 0; k < g.m; ++k) turned[k * w + q] = block.weight[q * g.m + k];
-    for (Index r = 0; r < g.d; ++r) {
+static std::vector<Real> turned(const Real *from, Index rows, Index width) {
+    std::vector<Real> to(rows * width);
+    for (Index k = 0; k < width; ++k)
+        for (Index q = 0; q < rows; ++q) to[k * rows + q] = from[q * width + k];
+    return to;
+}
+
+// The maps of a block, turned: (f, w), (f, w), (m, w).
+struct Turned { std::vector<Real> receiver, neighbour, map; };
+
+static void maps_forward(const Batch &g, Index f, const Block &z, const Turned &by, Chunk at) {
+    const Index w = 2 * f;
+    multiply(at.node, at.end_node, z.a, w, z.sites, f, 1, &by.receiver[0], f, z.receiver_bias, false);
+    multiply(at.node, at.end_node, z.b, w, z.sites, f, 1, &by.neighbour[0], f, nullptr, false);
+    for (Index r = at.spot; r < at.end_spot; ++r) {
         for (Index q = 0; q < w; q += tile) {
             Lanes sum_0{}, sum_1{};
             for (Index k = g.taps[2 * r]; k < g.taps[2 * r + 1]; ++k) {
-                const Real *from = &turned[k * w + q], height = g.basis[r * g.m + k];
+                const Real *from = &by.map[k * w + q], height = g.basis[r * g.m + k];
                 sum_0 += height * load(from), sum_1 += height * load(from + lanes);
             }
-            store(block.c + r * w + q, sum_0), store(block.c + r * w + q + lanes, sum_1);
+            store(z.c + r * w + q, sum_0), store(z.c + r * w + q + lanes, sum_1);
         }
     }
 }
 
-// Statistics of an edge's sum. Its mean is the sum of the means of its parts.
-static void edge_statistics(const Batch g, const Block z) {
-    const Index w = 2 * z.f;
-    std::vector<double> mean(w, 0.0), variance(w, 0.0);
-    if (z.edges.learns) {
-        sum_rows(g.n, w, &mean[0], [=](Index r, Index q) { return g.receiver[r] * load(z.a + r * w + q); });
-        sum_rows(g.n, w, &mean[0], [=](Index r, Index q) { return g.sender[r] * load(z.b + r * w + q); });
-        sum_rows(g.d, w, &mean[0], [=](Index r, Index q) { return g.distance[r] * load(z.c + r * w + q); });
-        const std::vector<Real> centre(mean.begin(), mean.end());
-        const Real *middle = centre.data();
-        sum_rows(g.n, w, &variance[0], [=](Index i, Index q) {
-            const Lanes own = load(z.a + i * w + q) - load(middle + q);
-            Lanes squares{};
-            for (Index e = g.first[i]; e < g.first[i + 1]; ++e) {
-                const Lanes b = load(z.b + g.neighbour[e] * w + q), c = load(z.c + g.spot[e] * w + q);
-                const Lanes centred = own + b + c;
-                squares += g.count[e] * (centred * centred);
-            }
-            return g.unit[i] * squares;
-        });
-    }
-    settle(z.edges, w, mean.data(), variance.data(), edges_in_all(g));
+// The mean of an edge's sum is the sum of the means of its parts.
+static void edge_mean(const Batch &g, Index w, const Block &z, Chunk at, double *mean) {
+    sum_rows(at.node, at.end_node, w, mean, [&](Index r, Index q) {
+        return g.receiver[r] * load(z.a + r * w + q) + g.sender[r] * load(z.b + r * w + q);
+    });
+    sum_rows(at.spot, at.end_spot, w, mean, [&](Index r, Index q) { return g.distance[r] * load(z.c + r * w + q); });
+}
+
+static void edge_variance(const Batch &g, Index w, const Block &z, Chunk at, const Real *mean, double *variance) {
+    sum_rows(at.node, at.end_node, w, variance, [&](Index i, Index q) {
+        const Lanes own = load(z.a + i * w + q) - load(mean + q);
+        Lanes squares{};
+        for (Index e = g.first[i]; e < g.first[i + 1]; ++e) {
+            const Lanes b = load(z.b + g.neighbour[e] * w + q), c = load(z.c + g.spot[e] * w + q);
+            const Lanes centred = own + b + c;
+            squares += g.count[e] * (centred * centred);
+        }
+        return g.unit[i] * squares;
+    });
 }
 
 // slopes: derivatives of an edge's message by its normalised gate and by its normalised message.
-static void gate_forward(const Batch g, const Block z) {
-    const Index f = z.f, w = 2 * f;
+static void gate_forward(const Batch g, Index f, const Block z, Chunk at, const std::vector<Real> &factor) {
+    const Index w = 2 * f;
     const Norm norm = z.edges;
-    const std::vector<Real> factor = factors(norm, w);
-    for (Index i = 0; i < g.n; ++i) {
+    for (Index i = at.node; i < at.end_node; ++i) {
         for (Index q = 0; q < f; q += lanes) {
             const Real *a = z.a + i * w + q;
             const Lanes own_x = load(a) - load(norm.mean + q), own_y = load(a + f) - load(norm.mean + f + q);
@@ -288,44 +377,84 @@ static void gate_forward(const Batch g, const Block z) {
     }
 }
 
-// The gradient by the map of the basis, from that by c before its normalisation, which is finished on the way.
-static void map_backward(const Batch g, const Gradients d, const Through &by, Index w) {
-    std::vector<Real> some(g.m * w);
-    std::vector<double> all(g.m * w, 0.0);
-    for (Index begin = 0; begin < g.d; begin += 128) {
-        std::fill(some.begin(), some.end(), Real(0));
-        for (Index r = begin; r < std::min(g.d, begin + 128); ++r) {
-            for (Index q = 0; q < w; q += tile) {
-                const Lanes from_0 = by.finished(d.c + r * w, g.distance[r], q);
-                const Lanes from_1 = by.finished(d.c + r * w, g.distance[r], q + lanes);
-                for (Index k = g.taps[2 * r]; k < g.taps[2 * r + 1]; ++k) {
-                    Real *to = &some[k * w + q];
-                    const Real height = g.basis[r * g.m + k];
-                    store(to, load(to) + height * from_0);
-                    store(to + lanes, load(to + lanes) + height * from_1);
-                }
-            }
+// out = softplus(sites + N(received)); update_slopes: its derivative.
+static void update_forward(Index f, const Block &z, Chunk at, const std::vector<Real> &factor) {
+    for (Index i = at.node; i < at.end_node; ++i) {
+        for (Index q = 0; q < f; q += lanes) {
+            const Lanes centred = load(z.received + i * f + q) - load(z.nodes.mean + q);
+            const Lanes x = load(z.sites + i * f + q) + (centred * load(&factor[q]) + load(z.nodes.bias + q));
+            const Lanes t = exp_down(x), t1 = Real(1) + t, t2 = Real(2) + t, both = Real(1) / (t1 * t2);
+            const Lanes upper = t2 * both;
+            store(z.out + i * f + q, (x < Real(0) ? Lanes{} : x) + log_up(t * t1 * both));
+            if (z.update_slopes) store(z.update_slopes + i * f + q, x < Real(0) ? t * upper : upper);
         }
-        for (Index k = 0; k < g.m * w; ++k) all[k] += some[k];
     }
-    for (Index q = 0; q < w; ++q)
-        for (Index k = 0; k < g.m; ++k) d.weight[q * g.m + k] = Real(all[k * w + q]);
 }
 
-static void gate_backward(const Batch g, const Block z, const Gradients d) {
-    const Index f = z.f, w = 2 * f;
-    const Real *mean = z.edges.mean;
-    // What flows into the normalised sums, collected at their parts. Senders and distances come about in the order of
-    // their rows, so a row is cleared shortly before it is added to, while it is near.
-    Index clear_b = 0, clear_c = 0;
-    const auto clear = [w](Real *rows, Index &done, Index end) {
-        if (end > done) std::fill(rows + done * w, rows + end * w, Real(0)), done = end;
+extern "C" void forward(const Batch &g, Index f, const Block *blocks, Index n_blocks, Index threads) {
+    const Index w = 2 * f;
+    const auto each = [&](auto work) {
+        crew().run(threads, g.cuts[0], [&](Index k) { work(chunk(g, k), k); });
     };
-    for (Index i = 0; i < g.n; ++i) {
-        for (Index e = g.first[i]; e < g.first[i + 1]; ++e) {
-            clear(d.b, clear_b, g.neighbour[e] + 1);
-            clear(d.c, clear_c, g.spot[e] + 1);
+    std::vector<Turned> maps(n_blocks);
+    crew().run(threads, n_blocks, [&](Index k) {
+        const Block &z = blocks[k];
+        maps[k] = {turned(z.receiver, w, f), turned(z.neighbour, w, f), turned(z.map, w, g.m)};
+    });
+    for (Index at_block = 0; at_block < n_blocks; ++at_block) {
+        const Block &z = blocks[at_block];
+        Sums mean(g, w), variance(g, w), node_mean(g, f), node_variance(g, f);
+        each([&](Chunk at, Index k) {
+            maps_forward(g, f, z, maps[at_block], at);
+            if (z.edges.learns) edge_mean(g, w, z, at, mean.of(k));
+        });
+        if (z.edges.learns) {
+            const std::vector<Real> centre = mean.all_rounded();
+            each([&](Chunk at, Index k) { edge_variance(g, w, z, at, &centre[0], variance.of(k)); });
         }
+        settle(z.edges, w, &mean.rows[0], variance.all(), g.totals[0]);
+        const std::vector<Real> factor = factors(z.edges, w);
+        const auto share = [&](Index r) { return Real(g.multiplicity[r] / g.totals[1]); };
+        each([&](Chunk at, Index k) {
+            gate_forward(g, f, z, at, factor);
+            sum_rows(at.node, at.end_node, f, node_mean.of(k),
+                     [&](Index r, Index q) { return share(r) * load(z.received + r * f + q); });
+        });
+        if (z.nodes.learns) {
+            const std::vector<Real> centre = node_mean.all_rounded();
+            each([&](Chunk at, Index k) {
+                sum_rows(at.node, at.end_node, f, node_variance.of(k), [&](Index r, Index q) {
+                    const Lanes centred = load(z.received + r * f + q) - load(&centre[q]);
+                    return share(r) * (centred * centred);
+                });
+            });
+        }
+        settle(z.nodes, f, &node_mean.rows[0], node_variance.all(), g.totals[1]);
+        const std::vector<Real> node_factor = factors(z.nodes, f);
+        each([&](Chunk at, Index) { update_forward(f, z, at, node_factor); });
+    }
+}
+
+static void update_backward(const Batch &g, Index f, const Block &z, Flow d, Chunk at, const Through &by) {
+    const Real *mean = z.nodes.mean;
+    for (Index i = at.node; i < at.end_node; ++i) {
+        const Real share = Real(g.multiplicity[i] / g.totals[1]);
+        for (Index q = 0; q < f; q += lanes) {
+            const Lanes centred = load(z.received + i * f + q) - load(mean + q);
+            const Lanes less = share * (load(&by.mean[q]) + centred * load(&by.variance[q]));
+            store(d.received + i * f + q, load(&by.factor[q]) * (load(d.sites + i * f + q) - less));
+        }
+    }
+}
+
+// What flows into the normalised sums, collected at their parts. ``total`` (2 w): its sum over edges, and the sum of
+// it times the centred sum, which is a sum over parts, as the centred sum is one.
+static void gate_backward(const Batch g, Index f, const Block z, Flow d, Chunk at, double *total) {
+    const Index w = 2 * f;
+    const Real *mean = z.edges.mean;
+    std::fill(d.b + at.node * w, d.b + at.end_node * w, Real(0));
+    std::fill(d.c + at.spot * w, d.c + at.end_spot * w, Real(0));
+    for (Index i = at.node; i < at.end_node; ++i) {
         for (Index q = 0; q < w; q += tile) {
             const Real *up = d.received + i * f + (q < f ? q : q - f);
             const Lanes up_0 = load(up), up_1 = load(up + lanes);
@@ -341,21 +470,19 @@ static void gate_backward(const Batch g, const Block z, const Gradients d) {
             store(d.a + i * w + q, all_0), store(d.a + i * w + q + lanes, all_1);
         }
     }
-    clear(d.b, clear_b, g.n);
-    clear(d.c, clear_c, g.d);
-    // Its sum over edges, and the sum of it times the centred sum: a sum over parts, as the centred sum is one.
-    std::vector<double> total(2 * w, 0.0);
-    sum_rows(g.n, w, &total[0], [=](Index r, Index q) { return load(d.a + r * w + q); });
-    sum_rows(g.n, w, &total[w], [=](Index r, Index q) {
-        return load(d.a + r * w + q) * (load(z.a + r * w + q) - load(mean + q));
+    sum_rows(at.node, at.end_node, w, total, [&](Index r, Index q) { return load(d.a + r * w + q); });
+    sum_rows(at.node, at.end_node, w, total + w, [&](Index r, Index q) {
+        const Index here = r * w + q;
+        return load(d.a + here) * (load(z.a + here) - load(mean + q)) + load(d.b + here) * load(z.b + here);
     });
-    sum_rows(g.n, w, &total[w], [=](Index r, Index q) { return load(d.b + r * w + q) * load(z.b + r * w + q); });
-    sum_rows(g.d, w, &total[w], [=](Index r, Index q) { return load(d.c + r * w + q) * load(z.c + r * w + q); });
-    const Through by = through(z.edges, w, total.data(), d.edge_scale, d.edge_bias);
-    // Statistics of the batch take away whatever is added to every row.
-    for (Index q = 0; q < w; ++q) d.a_bias[q] = z.edges.learns ? Real(0) : by.factor[q] * d.edge_bias[q];
-    // What goes through the variance differs from edge to edge and takes a second pass.
-    for (Index i = 0; z.edges.learns && i < g.n; ++i) {
+    sum_rows(at.spot, at.end_spot, w, total + w,
+             [&](Index r, Index q) { return load(d.c + r * w + q) * load(z.c + r * w + q); });
+}
+
+// What flows through the variance differs from edge to edge and takes a second pass.
+static void variance_backward(const Batch g, Index w, const Block z, Flow d, Chunk at, const Through &by) {
+    const Real *mean = z.edges.mean;
+    for (Index i = at.node; i < at.end_node; ++i) {
         for (Index q = 0; q < w; q += tile) {
             const Real *a = z.a + i * w + q;
             const Lanes own_0 = load(a) - load(mean + q), own_1 = load(a + lanes) - load(mean + q + lanes);
@@ -375,87 +502,87 @@ static void gate_backward(const Batch g, const Block z, const Gradients d) {
             store(to, all_0), store(to + lanes, all_1);
         }
     }
-    for (Index i = 0; i < g.n; ++i) {
-        for (Index q = 0; q < w; q += lanes) {
-            store(d.a + i * w + q, by.finished(d.a + i * w, g.receiver[i], q));
-            store(d.b + i * w + q, by.finished(d.b + i * w, g.sender[i], q));
-        }
-    }
-    map_backward(g, d, by, w);
 }
 
-// out = softplus(sites + N(received)); update_slopes: its derivative.
-static void update_forward(const Batch g, const Block z) {
-    const Index f = z.f;
-    const double total = sites_in_all(g);
-    std::vector<double> mean(f, 0.0), variance(f, 0.0);
-    if (z.nodes.learns) {
-        const auto weight = [=](Index r) { return Real(g.multiplicity[r] / total); };
-        sum_rows(g.n, f, &mean[0], [=](Index r, Index q) { return weight(r) * load(z.received + r * f + q); });
-        const std::vector<Real> centre(mean.begin(), mean.end());
-        const Real *middle = centre.data();
-        sum_rows(g.n, f, &variance[0], [=](Index r, Index q) {
-            const Lanes centred = load(z.received + r * f + q) - load(middle + q);
-            return weight(r) * (centred * centred);
+static void maps_backward(const Batch &g, Index f, const Block &z, Flow d, Chunk at, const Through &by) {
+    const Index w = 2 * f;
+    const auto finish = [&](Real *rows, const Real *share, Index begin, Index end) {
+        for (Index r = begin; r < end; ++r)
+            for (Index q = 0; q < w; q += lanes) store(rows + r * w + q, by.finished(rows + r * w, share[r], q));
+    };
+    finish(d.a, g.receiver, at.node, at.end_node);
+    finish(d.b, g.sender, at.node, at.end_node);
+    finish(d.c, g.distance, at.spot, at.end_spot);
+    multiply(at.node, at.end_node, d.sites, f, d.a, w, 1, z.receiver, w, nullptr, true);
+    multiply(at.node, at.end_node, d.sites, f, d.b, w, 1, z.neighbour, w, nullptr, true);
+}
+
+// The gradient by ``tile`` rows of the map of the basis.
+static void map_gradient(const Batch &g, Index w, const Real *d_c, Real *d_map, Index q) {
+    std::vector<Real> some(g.m * tile);
+    std::vector<double> all(g.m * tile, 0.0);
+    for (Index begin = 0; begin < g.d; begin += 128) {
+        std::fill(some.begin(), some.end(), Real(0));
+        for (Index r = begin; r < std::min(g.d, begin + 128); ++r) {
+            const Lanes from_0 = load(d_c + r * w + q), from_1 = load(d_c + r * w + q + lanes);
+            for (Index k = g.taps[2 * r]; k < g.taps[2 * r + 1]; ++k) {
+                Real *to = &some[k * tile];
+                const Real height = g.basis[r * g.m + k];
+                store(to, load(to) + height * from_0), store(to + lanes, load(to + lanes) + height * from_1);
+            }
+        }
+        for (Index k = 0; k < g.m * tile; ++k) all[k] += some[k];
+    }
+    for (Index p = 0; p < tile; ++p)
+        for (Index k = 0; k < g.m; ++k) d_map[(q + p) * g.m + k] = Real(all[k * tile + p]);
+}
+
+// Gradients by ``tile`` rows of the three maps, of which there are w / tile strips each.
+static void weight_gradients(const Batch &g, Index f, const Block &z, Flow d, const Gradients &to, Index strip) {
+    const Index w = 2 * f, n = w / tile, q = strip % n * tile;
+    if (strip / n == 0) return map_gradient(g, w, d.c, to.map, q);
+    const bool first = strip / n == 1;
+    multiply(q, q + tile, first ? to.receiver : to.neighbour, f, first ? d.a : d.b, 1, w, z.sites, g.n, nullptr, false);
+}
+
+// Gradients of the blocks from the last down to ``lowest``; that by the sites of the lowest is in ``d.sites``.
+extern "C" void backward(const Batch &g, Index f, const Block *blocks, Index n_blocks, Index threads, Index lowest,
+                         const Gradients *gradients, const Flow &d) {
+    const Index w = 2 * f, n_chunks = g.cuts[0], n_strips = 3 * (w / tile);
+    const auto each = [&](auto work) {
+        crew().run(threads, n_chunks, [&](Index k) { work(chunk(g, k), k); });
+    };
+    for (Index at_block = n_blocks; at_block-- > lowest;) {
+        const Block &z = blocks[at_block];
+        const Gradients &to = gradients[at_block];
+        const bool top = at_block + 1 == n_blocks;
+        Sums node_sums(g, 2 * f), sums(g, 2 * w);
+        // The weights of the block above have waited until here: together there is more to share.
+        crew().run(threads, n_chunks + (top ? 0 : n_strips), [&](Index k) {
+            if (k >= n_chunks) return weight_gradients(g, f, blocks[at_block + 1], d, gradients[at_block + 1], k - n_chunks);
+            const Chunk at = chunk(g, k);
+            for (Index r = at.node * f; r < at.end_node * f; r += lanes) {
+                const Lanes up = to.upstream ? load(to.upstream + r) : Lanes{};
+                store(d.sites + r, (top ? up : up + load(d.sites + r)) * load(z.update_slopes + r));
+            }
+            double *total = node_sums.of(k);
+            sum_rows(at.node, at.end_node, f, total, [&](Index r, Index q) { return load(d.sites + r * f + q); });
+            sum_rows(at.node, at.end_node, f, total + f, [&](Index r, Index q) {
+                return load(d.sites + r * f + q) * (load(z.received + r * f + q) - load(z.nodes.mean + q));
+            });
+        });
+        const Through by_nodes = through(z.nodes, f, node_sums.all(), to.node_scale, to.node_bias);
+        each([&](Chunk at, Index k) {
+            update_backward(g, f, z, d, at, by_nodes);
+            gate_backward(g, f, z, d, at, sums.of(k));
+        });
+        const Through by = through(z.edges, w, sums.all(), to.edge_scale, to.edge_bias);
+        // Statistics of the batch take away whatever is added to every row.
+        for (Index q = 0; q < w; ++q) to.receiver_bias[q] = z.edges.learns ? Real(0) : by.factor[q] * to.edge_bias[q];
+        each([&](Chunk at, Index) {
+            if (z.edges.learns) variance_backward(g, w, z, d, at, by);
+            maps_backward(g, f, z, d, at, by);
         });
     }
-    settle(z.nodes, f, mean.data(), variance.data(), total);
-    const std::vector<Real> factor = factors(z.nodes, f);
-    for (Index i = 0; i < g.n; ++i) {
-        for (Index q = 0; q < f; q += lanes) {
-            const Lanes centred = load(z.received + i * f + q) - load(z.nodes.mean + q);
-            const Lanes x = load(z.sites + i * f + q) + (centred * load(&factor[q]) + load(z.nodes.bias + q));
-            const Lanes t = exp_down(x), t1 = Real(1) + t, t2 = Real(2) + t, both = Real(1) / (t1 * t2);
-            const Lanes upper = t2 * both;
-            store(z.out + i * f + q, (x < Real(0) ? Lanes{} : x) + log_up(t * t1 * both));
-            if (z.update_slopes) store(z.update_slopes + i * f + q, x < Real(0) ? t * upper : upper);
-        }
-    }
-}
-
-static void update_backward(const Batch g, const Block z, const Gradients d) {
-    const Index f = z.f;
-    const Real *mean = z.nodes.mean;
-    for (Index k = 0; k < g.n * f; k += lanes) store(d.sites + k, load(d.upstream + k) * load(z.update_slopes + k));
-    std::vector<double> sums(2 * f, 0.0);
-    sum_rows(g.n, f, &sums[0], [=](Index r, Index q) { return load(d.sites + r * f + q); });
-    sum_rows(g.n, f, &sums[f], [=](Index r, Index q) {
-        return load(d.sites + r * f + q) * (load(z.received + r * f + q) - load(mean + q));
-    });
-    const Through by = through(z.nodes, f, sums.data(), d.node_scale, d.node_bias);
-    const double total = sites_in_all(g);
-    for (Index i = 0; i < g.n; ++i) {
-        const Real share = Real(g.multiplicity[i] / total);
-        for (Index q = 0; q < f; q += lanes) {
-            const Lanes centred = load(z.received + i * f + q) - load(mean + q);
-            const Lanes less = share * (load(&by.mean[q]) + centred * load(&by.variance[q]));
-            store(d.received + i * f + q, load(&by.factor[q]) * (load(d.sites + i * f + q) - less));
-        }
-    }
-}
-
-extern "C" void forward(const Batch &batch, const Block &block) {
-    map_forward(batch, block);
-    edge_statistics(batch, block);
-    gate_forward(batch, block);
-    update_forward(batch, block);
-}
-
-// Gradients by a, b and sites are without what flows back through the maps of the sites.
-extern "C" void backward(const Batch &batch, const Block &block, const Gradients &gradients) {
-    update_backward(batch, block, gradients);
-    gate_backward(batch, block, gradients);
-}
-
-// The same for several batches in a row, each with weights of its own.
-extern "C" void prepare_all(Index count, const Batch *batches, double negligible) {
-    for (Index k = 0; k < count; ++k) prepare(batches[k], negligible);
-}
-
-extern "C" void forward_all(Index count, const Batch *batches, const Block *blocks) {
-    for (Index k = 0; k < count; ++k) forward(batches[k], blocks[k]);
-}
-
-extern "C" void backward_all(Index count, const Batch *batches, const Block *blocks, const Gradients *gradients) {
-    for (Index k = 0; k < count; ++k) backward(batches[k], blocks[k], gradients[k]);
+    crew().run(threads, n_strips, [&](Index k) { weight_gradients(g, f, blocks[lowest], d, gradients[lowest], k); });
 }

@@ -1,13 +1,17 @@
-"""The convolutions of CGCNN with compiled kernels: what stands between its maps in PyTorch and ``cgcnn.cpp``.
+"""The convolutions of CGCNN with compiled kernels: what stands between PyTorch and ``cgcnn.cpp``.
 
-``encoders/cgcnn.py`` has the plain form and decides which is used. One autograd function holds all blocks: the maps of
-the sites are PyTorch's, all else of a block is one call of the kernels each way, on one thread.
+``encoders/cgcnn.py`` has the plain form and decides which is used. All blocks are one autograd function, and one call
+of the kernels each way.
 Sizes as in ``fields``; f features, m Gaussians, w = 2f gates and messages.
 """
 
 import ctypes
+import os
 import struct
+import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tltool import machine
 from tltool.errors import ResourceError
 from tltool.fields import Graph
 from tltool.model import building
@@ -24,15 +29,14 @@ _SOURCE = Path(__file__).with_name("cgcnn.cpp")
 LANES = 16
 _NUMBERS = {torch.float32: "float", torch.float64: "double"}
 # The structures of cgcnn.cpp: q a whole number or an address, d a real number.
-_BATCH, _NORM, _GRADIENTS = "14q", "qdd6q", "12q"
-_BLOCK = f"10q{2 * _NORM}"
+BATCH, _NORM, GRADIENTS, FLOW = "16q", "qdd6q", "9q", "5q"
+BLOCK = f"12q{2 * _NORM}"
 
-_KEPT = 8
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-_Settings = list[tuple[bool, float, float]]
 
 _libraries: dict[torch.dtype, ctypes.CDLL] = {}
+_threads: int | str | None = None
 
 
 class Weights(NamedTuple):
@@ -66,12 +70,14 @@ def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype =
     if folder is None:
         raise ResourceError("There is no folder to keep compiled kernels in; use kernels=torch.")
     there = building.library(_SOURCE, (f"REAL={_NUMBERS[kind]}",), folder, say)
-    for kernel, arguments in ((there.prepare, 1), (there.forward, 2), (there.backward, 3)):
-        kernel.argtypes, kernel.restype = [ctypes.c_char_p] * arguments, None
-    there.prepare.argtypes = [ctypes.c_char_p, ctypes.c_double]
-    for kernel, structures in ((there.forward_all, 2), (there.backward_all, 3)):
-        kernel.argtypes, kernel.restype = [ctypes.c_int64, *[ctypes.c_char_p] * structures], None
-    there.prepare_all.argtypes, there.prepare_all.restype = [ctypes.c_int64, ctypes.c_char_p, ctypes.c_double], None
+    facts, number = ctypes.c_char_p, ctypes.c_int64
+    there.prepare.argtypes = [facts, ctypes.c_double]
+    there.forward.argtypes = [facts, number, facts, number, number]
+    there.backward.argtypes = [*there.forward.argtypes, number, facts, facts]
+    there.gaussians.argtypes = [number] * 4 + [ctypes.c_double, number]
+    there.spread.argtypes = there.collect.argtypes = [number] * 6
+    for name in ("prepare", "forward", "backward", "gaussians", "spread", "collect"):
+        getattr(there, name).restype = None
     _libraries[kind] = there
     _keep_memory()
 
@@ -81,9 +87,39 @@ def ready(table: Tensor) -> bool:
     return table.dtype in _libraries and table.device.type == "cpu"
 
 
+def has(kind: torch.dtype) -> bool:
+    """Say whether the kernels for ``kind`` of number are ready."""
+    return kind in _libraries
+
+
 def library(kind: torch.dtype) -> ctypes.CDLL:
-    """Return the kernels for ``kind`` of number, which are ready."""
+    """Return the kernels for ``kind`` of number, which has to be ready."""
     return _libraries[kind]
+
+
+def use_threads(wanted: int | str) -> None:
+    """Compute on ``wanted`` threads, or ``auto``: on two while a core is free. Results do not depend on it.
+
+    Before this is called there are as many as PyTorch has.
+    """
+    global _threads
+    _threads = wanted
+
+
+def threads() -> int:
+    """Return the most threads that the kernels compute on now."""
+    if _threads == "auto":
+        # Rounded, so that one look serves for five seconds.
+        return _free_threads(int(time.monotonic()) // 5)
+    return int(_threads or torch.get_num_threads())
+
+
+@lru_cache(maxsize=1)
+def _free_threads(now: int) -> int:
+    cores = machine.cores()
+    # The load of the last minute, in which this process is one.
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 1.0
+    return 2 if cores // machine.jobs() > 1 and busy < cores + 0.2 else 1
 
 
 def _keep_memory() -> None:
@@ -103,13 +139,10 @@ def fits(graph: Graph, sites: Tensor, basis: Tensor) -> bool:
 
 def convolutions(graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
     """Return the sites (n, f) as they are and after each block."""
-    weights = [weight for block in blocks for weight in block.weights]
+    weights = [weight.contiguous() for block in blocks for weight in block.weights]
     if torch.is_grad_enabled() and any(table.requires_grad for table in (sites, *weights)):
         return [sites, *_Convolutions.apply(sites, graph, basis, blocks, *weights)]  # type: ignore[no-untyped-call]
-    found = [sites]
-    for block in blocks:
-        found.append(_forward(graph, found[-1], basis, block, keep=False)[0])
-    return found
+    return _forward(graph, sites, basis, blocks, weights, keep=False)[0]
 
 
 class _Convolutions(torch.autograd.Function):
@@ -117,97 +150,73 @@ class _Convolutions(torch.autograd.Function):
     def forward(
         ctx: Any, sites: Tensor, graph: Graph, basis: Tensor, blocks: Sequence[Block], *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        found, saved = [sites], [basis, *weights]
-        for block in blocks:
-            out, kept = _forward(graph, found[-1], basis, block, keep=True)
-            found.append(out)
-            saved += kept
-        ctx.save_for_backward(*saved)
+        levels, work, ctx.facts = _forward(graph, sites, basis, blocks, weights, keep=True)
+        # All that the facts name has to stay where it is until the backward pass.
+        ctx.save_for_backward(basis, work, *levels, *weights)
         ctx.set_materialize_grads(False)
-        ctx.graph, ctx.norms = graph, [_settings(block) for block in blocks]
-        return tuple(found[1:])
+        ctx.graph = graph
+        return tuple(levels[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        basis, *rest = ctx.saved_tensors
-        n_blocks, n_weights, needed = len(ctx.norms), len(Weights._fields), ctx.needs_input_grad
-        kept = rest[n_blocks * n_weights :]
-        d_sites: Tensor | None = None
-        d_weights: list[Tensor | None] = [None] * (n_blocks * n_weights)
-        for k in reversed(range(n_blocks)):
-            own = slice(k * n_weights, (k + 1) * n_weights)
-            if not needed[0] and not any(needed[4 : 4 + own.stop]):
-                d_sites = None
-                break
-            flow = upstream[k]
-            if d_sites is not None:
-                flow = d_sites if flow is None else flow + d_sites
-            if flow is not None:
-                of_block = kept[k * _KEPT : (k + 1) * _KEPT]
-                d_sites, d_weights[own] = _backward(
-                    ctx.graph, basis, Weights(*rest[own]), of_block, ctx.norms[k], flow.contiguous()
-                )
-        return d_sites, None, None, None, *d_weights
+        basis, _, sites, *rest = ctx.saved_tensors
+        weights, size = rest[len(upstream) :], len(Weights._fields)
+        # Above the last level that is used and below the first block that learns there is nothing to do.
+        top = max((k + 1 for k, flow in enumerate(upstream) if flow is not None), default=0)
+        learns = [any(ctx.needs_input_grad[4 + k * size : 4 + (k + 1) * size]) for k in range(len(upstream))]
+        lowest = 0 if ctx.needs_input_grad[0] else learns.index(True)
+        if lowest >= top:
+            return (None,) * len(ctx.needs_input_grad)
+        found: list[Tensor | None] = [None] * len(weights)
+        flows = [None if flow is None else flow.contiguous() for flow in upstream]
+        gradients = [0] * (lowest * (size + 1))
+        for k in range(lowest, top):
+            own = [torch.empty_like(weight) for weight in weights[k * size : (k + 1) * size]]
+            found[k * size : (k + 1) * size] = own
+            flow = flows[k]
+            gradients += [0 if flow is None else flow.data_ptr(), *(table.data_ptr() for table in own)]
+        d_sites, (n, f), d = torch.empty_like(sites), sites.shape, len(basis)
+        _scratch, places = room(sites, n * f, 2 * n * f, 2 * n * f, 2 * d * f)
+        _libraries[sites.dtype].backward(
+            _batch(ctx.graph, basis), f, ctx.facts, top, threads(), lowest,
+            struct.pack(GRADIENTS * top, *gradients), struct.pack(FLOW, d_sites.data_ptr(), *places),
+        )  # fmt: skip
+        return (None if lowest else d_sites), None, None, None, *found
 
 
 def _forward(
-    graph: Graph, sites: Tensor, basis: Tensor, block: Block, *, keep: bool
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return the new sites and ``_KEPT`` tables, of which the backward pass needs those of edges only if ``keep``."""
-    weights = block.weights
-    sites = sites.contiguous()
-    f, w = sites.shape[1], len(weights.receiver)
-    a = torch.addmm(weights.receiver_bias, sites, weights.receiver.t())
-    b = torch.mm(sites, weights.neighbour.t())
-    c, received, out = sites.new_empty(len(basis), w), torch.empty_like(sites), torch.empty_like(sites)
-    rows = (len(graph.neighbour), len(sites)) if keep else (0, 0)
-    slopes, update_slopes = sites.new_empty(rows[0], w), sites.new_empty(rows[1], f)
-    kept = (sites, a, b, c, received, slopes, update_slopes, sites.new_empty(6 * f))
-    norms = [(norm.mean.data_ptr(), norm.variance.data_ptr()) for norm in block[1:]]
-    facts = _block(weights, kept, out, _settings(block), norms)
-    _libraries[sites.dtype].forward(_batch(graph, basis), facts)
-    return out, kept
+    graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block], weights: Sequence[Tensor], *, keep: bool
+) -> tuple[list[Tensor], Tensor, bytes]:
+    """Return the sites of every level, tables that the backward pass needs if ``keep``, and the structures Block."""
+    if any(weight.dtype != sites.dtype for weight in weights):
+        raise TypeError("The weights of a convolution and its sites have to be of one kind of number.")
+    levels, size = [sites.contiguous()], len(Weights._fields)
+    (n, f), d, e = sites.shape, len(basis), len(graph.neighbour)
+    w, rows = 2 * f, (e, n) if keep else (0, 0)
+    each = (n * w, n * w, d * w, n * f, rows[0] * w, rows[1] * f, w, w, f, f)
+    work, places = room(sites, *(each * len(blocks) if keep else each))
+    facts: list[float] = []
+    for k, block in enumerate(blocks):
+        levels.append(torch.empty_like(levels[-1]))
+        a, b, c, received, slopes, update_slopes, *statistics = (places[k * len(each) :] if keep else places)[:10]
+        maps = [table.data_ptr() for table in weights[k * size : (k + 1) * size]]
+        facts += [maps[0], maps[1], maps[2], maps[3], levels[k].data_ptr(), a, b, c, received, levels[-1].data_ptr()]
+        facts += [slopes, update_slopes] if keep else [0, 0]
+        for p, norm in enumerate(block[1:]):
+            running = norm.mean.data_ptr(), norm.variance.data_ptr()
+            facts += [norm.training, norm.eps, norm.momentum, *maps[4 + 2 * p : 6 + 2 * p], *running]
+            facts += statistics[2 * p : 2 * p + 2]
+    packed = struct.pack(BLOCK * len(blocks), *facts)
+    _libraries[sites.dtype].forward(_batch(graph, basis), f, packed, len(blocks), threads())
+    return levels, work, packed
 
 
-def _backward(
-    graph: Graph, basis: Tensor, weights: Weights, kept: Sequence[Tensor], settings: _Settings, upstream: Tensor
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the gradients by the sites and by the weights."""
-    sites, a, b, c, received, _, _, statistics = kept
-    f = sites.shape[1]
-    d_sites, d_a, d_b = torch.empty_like(sites), torch.empty_like(a), torch.empty_like(b)
-    d_distance, d_bias = torch.empty_like(weights.distance), torch.empty_like(weights.receiver_bias)
-    d_c, d_received = torch.empty_like(c), torch.empty_like(received)
-    d_norms = torch.split(torch.empty_like(statistics), [2 * f, 2 * f, f, f])
-    tables = (upstream, d_sites, d_a, d_b, d_distance, d_c, d_received, d_bias, *d_norms)
-    gradients = struct.pack(_GRADIENTS, *(table.data_ptr() for table in tables))
-    facts = _block(weights, kept, received, settings, ((0, 0), (0, 0)))
-    _libraries[sites.dtype].backward(_batch(graph, basis), facts, gradients)
-    d_sites.addmm_(d_a, weights.receiver).addmm_(d_b, weights.neighbour)
-    return d_sites, [torch.mm(d_a.t(), sites), d_bias, torch.mm(d_b.t(), sites), d_distance, *d_norms]
-
-
-def _settings(block: Block) -> _Settings:
-    """Return of both normalisations whether they learn, eps and momentum."""
-    return [(norm.training, norm.eps, norm.momentum) for norm in block[1:]]
-
-
-def _block(
-    weights: Weights, kept: Sequence[Tensor], out: Tensor, settings: _Settings, running: Sequence[tuple[int, int]]
-) -> bytes:
-    """Return the structure Block; ``running`` are the addresses of the normalisations' running mean and variance."""
-    sites, a, b, c, received, slopes, update_slopes, statistics = kept
-    tables = (sites, a, b, weights.distance, c, received, out, slopes, update_slopes)
-    # Mean and variance of the edges, 2f each, stand before those of the nodes, f each.
-    begin, step = statistics.data_ptr(), sites.shape[1] * statistics.element_size()
-    edges, nodes = (begin, begin + 2 * step), (begin + 4 * step, begin + 5 * step)
-    return struct.pack(
-        _BLOCK,
-        sites.shape[1], *(table.data_ptr() for table in tables),
-        *settings[0], weights.edge_scale.data_ptr(), weights.edge_bias.data_ptr(), *running[0], *edges,
-        *settings[1], weights.node_scale.data_ptr(), weights.node_bias.data_ptr(), *running[1], *nodes,
-    )  # fmt: skip
+def room(like: Tensor, *sizes: int) -> tuple[Tensor, list[int]]:
+    """Return memory for tables of these sizes, of the kind of ``like``, and the address of each."""
+    room = like.new_empty(sum(sizes))
+    starts = accumulate((size * room.element_size() for size in sizes[:-1]), initial=room.data_ptr())
+    return room, list(starts)
 
 
 def _batch(graph: Graph, basis: Tensor) -> bytes:
@@ -215,13 +224,15 @@ def _batch(graph: Graph, basis: Tensor) -> bytes:
 
     def make() -> tuple[bytes, list[Tensor]]:
         n, d, m = graph.n_nodes, *basis.shape
-        taps = torch.empty(d, 2, dtype=torch.int64)
+        taps = graph.first_edge.new_empty(2 * d + 2 * n + 3)
+        totals = torch.empty(2, dtype=torch.float64)
         fields = [graph.first_edge, graph.neighbour, graph.distance_index, graph.multiplicity, graph.edge_multiplicity]
-        shares = torch.split(basis.new_empty(3 * n + d), [n, n, n, d])
-        tables = [table.contiguous() for table in (*fields, basis, taps, *shares)]
-        facts = struct.pack(_BATCH, n, d, m, *(table.data_ptr() for table in tables))
+        tables = [table.contiguous() for table in (*fields, basis)]
+        shares, places = room(basis, n, n, n, d)
+        own = [taps.data_ptr(), taps.data_ptr() + 16 * d, totals.data_ptr()]
+        facts = struct.pack(BATCH, n, d, m, *(table.data_ptr() for table in tables), *own, *places)
         _libraries[basis.dtype].prepare(facts, torch.finfo(basis.dtype).eps / 16)
         # Kept with the facts, so that the addresses hold and no other basis gets this one's number.
-        return facts, [*tables, basis]
+        return facts, [*tables, taps, totals, shares, basis]
 
     return graph.once(f"compiled for basis {id(basis)}", make)[0]  # type: ignore[no-any-return]

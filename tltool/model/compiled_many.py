@@ -1,14 +1,14 @@
-"""The convolutions of CGCNN of several models at once: maps as batched products, all else in one call for all models.
+"""The convolutions of CGCNN of several models at once, each on its own part of a graph, as one autograd function.
 
-The kernels of ``compiled.py``, called for one part of the graph after another, each with the weights of its model: what
-they compute is the same to the bit, and what a call costs is paid once.
-Sizes: s models; n nodes, c crystals of each, as in ``fields.Parts``; f features, m Gaussians, w = 2f.
+The kernels of ``compiled.py``, called for one model after another with its weights: what they compute is the same to
+the bit. Sizes: s models; n nodes, c crystals of each, as in ``fields.Parts``; f features, m Gaussians, w = 2f.
 """
 
+import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -17,14 +17,7 @@ from tltool.fields import Graph, Parts
 from tltool.model import compiled
 from tltool.model.compiled import Weights
 
-# What the columns of the structures of cgcnn.cpp go by: all edges (or a number), the model, its nodes, its distances.
-_ALL, _MODEL, _NODE, _DISTANCE = range(4)
-_NORM = [_ALL, _ALL, _ALL, *[_MODEL] * 6]
-_BATCH = [_ALL, _ALL, _ALL, _NODE, _ALL, _ALL, _NODE, _ALL, *[_DISTANCE] * 2, *[_NODE] * 3, _DISTANCE]
-_BLOCK = [_ALL, _NODE, _NODE, _NODE, _MODEL, _DISTANCE, _NODE, _NODE, _ALL, _NODE, *_NORM, *_NORM]
-_GRADIENTS = [_NODE, _NODE, _NODE, _NODE, _MODEL, _DISTANCE, _NODE, *[_MODEL] * 5]
-
-_KEPT = 8  # tables that the backward pass of a block needs
+_SIZE = len(Weights._fields)
 
 
 class Statistics(NamedTuple):
@@ -50,10 +43,7 @@ def convolutions(graph: Graph, parts: Parts, sites: Tensor, basis: Tensor, block
     weights = [weight for block in blocks for weight in block.weights]
     if torch.is_grad_enabled() and any(table.requires_grad for table in (sites, *weights)):
         return [sites, *_Convolutions.apply(sites, graph, parts, basis, blocks, *weights)]  # type: ignore[no-untyped-call]
-    found = [sites]
-    for block in blocks:
-        found.append(_forward(graph, parts, found[-1], basis, block, keep=False)[0])
-    return found
+    return _forward(graph, parts, sites, basis, blocks, weights, keep=False)[0]
 
 
 class _Convolutions(torch.autograd.Function):
@@ -67,145 +57,125 @@ class _Convolutions(torch.autograd.Function):
         blocks: Sequence[Block],
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        found, saved = [sites], [basis, *weights]
-        for block in blocks:
-            out, kept = _forward(graph, parts, found[-1], basis, block, keep=True)
-            found.append(out)
-            saved += kept
-        # What comes out is among them: kept in any other way it would keep itself in memory.
-        ctx.save_for_backward(*saved)
+        levels, work, ctx.facts = _forward(graph, parts, sites, basis, blocks, weights, keep=True)
+        # All that the facts name has to stay where it is until the backward pass.
+        ctx.save_for_backward(basis, work, *levels, *weights)
         ctx.set_materialize_grads(False)
         ctx.graph, ctx.parts = graph, parts
-        ctx.norms = [(block.edges, block.nodes) for block in blocks]
-        return tuple(found[1:])
+        return tuple(levels[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
-        basis, *rest = ctx.saved_tensors
-        n_blocks, n_weights, needed = len(ctx.norms), len(Weights._fields), ctx.needs_input_grad
-        kept = rest[n_blocks * n_weights :]
-        d_sites: Tensor | None = None
-        d_weights: list[Tensor | None] = [None] * (n_blocks * n_weights)
-        for k in reversed(range(n_blocks)):
-            own = slice(k * n_weights, (k + 1) * n_weights)
-            if not needed[0] and not any(needed[5 : 5 + own.stop]):
-                d_sites = None
-                break
-            flow = upstream[k]
-            if d_sites is not None:
-                flow = d_sites if flow is None else flow + d_sites
-            if flow is not None:
-                block = Block(Weights(*rest[own]), *ctx.norms[k])
-                of_block = kept[k * _KEPT : (k + 1) * _KEPT]
-                d_sites, d_weights[own] = _backward(ctx.graph, ctx.parts, basis, block, of_block, flow.contiguous())
-        return d_sites, None, None, None, None, *d_weights
+        basis, _, sites, *rest = ctx.saved_tensors
+        weights, parts, needed = rest[len(upstream) :], ctx.parts, ctx.needs_input_grad
+        # Above the last level that is used and below the first block that learns there is nothing to do.
+        top = max((k + 1 for k, flow in enumerate(upstream) if flow is not None), default=0)
+        learns = [any(needed[5 + k * _SIZE : 5 + (k + 1) * _SIZE]) for k in range(len(upstream))]
+        lowest = 0 if needed[0] else learns.index(True)
+        if lowest >= top:
+            return (None,) * len(needed)
+        found: list[Tensor | None] = [None] * len(weights)
+        flows = [None if flow is None else flow.contiguous() for flow in upstream]
+        for k in range(lowest * _SIZE, top * _SIZE):
+            found[k] = torch.empty(weights[k].shape, dtype=weights[k].dtype)
+        (n, f), d_sites = (parts.nodes, sites.shape[1]), torch.empty_like(sites)
+        most = max(end - begin for begin, end in _spots(parts))
+        _scratch, places = compiled.room(sites, n * f, 2 * n * f, 2 * n * f, 2 * most * f)
+        kernels, size = compiled.library(sites.dtype), sites.element_size()
+        for model, (batch, facts) in enumerate(zip(_batches(ctx.graph, parts, basis), ctx.facts, strict=True)):
+            shift = model * n * f * size
+            gradients = [0] * (lowest * (_SIZE + 1))
+            for k in range(lowest, top):
+                flow, own = flows[k], found[k * _SIZE : (k + 1) * _SIZE]
+                gradients.append(0 if flow is None else flow.data_ptr() + shift)
+                gradients += [_row(table, model) for table in own if table is not None]
+            kernels.backward(
+                batch, f, facts, top, compiled.threads(), lowest,
+                struct.pack(compiled.GRADIENTS * top, *gradients),
+                struct.pack(compiled.FLOW, d_sites.data_ptr() + shift, *places),
+            )  # fmt: skip
+        return (None if lowest else d_sites), None, None, None, None, *found
 
 
 def _forward(
-    graph: Graph, parts: Parts, sites: Tensor, basis: Tensor, block: Block, *, keep: bool
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the new sites and the tables of the structure Block, those of slopes only if ``keep``."""
-    weights, count, f = block.weights, parts.count, sites.shape[1]
-    w = 2 * f
-    by_model = sites.view(count, -1, f)
-    a = torch.baddbmm(weights.receiver_bias[:, None], by_model, weights.receiver.mT).view(-1, w)
-    b = torch.bmm(by_model, weights.neighbour.mT).view(-1, w)
-    c, received, out = sites.new_empty(len(basis), w), torch.empty_like(sites), torch.empty_like(sites)
-    rows = (len(graph.neighbour), len(sites)) if keep else (0, 0)
-    slopes, update_slopes = sites.new_empty(rows[0], w), sites.new_empty(rows[1], f)
-    kept = [sites, a, b, c, received, slopes, update_slopes, sites.new_empty(count, 6 * f)]
-    batch = _batch(graph, parts, basis)
-    facts = _block(graph, parts, weights, kept, out, block, learns=True)
-    compiled.library(sites.dtype).forward_all(count, batch, facts)
-    return out, kept
+    graph: Graph,
+    parts: Parts,
+    sites: Tensor,
+    basis: Tensor,
+    blocks: Sequence[Block],
+    weights: Sequence[Tensor],
+    *,
+    keep: bool,
+) -> tuple[list[Tensor], Tensor, list[bytes]]:
+    """Return the sites of every level, tables that the backward pass needs if ``keep``, and the structures Block."""
+    levels = [sites.contiguous()]
+    levels += [torch.empty_like(levels[0]) for _ in blocks]
+    (n, f), edges = (parts.nodes, sites.shape[1]), graph.first_edge[:: parts.nodes].tolist()
+    w, size, kernels = 2 * f, sites.element_size(), compiled.library(sites.dtype)
+    # Of each model and block: a, b, c, received, slopes of the gate and of the update, statistics of both norms.
+    each = [
+        (n * w, n * w, (end - begin) * w, n * f, keep * (last - first) * w, keep * n * f, w, w, f, f)
+        for (begin, end), (first, last) in zip(_spots(parts), pairwise(edges), strict=True)
+        for _ in blocks
+    ]
+    work, places = compiled.room(sites, *(length for lengths in each for length in lengths))
+    packed = []
+    for model, batch in enumerate(_batches(graph, parts, basis)):
+        facts: list[float] = []
+        for k, block in enumerate(blocks):
+            at = (model * len(blocks) + k) * len(each[0])
+            a, b, c, received, slopes, update_slopes, *statistics = places[at : at + len(each[0])]
+            maps = [_row(table, model) for table in weights[k * _SIZE : (k + 1) * _SIZE]]
+            here, after = (level.data_ptr() + model * n * f * size for level in levels[k : k + 2])
+            facts += [*maps[:4], here, a, b, c, received, after]
+            # Edges are numbered through all models, so the table of slopes begins before this model's own.
+            facts += [slopes - edges[model] * w * size, update_slopes] if keep else [0, 0]
+            for p, norm in enumerate((block.edges, block.nodes)):
+                facts += [norm.learns, norm.eps, norm.momentum, *maps[4 + 2 * p : 6 + 2 * p]]
+                facts += [_row(norm.mean, model), _row(norm.variance, model), *statistics[2 * p : 2 * p + 2]]
+        packed.append(struct.pack(compiled.BLOCK * len(blocks), *facts))
+        kernels.forward(batch, f, packed[-1], len(blocks), compiled.threads())
+    return levels, work, packed
 
 
-def _backward(
-    graph: Graph, parts: Parts, basis: Tensor, block: Block, kept: Sequence[Tensor], upstream: Tensor
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the gradients by the sites and by the weights."""
-    weights, count = block.weights, parts.count
-    sites, a, b, c, received, _, _, statistics = kept
-    f = sites.shape[1]
-    d_sites, d_a, d_b = torch.empty_like(sites), torch.empty_like(a), torch.empty_like(b)
-    d_distance, d_bias = (table.new_empty(table.shape) for table in (weights.distance, weights.receiver_bias))
-    d_c, d_received = torch.empty_like(c), torch.empty_like(received)
-    d_norms = torch.split(torch.empty_like(statistics), [2 * f, 2 * f, f, f], dim=1)
-    tables = (upstream, d_sites, d_a, d_b, d_distance, d_c, d_received, d_bias, *d_norms)
-    gradients = _packed(graph, parts, _GRADIENTS, [_place(table) for table in tables])
-    facts = _block(graph, parts, weights, kept, received, block, learns=False)
-    compiled.library(sites.dtype).backward_all(count, _batch(graph, parts, basis), facts, gradients)
-    by_model, d_a, d_b = (table.view(count, -1, table.shape[1]) for table in (sites, d_a, d_b))
-    flow = d_sites.view_as(by_model).baddbmm_(d_a, weights.receiver).baddbmm_(d_b, weights.neighbour)
-    d_weights = [torch.bmm(d_a.mT, by_model), d_bias, torch.bmm(d_b.mT, by_model), d_distance, *d_norms]
-    return flow.view_as(sites), d_weights
+def _row(table: Tensor, model: int) -> int:
+    """Return where the part of ``table`` (s, ...) that is the model's begins; its rows have to be dense."""
+    return table.data_ptr() + model * table.stride(0) * table.element_size()
 
 
-_Place = tuple[int, int]  # an address or a number, and how many bytes further the next row is
+def _spots(parts: Parts) -> list[tuple[int, int]]:
+    """Return where the distances of each model begin and end."""
+    return list(zip(parts.first_distance.tolist(), parts.last_distance.tolist(), strict=True))
 
 
-def _place(table: Tensor) -> _Place:
-    # A table that is left out has no address, for no model.
-    return (table.data_ptr(), table.stride(0) * table.element_size()) if table.numel() else (0, 0)
+def _batches(graph: Graph, parts: Parts, basis: Tensor) -> list[bytes]:
+    """Return the structure Batch of each model, made once for a batch and its basis."""
 
-
-def _packed(
-    graph: Graph, parts: Parts, kinds: list[int], places: Sequence[_Place], numbers: dict[int, Any] | None = None
-) -> bytes:
-    """Return s structures, row after row, as the kernels read them; ``numbers`` (s,) replace whole columns."""
-
-    def make() -> Any:
-        model = np.arange(parts.count)
-        return np.stack([np.zeros_like(model), model, model * parts.nodes, parts.first_distance.numpy()], axis=1)
-
-    begin, size = zip(*places, strict=True)
-    table: Any = graph.once("steps of many", make)[:, kinds] * size + begin
-    for column, values in (numbers or {}).items():
-        table[:, column] = values
-    return bytes(table.data)
-
-
-def _real(value: float) -> _Place:
-    """A real number as the whole number of the same bits."""
-    return int(np.float64(value).view(np.int64)), 0
-
-
-def _block(
-    graph: Graph, parts: Parts, weights: Weights, kept: Sequence[Tensor], out: Tensor, block: Block, *, learns: bool
-) -> bytes:
-    sites, a, b, c, received, slopes, update_slopes, statistics = kept
-    f = sites.shape[1]
-    tables = (sites, a, b, weights.distance, c, received, out, slopes, update_slopes)
-    places = [(f, 0), *map(_place, tables)]
-    # Mean and variance of the edges, 2f each, stand before those of the nodes, f each.
-    found = torch.split(statistics, [2 * f, 2 * f, f, f], dim=1)
-    own = (weights.edge_scale, weights.edge_bias), (weights.node_scale, weights.node_bias)
-    for k, norm in enumerate((block.edges, block.nodes)):
-        running = [_place(norm.mean), _place(norm.variance)] if learns else [(0, 0), (0, 0)]
-        places += [(int(norm.learns), 0), _real(norm.eps), _real(norm.momentum), *map(_place, own[k]), *running]
-        places += map(_place, found[2 * k : 2 * k + 2])
-    return _packed(graph, parts, _BLOCK, places)
-
-
-def _batch(graph: Graph, parts: Parts, basis: Tensor) -> bytes:
-    """Return the structures Batch, made once for a batch and its basis."""
-
-    def make() -> tuple[bytes, list[Tensor]]:
-        count, n, m = parts.count, parts.nodes, basis.shape[1]
+    def make() -> tuple[list[bytes], list[Tensor]]:
+        count, n, (d, m) = parts.count, parts.nodes, basis.shape
         model = torch.arange(count)
         n_edges = graph.first_edge[::n].diff()
         # Numbered within a model's own nodes and distances, as its tables begin there.
         sender = graph.neighbour - torch.repeat_interleave(model * n, n_edges)
         spot = graph.distance_index - torch.repeat_interleave(parts.first_distance, n_edges)
-        taps = torch.empty(len(basis), 2, dtype=torch.int64)
-        shares = torch.split(basis.new_empty(3 * count * n + len(basis)), [count * n] * 3 + [len(basis)])
-        fields = [graph.first_edge, sender, spot, graph.multiplicity, graph.edge_multiplicity]
-        tables = [table.contiguous() for table in (*fields, basis, taps, *shares)]
-        sizes = {1: (parts.last_distance - parts.first_distance).numpy()}
-        facts = _packed(graph, parts, _BATCH, [(n, 0), (0, 0), (m, 0), *map(_place, tables)], sizes)
-        compiled.library(basis.dtype).prepare_all(count, facts, torch.finfo(basis.dtype).eps / 16)
+        fields = [graph.first_edge, sender, spot, graph.multiplicity, graph.edge_multiplicity, basis]
+        tables = [table.contiguous() for table in fields]
+        cuts, totals = torch.empty(count, 2 * n + 3, dtype=torch.int64), torch.empty(count, 2, dtype=torch.float64)
+        taps, shares = torch.empty(d, 2, dtype=torch.int64), basis.new_empty(3, count * n)
+        of_distance, size = basis.new_empty(d), basis.element_size()
+        first, ends, spots, multiplicity, weight, expanded = (table.data_ptr() for table in tables)
+        found = []
+        for k, (begin, end) in enumerate(_spots(parts)):
+            node = k * n * size
+            facts = struct.pack(
+                compiled.BATCH, n, end - begin, m, first + k * n * 8, ends, spots, multiplicity + node, weight,
+                expanded + begin * m * size, taps.data_ptr() + begin * 16, cuts[k].data_ptr(), totals[k].data_ptr(),
+                *(share.data_ptr() + node for share in shares), of_distance.data_ptr() + begin * size,
+            )  # fmt: skip
+            compiled.library(basis.dtype).prepare(facts, torch.finfo(basis.dtype).eps / 16)
+            found.append(facts)
         # Kept with the facts, so that the addresses hold and no other basis gets this one's number.
-        return facts, [*tables, basis]
+        return found, [*tables, cuts, totals, taps, shares, of_distance, basis]
 
     return graph.once(f"compiled for many, basis {id(basis)}", make)[0]  # type: ignore[no-any-return]

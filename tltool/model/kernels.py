@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tltool.errors import ConfigError, ResourceError
 from tltool.fields import Graph, or_one
-from tltool.model import building, compiled
+from tltool.model import building, compiled, compiled_rows
 
 if TYPE_CHECKING:
     from dgl import DGLGraph
@@ -144,7 +144,17 @@ def neighbour_count(graph: Graph) -> Tensor:
 
 def crystal_mean(graph: Graph, sites: Tensor) -> Tensor:
     """Return (c, f): the mean of ``sites`` (n, f) over each crystal's sites, nodes weighted by multiplicity."""
+    if _chosen == "compiled" and compiled_rows.fits(sites, graph.multiplicity):
+        share = graph.once("site share", lambda: graph.multiplicity / graph.n_sites().index_select(0, graph.crystal))
+        return compiled_rows.collect(sites, graph.crystal, share, graph.n_crystals)
     return _crystal_sum(graph, sites * graph.multiplicity[:, None]) / graph.n_sites()[:, None]
+
+
+def rows(table: Tensor, index: Tensor) -> Tensor:
+    """Return (n, f): the rows of ``table`` (k, f) at ``index`` (n,)."""
+    if _chosen == "compiled" and compiled_rows.fits(table):
+        return compiled_rows.spread(table, index)
+    return table.index_select(0, index)
 
 
 def crystal_edge_mean(graph: Graph, received: Tensor) -> Tensor:

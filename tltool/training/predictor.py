@@ -1,7 +1,9 @@
 """A trained model as something to call: structures (or formulas) in, a table out, one row for each and quantity."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -12,9 +14,10 @@ from tltool.data import graphs, loading
 from tltool.data.record import Crystal, formula, from_structure
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
+from tltool.model import building
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
-from tltool.training import bare, by_functional, checkpoint
+from tltool.training import bare, by_functional, checkpoint, compute
 from tltool.training import state as states
 from tltool.training.fit import device
 
@@ -134,11 +137,16 @@ def load_model(
     ``functional`` names the one to predict, for a model that tells functionals apart; without, it is that of the data
     that the model was last trained on. ``state`` {tag: number} gives the numbers of the crystal that it takes. Raises
     ConfigError if the model does not know it, or there is no such one, and for another state than it takes.
+
+    Unless ``compute.use`` was called, it takes the fastest kernels: the first time on a machine they are compiled,
+    which takes some seconds and is said on standard error.
     """
     folder = Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
-    return Predictor(checkpoint.load(folder, device(where)), functional, state)
+    there = device(where)
+    compute.use_fastest(there, building.folder(), partial(print, file=sys.stderr))
+    return Predictor(checkpoint.load(folder, there), functional, state)
 
 
 def _crystals(structures: "Iterable[Structure]") -> Iterator[Item]:

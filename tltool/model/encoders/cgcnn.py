@@ -87,7 +87,7 @@ class CGCNN(nn.Module):
 
     def forward(self, graph: Graph) -> list[Tensor]:
         """Return site features (n, dim) of every level: the element embedding, then after each block."""
-        sites = self.embedding(self.table).index_select(0, graph.number)
+        sites = kernels.rows(self.embedding(self.table), graph.number)
         basis = self.basis(graph.distance)
         if kernels.chosen() == "compiled" and compiled.fits(graph, sites, basis):
             parts = [block.parts() for block in self.blocks if isinstance(block, Convolution)]
