@@ -1,4 +1,4 @@
-# make demo | test | check | bench | install | clean
+# make demo | test | check | bench | peers | install | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Idle threads of a numerical library spin and slow down everything else; tests and runs each use one thread.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test check lint types floors bench clean
+.PHONY: install demo test check lint types floors bench peers clean
 .DEFAULT_GOAL := check
 
 install: $(INSTALLED)
@@ -40,6 +40,10 @@ bench: $(INSTALLED)
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_prepare.py
 	$(BIN)/python scripts/bench_startup.py
+
+# Trains the installable peers beside tltool, each in an environment of its own under ~/.cache/tltool/peers.
+peers: $(INSTALLED)
+	$(BIN)/python scripts/peers/run.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

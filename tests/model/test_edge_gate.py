@@ -1,18 +1,23 @@
+"""The written-out passes are what automatic differentiation makes of the formulas, on graphs and line graphs."""
+
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 from support import QUOTIENT
-from torch import Tensor
+from torch import Tensor, nn
 
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.fields import Graph
 from tltool.model import kernels, pieces
-from tltool.model.edge_gate import gated_mean
+from tltool.model.edge_gate import convolved
+from tltool.model.edge_rows import Edges, Maps
+from tltool.model.norm import WeightedBatchNorm
 
 pytestmark = pytest.mark.usefixtures("double")
+DIM, LAYERS = 5, 4
 
 
 @pytest.fixture(params=["graph", "line"])
@@ -29,37 +34,111 @@ def _afterwards() -> Iterator[None]:
     kernels.use("auto")
 
 
-def outcome(graph: Graph, kernel: str, read: str) -> list[Tensor]:
-    """Results, and gradients of all inputs through what is ``read`` of them."""
+def layer() -> Maps:
+    parts = [nn.Linear(DIM, DIM) for _ in range(4)]
+    return Maps(*(table for part in parts for table in (part.weight, part.bias)))
+
+
+def outcome(
+    graph: Graph, kernel: str, *, training: bool, keep: bool, passes: int = 1, only: int = LAYERS
+) -> list[Tensor]:
+    """Means of some layers, their statistics, and gradients of everything through the means of the first ``only``."""
     kernels.use(kernel)
     torch.manual_seed(0)
-    n, e = graph.n_nodes, len(graph.neighbour)
-    inputs = [torch.randn(rows, 5, requires_grad=True) for rows in (n, n, e, n)]
-    results = gated_mean(graph, *inputs)
-    rows = {"mean": results[:1], "gates": results[1:], "both": results}[read]
-    sum((r * torch.randn_like(r)).sum() for r in rows).backward()
-    return [*results, *(torch.zeros_like(x) if x.grad is None else x.grad for x in inputs)]
+    layers, norms = (
+        [layer() for _ in range(LAYERS)],
+        [WeightedBatchNorm(DIM).train(training) for _ in range(LAYERS - 1)],
+    )
+    for norm in norms:
+        nn.init.normal_(norm.scale)
+        nn.init.uniform_(norm.variance, 0.5, 2.0)
+    nodes = torch.randn(graph.n_nodes, DIM, requires_grad=True)
+    first = torch.randn(len(graph.distance), DIM, requires_grad=True)
+    edges: Edges | None = Edges(first, by_distance=True)
+    given, means = nodes, []
+    for maps, norm in zip(layers, [*norms, None], strict=True):
+        assert edges is not None
+        received, edges = convolved(graph, given, edges, maps, norm, keep)
+        given = given + received
+        means.append(received)
+    assert edges is None
+    loss = sum((mean * torch.randn_like(mean)).sum() for mean in means[:only])
+    for _ in range(passes):
+        loss.backward(retain_graph=passes > 1)
+    learned = [nodes, first, *(t for maps in layers for t in maps), *(p for norm in norms for p in norm.parameters())]
+    gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in learned]
+    return [*means, *gradients, *(norm.mean for norm in norms), *(norm.variance for norm in norms)]
 
 
-@pytest.mark.parametrize("read", ["mean", "gates", "both"])
+def same(mine: list[Tensor], others: list[Tensor]) -> None:
+    for a, b in zip(mine, others, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("size", [64, 2**16])
-def test_the_written_backward_pass_is_that_of_automatic_differentiation(
-    graph: Graph, read: str, size: int, monkeypatch: pytest.MonkeyPatch
+def test_it_is_what_automatic_differentiation_makes_of_it(
+    graph: Graph, training: bool, keep: bool, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pieces, "_NUMBERS", size)
-    for mine, other in zip(*(outcome(graph, kernel, read) for kernel in ("torch", "dgl")), strict=True):
-        torch.testing.assert_close(mine, other, atol=1e-10, rtol=1e-10)
+    same(*(outcome(graph, kernel, training=training, keep=keep) for kernel in ("torch", "dgl")))
+
+
+def test_edges_that_are_not_kept_survive_a_second_backward_pass(graph: Graph) -> None:
+    same(*(outcome(graph, "torch", training=True, keep=keep, passes=2) for keep in (True, False)))
+
+
+def test_gradients_from_the_first_layers_alone(graph: Graph) -> None:
+    same(*(outcome(graph, kernel, training=True, keep=False, only=2) for kernel in ("torch", "dgl")))
+
+
+def test_edges_that_are_not_kept_take_no_memory(graph: Graph) -> None:
+    """Of the size edges x features, only the rows of the last layer are held."""
+    kernels.use("torch")
+    held: set[int] = set()
+
+    def pack(table: Tensor) -> Tensor:
+        held.update({table.data_ptr()} if table.numel() >= DIM * len(graph.receiver) else ())
+        return table
+
+    edges: Edges | None = Edges(torch.randn(len(graph.distance), DIM, requires_grad=True), by_distance=True)
+    nodes = torch.randn(graph.n_nodes, DIM, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda table: table):
+        for _ in range(LAYERS):
+            assert edges is not None
+            nodes, edges = convolved(graph, nodes, edges, layer(), WeightedBatchNorm(DIM), False)
+    assert len(graph.receiver) > len(graph.distance) > graph.n_nodes
+    assert not held
+    assert edges is not None
+    assert edges.token is not None
+    assert edges.token.untyped_storage().nbytes() == torch.get_default_dtype().itemsize
 
 
 def test_one_message_comes_through_whatever_its_gate(graph: Graph) -> None:
-    zeros, ones = torch.zeros(graph.n_nodes, 3), torch.ones(graph.n_nodes, 3)
-    received, _ = gated_mean(graph, zeros, zeros, torch.randn(len(graph.neighbour), 3), ones)
+    zeros, ones = torch.zeros(DIM, DIM), torch.ones(DIM)
+    maps = Maps(zeros, ones, zeros, ones, torch.randn(DIM, DIM), ones, zeros, ones)
+    nodes, edges = torch.randn(graph.n_nodes, DIM), Edges(torch.randn(len(graph.receiver), DIM))
+    received, _ = convolved(graph, nodes, edges, maps, None, True)
     heard = graph.first_edge.diff() > 0
-    torch.testing.assert_close(received[heard], ones[heard], atol=1e-5, rtol=0)
+    torch.testing.assert_close(received[heard], torch.ones_like(received[heard]), atol=1e-5, rtol=0)
+
+
+def test_without_gradients_edges_are_plain_rows(graph: Graph) -> None:
+    kernels.use("torch")
+    edges = Edges(torch.randn(len(graph.distance), DIM), by_distance=True)
+    with torch.no_grad():
+        for keep in (True, False):
+            found = convolved(graph, torch.randn(graph.n_nodes, DIM), edges, layer(), WeightedBatchNorm(DIM), keep)[1]
+            assert found is not None
+            assert found.token is None
+            assert found.updates == ()
+            assert found.rows.shape == (len(graph.receiver), DIM)
 
 
 def test_pieces_are_all_rows_once() -> None:
     for n, f in ((0, 3), (1, 3), (1000, 400), (5, 10**6)):
         cut = list(pieces.of(torch.empty(n, f, device="cpu")))
         assert [row for piece in cut for row in range(piece.start, piece.stop)] == list(range(n))
+        assert cut == list(pieces.of(torch.empty(2, f, device="cpu"), n))
     assert len(list(pieces.of(torch.empty(10**6, 4, device="meta")))) == 1

@@ -586,3 +586,19 @@ extern "C" void backward(const Batch &g, Index f, const Block *blocks, Index n_b
     }
     crew().run(threads, n_strips, [&](Index k) { weight_gradients(g, f, blocks[lowest], d, gradients[lowest], k); });
 }
+
+// to = softplus(x) - log 2, and in place of x (count) its derivative: soft_layers.py.
+extern "C" void soften(Index count, Real *x, Real *to) {
+    constexpr Real log_2 = 0.6931471805599453;
+    for (Index k = 0; k < count; k += lanes) {
+        const Index some = std::min(lanes, count - k);
+        Lanes given{};
+        if (some == lanes) given = load(x + k);
+        else std::copy_n(x + k, some, (Real *)&given);
+        const Lanes t = exp_down(given), t1 = Real(1) + t, t2 = Real(2) + t, both = Real(1) / (t1 * t2);
+        const Lanes upper = t2 * both, slope = given < Real(0) ? t * upper : upper;
+        const Lanes value = (given < Real(0) ? Lanes{} : given) + log_up(t * t1 * both) - log_2;
+        if (some == lanes) store(x + k, slope), store(to + k, value);
+        else std::copy_n((const Real *)&slope, some, x + k), std::copy_n((const Real *)&value, some, to + k);
+    }
+}

@@ -76,7 +76,8 @@ def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype =
     there.backward.argtypes = [*there.forward.argtypes, number, facts, facts]
     there.gaussians.argtypes = [number] * 4 + [ctypes.c_double, number]
     there.spread.argtypes = there.collect.argtypes = [number] * 6
-    for name in ("prepare", "forward", "backward", "gaussians", "spread", "collect"):
+    there.soften.argtypes = [number] * 3
+    for name in ("prepare", "forward", "backward", "gaussians", "spread", "collect", "soften"):
         getattr(there, name).restype = None
     _libraries[kind] = there
     _keep_memory()
@@ -135,6 +136,19 @@ def fits(graph: Graph, sites: Tensor, basis: Tensor) -> bool:
     kinds = {sites.dtype, basis.dtype, graph.edge_multiplicity.dtype}
     known = len(kinds) == 1 and sites.dtype in _libraries and sites.device.type == "cpu"
     return known and sites.shape[1] % LANES == 0 and not basis.requires_grad
+
+
+def takes(*tables: Tensor) -> bool:
+    """Say whether the kernels can take ``tables``, whatever their shapes."""
+    kinds = {table.dtype for table in tables}
+    return len(kinds) == 1 and kinds <= _libraries.keys() and all(table.device.type == "cpu" for table in tables)
+
+
+def soften(rows: Tensor) -> Tensor:
+    """Return softplus(x) - log 2 of ``rows`` x, contiguous, in whose place the derivative is put."""
+    out = torch.empty_like(rows)
+    _libraries[rows.dtype].soften(rows.numel(), rows.data_ptr(), out.data_ptr())
+    return out
 
 
 def convolutions(graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:

@@ -1,14 +1,15 @@
-"""SiLU after weighted batch normalisation, with a backward pass that keeps the rows alone and works in pieces.
+"""SiLU after weighted batch normalisation of a linear map, with a backward pass that keeps what came in alone.
 
-SiLU(u) = u sigmoid(u), u = N(rows). Left to automatic differentiation this keeps four tensors of the size of the rows
-and goes to memory a dozen times; the result is the same. r rows, f features.
+out = SiLU(N(W x + b + z)) + x, with or without z and the last x; SiLU(u) = u sigmoid(u). Left to automatic
+differentiation this keeps five tensors of the size of the rows and goes to memory a dozen times, with the same result.
+r rows, p of a piece, a and f features.
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp import custom_fwd
 from torch.autograd.function import once_differentiable
 
@@ -16,15 +17,46 @@ from tltool.model import pieces, ranks
 from tltool.model.norm import WeightedBatchNorm
 
 
-def norm_silu(rows: Tensor, weights: Tensor, norm: WeightedBatchNorm, residual: Tensor | None = None) -> Tensor:
-    """Return SiLU(N(``rows``)) (r, f), each row counted ``weights`` (r,) times, plus ``residual`` (r, f) if given."""
+def norm_silu(
+    rows: Tensor,
+    weights: Tensor,
+    linear: nn.Linear,
+    norm: WeightedBatchNorm,
+    added: Tensor | None = None,
+    residual: bool = False,
+) -> Tensor:
+    """Return SiLU(N(W x + b + ``added``)) (r, f), plus x if ``residual``, for ``rows`` x (r, a) and added (r, f).
+
+    ``weights`` (r,) say how often each row counts in the statistics.
+    """
     total = (ranks.total(weights.sum()) if norm.training else weights.sum()).clamp_min(1.0)
     share = weights / total if norm.training else None
-    given = rows, residual, norm.scale, norm.bias, share, norm.mean, norm.variance, norm.eps
-    out, mean, variance = _NormSiLU.apply(*given)  # type: ignore[no-untyped-call]
+    learned = linear.weight, linear.bias, norm.scale, norm.bias
+    out, mean, variance = _NormSiLU.apply(rows, added, residual, share, norm.mean, norm.variance, norm.eps, *learned)  # type: ignore[no-untyped-call]
     if norm.training:
         norm.remember(mean, variance, total)
     return out  # type: ignore[no-any-return]
+
+
+def mean_and_variance(rows: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance (f,) of ``rows``, each of which has a ``share`` (r,) in them; of all ranks together."""
+    mean = ranks.total(share @ rows)
+    variance = torch.zeros_like(mean)
+    for piece in pieces.of(rows):
+        variance += share[piece] @ (rows[piece] - mean).square_()
+    return mean, ranks.total(variance)
+
+
+def applied(centred: Tensor, factor: Tensor, bias: Tensor) -> Tensor:
+    """Overwrite ``centred`` (p, f) by SiLU(``factor`` ``centred`` + ``bias``)."""
+    return F.silu(torch.addcmul(bias, centred, factor, out=centred), inplace=True)
+
+
+def slopes(centred: Tensor, scale: Tensor, bias: Tensor, upstream: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return (p, f): ``upstream`` times the derivative of SiLU at ``scale`` ``centred`` + ``bias``."""
+    argument = torch.addcmul(bias, centred, scale)
+    gate = torch.sigmoid(argument)
+    return torch.mul(argument.mul_(1 - gate).add_(1).mul_(gate), upstream, out=out)
 
 
 class _NormSiLU(torch.autograd.Function):
@@ -34,52 +66,56 @@ class _NormSiLU(torch.autograd.Function):
     @custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any,
-        rows: Tensor,
-        residual: Tensor | None,
-        scale: Tensor,
-        bias: Tensor,
+        x: Tensor,
+        added: Tensor | None,
+        residual: bool,
         share: Tensor | None,
         mean: Tensor,
         variance: Tensor,
         eps: float,
+        weight: Tensor,
+        shift: Tensor,
+        scale: Tensor,
+        bias: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        if share is not None:
-            mean, variance = ranks.total(share @ rows), torch.zeros_like(scale)
-            for piece in pieces.of(rows):
-                variance += share[piece] @ (rows[piece] - mean).square_()
-            variance = ranks.total(variance)
-        root = torch.rsqrt(variance + eps)
-        out = torch.empty_like(rows)
-        for piece in pieces.of(rows):
-            torch.addcmul(bias, rows[piece] - mean, root * scale, out=out[piece])
-            F.silu(out[piece], inplace=True)
-            if residual is not None:
-                out[piece] += residual[piece]
-        ctx.has_residual = residual is not None
-        ctx.save_for_backward(rows, scale, bias, share, mean, root)
+        out = _mapped(x, added, weight, shift)
         # An input must not come out as it is.
-        statistics = (mean, variance) if share is not None else (mean.clone(), variance.clone())
-        ctx.mark_non_differentiable(*statistics)
-        return out, *statistics
+        mean, variance = (mean.clone(), variance.clone()) if share is None else mean_and_variance(out, share)
+        root = torch.rsqrt(variance + eps)
+        factor = root * scale
+        for piece in pieces.of(out):
+            applied(out[piece].sub_(mean), factor, bias)
+            if residual:
+                out[piece] += x[piece]
+        ctx.residual = residual
+        ctx.save_for_backward(x, added, share, mean, root, weight, shift, scale, bias)
+        ctx.mark_non_differentiable(mean, variance)
+        return out, mean, variance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        rows, scale, bias, share, mean, root = ctx.saved_tensors
-        d_rows = torch.empty_like(rows)
+    def backward(ctx: Any, upstream: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        x, added, share, mean, root, weight, shift, scale, bias = ctx.saved_tensors
+        centred, slope = _mapped(x, added, weight, shift), torch.empty_like(upstream)
         d_scale, d_bias = torch.zeros_like(scale), torch.zeros_like(bias)
-        for piece in pieces.of(rows):
-            centred = (rows[piece] - mean).mul_(root)
-            argument = torch.addcmul(bias, centred, scale)
-            gate = torch.sigmoid(argument)
-            slope = torch.mul(argument.mul_(1 - gate).add_(1).mul_(gate), upstream[piece], out=d_rows[piece])
-            d_bias += slope.sum(0)
-            d_scale += centred.mul_(slope).sum(0)
-        if share is not None:
-            # What flows through mean and variance.
-            all_bias, all_scale = ranks.total(torch.stack([d_bias, d_scale]))
-            for piece in pieces.of(rows):
-                centred = (rows[piece] - mean).mul_(root)
-                d_rows[piece] -= torch.addcmul(all_bias, centred, all_scale).mul_(share[piece, None])
-        d_rows *= root * scale
-        return d_rows, upstream if ctx.has_residual else None, d_scale, d_bias, None, None, None, None
+        for piece in pieces.of(slope):
+            part = centred[piece].sub_(mean).mul_(root)
+            slopes(part, scale, bias, upstream[piece], slope[piece])
+            d_bias += slope[piece].sum(0)
+            d_scale += (part * slope[piece]).sum(0)
+        factor = root * scale
+        all_bias, all_scale = (d_bias, d_scale) if share is None else ranks.total(torch.stack([d_bias, d_scale]))
+        for piece in pieces.of(slope):
+            if share is not None:
+                # What flows through mean and variance.
+                slope[piece] -= torch.addcmul(all_bias, centred[piece], all_scale).mul_(share[piece, None])
+            slope[piece] *= factor
+        needs_x = ctx.needs_input_grad[0]
+        d_x = None if not needs_x else torch.addmm(upstream, slope, weight) if ctx.residual else slope @ weight
+        d_added = slope if added is not None else None
+        return d_x, d_added, *(None,) * 5, slope.t() @ x, slope.sum(0), d_scale, d_bias
+
+
+def _mapped(x: Tensor, added: Tensor | None, weight: Tensor, shift: Tensor) -> Tensor:
+    rows = torch.addmm(shift, x, weight.t())
+    return rows if added is None else rows.add_(added)

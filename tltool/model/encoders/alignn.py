@@ -22,7 +22,8 @@ from tltool.errors import ConfigError
 from tltool.fields import Graph
 from tltool.model import species
 from tltool.model.basis import Gaussians
-from tltool.model.edge_gate import gated_mean
+from tltool.model.edge_gate import convolved
+from tltool.model.edge_rows import Edges, Maps
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.norm_silu import norm_silu
 
@@ -37,7 +38,7 @@ class Layer(nn.Module):
 
     def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
         """Map ``rows`` (r, a), each of which stands for ``weights`` (r,)."""
-        return norm_silu(self.linear(rows), weights, self.norm)
+        return norm_silu(rows, weights, self.linear, self.norm)
 
 
 class Expansion(nn.Module):
@@ -65,17 +66,13 @@ class EdgeGated(nn.Module):
         self.norm_nodes = WeightedBatchNorm(dim)
         self.norm_edges = WeightedBatchNorm(dim) if edges_go_on else None
 
-    def forward(self, nodes: Tensor, edges: Tensor, graph: Graph, by_distance: bool) -> tuple[Tensor, Tensor]:
-        """Update nodes and edges; ``by_distance`` says that ``edges`` are (d, f) still, one row per distance."""
-        gates = self.receiver(nodes), self.neighbour(nodes), self.edge(edges)
-        if by_distance:
-            gates = *gates[:2], gates[2].index_select(0, graph.distance_index)
-            edges = edges.index_select(0, graph.distance_index)
-        received, m = gated_mean(graph, *gates, self.message(nodes))
-        nodes = norm_silu(self.node(nodes) + received, graph.multiplicity, self.norm_nodes, residual=nodes)
-        if self.norm_edges is not None:
-            edges = norm_silu(m, graph.edge_weight(), self.norm_edges, residual=edges)
-        return nodes, edges
+    def forward(self, nodes: Tensor, edges: Edges, graph: Graph, *, keep: bool) -> tuple[Tensor, Edges | None]:
+        """Update nodes and edges; unless ``keep``, only another of this kind can read those, see ``convolved``."""
+        parts = (self.receiver, self.neighbour, self.edge, self.message)
+        maps = Maps(*(table for part in parts for table in (part.weight, part.bias)))
+        received, edges_out = convolved(graph, nodes, edges, maps, self.norm_edges, keep)
+        nodes = norm_silu(nodes, graph.multiplicity, self.node, self.norm_nodes, added=received, residual=True)
+        return nodes, edges_out
 
 
 class Block(nn.Module):
@@ -87,13 +84,14 @@ class Block(nn.Module):
         self.three_body = EdgeGated(dim, angles_go_on) if angles else None
 
     def forward(
-        self, sites: Tensor, edges: Tensor, angles: Tensor, graph: Graph, first: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Update sites (n, f), edges (e, f) and angles (a, f); in the ``first`` block edges (d, f), angles (k, f)."""
-        sites, edges = self.two_body(sites, edges, graph, first)
-        if self.three_body is not None and graph.line is not None:
-            edges, angles = self.three_body(edges, angles, graph.line, first)
-        return sites, edges, angles
+        self, sites: Tensor, edges: Edges, angles: Edges | None, graph: Graph
+    ) -> tuple[Tensor, Edges | None, Edges | None]:
+        """Update sites (n, f), edges and angles; None for those that nothing reads any more."""
+        sites, found = self.two_body(sites, edges, graph, keep=True)
+        if self.three_body is not None and graph.line is not None and found is not None and angles is not None:
+            rows, angles = self.three_body(found.rows, angles, graph.line, keep=False)
+            found = Edges(rows)
+        return sites, found, angles
 
 
 class ALIGNN(nn.Module):
@@ -138,9 +136,9 @@ class ALIGNN(nn.Module):
         if graph.line is None:
             raise ConfigError("ALIGNN needs angles, which this graph does not have; add graph=angles.")
         sites = self.embedding(self.table.index_select(0, graph.number), graph.multiplicity)
-        edges, angles = self.distances(graph), self.angles(graph.line)
+        edges, angles = (Edges(part, by_distance=True) for part in (self.distances(graph), self.angles(graph.line)))
         levels = [sites]
-        for k, block in enumerate(self.blocks):
-            sites, edges, angles = block(sites, edges, angles, graph, k == 0)
+        for block in self.blocks:
+            sites, edges, angles = block(sites, edges, angles, graph)
             levels.append(sites)
         return levels

@@ -15,23 +15,17 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.errors import ConfigError
 from tltool.fields import Graph, Levels
-from tltool.model import kernels
+from tltool.model import kernels, soft_layers
 from tltool.model.basis import Gaussians
 from tltool.model.species import Species
 
 # Weights are drawn wider than usual, since the activation halves small numbers and there is no normalisation to make up
 # for it: with PyTorch's own draw the test MAE after 10 epochs on the bundled data is 0.28 eV/atom, with this 0.12.
 _GAIN = 1.8
-
-
-def _activation(rows: Tensor) -> Tensor:
-    """softplus(x) - log 2, which is 0 at 0."""
-    return F.softplus(rows).sub_(math.log(2.0))
 
 
 def _draw(maps: Iterable[nn.Linear], inputs: int) -> None:
@@ -59,9 +53,11 @@ class Layers(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map ``rows``."""
-        for part in self.maps:
-            rows = _activation(part(rows))
-        return rows
+        return soft_layers.layers(rows, self.weights())
+
+    def weights(self) -> list[Tensor]:
+        """Return weight and bias of each map in turn."""
+        return [table for part in self.maps for table in (part.weight, part.bias)]  # type: ignore[misc]
 
 
 class EdgeUpdate(nn.Module):
@@ -83,13 +79,9 @@ class EdgeUpdate(nn.Module):
 
     def forward(self, sites: Tensor, edges: Tensor, state: Tensor, graph: Graph, by_distance: bool) -> Tensor:
         """Return new edges from ``sites`` (n, f), ``edges`` (d or e, f) and ``state`` (c, f)."""
-        at_receiver = self.receiver(sites) + self.state(state).index_select(0, graph.crystal)
-        at_neighbour, at_edge = self.neighbour(sites), self.edge(edges)
-        if by_distance:
-            first = kernels.edge_sum(graph, at_receiver, at_neighbour, at_edge)
-        else:
-            first = kernels.pair_sum(graph, at_receiver, at_neighbour).add_(at_edge)
-        return self.rest(_activation(first))  # type: ignore[no-any-return]
+        maps = (self.receiver, self.neighbour, self.edge, self.state)
+        weights = [*(part.weight for part in maps), self.receiver.bias, *self.rest.weights()]
+        return soft_layers.edge_layers(graph, sites, edges, state, by_distance, weights)
 
 
 class Block(nn.Module):

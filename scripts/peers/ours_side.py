@@ -1,0 +1,73 @@
+"""Our side, in the size of the peer that ``--size`` names: cgcnn2, matgl, alignn or alignn_small."""
+
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import training
+from torch import Tensor, nn
+
+from tltool.data.graphs import Recipe, build
+from tltool.data.loading import table
+from tltool.data.record import Crystal
+from tltool.fields import as_levels
+from tltool.model import building, kernels
+from tltool.model.encoders.alignn import ALIGNN
+from tltool.model.encoders.cgcnn import CGCNN
+from tltool.model.encoders.megnet import MEGNet
+from tltool.model.readout import Pool
+from tltool.model.set2set import Set2Set
+
+RECIPES = {
+    "cgcnn2": Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),
+    "matgl": Recipe(cutoff=4.0, max_neighbours=None, shells="shared", quotient=True),
+    "alignn": Recipe(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True),
+}
+
+
+def network_of(size: str) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Return encoder, readout and last layers."""
+    if size == "cgcnn2":
+        cgcnn = CGCNN(dim=64, blocks=3, n_basis=41, basis_stop=8.0, elements="descriptors")
+        last = nn.Sequential(nn.Softplus(), nn.Linear(64, 128), nn.Softplus(), nn.Linear(128, 1))
+        return cgcnn, Pool(64, 4, levels=[-1], statistics=["mean"]), last
+    if size == "matgl":
+        megnet = MEGNet(
+            dim=32, hidden=64, blocks=3, n_basis=100, basis_stop=5.0, basis_width=math.sqrt(2.0), element_dim=16,
+            elements="learned", state_inputs=2,
+        )  # fmt: skip
+        readout = Set2Set(32, 4, megnet.extras, levels=[-1], width=None, steps=2)
+        sizes = [readout.dim, 32, 16, 1]
+        maps = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+        return megnet, readout, nn.Sequential(maps[0], nn.Softplus(), maps[1], nn.Softplus(), maps[2])
+    blocks, dim = {"alignn": (4, 256), "alignn_small": (2, 64)}[size]
+    alignn = ALIGNN(
+        dim=dim, line_blocks=blocks, blocks=blocks, n_basis=80, basis_stop=8.0, n_angles=40, width=64,
+        elements="descriptors",
+    )  # fmt: skip
+    return alignn, Pool(dim, 2 * blocks + 1, levels=[-1], statistics=["mean"]), nn.Linear(dim, 1)
+
+
+def prepare(folder: Path, structures: list[Any], size: str) -> tuple[training.Step, Iterable[nn.Parameter]]:
+    """Make the table that batches are cut from; kernels are those that the command line takes."""
+    kernels.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
+    crystals = [Crystal(s.lattice.matrix, s.frac_coords, torch.tensor(s.atomic_numbers).numpy()) for s in structures]
+    rows = table(build(crystals, RECIPES[size.removesuffix("_small")]))
+    encoder, readout, last = network_of(size)
+
+    def step(batch: Tensor) -> Tensor:
+        graph = rows.select(batch)
+        if size == "matgl":
+            graph = replace(graph, state=torch.zeros(len(batch), 2))
+        return last(readout(as_levels(encoder(graph)), graph))[:, 0]  # type: ignore[no-any-return]
+
+    return step, [p for part in (encoder, readout, last) for p in part.parameters()]
+
+
+if __name__ == "__main__":
+    training.main(prepare, "tltool")

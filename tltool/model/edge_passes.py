@@ -1,0 +1,167 @@
+"""The forward and the backward pass of an edge-gated convolution over edges, for ``edge_gate.py``.
+
+Edges are taken in pieces that stay in the processor's cache. The backward pass is written out: of what has the size
+edges x features, only the edges that came in are kept for it, or not even those (``edge_rows.py``); it makes the rest
+again. Sizes as in ``fields``; f features, p edges of a piece.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp import custom_fwd
+from torch.autograd.function import once_differentiable
+
+from tltool.fields import Graph
+from tltool.model import edge_rows, norm_silu, pieces, ranks
+from tltool.model.edge_rows import Edges, Maps
+
+EPS = 1e-6  # of the published code, added to the sum of the gates
+_LEARNED = len(Maps._fields) + 2
+
+
+class Convolution(torch.autograd.Function):
+    """Gives the mean; new edges if they are kept, else a token for them, and them; mean, variance and factor of N."""
+
+    @staticmethod
+    @custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(
+        ctx: Any,
+        graph: Graph,
+        edges: Edges,
+        keep: bool,
+        share: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+        nodes: Tensor,
+        flowing: Tensor,
+        *learned: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        """Take edges by their rows; ``flowing`` is what gradients by them go by."""
+        maps, scale, bias = Maps(*learned[:-2]), *learned[-2:]
+        y = edge_rows.reader(graph, edges.rows, edges.by_distance)
+        parts = edge_rows.parts_of(maps, nodes, edges.rows if edges.by_distance else None)
+        message = torch.addmm(maps.message_bias, nodes, maps.message.t())
+        total, received, count = torch.zeros_like(message), torch.zeros_like(message), len(graph.receiver)
+        new = None if scale is None else nodes.new_empty(count, nodes.shape[1])
+        for piece in pieces.of(nodes, count):
+            receiver, neighbour = graph.receiver[piece], graph.neighbour[piece]
+            rows = None if edges.by_distance else y(piece)
+            m = edge_rows.sums(graph, parts, rows, piece, None if new is None else new[piece])
+            opened = torch.sigmoid(m).mul_(graph.edge_multiplicity[piece, None])
+            total.index_add_(0, receiver, opened)
+            received.index_add_(0, receiver, opened.mul_(message.index_select(0, neighbour)))
+        inverse = total.add_(EPS).reciprocal_()
+        received *= inverse
+        root = factor = None
+        if new is not None:
+            if share is not None:
+                mean, variance = norm_silu.mean_and_variance(new, share)
+            root = torch.rsqrt(variance + eps)
+            factor = root * scale
+            for piece in pieces.of(new):
+                norm_silu.applied(new[piece].sub_(mean), factor, bias).add_(y(piece))
+        # The last to read edges that can be made again holds them until its backward pass, and uses their place there.
+        ctx.rows = edges.rows if edges.token is not None and new is None else None
+        source = edges.rows if edges.first is None else edges.first
+        updates = edge_rows.flat(edges.updates)
+        ctx.save_for_backward(nodes, source, received, inverse, share, mean, root, *learned, *updates)
+        ctx.graph, ctx.by_distance, ctx.own = (
+            graph,
+            edges.by_distance or edges.token is not None,
+            edges.token is not None,
+        )
+        ctx.set_materialize_grads(False)
+        if new is None:
+            return received, None, None, None, None, None
+        # An input must not come out as it is.
+        used = (mean, variance) if share is not None else (mean.clone(), variance.clone())
+        if keep:
+            ctx.mark_non_differentiable(*used, factor)
+            return received, new, None, *used, factor
+        ctx.mark_non_differentiable(new, *used, factor)
+        return received, new.new_zeros(()).expand_as(new), new, *used, factor
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_received: Tensor | None, d_new: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        """Return the gradients by nodes, edges and what is learned."""
+        nodes, source, received, inverse, share, mean, root, *tables = ctx.saved_tensors
+        maps, (scale, bias) = Maps(*tables[: _LEARNED - 2]), tables[_LEARNED - 2 : _LEARNED]
+        updates = edge_rows.unflat(tables[_LEARNED:])
+        graph, count = ctx.graph, len(ctx.graph.receiver)
+        rows, ctx.rows = ctx.rows, None
+        y = edge_rows.reader(graph, source, ctx.by_distance, updates)
+        if rows is not None:
+            y = edge_rows.reader(graph, rows, False)
+        by_distance = ctx.by_distance and not updates
+        parts = edge_rows.parts_of(maps, nodes, source if by_distance else None)
+        message = torch.addmm(maps.message_bias, nodes, maps.message.t())
+        scaled = torch.zeros_like(message) if d_received is None else d_received * inverse
+        d_message, d_receiver, d_neighbour = (torch.zeros_like(message) for _ in range(3))
+        d_edge, d_norm, d_table = torch.zeros_like(maps.edge), nodes.new_zeros(2, nodes.shape[1]), None
+        if by_distance:
+            d_rows, d_table = torch.zeros_like(source), torch.zeros_like(source)
+        elif ctx.own and d_new is not None:
+            d_rows = d_new  # made by this function for the next that reads the token, so free to be overwritten
+        else:
+            d_rows = nodes.new_empty(count, nodes.shape[1]) if rows is None else rows
+        gates = None
+        if d_new is not None and share is not None:
+            # Made once for both rounds: of their size there is nothing else here but ``d_new``.
+            gates = torch.empty_like(d_new)
+            for piece in pieces.of(d_new):
+                m = edge_rows.sums(graph, parts, None if by_distance else y(piece), piece, gates[piece])
+                centred = (m - mean).mul_(root)
+                _collect(d_norm, centred, norm_silu.slopes(centred, scale, bias, d_new[piece]))
+        through_norm = d_norm if gates is None else ranks.total(d_norm)
+        for piece in pieces.of(nodes, count):
+            receiver, neighbour = graph.receiver[piece], graph.neighbour[piece]
+            found = None if by_distance else y(piece)
+            m = edge_rows.sums(graph, parts, found, piece) if gates is None else gates[piece]
+            opened = torch.sigmoid(m)
+            through = scaled.index_select(0, receiver).mul_(graph.edge_multiplicity[piece, None]).mul_(opened)
+            d_message.index_add_(0, neighbour, through)
+            # What a gate gains: how far the message it lets in stands from the mean.
+            through *= message.index_select(0, neighbour).sub_(received.index_select(0, receiver))
+            flow = through.mul_(opened.neg_().add_(1))
+            if d_new is not None:
+                centred = m.sub_(mean).mul_(root)
+                slope = norm_silu.slopes(centred, scale, bias, d_new[piece])
+                if share is None:
+                    _collect(d_norm, centred, slope)
+                else:
+                    # What flows through mean and variance.
+                    slope -= torch.addcmul(through_norm[1], centred, through_norm[0]).mul_(share[piece, None])
+                flow.addcmul_(slope, root * scale)
+            d_receiver.index_add_(0, receiver, flow)
+            d_neighbour.index_add_(0, neighbour, flow)
+            if d_table is not None:
+                d_table.index_add_(0, graph.distance_index[piece], flow)
+                if d_new is not None:
+                    d_rows.index_add_(0, graph.distance_index[piece], d_new[piece])
+                continue
+            d_edge.addmm_(flow.t(), y(piece) if found is None else found)
+            if d_rows is d_new:
+                d_rows[piece].addmm_(flow, maps.edge)
+            else:
+                torch.mm(flow, maps.edge, out=d_rows[piece])
+                if d_new is not None:
+                    d_rows[piece] += d_new[piece]
+        if d_table is not None:
+            d_edge = d_table.t() @ source
+            d_rows.addmm_(d_table, maps.edge)
+        d_nodes = (d_receiver @ maps.receiver).addmm_(d_neighbour, maps.neighbour).addmm_(d_message, maps.message)
+        d_bias = d_receiver.sum(0)
+        d_maps = (
+            d_receiver.t() @ nodes, d_bias, d_neighbour.t() @ nodes, d_bias, d_edge, d_bias,
+            d_message.t() @ nodes, d_message.sum(0),
+        )  # fmt: skip
+        return *(None,) * 7, d_nodes, d_rows, *d_maps, *((None, None) if scale is None else d_norm.unbind())
+
+
+def _collect(d_norm: Tensor, centred: Tensor, slope: Tensor) -> None:
+    """Add to the gradients by scale and bias (2, f) those of a piece: ``slope`` (p, f) is that of its N(m)."""
+    d_norm[0] += (centred * slope).sum(0)
+    d_norm[1] += slope.sum(0)
