@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from tltool.data import dataset, splits
@@ -37,6 +38,18 @@ def config(stage: str, *overrides: str) -> dict[str, Any]:
         composed = compose(stage, overrides=list(overrides))
         OmegaConf.resolve(composed)
         return OmegaConf.to_container(composed)  # type: ignore[return-value]
+
+
+def each_choice(overrides: list[str]) -> list[list[str]]:
+    """Return ``overrides`` with the first choice of each sweep, and once more for every other choice of one."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    choices = [
+        [f"{o.get_key_element()}={word}" for word in o.sweep_string_iterator()] if o.is_sweep_override() else [text]
+        for o, text in zip(parsed, overrides, strict=True)
+    ]
+    first = [of[0] for of in choices]
+    others = [[*first[:k], word, *first[k + 1 :]] for k, of in enumerate(choices) for word in of[1:]]
+    return [first, *others]
 
 
 def batches_of(data: Dataset, quantities: tuple[str, ...] = ("e_form",), seed: int = 0, **keys: Any) -> Batches:

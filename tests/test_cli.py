@@ -196,6 +196,8 @@ def test_a_terminated_sweep_starts_no_further_cell(home: Path, workers: int, sen
         [sys.executable, "-m", "tltool", *words, f"workers={workers}"],
         cwd=home,
         env=env,
+        # Tests that run in the background ignore Ctrl-C, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from support import ROOT, config
+from support import ROOT, config, each_choice
 from test_contributing import BLOCK
 
 from tltool import errors
@@ -39,18 +38,6 @@ def lines_of_shell(text: str) -> list[list[str]]:
 
 COMMANDS = [(page, words) for page, text in TEXTS.items() for words in lines_of_shell(text)]
 TLTOOL = {" ".join(words): words[1:] for _, words in COMMANDS if words[0] == "tltool"}
-
-
-def each_choice(overrides: list[str]) -> list[list[str]]:
-    """Return ``overrides`` with the first choice of each sweep, and once more for every other choice of one."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    choices = [
-        [f"{o.get_key_element()}={word}" for word in o.sweep_string_iterator()] if o.is_sweep_override() else [text]
-        for o, text in zip(parsed, overrides, strict=True)
-    ]
-    first = [of[0] for of in choices]
-    others = [[*first[:k], word, *first[k + 1 :]] for k, of in enumerate(choices) for word in of[1:]]
-    return [first, *others]
 
 
 @pytest.fixture(scope="module")

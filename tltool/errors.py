@@ -33,6 +33,10 @@ class CheckpointError(TltoolError):
     code = 4
 
 
+class InapplicableError(ConfigError):
+    """A mode that is right in itself and not for this source or these data: exit code 2."""
+
+
 class NumericError(TltoolError):
     """Non-finite numbers where the run cannot go on: exit code 5."""
 

@@ -27,5 +27,5 @@ def test_each_part_gives_what_it_gives_alone(crystals: list[Crystal]) -> None:
 
 def test_pieces_are_those_of_batches() -> None:
     rows = torch.arange(26).view(2, 13)
-    assert [piece.shape[1] for piece in loading.pieces(rows, 4, shuffled=True)] == [4, 4, 5]
-    assert [piece.shape[1] for piece in loading.pieces(rows, 4, shuffled=False)] == [4, 4, 4, 1]
+    assert [piece.shape[1] for piece in loading.cut(rows, 4, shuffled=True)] == [4, 4, 5]
+    assert [piece.shape[1] for piece in loading.cut(rows, 4, shuffled=False)] == [4, 4, 4, 1]

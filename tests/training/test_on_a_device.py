@@ -34,7 +34,7 @@ _setup_privateuseone_for_python_backend("nowhere")
 mode = FakeTensorMode()
 
 def moved(tensor):
-    return FakeTensor(mode, tensor.detach().to("meta"), torch.device("nowhere", 0))
+    return None if tensor is None else FakeTensor(mode, tensor.detach().to("meta"), torch.device("nowhere", 0))
 
 def moved_table(table):
     own = {f.name: moved(getattr(table, f.name)) for f in fields(table) if f.name != "line"}

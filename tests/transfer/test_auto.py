@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support import a_fit, batches_of, config
+from support import QUOTIENT, a_fit, batches_of, config
 
 from tltool import plugs
+from tltool.data import graphs, store
 from tltool.data.dataset import Batches, Dataset
+from tltool.data.formulas import composition
+from tltool.data.record import Record
 from tltool.errors import ConfigError, NumericError
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
@@ -106,10 +109,19 @@ def test_a_candidate_is_left_out_with_more_rows_than_it_takes(source: PropertyMo
     assert "facts" not in model.spec["auto"]["candidates"]
     assert "ridge" in model.spec["auto"]["candidates"]
     assert any("Too many training rows for facts" in text for text in said)
-    with pytest.raises(ConfigError, match="Did you mean 'ridge'"):
-        auto(source, target, fit, candidates={"ridge": scratch}, **KEYS | {"most_rows": {"rige": 9}})
     with pytest.raises(ConfigError, match="leaves no candidate"):
         auto(source, target, fit, candidates={"ridge": scratch}, **KEYS | {"most_rows": {"ridge": 9}})
+
+
+def test_what_these_data_or_this_source_do_not_allow_is_passed_over(source: PropertyModel) -> None:
+    texts = [f"{metal}{n}O{k}" for metal in ("Li", "Na", "Mg", "Ca", "Ti") for n in (1, 2) for k in (1, 2, 2.5)]
+    records = store.gather([Record(f"r{n}", composition(t, ""), {"gap": n / 9}) for n, t in enumerate(texts)], {})
+    table = graphs.build([records.crystal(n) for n in range(len(texts))], QUOTIENT)
+    model = plugs.call(node(), source, batches_of(Dataset(records, table), ("gap",)), a_fit(epochs=1))
+    choice = model.spec["auto"]
+    assert choice["chosen"] == "ridge"
+    others = [row["given_up"] for name, row in choice["candidates"].items() if name != "ridge"]
+    assert all("formulas without structures" in why for why in others)
 
 
 def test_wrong_settings_are_named(source: PropertyModel, target: Batches) -> None:

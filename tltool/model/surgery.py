@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from tltool.errors import ConfigError
+from tltool.errors import ConfigError, InapplicableError
 from tltool.fields import Graph
 from tltool.model.beside import Beside
 from tltool.model.estimator import Standardise
@@ -83,7 +83,9 @@ def give_features(
         }
         node = {"_target_": "tltool.model.beside.Beside", **node, **facts}
         if "labels" in beside and not all(isinstance(head, nn.Linear) for head in model.heads.values()):
-            raise ConfigError("mode.beside: labels needs a source with linear heads, and this one has an estimator.")
+            raise InapplicableError(
+                "mode.beside: labels needs a source with linear heads, and this one has an estimator."
+            )
         own = {"readout": lambda *given: model.readout, "trunk": lambda *given: model.trunk}
         readout = Beside(
             *given,

@@ -1,16 +1,16 @@
 """Formulas without structures: which models may be used on them. What needs an edge may not, and says so."""
 
 from tltool.data.dataset import Batches
-from tltool.errors import ConfigError
+from tltool.errors import InapplicableError
 from tltool.model.property_model import PropertyModel
 
 REASON = "a formula has no structure, and this model needs one"
 
 
 def check(model: PropertyModel, data: Batches) -> None:
-    """Raise ConfigError if ``data`` are formulas and ``model`` reads more of its encoder than the element embedding."""
+    """Raise InapplicableError if ``data`` are formulas and ``model`` reads more than the element embedding."""
     if data.bare and model.needs_structures:
-        raise ConfigError(
+        raise InapplicableError(
             "The data are formulas without structures, which have no edges; what works is the element embedding of a "
             "pretrained encoder: tltool transfer mode=features mode.level=[0]."
         )

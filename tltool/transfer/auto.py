@@ -10,7 +10,7 @@ import numpy as np
 from tltool import machine
 from tltool.data.dataset import Batches
 from tltool.data.record import Floats
-from tltool.errors import ConfigError, NumericError, nearest
+from tltool.errors import ConfigError, InapplicableError, NumericError
 from tltool.model.property_model import PropertyModel
 from tltool.training import inner
 from tltool.training.fit import Fit
@@ -43,8 +43,9 @@ def auto(
 
     Each is tried in ``folds``-fold cross-validation on the training rows, in the order of the YAML, cheap ones first.
     The first that is no more than ``tolerance`` standard errors behind the best is taken. A candidate is given up when
-    it is clearly behind after two folds or more, when its loss is not finite, or when it would take the time spent
-    beyond ``max_seconds`` (null for no limit); it is left out with more training rows than ``most_rows`` says for it.
+    it is clearly behind after two folds or more, when its loss is not finite, when this source or these data do not
+    allow it (formulas, or a source whose head is an estimator), or when it would take the time spent beyond
+    ``max_seconds`` (null for no limit); it is left out with more training rows than ``most_rows`` says for it.
     The choice is logged and in ``spec["auto"]``.
     """
     rows = len(data.split["train"])
@@ -59,8 +60,6 @@ def auto(
         raise ConfigError(f"mode=auto needs 4 training rows to compare modes by, there are {rows}; name a mode.")
     folds = min(folds, rows)
     small = {name: mode for name, mode in candidates.items() if rows <= most_rows.get(name, rows)}
-    if unknown := [name for name in most_rows if name not in candidates]:
-        raise ConfigError(f"mode.most_rows: there is no candidate {unknown[0]!r}.{nearest(unknown[0], candidates)}")
     if left_out := [name for name in candidates if name not in small]:
         fit.log({"event": "say", "text": f"Too many training rows for {', '.join(left_out)} (mode.most_rows)."})
     candidates = small
@@ -86,7 +85,8 @@ def auto(
         say(f"  {name}: {error} ({found.seconds:.1f} s)" + (f", given up: {found.why}" if found.why else ""))
     whole = {name: t.errors for name, t in tried.items() if not t.why}
     if not whole:
-        raise NumericError("No candidate of mode=auto could be trained; lower optimiser.lr or set fit.clip=1.")
+        why = next(iter(tried.values())).why
+        raise NumericError(f"No candidate of mode=auto could be trained; of the first: {why}")
     standing = inner.standings(whole)
     name = inner.chosen(standing, tolerance)
     reason = _reason(name, standing, tolerance)
@@ -115,7 +115,7 @@ def _try(
     for done, (fold, held) in enumerate(inner.cut(data, fit.settings, folds, fit.seed), 1):
         try:
             errors[held.numpy()] = inner.row_errors(mode(source, fold, quiet), fold, data)
-        except NumericError as error:
+        except (NumericError, InapplicableError) as error:
             return Tried(errors, done, time.perf_counter() - began, str(error))
         seconds = time.perf_counter() - began
         known = np.isfinite(errors)
