@@ -1,8 +1,9 @@
 """Compare our ALIGNN with its authors' code (``alignn`` on the package index), weights copied, on bundled crystals.
 
     pip install --no-deps alignn jarvis-tools pydantic-settings python-dotenv xmltodict toolz tqdm
-    python scripts/fidelity/alignn_reference.py            outputs and graphs
-    python scripts/fidelity/alignn_reference.py --speed    training, the two in turns
+    python scripts/fidelity/alignn_reference.py
+
+How fast the two train is measured by scripts/peers.
 
 Outputs are compared in float64, on the edges that tltool finds, which isolates the network, and on the graphs that the
 published code makes, sorted by what makes those differ. Known differences of graphs:
@@ -14,18 +15,11 @@ published code makes, sorted by what makes those differ. Known differences of gr
 - there the cutoff grows until every site has 12 neighbours; here it does not, and a site may have fewer.
 """
 
-import argparse
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.data import angles, graphs, loading, neighbours, store
@@ -40,7 +34,6 @@ from tltool.model.norm import WeightedBatchNorm
 DEMO = Path(__file__).parents[2] / "tltool" / "data" / "bundled" / "demo.h5"
 RECIPE = Recipe(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True)
 SIZES = {"4+4x256": (4, 4, 256), "2+2x64": (2, 2, 64)}
-BATCH, TURN = 64, 6  # crystals, batches
 
 
 def published(line_blocks: int, blocks: int, dim: int) -> nn.Module:
@@ -224,77 +217,5 @@ def compare(n: int) -> None:
         print(f"its own graphs, {kind}: {len(rows)} of {n} crystals, outputs differ by {most:.1e} at most")
 
 
-def turn_of(side: str, size: str) -> dict[str, float]:
-    """Train on some batches; return the median and the best batch in structures/s, and the peak memory in MB."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    demo, n = store.load(DEMO), (TURN + 1) * BATCH
-    rows = np.random.RandomState(42).permutation(len(demo))[:n]
-    crystals = [demo.crystal(int(row)) for row in rows]
-    labels = torch.tensor(demo.label("e_form")[rows], dtype=torch.float32)
-    step: Callable[[Tensor], Tensor]
-    if side == "published":
-        network: Any = published(*SIZES[size])
-        pairs = [as_dgl(c, *published_edges(c)) for c in crystals]
-
-        def step(batch: Tensor) -> Tensor:
-            crystal_graphs, lines = zip(*(pairs[k] for k in batch.tolist()), strict=True)
-            dgl = load_dgl()
-            return network((dgl.batch(list(crystal_graphs)), dgl.batch(list(lines)), None))  # type: ignore[no-any-return]
-
-        parameters = list(network.parameters())
-    else:
-        encoder, head = ours(*SIZES[size], elements="descriptors"), nn.Linear(SIZES[size][2], 1)
-        table = loading.table(graphs.build(crystals, RECIPE))
-
-        def step(batch: Tensor) -> Tensor:
-            graph = table.select(batch)
-            return head(kernels.crystal_mean(graph, encoder(graph)[-1]))[:, 0]  # type: ignore[no-any-return]
-
-        parameters = [*encoder.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, 1e-3)
-    speeds = []
-    for batch in torch.arange(n).split(BATCH):  # type: ignore[no-untyped-call]
-        began = time.perf_counter()
-        loss = F.mse_loss(step(batch), labels[batch])
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        speeds.append(len(batch) / (time.perf_counter() - began))
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM:"))
-    return {"s/s": float(np.median(speeds[1:])), "best": max(speeds[1:]), "peak MB": peak}
-
-
-def speed(turns: int) -> None:
-    """Print training speed and peak memory of the two, each turn in a process of its own."""
-    for size in SIZES:
-        results: dict[str, list[dict[str, float]]] = {"published": [], "ours": []}
-        for _ in range(turns):
-            for side, found in results.items():
-                command = [sys.executable, __file__, "--turn", side, size]
-                printed = subprocess.run(command, check=True, capture_output=True).stdout
-                found.append(json.loads(printed.splitlines()[-1]))
-        for side, found in results.items():
-            best, peak = max(f["best"] for f in found), max(f["peak MB"] for f in found)
-            median = float(np.median([f["s/s"] for f in found]))
-            print(f"{size} {side}: {median:.1f} structures/s [best {best:.1f}], peak {peak:,.0f} MB", flush=True)
-
-
-def main() -> None:
-    """Read the command line and compare, or measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--speed", action="store_true", help="measure training instead")
-    parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--turn", nargs=2, metavar=("SIDE", "SIZE"), help="one turn of one side, in this process")
-    chosen = parser.parse_args()
-    if chosen.turn:
-        print(json.dumps(turn_of(*chosen.turn)))
-    elif chosen.speed:
-        speed(chosen.turns)
-    else:
-        compare(50)
-
-
 if __name__ == "__main__":
-    main()
+    compare(50)

@@ -1,4 +1,4 @@
-"""Compare our MEGNet with MatGL's: the same weights on 50 real crystals, then the speed of training.
+"""Compare our MEGNet with MatGL's: the same weights on 50 real crystals.
 
 Needs ``matgl`` (4.1) and ``torch_geometric`` beside tltool: ``python scripts/fidelity/megnet.py``.
 The embedding is compared, and what MatGL's last layers make of either embedding; our trunk is the one all our encoders
@@ -9,27 +9,21 @@ Measured with matgl 4.1.2: embeddings (spread 0.12) and outputs (spread 0.23) ag
 layers: 183,824 of MatGL, 175,856 of ours, since a second map of the LSTM's hidden state says nothing new (-8,448) and
 we have 30 more element vectors (+480).
 
-Training on one thread at 4 Å with compiled kernels, structures per second of CPU time on a busy machine: 500 of MatGL,
-2,899 of ours at batch size 64 (5.8 times).
+How fast the two train is measured by scripts/peers.
 """
 
-import argparse
 import math
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matgl
 import torch
-import torch.nn.functional as F
 from matgl.config import DEFAULT_ELEMENTS
 from matgl.ext.pymatgen import Structure2Graph
 from matgl.models import MEGNet as TheirMEGNet
 from pymatgen.core.structure import Structure
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.data import Batch, Data
 
 from tltool.data import store
@@ -37,7 +31,6 @@ from tltool.data.graphs import Recipe, build
 from tltool.data.loading import table
 from tltool.data.record import Crystal
 from tltool.elements import number_of
-from tltool.model import building, kernels
 from tltool.model.encoders.megnet import EdgeUpdate, Layers, MEGNet
 from tltool.model.set2set import Reader, Set2Set
 
@@ -156,58 +149,6 @@ def compare(crystals: list[Crystal]) -> None:
     matgl.set_default_dtype("float", 32)
 
 
-def race(crystals: list[Crystal], size: int, rounds: int) -> None:
-    """Print training structures per second of CPU time of both on one thread, epoch by epoch in turns."""
-    torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float32)
-    kernels.use("auto", torch.device("cpu"), building.folder(), print)
-    labels = torch.randn(len(crystals))
-    theirs = TheirMEGNet(cutoff=CUTOFF)
-    data = [their_graph(c) for c in crystals]
-    encoder, readout = ours()
-    recipe = Recipe(cutoff=CUTOFF, max_neighbours=None, shells="shared", quotient=True)
-    rows = table(build(crystals, recipe))
-    last = TheirMEGNet(cutoff=CUTOFF).output_proj
-
-    def step_theirs(part: Tensor) -> Tensor:
-        return theirs(Batch.from_data_list([data[k] for k in part.tolist()]), torch.zeros(len(part), 2))  # type: ignore[no-any-return]
-
-    def step_ours(part: Tensor) -> Tensor:
-        graph = replace(rows.select(part), state=torch.zeros(len(part), 2))
-        return last(readout(encoder(graph), graph))[:, 0]  # type: ignore[no-any-return]
-
-    sides: dict[str, tuple[Callable[[Tensor], Tensor], torch.optim.Optimizer]] = {
-        "MatGL": (step_theirs, torch.optim.Adam([p for p in theirs.parameters() if p.requires_grad], fused=True)),
-        "ours": (
-            step_ours,
-            torch.optim.Adam([*encoder.parameters(), *readout.parameters(), *last.parameters()], fused=True),
-        ),
-    }
-    speeds: dict[str, list[float]] = {name: [] for name in sides}
-    for name in [name for _, name in zip(range(2 * rounds), cycle(sides), strict=False)]:
-        step, optimiser = sides[name]
-        began = time.process_time()
-        for part in torch.split(torch.randperm(len(crystals)), size):
-            optimiser.zero_grad()
-            F.mse_loss(step(part), labels[part]).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        speeds[name].append(len(crystals) / (time.process_time() - began))
-    for name, found in speeds.items():
-        print(f"{name}: {sorted(found)[len(found) // 2]:,.0f} structures/s, best {max(found):,.0f}")
-    print(f"ratio of the best: {max(speeds['ours']) / max(speeds['MatGL']):.1f}")
-
-
-def main() -> None:
-    """Compare, then race."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--crystals", type=int, default=1600, help="how many to train on")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs of each side")
-    parser.add_argument("--batch-size", type=int, default=64)
-    given = parser.parse_args()
+if __name__ == "__main__":
     demo = store.load(DEMO)
     compare([demo.crystal(row) for row in range(0, len(demo), len(demo) // 50)][:50])
-    race([demo.crystal(row) for row in range(given.crystals)], given.batch_size, given.rounds)
-
-
-if __name__ == "__main__":
-    main()

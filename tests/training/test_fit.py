@@ -61,6 +61,21 @@ def test_every_setting_trains(part: Dataset, keys: dict) -> None:
     assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before)
 
 
+def test_a_kept_logarithm_meets_a_label_without_one(part: Dataset) -> None:
+    data = batches_of(part)
+    rows = data.split["train"]
+    data.labels[:] = data.labels.abs() + 0.5
+    model = fresh_model()
+    surgery.new_heads(model, scalers(data, reference=False, scale="log"))
+    assert torch.isfinite(fitting.goals_of(model, data)[rows]).all()
+    data.labels[rows[3]] = torch.nan
+    train(model, data, a_fit(epochs=1))  # an absent label is none
+    for value in (0.0, -1.5):
+        data.labels[rows[3]] = value
+        with pytest.raises(ConfigError, match=rf"logarithm of e_form, and a training label is {value:g}, which has no"):
+            train(model, data, a_fit(epochs=1))
+
+
 def test_weights_and_balance_of_several_quantities(part: Dataset) -> None:
     data = batches_of(part, ("e_form", "e_above_hull"), train_size=48)
 

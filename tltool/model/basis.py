@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tltool.model import compiled_rows, kernels
+from tltool.model import compiled, compiled_rows, kernels
 
 
 class Gaussians(nn.Module):
@@ -23,7 +23,7 @@ class Gaussians(nn.Module):
     def forward(self, distance: Tensor) -> Tensor:
         """Expand ``distance`` (d,) to (d, n)."""
         plain = distance.requires_grad or kernels.chosen() != "compiled"
-        if not plain and compiled_rows.fits(distance, self.centres):
+        if not plain and compiled.takes(distance, self.centres):
             return compiled_rows.gaussians(distance, self.centres, self.width)
         squares = (distance[:, None] - self.centres).div_(self.width).square_()
         # Below exp(-80) numbers lose their normal form, with which every later product is ten times slower.

@@ -61,7 +61,7 @@ class Beside(nn.Module):
             self.heads = nn.ModuleDict({name: nn.Linear(self.trunk.dim, 1) for name in quantities})  # type: ignore[arg-type]
             self.scalers = nn.ModuleDict({name: Scaler(name in logarithmic) for name in quantities})
             self.dim += len(quantities)
-        self.dim += 19 * ("elements" in beside) + 8 * ("geometry" in beside)
+        self.dim += facts.N_OF_ELEMENTS * ("elements" in beside) + facts.N_OF_GEOMETRY * ("geometry" in beside)
 
     def forward(self, levels: Levels | Sequence[Tensor], graph: Graph) -> Tensor:
         """Return (c, dim) from the features of every level."""

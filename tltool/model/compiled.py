@@ -83,16 +83,6 @@ def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype =
     _keep_memory()
 
 
-def ready(table: Tensor) -> bool:
-    """Say whether there are kernels for the kind of number and the device of ``table``."""
-    return table.dtype in _libraries and table.device.type == "cpu"
-
-
-def has(kind: torch.dtype) -> bool:
-    """Say whether the kernels for ``kind`` of number are ready."""
-    return kind in _libraries
-
-
 def library(kind: torch.dtype) -> ctypes.CDLL:
     """Return the kernels for ``kind`` of number, which has to be ready."""
     return _libraries[kind]
@@ -133,8 +123,7 @@ def _keep_memory() -> None:
 
 def fits(graph: Graph, sites: Tensor, basis: Tensor) -> bool:
     """Say whether the kernels can take ``sites`` (n, f) and ``basis`` (d, m), which gets no gradient from them."""
-    kinds = {sites.dtype, basis.dtype, graph.edge_multiplicity.dtype}
-    known = len(kinds) == 1 and sites.dtype in _libraries and sites.device.type == "cpu"
+    known = takes(sites, basis, graph.edge_multiplicity)
     return known and sites.shape[1] % LANES == 0 and not basis.requires_grad
 
 

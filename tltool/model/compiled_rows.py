@@ -1,6 +1,7 @@
 """Compiled operations around the convolutions: rows chosen or added up by an index, and the expansion of distances.
 
-Each replaces several of PyTorch's, whose calls take longer than their work on graphs of this size. Sizes: n rows of f.
+Each replaces several of PyTorch's, whose calls take longer than their work on graphs of this size. ``compiled.takes``
+says which tables they can take. Sizes: n rows of f.
 """
 
 from typing import Any
@@ -10,12 +11,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.model import compiled
-
-
-def fits(*tables: Tensor) -> bool:
-    """Say whether the compiled operations can take ``tables``."""
-    kinds = {table.dtype for table in tables}
-    return len(kinds) == 1 and compiled.has(kinds.pop()) and all(table.device.type == "cpu" for table in tables)
 
 
 def spread(table: Tensor, index: Tensor) -> Tensor:

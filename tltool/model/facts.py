@@ -14,6 +14,7 @@ from tltool.errors import ConfigError
 from tltool.fields import Graph
 from tltool.model import kernels
 
+N_OF_ELEMENTS, N_OF_GEOMETRY = 2 * len(PROPERTIES) + 1, 8
 _MASS = PROPERTIES.index("mass")
 _TO_GRAMS_PER_CM3 = 1.66053907
 

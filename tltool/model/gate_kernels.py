@@ -41,6 +41,30 @@ def _softplus(x):
 
 
 @triton.jit
+def _halves(table, column, inside, F: tl.constexpr):
+    """Return the gates' and the messages' half (BLOCK,) of a row (w,)."""
+    gates = tl.load(table + column, mask=inside, other=0.0)
+    return gates, tl.load(table + F + column, mask=inside, other=0.0)
+
+
+@triton.jit
+def _slopes(
+    a, b, c, mean, node, j, k, live, column, inside, through, factor_g, factor_m, bias_g, bias_m, F: tl.constexpr
+):
+    """Return the edges less their mean, gates and messages, and the slopes of both given what flows ``through``."""
+    centred_g = _centred(a, b, c, mean, node, j, k, live, column, inside, F)
+    centred_m = _centred(a, b, c, mean, node, j, k, live, column + F, inside, F)
+    opened = _opened(centred_g * factor_g[None, :] + bias_g[None, :])
+    message = centred_m * factor_m[None, :] + bias_m[None, :]
+    return (
+        centred_g,
+        centred_m,
+        through * _softplus(message) * opened * (1.0 - opened),
+        through * opened * _opened(message),
+    )
+
+
+@triton.jit
 def variance(
     a, b, c, mean, first_edge, multiplicity, neighbour, distance, edge_multiplicity, share, out, n,
     F: tl.constexpr, BLOCK: tl.constexpr, EDGES: tl.constexpr,
@@ -76,10 +100,8 @@ def forward(
     node = tl.program_id(0)
     column = tl.arange(0, BLOCK)
     inside = column < F
-    factor_g = tl.load(factor + column, mask=inside, other=0.0)
-    factor_m = tl.load(factor + F + column, mask=inside, other=0.0)
-    bias_g = tl.load(bias + column, mask=inside, other=0.0)
-    bias_m = tl.load(bias + F + column, mask=inside, other=0.0)
+    factor_g, factor_m = _halves(factor, column, inside, F)
+    bias_g, bias_m = _halves(bias, column, inside, F)
     total = tl.zeros((BLOCK,), dtype=a.dtype.element_ty)
     begin, end = _range(first_edge, multiplicity, node)
     for start in range(begin, end, EDGES):
@@ -103,10 +125,8 @@ def slopes(
     program = tl.program_id(0)
     column = tl.arange(0, BLOCK)
     inside = column < F
-    factor_g = tl.load(factor + column, mask=inside, other=0.0)
-    factor_m = tl.load(factor + F + column, mask=inside, other=0.0)
-    bias_g = tl.load(bias + column, mask=inside, other=0.0)
-    bias_m = tl.load(bias + F + column, mask=inside, other=0.0)
+    factor_g, factor_m = _halves(factor, column, inside, F)
+    bias_g, bias_m = _halves(bias, column, inside, F)
     by_bias_g = tl.zeros((BLOCK,), dtype=a.dtype.element_ty)
     by_bias_m = tl.zeros((BLOCK,), dtype=a.dtype.element_ty)
     by_scale_g = tl.zeros((BLOCK,), dtype=a.dtype.element_ty)
@@ -120,12 +140,9 @@ def slopes(
             j = tl.load(neighbour + edge, mask=live, other=0)
             k = tl.load(distance + edge, mask=live, other=0)
             through = tl.load(edge_multiplicity + edge, mask=live, other=0.0)[:, None] * flow[None, :]
-            centred_g = _centred(a, b, c, mean, node, j, k, live, column, inside, F)
-            centred_m = _centred(a, b, c, mean, node, j, k, live, column + F, inside, F)
-            opened = _opened(centred_g * factor_g[None, :] + bias_g[None, :])
-            message = centred_m * factor_m[None, :] + bias_m[None, :]
-            slope_g = through * _softplus(message) * opened * (1.0 - opened)
-            slope_m = through * opened * _opened(message)
+            centred_g, centred_m, slope_g, slope_m = _slopes(
+                a, b, c, mean, node, j, k, live, column, inside, through, factor_g, factor_m, bias_g, bias_m, F
+            )
             by_bias_g += tl.sum(slope_g, 0)
             by_bias_m += tl.sum(slope_m, 0)
             by_scale_g += tl.sum(slope_g * centred_g, 0)
@@ -146,14 +163,10 @@ def backward(
     node = tl.program_id(0)
     column = tl.arange(0, BLOCK)
     inside = column < F
-    factor_g = tl.load(factor + column, mask=inside, other=0.0)
-    factor_m = tl.load(factor + F + column, mask=inside, other=0.0)
-    bias_g = tl.load(bias + column, mask=inside, other=0.0)
-    bias_m = tl.load(bias + F + column, mask=inside, other=0.0)
-    mean_g = tl.load(d_bias + column, mask=inside, other=0.0)
-    mean_m = tl.load(d_bias + F + column, mask=inside, other=0.0)
-    spread_g = tl.load(d_spread + column, mask=inside, other=0.0)
-    spread_m = tl.load(d_spread + F + column, mask=inside, other=0.0)
+    factor_g, factor_m = _halves(factor, column, inside, F)
+    bias_g, bias_m = _halves(bias, column, inside, F)
+    mean_g, mean_m = _halves(d_bias, column, inside, F)
+    spread_g, spread_m = _halves(d_spread, column, inside, F)
     flow = tl.load(upstream + node * F + column, mask=inside, other=0.0)
     total_g = tl.zeros((BLOCK,), dtype=a.dtype.element_ty)
     total_m = tl.zeros((BLOCK,), dtype=a.dtype.element_ty)
@@ -165,12 +178,9 @@ def backward(
         k = tl.load(distance + edge, mask=live, other=0)
         through = tl.load(edge_multiplicity + edge, mask=live, other=0.0)[:, None] * flow[None, :]
         weight = tl.load(share + edge, mask=live, other=0.0)[:, None]
-        centred_g = _centred(a, b, c, mean, node, j, k, live, column, inside, F)
-        centred_m = _centred(a, b, c, mean, node, j, k, live, column + F, inside, F)
-        opened = _opened(centred_g * factor_g[None, :] + bias_g[None, :])
-        message = centred_m * factor_m[None, :] + bias_m[None, :]
-        slope_g = through * _softplus(message) * opened * (1.0 - opened)
-        slope_m = through * opened * _opened(message)
+        centred_g, centred_m, slope_g, slope_m = _slopes(
+            a, b, c, mean, node, j, k, live, column, inside, through, factor_g, factor_m, bias_g, bias_m, F
+        )
         slope_g = (slope_g - weight * (mean_g[None, :] + centred_g * spread_g[None, :])) * factor_g[None, :]
         slope_m = (slope_m - weight * (mean_m[None, :] + centred_m * spread_m[None, :])) * factor_m[None, :]
         both = live[:, None] & inside[None, :]

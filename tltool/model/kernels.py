@@ -144,7 +144,7 @@ def neighbour_count(graph: Graph) -> Tensor:
 
 def crystal_mean(graph: Graph, sites: Tensor) -> Tensor:
     """Return (c, f): the mean of ``sites`` (n, f) over each crystal's sites, nodes weighted by multiplicity."""
-    if _chosen == "compiled" and compiled_rows.fits(sites, graph.multiplicity):
+    if _chosen == "compiled" and compiled.takes(sites, graph.multiplicity):
         share = graph.once("site share", lambda: graph.multiplicity / graph.n_sites().index_select(0, graph.crystal))
         return compiled_rows.collect(sites, graph.crystal, share, graph.n_crystals)
     return _crystal_sum(graph, sites * graph.multiplicity[:, None]) / graph.n_sites()[:, None]
@@ -152,7 +152,7 @@ def crystal_mean(graph: Graph, sites: Tensor) -> Tensor:
 
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """Return (n, f): the rows of ``table`` (k, f) at ``index`` (n,)."""
-    if _chosen == "compiled" and compiled_rows.fits(table):
+    if _chosen == "compiled" and compiled.takes(table):
         return compiled_rows.spread(table, index)
     return table.index_select(0, index)
 

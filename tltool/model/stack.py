@@ -51,7 +51,7 @@ def alike(model: PropertyModel) -> tuple[object, ...] | None:
         and getattr(encoder, "functional", None) is None
         and kernels.chosen() == "compiled"
         and int(encoder.dim) % compiled.LANES == 0  # type: ignore[arg-type]
-        and compiled.ready(next(encoder.parameters()))
+        and compiled.takes(next(encoder.parameters()))
     )
     if not known or type(readout) is not Pool or readout.extras or type(trunk) not in (Trunk, Standardise):
         return None

@@ -291,10 +291,22 @@ def _is_logarithmic(data: Batches, k: int, scale: str) -> bool:
 
 @torch.no_grad()
 def goals_of(model: PropertyModel, data: Batches) -> Tensor:
-    """Return (n, q): what the network should give for each training row, NaN elsewhere; the scaler does not change."""
+    """Return (n, q): what the network should give for each training row, NaN elsewhere; the scaler does not change.
+
+    Raises ConfigError for a label that has no logarithm where the model, by a head that it kept, learns logarithms.
+    """
     goals = torch.full_like(data.labels, torch.nan)
     for batch in data.of("train", evaluation_size(data.table)):
         goals[batch.rows] = model.targets(batch.labels, batch.graph)
+    lost = torch.isfinite(data.labels) & ~torch.isfinite(goals)
+    for k, name in enumerate(data.quantities):
+        rows = data.split["train"][lost[data.split["train"], k]]
+        if len(rows):
+            least = float(data.labels[rows[0], k])
+            raise ConfigError(
+                f"The source learnt the logarithm of {name}, and a training label is {least:g}, which has none; use "
+                "mode.head=new, with fit.scale=linear."
+            )
     return goals
 
 
