@@ -2,8 +2,10 @@
 //
 // The caller works too and waits only for what a helper has begun: with no core to spare it does everything itself. A
 // helper looks out for work for some microseconds after the last, then sleeps until it is woken. If one was sent away by
-// the system in the middle of its work, which costs the caller milliseconds, the next 2000 phases do without them all.
+// the system in the middle of its work, which costs the caller milliseconds, the next phases do without them all: few
+// the first time, up to 2000 where it happens again and again.
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -15,6 +17,7 @@
 class Crew {
   public:
     using Work = std::function<void(std::int64_t)>;
+    using Clock = std::chrono::steady_clock;
 
     // Do work(0), work(1), ... work(count - 1), in any order, on up to ``threads`` threads.
     template <class Each> void run(std::int64_t threads, std::int64_t count, Each each) {
@@ -33,9 +36,17 @@ class Crew {
             { std::lock_guard<std::mutex> lock(bed); }
             woken.notify_all();
         }
-        while (one()) {}
-        if (finished(count, [] { pause(); }, std::chrono::microseconds(100))) return;
-        alone = 2000;
+        // A helper that has begun last needs as long as a piece takes, and not much longer.
+        auto patience = Clock::duration(std::chrono::microseconds(100));
+        for (auto begin = Clock::now(); one();) {
+            const auto end = Clock::now();
+            patience = std::max(patience, 3 * (end - begin)), begin = end;
+        }
+        if (finished(count, [] { pause(); }, patience)) {
+            if (++good == 500) leave = 30;
+            return;
+        }
+        alone = leave, leave = std::min<std::int64_t>(4 * leave, 2000), good = 0;
         while (!finished(count, [] { std::this_thread::yield(); }, std::chrono::hours(1))) {}
     }
 
@@ -47,10 +58,10 @@ class Crew {
     }
 
     template <class Rest, class Time> bool finished(std::int64_t count, Rest rest, Time patience) {
-        const auto begin = std::chrono::steady_clock::now();
+        const auto begin = Clock::now();
         while (done.load(std::memory_order_acquire) < count) {
             for (int turn = 0; turn < 16; ++turn) rest();
-            if (std::chrono::steady_clock::now() - begin > patience) return false;
+            if (Clock::now() - begin > patience) return false;
         }
         return true;
     }
@@ -79,7 +90,9 @@ class Crew {
 
     std::mutex caller, bed;
     std::condition_variable woken;
-    std::int64_t size = 0, alone = 0;
+    std::int64_t size = 0;               // helpers
+    std::int64_t alone = 0, good = 0;    // phases that still do without them; that went well since
+    std::int64_t leave = 30;             // phases without them after the next that does not go well
     std::uint64_t phase = 0;
     std::atomic<const Work *> job{nullptr};
     std::atomic<std::int64_t> done{0};

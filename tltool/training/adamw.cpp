@@ -8,18 +8,18 @@
 struct Parameter {
     std::int64_t size;
     float *value, *mean, *square, *step;  // running means of the gradient and of its square, how many steps there were
-    double decay, beta_1, beta_2, eps;
+    double decay, beta_2, eps;
 };
 
-struct Now { const float *gradient; double rate; };
+struct Now { const float *gradient; double rate, beta_1; };  // what a schedule moves
 
 extern "C" void adamw(const Parameter *parameters, const Now *now, std::int64_t count) {
     for (std::int64_t k = 0; k < count; ++k) {
         const Parameter p = parameters[k];
-        const double rate = now[k].rate;
+        const double rate = now[k].rate, beta_1 = now[k].beta_1;
         const double step = *p.step += 1;
-        const float keep = float(1 - rate * p.decay), new_1 = float(1 - p.beta_1), new_2 = float(1 - p.beta_2);
-        const float size = float(rate / (1 - std::pow(p.beta_1, step)));
+        const float keep = float(1 - rate * p.decay), new_1 = float(1 - beta_1), new_2 = float(1 - p.beta_2);
+        const float size = float(rate / (1 - std::pow(beta_1, step)));
         const float root = float(1 / std::sqrt(1 - std::pow(p.beta_2, step))), old_2 = float(p.beta_2);
         const float eps = float(p.eps);
         for (std::int64_t q = 0; q < p.size; ++q) {

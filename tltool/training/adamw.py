@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("adamw.cpp")
-_PARAMETER, _NOW = "5q4d", "qd"
+_PARAMETER, _NOW = "5q3d", "q2d"
 _library: ctypes.CDLL | None = None
 
 
@@ -65,13 +65,13 @@ class AdamW(torch.optim.AdamW):
         for group in self.param_groups:
             there = [parameter for parameter in group["params"] if parameter.grad is not None]
             chosen += there
-            key += [len(there), group["weight_decay"], group["betas"], group["eps"], group["amsgrad"]]
+            key += [len(there), group["weight_decay"], group["betas"][1], group["eps"], group["amsgrad"]]
             key += [group["maximize"], *(parameter.data_ptr() for parameter in there)]
             for parameter in there:
                 if not _plain(parameter.grad):
                     return None
-                now += (parameter.grad.data_ptr(), group["lr"])
-        # What stays from step to step is gathered once; key says whether it has stayed.
+                now += (parameter.grad.data_ptr(), group["lr"], group["betas"][0])
+        # What stays from step to step is gathered once, and key says whether it has stayed; schedules move the rest.
         if key != self._key:
             self._parameters, self._key = self._gathered(), key
         if self._parameters is None:
@@ -93,8 +93,8 @@ class AdamW(torch.optim.AdamW):
                 if not all(map(_plain, tables)):
                     return None
                 rows += (parameter.numel(), *(table.data_ptr() for table in tables))
-                rows += (group["weight_decay"], *group["betas"], group["eps"])
-        return struct.pack(_PARAMETER * (len(rows) // 9), *rows)
+                rows += (group["weight_decay"], group["betas"][1], group["eps"])
+        return struct.pack(_PARAMETER * (len(rows) // 8), *rows)
 
 
 def _begun(parameter: Tensor) -> dict[str, Tensor]:
