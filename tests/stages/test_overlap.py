@@ -66,6 +66,24 @@ def test_what_can_be_done_about_it(home: Path) -> None:
     assert "None of the 118 test crystals of bulk_modulus is in the training data of the source" in again.stderr
 
 
+def test_only_what_a_transfer_holds_out_leaves_the_source(home: Path) -> None:
+    words = [
+        "overlap=drop_source",
+        "overlap.rows=held_out",
+        "target@overlap.target=bulk_modulus",
+        "split.train_size=300",
+    ]
+    run(home, "pretrain", *FAST, *words, "hydra.run.dir=held")
+    # Whatever the size and the draw of the training rows: not one test crystal was seen, and many of the others were.
+    more = ["split.draw=3"]
+    done = run(home, *TRANSFER, "source=held", *more, "hydra.run.dir=tested")
+    assert "None of the 118 test crystals of bulk_modulus is in the training data of the source" in done.stderr
+    trained = pd.read_csv(home / "held" / "split.csv").query("split != 'test'").id
+    assert len(set(trained) & set(pd.read_csv(home / "tested" / "split.csv").query("split == 'train'").id))
+    refused = run(home, "pretrain", *FAST, *words[:1], words[2], "overlap.rows=some", "hydra.run.dir=no", code=2)
+    assert "overlap.rows='some' is not known; use all or held_out" in refused.stderr
+
+
 def test_a_list_of_ids_and_a_model_without_an_index(home: Path) -> None:
     (home / "ids.txt").write_text("\n".join(pd.read_csv(home / "report" / "split.csv").query("split == 'test'").id))
     words = ["pretrain", *FAST, "overlap=drop_source"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tltool import machine
+from tltool import machine, plugs
 from tltool.data.dataset import Dataset
 from tltool.data.graphs import Recipe
 from tltool.data.record import Ints
@@ -86,8 +86,21 @@ def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch:
     rows = audit.rows_of_ids(dataset.store, Path(file).expanduser()) if file else np.empty(0, dtype=np.int64)
     if target:
         other = inputs.data_set(config, target["data"], recipe, folder.say)
-        labelled = np.flatnonzero(np.isfinite(inputs.labelled(other, list(target["quantities"]), None)))
+        asked = _asked(config, other, list(target["quantities"]))
         with distributed.first():
-            rows = np.union1d(rows, audit.rows_to_drop(dataset, other, labelled, watch.workers))
+            rows = np.union1d(rows, audit.rows_to_drop(dataset, other, asked, watch.workers))
     folder.say(f"{len(rows):,} of {len(dataset.store):,} crystals are left out of pretraining (overlap=drop_source).")
     return rows
+
+
+def _asked(config: Mapping[str, Any], target: Dataset, quantities: list[str]) -> Ints:
+    """Return the rows of ``target`` whose crystals leave the source: all or those held out (``overlap.rows``)."""
+    labels = inputs.labelled(target, quantities, None)
+    if config["overlap"]["rows"] == "all":
+        return np.flatnonzero(np.isfinite(labels))
+    if config["overlap"]["rows"] != "held_out":
+        raise ConfigError(f"overlap.rows={config['overlap']['rows']!r} is not known; use all or held_out.")
+    # What is held out does not depend on the size of the training set, which transfer may vary.
+    node = {k: None if k == "train_size" else value for k, value in config["split"].items()}
+    parts = plugs.call(node, target.store, labels, plugins=config["plugins"])
+    return np.concatenate([parts.val, parts.test])
