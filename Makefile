@@ -38,6 +38,7 @@ floors: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench_encoders.py
 	$(BIN)/python scripts/bench_prepare.py
 	$(BIN)/python scripts/bench_startup.py
 

@@ -304,7 +304,7 @@ class Worker:
 _worker: Worker
 
 
-def start(side: type[Published] | type[Ours], task: Task) -> None:
+def start(side: Callable[[Task], Side], task: Task) -> None:
     """Set this process up as a worker."""
     global _worker
     _worker = Worker(side(task), task)
@@ -397,7 +397,10 @@ def show(rows: list[Row], last: dict[str, float], title: str) -> None:
         table.add_row(
             row.name, row.unit, f"{row.published:{digits}}", f"{row.ours:{digits}}", f"{row.ratio:.2f}", *compared
         )
-    Console().print(table)
+    screen = Console()
+    # A file is told 80 columns, and a figure that is cut off is none.
+    screen.width = max(screen.width, 100)
+    screen.print(table)
     print(verdict(rows, last))
 
 
@@ -418,8 +421,8 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--store", type=Path, default=DEMO, help="store with e_form labels [the bundled crystals]")
     parser.add_argument("--crystals", type=int, default=1500, help="how many of its crystals to use [%(default)s]")
     parser.add_argument("--sample", type=int, default=150, help="published graphs timed per turn [%(default)s]")
-    parser.add_argument("--epochs", type=int, default=10, help="training epochs of each side [%(default)s]")
-    parser.add_argument("--rounds", type=int, default=4, help="turns at everything but training [%(default)s]")
+    parser.add_argument("--epochs", type=int, default=20, help="training epochs of each side [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=8, help="turns at everything but training [%(default)s]")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 256], help="batch sizes, ascending [64 256]")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts taking turns [1 2]")
     parser.add_argument("--seed", type=int, default=0, help="of split, weights and shuffling [%(default)s]")
