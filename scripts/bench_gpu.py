@@ -40,7 +40,7 @@ from tltool.model.mlp import Trunk
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import Pool
-from tltool.training import captured, fit, loss
+from tltool.training import captured, fit, goals, loss
 
 DEMO = Path(__file__).parents[1] / "tltool" / "data" / "bundled" / "demo.h5"
 RECIPES = {
@@ -123,7 +123,7 @@ def model_of(encoder: str, data: Batches, dim: int | None = None) -> PropertyMod
         )  # fmt: skip
     readout = Pool(network.dim, network.n_levels, levels=[-1], statistics=["mean"])
     trunk = Trunk(readout.dim, width=128, depth=1, dropout=0.0)
-    model = PropertyModel(network, readout, trunk, {"e_form": nn.Linear(128, 1)}, fit.scalers(data, False), {})
+    model = PropertyModel(network, readout, trunk, {"e_form": nn.Linear(128, 1)}, goals.scalers(data, False), {})
     return model.to(data.labels.device)
 
 

@@ -44,14 +44,21 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
 
     from tltool.data import dataset, splits
     from tltool.data.graphs import Recipe
+    from tltool.model import building, compiled
     from tltool.model.encoders.cgcnn import CGCNN
     from tltool.model.mlp import Trunk
     from tltool.model.property_model import PropertyModel
     from tltool.model.readout import Pool
     from tltool.model.surgery import new_heads
-    from tltool.training.fit import Fit, Settings, scalers, train
+    from tltool.training import compute
+    from tltool.training.adamw import AdamW
+    from tltool.training.fit import Fit, Settings, train
+    from tltool.training.goals import scalers
 
     torch.set_num_threads(1)
+    # As the command line does it: where there is no compiler, this measures plain PyTorch.
+    compute.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
+    compiled.use_threads("auto")
     (folder / "in").mkdir()
     for begin in range(0, count, SHARD):
         place = folder / "in" / f"{begin:08d}.shard"
@@ -87,7 +94,9 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
         loss_balance="mean",
     )  # fmt: skip
     events: list[dict[str, float]] = []
-    optimiser = Fit(settings, lambda groups: torch.optim.AdamW(groups, fused=True), 1e-3, 0, events.append)
+    optimiser = Fit(
+        settings, lambda groups: AdamW(groups, lr=1e-3, weight_decay=0.01, fused=True), 1e-3, 0, events.append
+    )
     train(model, batches, optimiser)
     whole = time.perf_counter() - began
     largest = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

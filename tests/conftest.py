@@ -13,7 +13,8 @@ from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import new_heads
-from tltool.training.fit import scalers, train
+from tltool.training.fit import train
+from tltool.training.goals import scalers
 
 torch.set_num_threads(1)
 settings.register_profile("tltool", deadline=None, max_examples=25, derandomize=True)

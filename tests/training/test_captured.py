@@ -21,7 +21,7 @@ from tltool.data.loading import Source
 from tltool.data.padded import Padded
 from tltool.model import kernels, surgery
 from tltool.model.property_model import PropertyModel
-from tltool.training import captured, fit, loss
+from tltool.training import captured, fit, goals, loss
 from tltool.transfer.finetune import finetune
 
 
@@ -39,7 +39,7 @@ def data_of(part: Dataset, encoder: str, rows: int) -> Batches:
 def trained(data: Batches, encoder: str, **keys: object) -> tuple[PropertyModel, list[dict]]:
     events: list[dict] = []
     model = fresh_model(data.quantities, encoder=encoder)
-    surgery.new_heads(model, fit.scalers(data, reference=False))
+    surgery.new_heads(model, goals.scalers(data, reference=False))
     torch.manual_seed(0)
     surgery.renew(model)
     fit.train(model, data, a_fit(events.append, **keys))

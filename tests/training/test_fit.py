@@ -7,7 +7,8 @@ from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model import surgery
 from tltool.training import fit as fitting
-from tltool.training.fit import Settings, device, predict, scalers, train
+from tltool.training.fit import Settings, device, predict, train
+from tltool.training.goals import scalers
 
 
 def test_training_learns_and_is_reproducible(part: Dataset) -> None:
@@ -29,17 +30,6 @@ def test_training_learns_and_is_reproducible(part: Dataset) -> None:
     assert trained.best_epoch == 1 + int(np.argmin([e["val_MAE"]["e_form"] for e in events[:15]]))
 
 
-def test_the_scaler_sees_training_rows_only(part: Dataset) -> None:
-    data = batches_of(part)
-    poisoned = data.labels.clone()
-    for name in ("val", "test"):
-        poisoned[data.split[name]] += 1e6
-    for reference in (False, True):
-        clean = scalers(data, reference)["e_form"].state_dict()
-        other = scalers(type(data)(data.table, poisoned, data.quantities, data.split), reference)["e_form"].state_dict()
-        assert all(torch.equal(clean[k], other[k]) for k in clean)
-
-
 @pytest.mark.parametrize(
     "keys",
     [
@@ -59,21 +49,6 @@ def test_every_setting_trains(part: Dataset, keys: dict) -> None:
     train(model, data, a_fit(**keys))
     assert np.isfinite(predict(model, data, "test")).all()
     assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before)
-
-
-def test_a_kept_logarithm_meets_a_label_without_one(part: Dataset) -> None:
-    data = batches_of(part)
-    rows = data.split["train"]
-    data.labels[:] = data.labels.abs() + 0.5
-    model = fresh_model()
-    surgery.new_heads(model, scalers(data, reference=False, scale="log"))
-    assert torch.isfinite(fitting.goals_of(model, data)[rows]).all()
-    data.labels[rows[3]] = torch.nan
-    train(model, data, a_fit(epochs=1))  # an absent label is none
-    for value in (0.0, -1.5):
-        data.labels[rows[3]] = value
-        with pytest.raises(ConfigError, match=rf"logarithm of e_form, and a training label is {value:g}, which has no"):
-            train(model, data, a_fit(epochs=1))
 
 
 def test_weights_and_balance_of_several_quantities(part: Dataset) -> None:

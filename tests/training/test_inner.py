@@ -6,7 +6,8 @@ from support import a_fit, batches_of, fresh_model
 from tltool.data.dataset import Dataset
 from tltool.model import surgery
 from tltool.training import inner
-from tltool.training.fit import predict, scalers
+from tltool.training.fit import predict
+from tltool.training.goals import scalers
 
 
 def test_folds_part_the_training_rows_and_hold_nothing_else(part: Dataset) -> None:

@@ -18,7 +18,8 @@ from tltool.errors import NumericError
 from tltool.model import building, compiled, kernels, low_rank, stack, surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training import embedded
-from tltool.training.fit import Trained, Training, predict, scalers, train
+from tltool.training.fit import Trained, Training, predict, train
+from tltool.training.goals import scalers
 from tltool.training.stacked import train_all
 
 pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")

@@ -12,7 +12,8 @@ from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError, DataError
 from tltool.model.surgery import new_heads
 from tltool.training import state
-from tltool.training.fit import predict, scalers, train
+from tltool.training.fit import predict, train
+from tltool.training.goals import scalers
 from tltool.training.predictor import Predictor
 
 

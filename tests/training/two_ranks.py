@@ -15,7 +15,8 @@ from tltool.model import ranks
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import new_heads
 from tltool.training import distributed, loss
-from tltool.training.fit import predict, scalers
+from tltool.training.fit import predict
+from tltool.training.goals import scalers
 
 
 def learnt(model: PropertyModel, data: Batches, size: int) -> dict[str, torch.Tensor]:

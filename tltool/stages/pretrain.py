@@ -16,7 +16,8 @@ from tltool.model.surgery import new_heads
 from tltool.quantities import quantity
 from tltool.training import audit, by_functional, checkpoint, distributed, inputs, outcome, state
 from tltool.training.audit import Auditor
-from tltool.training.fit import device, scalers, train
+from tltool.training.fit import device, train
+from tltool.training.goals import scalers
 from tltool.training.run import Run, show_errors
 
 

@@ -18,12 +18,10 @@ from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model import ranks
 from tltool.model.property_model import PropertyModel
-from tltool.model.scaler import Scaler, composition, fit_scaler
-from tltool.quantities import quantity
 from tltool.training import bare, captured, distributed, loss
 from tltool.training.average import Average, average_of, follow
+from tltool.training.goals import goals_of
 
-_SCALER_ROWS = 200_000
 Values = Callable[[PropertyModel, Batch], Tensor]
 
 
@@ -259,55 +257,6 @@ def predict(model: PropertyModel, data: Batches, part: str, values: Values | Non
     if not rows:
         return np.empty((0, len(data.quantities)))
     return torch.cat(rows).double().cpu().numpy()
-
-
-def scalers(data: Batches, reference: bool, scale: str = "linear") -> dict[str, Scaler]:
-    """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal steps.
-
-    ``reference`` and ``scale`` as in ``Settings``; raises ConfigError for a label that has no logarithm.
-    """
-    rows = data.split["train"]
-    rows = rows[:: -(-len(rows) // _SCALER_ROWS) or 1]
-    parts = torch.split(rows, evaluation_size(data.table))
-    fractions = torch.cat([composition(data.table.select(part)) for part in parts])
-    logs = {name: _is_logarithmic(data, k, scale) for k, name in enumerate(data.quantities)}
-    labels = data.labels[rows]
-    return {name: fit_scaler(labels[:, k], fractions, reference, logs[name]) for k, name in enumerate(data.quantities)}
-
-
-def _is_logarithmic(data: Batches, k: int, scale: str) -> bool:
-    """Say whether quantity ``k`` is learnt as its logarithm; differences from a base never are by themselves."""
-    if scale == "linear" or (scale == "auto" and (data.base is not None or not quantity(data.quantities[k]).spans)):
-        return False
-    labels = torch.cat([data.labels[data.split[part], k] for part in ("train", "val") if part in data.split])
-    least = float(torch.nan_to_num(labels, nan=torch.inf).min())
-    if least <= 0 and scale == "log":
-        name = data.quantities[k]
-        raise ConfigError(
-            f"fit.scale=log: {name} has a label of {least:g}, which has no logarithm; use fit.scale=auto."
-        )
-    return least > 0
-
-
-@torch.no_grad()
-def goals_of(model: PropertyModel, data: Batches) -> Tensor:
-    """Return (n, q): what the network should give for each training row, NaN elsewhere; the scaler does not change.
-
-    Raises ConfigError for a label that has no logarithm where the model, by a head that it kept, learns logarithms.
-    """
-    goals = torch.full_like(data.labels, torch.nan)
-    for batch in data.of("train", evaluation_size(data.table)):
-        goals[batch.rows] = model.targets(batch.labels, batch.graph)
-    lost = torch.isfinite(data.labels) & ~torch.isfinite(goals)
-    for k, name in enumerate(data.quantities):
-        rows = data.split["train"][lost[data.split["train"], k]]
-        if len(rows):
-            least = float(data.labels[rows[0], k])
-            raise ConfigError(
-                f"The source learnt the logarithm of {name}, and a training label is {least:g}, which has none; use "
-                "mode.head=new, with fit.scale=linear."
-            )
-    return goals
 
 
 def weights_of(settings: Settings, data: Batches) -> Tensor | None:

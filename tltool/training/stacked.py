@@ -22,7 +22,8 @@ from tltool.errors import NumericError
 from tltool.model import stack
 from tltool.model.stack import Stack
 from tltool.training import adamw, embedded, loss
-from tltool.training.fit import Trained, Training, errors_of, goals_of, groups_of, schedule_of, weights_of
+from tltool.training.fit import Trained, Training, errors_of, groups_of, schedule_of, weights_of
+from tltool.training.goals import goals_of
 
 # Those that treat each number by itself, so that it does not matter in which table a number stands.
 _OPTIMISERS = (adamw.AdamW, AdamW, Adam, SGD, NAdam, RAdam, RMSprop)

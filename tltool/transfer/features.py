@@ -19,7 +19,8 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.readout import encoder_facts
 from tltool.model.scaler import Scaler
 from tltool.training import embedded
-from tltool.training.fit import Fit, goals_of, scalers, train
+from tltool.training.fit import Fit, train
+from tltool.training.goals import goals_of, scalers
 from tltool.training.start import announce
 
 _LEVELS = [0, 1]

@@ -8,7 +8,8 @@ from tltool.errors import ConfigError
 from tltool.model import surgery
 from tltool.model.depth import below, depths
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.training.fit import Fit, scalers, train
+from tltool.training.fit import Fit, train
+from tltool.training.goals import scalers
 from tltool.training.start import announce
 
 

@@ -8,7 +8,8 @@ from tltool.data.dataset import Batches
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training import embedded
-from tltool.training.fit import Fit, Values, scalers, train
+from tltool.training.fit import Fit, Values, train
+from tltool.training.goals import scalers
 from tltool.training.start import announce
 
 

@@ -5,7 +5,8 @@ import torch
 from tltool.data.dataset import Batches
 from tltool.model import low_rank, surgery
 from tltool.model.property_model import PropertyModel
-from tltool.training.fit import Fit, scalers, train
+from tltool.training.fit import Fit, train
+from tltool.training.goals import scalers
 from tltool.training.start import announce
 
 
