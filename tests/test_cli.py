@@ -186,6 +186,34 @@ def test_termination_leaves_a_status(home: Path) -> None:
     assert json.loads((home / "long" / "status.json").read_text())["state"] == "interrupted"
 
 
+def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
+    words = ["pretrain", "fit.epochs=25", "split.train_size=120", "keep_every=0", "runs=resumed"]
+    env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
+    begin = [sys.executable, "-m", "tltool", *words, "hydra.run.dir=resumed/pretrain/begun", "resume=latest"]
+    run = subprocess.Popen(begin, cwd=home, env=env, stderr=subprocess.PIPE, text=True)
+    state = home / "resumed" / "pretrain" / "begun" / "state.json"
+    for _ in range(600):
+        if state.exists():
+            break
+        time.sleep(0.1)
+    run.send_signal(signal.SIGTERM)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 143
+    assert "no interrupted run to go on with" in said
+    epoch = json.loads(state.read_text())["epoch"]
+    folder = home / "resumed" / "pretrain" / "begun"
+    assert f"Terminated; the same command with resume={folder} goes on after epoch {epoch}." in said
+
+    refused = tltool(*words, "resume=resumed/pretrain/begun", "optimiser.lr=0.1", cwd=home, check=2)
+    assert "was begun with another optimiser.lr" in refused.stderr
+    done = tltool(*words, "resume=latest", "hydra.run.dir=rest", cwd=home, check=0)
+    assert f"Going on after epoch {epoch} of resumed/pretrain/begun." in done.stderr
+    assert not list((home / "rest").glob("state*"))
+    tltool(*words, "hydra.run.dir=whole", cwd=home, check=0)
+    errors = [json.loads((home / name / "metrics.json").read_text())["quantities"] for name in ("rest", "whole")]
+    assert errors[0] == errors[1]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_terminated_sweep_starts_no_further_cell(home: Path, workers: int, sent: signal.Signals, code: int) -> None:

@@ -229,6 +229,10 @@ def _run(
         if run is None:
             return _failed(error, message, code)
         (folder / "error.log").write_text(trace, encoding="utf-8")
+        if state == "interrupted":
+            from tltool.training import resume
+
+            message = resume.told(folder, message)
         run.close(state, code, message)
         _failed(error, f"{message} (details: {folder / 'error.log'})", code)
         if state == "interrupted":

@@ -1,6 +1,7 @@
 """``tltool pretrain``: learn a backbone on a large, cheap data set."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tltool.data.record import Ints
 from tltool.errors import ConfigError
 from tltool.model.surgery import new_heads
 from tltool.quantities import quantity
-from tltool.training import audit, by_functional, checkpoint, distributed, inputs, outcome, state
+from tltool.training import audit, by_functional, checkpoint, distributed, inputs, outcome, resume, state
 from tltool.training.audit import Auditor
 from tltool.training.fit import device, train
 from tltool.training.goals import scalers
@@ -34,7 +35,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     spec: dict[str, Any] = {"functionals": _told_apart(config, dataset, folder), "state": list(config["state"])}
     data = by_functional.placed(data, dataset.store, spec)
     data = state.placed(data, dataset.store, spec).to(where)
-    fit = inputs.fit(config, folder)
+    keeper = resume.keeper(config, folder.folder, folder.say)
+    fit = replace(inputs.fit(config, folder), keeper=keeper)
     torch.manual_seed(fit.seed)
     spec = {k: v for k, v in spec.items() if v} | {
         "encoder": state.encoder_with(config["encoder"], spec["state"]),
@@ -66,6 +68,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     }
     summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
     outcome.keep(folder, model)
+    keeper.done()
     show_errors(summary, "test")
 
 

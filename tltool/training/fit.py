@@ -19,8 +19,9 @@ from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model import ranks
 from tltool.model.property_model import PropertyModel
 from tltool.training import bare, captured, distributed, loss
-from tltool.training.average import Average, average_of, follow
+from tltool.training.average import average_of, follow
 from tltool.training.goals import goals_of
+from tltool.training.resume import Keeper, Parts, Progress
 
 Values = Callable[[PropertyModel, Batch], Tensor]
 
@@ -77,7 +78,7 @@ class Fit:
     """What a mode trains with: settings, an optimiser for parameter groups, the seed, and who hears of each event.
 
     ``together`` may train the model at once with those of other runs: it gets what ``train`` was given, and returns
-    what that returns, or None to let this run train by itself.
+    what that returns, or None to let this run train by itself. ``keeper`` keeps the state on the way.
     """
 
     settings: Settings
@@ -86,6 +87,7 @@ class Fit:
     seed: int
     log: Callable[[dict[str, Any]], None]
     together: "Callable[[Training], Trained | None] | None" = None
+    keeper: Keeper | None = None
 
 
 class Trained(NamedTuple):
@@ -173,10 +175,9 @@ def train(
     if values is not None or before is not None or ranks.active():
         through = None
     an_epoch = captured.passes(replace(data, labels=goals), settings.batch_size, learn, parameters, through, fit.log)
-    average: Average | None = None
-    kept: dict[str, Tensor] | None = None
-    best, best_epoch, epoch = float("inf"), 0, 0
-    for epoch in range(1, settings.epochs + 1):
+    parts = Parts(model, optimiser, schedule, order, log_scales)
+    now = fit.keeper.take_up(parts, data) if fit.keeper else Progress()
+    for epoch in range(now.epoch + 1, settings.epochs + 1):
         began = time.perf_counter()
         if before is not None:
             before(epoch)
@@ -185,20 +186,21 @@ def train(
         for error, held in an_epoch(order):
             optimiser.step()
             schedule.step()
-            if average is not None:
-                follow(average, settings.ema)
+            if now.average is not None:
+                follow(now.average, settings.ema)
             elif settings.ema:
-                average = average_of(model)
+                now.average = average_of(model)
             total += error * held
         train_loss = float(ranks.total(total)) / len(data.split["train"])
         if not np.isfinite(train_loss):
             raise NumericError(f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1.")
-        current = model if average is None else average.model
+        current = model if now.average is None else now.average.model
         error_in_spreads, val_mae = validate(current, data, values)
-        if error_in_spreads < best:
-            best, best_epoch = error_in_spreads, epoch
+        now.epoch = epoch
+        if error_in_spreads < now.best:
+            now.best, now.best_epoch = error_in_spreads, epoch
             if settings.select == "best":
-                kept = copy.deepcopy(current.state_dict())
+                now.kept = copy.deepcopy(current.state_dict())
         rate = optimiser.param_groups[0]["lr"]
         fit.log(
             {
@@ -211,13 +213,15 @@ def train(
                 "seconds": time.perf_counter() - began,
             }
         )
-        if settings.patience is not None and best_epoch and epoch - best_epoch >= settings.patience:
+        if settings.patience is not None and now.best_epoch and epoch - now.best_epoch >= settings.patience:
             break
-    if kept is None:
-        kept, best_epoch = (model if average is None else average.model).state_dict(), epoch
-    model.load_state_dict(kept)
+        if fit.keeper:
+            fit.keeper.keep(parts, now)
+    if now.kept is None:
+        now.kept, now.best_epoch = (model if now.average is None else now.average.model).state_dict(), now.epoch
+    model.load_state_dict(now.kept)
     model.eval()
-    return Trained(epoch, best_epoch, best)
+    return Trained(now.epoch, now.best_epoch, now.best)
 
 
 def validate(model: PropertyModel, data: Batches, values: Values | None = None) -> tuple[float, dict[str, float]]:

@@ -1,0 +1,270 @@
+"""Going on with a training that was interrupted, as if it had not been.
+
+Now and then, at the end of an epoch, all that the next step depends on is kept in the run folder: weights, their
+running average, the best ones so far, the optimiser, the schedule, and where the random numbers are. A file is written
+whole, then ``state.json`` names it with its checksum, then the one before goes: whenever a run is killed, one is whole.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from tltool import machine
+from tltool.data.dataset import Batches
+from tltool.errors import CheckpointError, ConfigError, ResourceError
+from tltool.model.property_model import PropertyModel
+from tltool.training.average import Average, average_of
+
+NAME = "state.json"
+# Where a run computes, and what it leaves, may change on the way.
+_FREE = ("runs", "cache", "device", "threads", "workers", "kernels", "resume", "keep_every")
+
+
+@dataclass
+class Progress:
+    """How far a training has come: epochs done, the best and its validation error, its weights, the average."""
+
+    epoch: int = 0
+    best: float = float("inf")
+    best_epoch: int = 0
+    kept: dict[str, Tensor] | None = None
+    average: Average | None = None
+
+
+class Parts(NamedTuple):
+    """What a training changes step by step; ``order`` draws its batches."""
+
+    model: PropertyModel
+    optimiser: Optimizer
+    schedule: LRScheduler
+    order: torch.Generator
+    log_scales: Tensor
+
+
+class Keeper:
+    """Keeps the state of a run in ``folder`` every so many ``minutes``, and has that of the run in ``begun``, if any.
+
+    ``config`` is the run's; ``say`` hears what it does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        minutes: float | None,
+        begun: Path | None,
+        config: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        if minutes is not None and minutes < 0:
+            raise ConfigError(f"keep_every={minutes} must be a number of minutes, or null.")
+        self.folder, self.minutes, self.begun, self.say = folder, minutes, begun, say
+        self.config = _fixed(config)
+        self._last = time.monotonic()
+
+    def take_up(self, parts: Parts, data: Batches) -> Progress:
+        """Put ``parts`` where the other run left them and return how far that had come; the beginning without one.
+
+        Raises CheckpointError for a state that is damaged or of other data.
+        """
+        self._data = _print(data)
+        if self.begun is None:
+            return Progress()
+        found = _read(self.begun)
+        if found["data"] != self._data:
+            raise CheckpointError(
+                f"{self.begun} was trained on other rows or labels than these; leave resume= out to begin again."
+            )
+        device = next(parts.model.parameters()).device
+        parts.model.load_state_dict(found["model"])
+        parts.optimiser.load_state_dict(found["optimiser"])
+        parts.schedule.load_state_dict(found["schedule"])
+        parts.order.set_state(found["order"])
+        with torch.no_grad():
+            parts.log_scales.copy_(found["log_scales"])
+        torch.set_rng_state(found["random"])
+        if device.type == "cuda" and found["random_cuda"] is not None:
+            torch.cuda.set_rng_state(found["random_cuda"], device)
+        average = None
+        if found["average"] is not None:
+            average = average_of(parts.model)
+            average.model.load_state_dict(found["average"])
+        kept = None if found["kept"] is None else {k: v.to(device) for k, v in found["kept"].items()}
+        self.say(f"Going on after epoch {found['epoch']} of {self.begun}.")
+        return Progress(found["epoch"], found["best"], found["best_epoch"], kept, average)
+
+    def keep(self, parts: Parts, now: Progress) -> None:
+        """Keep the state, if the last was kept long enough ago; raise ResourceError if it cannot be written."""
+        if self.minutes is None or time.monotonic() - self._last < 60 * self.minutes or machine.rank():
+            return
+        device = next(parts.model.parameters()).device
+        state = {
+            "data": self._data,
+            "epoch": now.epoch,
+            "best": now.best,
+            "best_epoch": now.best_epoch,
+            "kept": now.kept,
+            "average": None if now.average is None else now.average.model.state_dict(),
+            "model": parts.model.state_dict(),
+            "optimiser": parts.optimiser.state_dict(),
+            "schedule": {k: v for k, v in parts.schedule.state_dict().items() if not callable(v)},
+            "order": parts.order.get_state(),
+            "log_scales": parts.log_scales.detach(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+        try:
+            with _undisturbed():
+                self._write(state)
+        except OSError as error:
+            raise ResourceError(
+                f"The state of training cannot be kept in {self.folder} ({error.strerror}); free space, or use "
+                "keep_every=null."
+            ) from error
+        self._last = time.monotonic()
+
+    def done(self) -> None:
+        """Forget the state, which a finished run does not need."""
+        for file in (self.folder / NAME, *self.folder.glob("state-*.pt")):
+            file.unlink(missing_ok=True)
+
+    def _write(self, state: dict[str, Any]) -> None:
+        place = self.folder / f"state-{state['epoch']:06d}.pt"
+        with place.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        facts = {"file": place.name, "sha256": _sum(place), "epoch": state["epoch"], "config": self.config}
+        temporary = self.folder / f".{NAME}.tmp"
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(self.folder / NAME)
+        for other in self.folder.glob("state-*.pt"):
+            if other != place:
+                other.unlink(missing_ok=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait: PyTorch's writer, when it is interrupted, ends with an error of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def told(folder: Path, message: str) -> str:
+    """Return the ``message`` about an interruption with how to go on in place of its advice, where a state was kept."""
+    try:
+        epoch = _facts(folder)["epoch"]
+    except CheckpointError:
+        return message
+    return f"{message.partition(';')[0]}; the same command with resume={folder} goes on after epoch {epoch}."
+
+
+def keeper(config: Mapping[str, Any], folder: Path, say: Callable[[str], None]) -> Keeper:
+    """Return the keeper of the run in ``folder`` as ``keep_every`` and ``resume`` of ``config`` have it.
+
+    ``resume`` is a run folder, or ``latest``: the newest run of the stage with the same config that did not end, and
+    the beginning if there is none. Raises CheckpointError for a folder without a state, and ConfigError, naming the
+    keys, for one of another config.
+    """
+    named = config["resume"]
+    begun = None
+    if named == "latest":
+        begun = _latest(Path(config["runs"]) / str(config["stage"]), _fixed(config))
+        if begun is None:
+            say("There is no interrupted run to go on with; this one starts from the beginning.")
+    elif named is not None:
+        begun = Path(named).expanduser()
+        if differing := _differences(_facts(begun)["config"], _fixed(config)):
+            raise ConfigError(
+                f"{begun} was begun with another {', '.join(differing)}; give the same words as there, or leave "
+                "resume= out."
+            )
+    return Keeper(folder, config["keep_every"], begun, config, say)
+
+
+def _latest(runs: Path, config: Mapping[str, Any]) -> Path | None:
+    found: list[tuple[str, Path]] = []
+    for file in runs.rglob(NAME):
+        try:
+            status = json.loads((file.parent / "status.json").read_text(encoding="utf-8"))
+            facts = _facts(file.parent)
+        except (OSError, ValueError, CheckpointError):
+            continue
+        if status.get("state") != "finished" and not _works(file.parent) and facts["config"] == config:
+            found.append((str(status.get("started")), file.parent))
+    return max(found)[1] if found else None
+
+
+def _works(folder: Path) -> bool:
+    """Say whether the process that holds ``folder`` is still there."""
+    try:
+        os.kill(int((folder / "run.lock").read_text().strip()), 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of ``config`` may not change on the way, as JSON gives it back."""
+    return dict(json.loads(json.dumps({k: v for k, v in config.items() if k not in _FREE}, default=str)))
+
+
+def _differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Return the dotted names of what differs."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted(one.keys() | other.keys())
+        return [d for k in keys for d in _differences(one.get(k), other.get(k), f"{name}.{k}".lstrip("."))]
+    return [] if one == other else [name]
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder} holds no state of a training to go on with (one is kept every keep_every minutes, until the run "
+            "has finished); leave resume= out to begin again."
+        ) from error
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    facts = _facts(folder)
+    file = folder / str(facts["file"])
+    if not file.is_file() or _sum(file) != facts["sha256"]:
+        raise CheckpointError(f"{file} is damaged; leave resume= out to begin again.")
+    return dict(torch.load(file, map_location="cpu", weights_only=True))
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _print(data: Batches) -> str:
+    """Return a checksum of the labels and of the rows of every part."""
+    found = hashlib.sha256()
+    for table in (data.labels, *(data.split[part] for part in sorted(data.split))):
+        found.update(table.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
