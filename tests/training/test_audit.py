@@ -1,5 +1,8 @@
 """The audit over several data sets: what is at hand is compared, and nothing is cleared that was not."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support import QUOTIENT
@@ -84,3 +87,12 @@ def test_of_formulas_the_formula_decides() -> None:
     assert again.how == ("formula", "formula")
     # A crystal is not told from its formula.
     assert audit.audit(seen, TARGET, ALL, 1, []).how == ("",)
+
+
+def test_a_word_is_due_before_many_fingerprints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = replace(LONG, folder=tmp_path)
+    assert not audit.awaited(kept)
+    monkeypatch.setattr(audit, "_MANY", 1)
+    assert "overlap=none does without" in audit.awaited(kept)
+    audit.prints(kept, 1)
+    assert not audit.awaited(kept), "they are in the cache"

@@ -94,6 +94,13 @@ def test_one_state_is_there_and_none_after_the_end(part: Dataset, tmp_path: Path
     for minutes in (None, 60):
         trained(data, a_keeper(tmp_path / "b", minutes=minutes), kill=4)
         assert not list((tmp_path / "b").iterdir()), "nothing is kept before its time"
+    keeper = a_keeper(tmp_path / "b", minutes=60)
+    keeper._began -= 3600
+    trained(data, keeper)
+    assert json.loads((tmp_path / "b" / "state.json").read_text())["epoch"] == 9, "what follows may take long"
+    model, events, _ = trained(data, a_keeper(tmp_path / "c", tmp_path / "b"))
+    assert not events
+    assert all(torch.equal(table, model.state_dict()[name]) for name, table in trained(data)[0].state_dict().items())
 
 
 def test_a_kill_while_it_is_written_leaves_the_one_before(

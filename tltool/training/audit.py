@@ -26,6 +26,8 @@ from tltool.training.run import Run
 MOST_PAIRS = 2_000
 """Pairs of crystals whose sites are compared in one audit; the rest stay as "prototype"."""
 
+_MANY = 50_000  # crystals, from which a word is due before their fingerprints are found
+
 ACTIONS = {
     "pretrain": ("report", "drop_source", "none"),
     "transfer": ("report", "drop_test", "error", "none"),
@@ -50,7 +52,7 @@ def auditor(config: Mapping[str, Any], stage: str, workers: int) -> Auditor:
 
 def prints(data: Dataset, workers: int) -> npt.NDArray[np.uint64]:
     """Return the fingerprints (n,) of all records, found once and kept beside them in the cache."""
-    file = data.folder / f"fingerprints-{RECIPE}-{data.key}.h5" if data.folder else None
+    file = _file(data)
     if file and file.is_file():
         return store.read_arrays(file)[0]["fingerprint"]
     crystals = (data.store.crystal(row) for row in range(len(data.store)))
@@ -59,6 +61,21 @@ def prints(data: Dataset, workers: int) -> npt.NDArray[np.uint64]:
     if file:
         store.write_arrays(file, {"fingerprint": found}, {}, {})
     return found
+
+
+def awaited(data: Dataset) -> str:
+    """Return a sentence where ``prints`` is going to take minutes; empty where it is not."""
+    file = _file(data)
+    if len(data.store) < _MANY or data.store.amounts is not None or (file and file.is_file()):
+        return ""
+    return (
+        f"Fingerprints of {len(data.store):,} crystals, found once for the index of what the model saw, take up to a "
+        "minute for every 60,000 (overlap=none does without)."
+    )
+
+
+def _file(data: Dataset) -> Path | None:
+    return data.folder / f"fingerprints-{RECIPE}-{data.key}.h5" if data.folder else None
 
 
 def index(data: Dataset, rows: Ints, workers: int) -> Index:

@@ -216,7 +216,7 @@ def train(
         if settings.patience is not None and now.best_epoch and epoch - now.best_epoch >= settings.patience:
             break
         if fit.keeper:
-            fit.keeper.keep(parts, now)
+            fit.keeper.keep(parts, now, last=epoch == settings.epochs)
     if now.kept is None:
         now.kept, now.best_epoch = (model if now.average is None else now.average.model).state_dict(), now.epoch
     model.load_state_dict(now.kept)

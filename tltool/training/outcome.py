@@ -51,6 +51,8 @@ def remember(
         # An index of the last step alone would call crystals of the source unseen.
         model.seen = {}
     else:
+        if sentence := audit.awaited(dataset):
+            run.say(sentence)
         rows = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
         before = [overlap.from_arrays(model.seen, "the source model")] if model.seen else []
         model.seen = overlap.arrays(overlap.merged([*before, audit.index(dataset, rows, auditor.workers)]))

@@ -72,7 +72,7 @@ class Keeper:
             raise ConfigError(f"keep_every={minutes} must be a number of minutes, or null.")
         self.folder, self.minutes, self.begun, self.say = folder, minutes, begun, say
         self.config = _fixed(config)
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
 
     def take_up(self, parts: Parts, data: Batches) -> Progress:
         """Put ``parts`` where the other run left them and return how far that had come; the beginning without one.
@@ -105,9 +105,13 @@ class Keeper:
         self.say(f"Going on after epoch {found['epoch']} of {self.begun}.")
         return Progress(found["epoch"], found["best"], found["best_epoch"], kept, average)
 
-    def keep(self, parts: Parts, now: Progress) -> None:
-        """Keep the state, if the last was kept long enough ago; raise ResourceError if it cannot be written."""
-        if self.minutes is None or time.monotonic() - self._last < 60 * self.minutes or machine.rank():
+    def keep(self, parts: Parts, now: Progress, *, last: bool) -> None:
+        """Keep the state, if the one before was kept long enough ago; raise ResourceError if it cannot be written.
+
+        Of the ``last`` epoch it counts how long ago the run began: what comes after training takes time as well.
+        """
+        since = self._began if last else self._last
+        if self.minutes is None or time.monotonic() - since < 60 * self.minutes or machine.rank():
             return
         device = next(parts.model.parameters()).device
         state = {
