@@ -40,6 +40,7 @@ bench: $(INSTALLED)
 	$(BIN)/python scripts/bench.py
 	$(BIN)/python scripts/bench_encoders.py
 	$(BIN)/python scripts/bench_prepare.py
+	$(BIN)/python scripts/bench_folder.py
 	$(BIN)/python scripts/bench_startup.py
 
 # Trains the installable peers beside tltool, each in an environment of its own under ~/.cache/tltool/peers.

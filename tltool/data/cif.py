@@ -141,6 +141,10 @@ def _operations(small: "gemmi.SmallStructure") -> list[Floats]:
 
 def _expanded(crystal: Crystal, operations: Floats) -> Crystal:
     """Return ``crystal`` with all images of its sites under ``operations`` (m, 4, 4), each once."""
+    if len(operations) == 1 and (operations[0] == np.eye(4)).all():
+        offset = crystal.frac[:, None] - crystal.frac
+        if (_length(offset, crystal.lattice) >= SAME_SITE).sum() == len(offset) * (len(offset) - 1):
+            return crystal._replace(frac=crystal.frac % 1.0)  # most files spell every site out
     turn, shift = operations[:, :3, :3], operations[:, :3, 3]
     frac = np.empty((len(crystal.numbers) * len(operations), 3))
     numbers = np.empty(len(frac), dtype=np.int64)

@@ -282,11 +282,29 @@ def _key(root: Path, description: Mapping[str, Any], plugins: Iterable[str]) -> 
 
 def _state(root: Path, source: Path, adapter: Mapping[str, Any]) -> str:
     """Hash the name, size and time of every file of a shard."""
-    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    parent = f"{root.parent}{os.sep}".replace(os.sep * 2, os.sep)
+    found = sorted(_files(source))
     if root == BUNDLED:
-        files = [p for p in files if p.name == adapter["file"]]
-    facts = [(str(p.relative_to(root.parent)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+        found = [file for file in found if Path(file[0]).name == adapter["file"]]
+    facts = [(path.removeprefix(parent), size, changed) for path, size, changed in found]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+
+def _files(source: Path) -> list[tuple[str, int, int]]:
+    """Return path, size and time of every file below ``source``, or of itself; a look at each, as there may be many."""
+    if not source.is_dir():
+        facts = source.stat()
+        return [(str(source), facts.st_size, facts.st_mtime_ns)]
+    found, folders = [], [str(source)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_file():
+                    facts = entry.stat()
+                    found.append((entry.path, facts.st_size, facts.st_mtime_ns))
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+    return found
 
 
 @contextmanager
