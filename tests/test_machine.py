@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +20,7 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Eight cores of which other work takes one."""
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(machine, "cores", lambda: 8)
-    monkeypatch.setattr(os, "getloadavg", lambda: (1.2, 5.0, 5.0))
+    monkeypatch.setattr(machine, "taken", lambda: 1.2)
     return monkeypatch
 
 
@@ -40,8 +42,55 @@ def test_busy_cores_are_not_free(eight: pytest.MonkeyPatch) -> None:
     assert machine.free_cores() == 7
     eight.setattr(machine, "cores", lambda: 3)  # by affinity
     assert machine.free_cores() == 3
-    eight.setattr(os, "getloadavg", lambda: (20.0, 20.0, 20.0))
+    eight.setattr(machine, "taken", lambda: 20.0)
     assert machine.free_cores() == 1
+
+
+def test_what_others_take_is_what_is_computed_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [machine._Look(*seconds) for seconds in ((10.0, 50.0, 5.0), (10.1, 50.9, 5.0), (12.0, 55.0, 7.0))]
+    looks += [machine._Look(*seconds) for seconds in ((30.0, 75.0, 9.0), (30.1, 76.0, 9.0), (40.0, 76.0, 10.0))]
+    looks += [machine._Look(50.0, 76.0, 11.0)]
+    monkeypatch.setattr(machine, "_since", looks[0])
+    monkeypatch.setattr(machine, "_last", 0.0)
+    found = iter(looks[1:])
+    monkeypatch.setattr(machine, "_look", lambda: next(found))
+    # A tenth of a second says nothing; 5 s of all in 2 s, 2 of them its own; since the beginning; then anew.
+    assert machine.taken() == 0.0
+    assert machine.taken() == pytest.approx(1.5)
+    assert machine.taken() == pytest.approx((25.0 - 4.0) / 20.0)
+    assert machine.taken() == pytest.approx((25.0 - 4.0) / 20.0)
+    assert machine.taken() == 0.0, "the clock of all and its own are not read at once"
+    assert machine.taken() == 0.0
+
+
+def test_without_a_word_from_the_system_the_load_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "_STAT", tmp_path / "none")
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.2, 5.0, 5.0))
+    assert machine.taken() == 1.2
+    (tmp_path / "none").write_text("no numbers\n")
+    assert machine.taken() == 1.2
+    monkeypatch.delattr(os, "getloadavg")
+    assert machine.taken() == 0.0
+
+
+@pytest.mark.skipif(machine._look() is None, reason="this system does not tell")
+def test_a_process_beside_is_seen_and_the_own_work_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_since", machine._look())
+    before = machine._look()
+    beside = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            pass
+        after = machine._look()
+        assert before is not None
+        assert after is not None
+        assert after.own - before.own > 0.3
+        assert after.all - before.all > after.own - before.own + 0.1
+        assert machine.taken() > 0.1
+    finally:
+        beside.kill()
+        beside.wait()
 
 
 def test_processes_that_belong_together_share_the_cores(eight: pytest.MonkeyPatch) -> None:
@@ -55,7 +104,7 @@ def test_processes_that_belong_together_share_the_cores(eight: pytest.MonkeyPatc
 def test_threads_are_free_cores_as_far_as_they_pay(eight: pytest.MonkeyPatch) -> None:
     assert threads("auto", angles=False) == 1
     assert threads("auto", angles=True) == 2
-    eight.setattr(os, "getloadavg", lambda: (7.0, 7.0, 7.0))
+    eight.setattr(machine, "taken", lambda: 7.0)
     assert threads("auto", angles=True) == 1
     assert threads(5, angles=False) == 5
     with pytest.raises(ConfigError, match="threads='many' is not known"):

@@ -1,6 +1,20 @@
 """What this process may use: its place beside those of ``torchrun`` or of a sweep, and the cores that are free."""
 
 import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+_STAT = Path("/proc/stat")
+_SHORTEST, _LONGEST = 0.2, 10.0  # seconds over which the machine is looked at
+
+
+class _Look(NamedTuple):
+    """Seconds: the clock's, those that all processes of the machine have computed, and those of this process."""
+
+    clock: float
+    all: float
+    own: float
 
 
 def ranks() -> int:
@@ -32,16 +46,46 @@ def cores() -> int:
 def free_cores() -> int:
     """Return how many of ``cores`` are this process's to take, 1 at least.
 
-    What other work took in the last minute is not free, and those that belong together share.
+    What other work takes is not free, and those that belong together share.
     """
-    try:
-        idle = (os.cpu_count() or 1) - round(os.getloadavg()[0])
-    except OSError:
-        idle = cores()
+    idle = (os.cpu_count() or 1) - round(taken())
     together = jobs() * (_number("LOCAL_WORLD_SIZE", ranks()) if ranks() > 1 else 1)
     return max(1, min(idle, cores() // together))
+
+
+def taken() -> float:
+    """Return how many cores other work takes: since this process began, later over the last ten seconds or so.
+
+    Where the system does not tell, that is the load of the last minute, in which this process and what ran before it
+    are counted too; 0 where it does not tell that either.
+    """
+    global _since, _last
+    now = _look()
+    if now is None or _since is None:
+        try:
+            return os.getloadavg()[0]
+        except (OSError, AttributeError):
+            return 0.0
+    passed = now.clock - _since.clock
+    if passed >= _SHORTEST:
+        _last = max(0.0, (now.all - _since.all - (now.own - _since.own)) / passed)
+        if passed > _LONGEST:
+            _since = now
+    return _last
+
+
+def _look() -> _Look | None:
+    try:
+        user, nice, system, _, _, *interrupts = map(int, _STAT.read_text().split("\n", 1)[0].split()[1:9])
+    except (OSError, ValueError):
+        return None
+    spent = (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+    return _Look(time.monotonic(), spent, sum(os.times()[:4]))
 
 
 def _number(name: str, otherwise: int) -> int:
     word = os.environ.get(name, "")
     return int(word) if word.isdigit() else otherwise
+
+
+_since, _last = _look(), 0.0

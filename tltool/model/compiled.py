@@ -6,7 +6,6 @@ Sizes as in ``fields``; f features, m Gaussians, w = 2f gates and messages.
 """
 
 import ctypes
-import os
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -108,9 +107,7 @@ def threads() -> int:
 @lru_cache(maxsize=1)
 def _free_threads(now: int) -> int:
     cores = machine.cores()
-    # The load of the last minute, in which this process is one.
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 1.0
-    return 2 if cores // machine.jobs() > 1 and busy < cores + 0.2 else 1
+    return 2 if cores // machine.jobs() > 1 and machine.taken() < cores - 1.5 else 1
 
 
 def _keep_memory() -> None:

@@ -83,13 +83,14 @@ class _Convolutions(torch.autograd.Function):
         most = max(end - begin for begin, end in _spots(parts))
         _scratch, places = compiled.room(sites, n * f, 2 * n * f, 2 * n * f, 2 * most * f)
         kernels, size = compiled.library(sites.dtype), sites.element_size()
+        to = _begins([table for table in found if table is not None], parts.count)
         for model, (batch, facts) in enumerate(zip(_batches(ctx.graph, parts, basis), ctx.facts, strict=True)):
             shift = model * n * f * size
             gradients = [0] * (lowest * (_SIZE + 1))
             for k in range(lowest, top):
-                flow, own = flows[k], found[k * _SIZE : (k + 1) * _SIZE]
+                flow, at = flows[k], (k - lowest) * _SIZE
                 gradients.append(0 if flow is None else flow.data_ptr() + shift)
-                gradients += [_row(table, model) for table in own if table is not None]
+                gradients += to[model][at : at + _SIZE]
             kernels.backward(
                 batch, f, facts, top, compiled.threads(), lowest,
                 struct.pack(compiled.GRADIENTS * top, *gradients),
@@ -120,28 +121,32 @@ def _forward(
         for _ in blocks
     ]
     work, places = compiled.room(sites, *(length for lengths in each for length in lengths))
-    packed = []
+    packed, maps_of = [], _begins(weights, parts.count)
+    norms = [norm for block in blocks for norm in (block.edges, block.nodes)]
+    running_of = _begins([table for norm in norms for table in (norm.mean, norm.variance)], parts.count)
     for model, batch in enumerate(_batches(graph, parts, basis)):
         facts: list[float] = []
         for k, block in enumerate(blocks):
             at = (model * len(blocks) + k) * len(each[0])
             a, b, c, received, slopes, update_slopes, *statistics = places[at : at + len(each[0])]
-            maps = [_row(table, model) for table in weights[k * _SIZE : (k + 1) * _SIZE]]
+            maps = maps_of[model][k * _SIZE : (k + 1) * _SIZE]
             here, after = (level.data_ptr() + model * n * f * size for level in levels[k : k + 2])
             facts += [*maps[:4], here, a, b, c, received, after]
             # Edges are numbered through all models, so the table of slopes begins before this model's own.
             facts += [slopes - edges[model] * w * size, update_slopes] if keep else [0, 0]
             for p, norm in enumerate((block.edges, block.nodes)):
                 facts += [norm.learns, norm.eps, norm.momentum, *maps[4 + 2 * p : 6 + 2 * p]]
-                facts += [_row(norm.mean, model), _row(norm.variance, model), *statistics[2 * p : 2 * p + 2]]
+                running = running_of[model][4 * k + 2 * p : 4 * k + 2 * p + 2]
+                facts += [*running, *statistics[2 * p : 2 * p + 2]]
         packed.append(struct.pack(compiled.BLOCK * len(blocks), *facts))
         kernels.forward(batch, f, packed[-1], len(blocks), compiled.threads())
     return levels, work, packed
 
 
-def _row(table: Tensor, model: int) -> int:
-    """Return where the part of ``table`` (s, ...) that is the model's begins; its rows have to be dense."""
-    return table.data_ptr() + model * table.stride(0) * table.element_size()
+def _begins(tables: Sequence[Tensor], count: int) -> list[list[int]]:
+    """Return for each of ``count`` models where its part of each of ``tables`` (s, ...) begins; rows must be dense."""
+    steps = [(table.data_ptr(), table.stride(0) * table.element_size()) for table in tables]
+    return [[begin + model * step for begin, step in steps] for model in range(count)]
 
 
 def _spots(parts: Parts) -> list[tuple[int, int]]:
