@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--encoders", nargs="+", choices=names(), default=names(), help="[all but cgcnn]")
     parser.add_argument("--crystals", type=int, default=800, help="how many of the bundled ones [%(default)s]")
-    parser.add_argument("--turns", type=int, default=6, help="of each side [%(default)s]")
+    parser.add_argument("--turns", type=int, default=4, help="of each side [%(default)s]")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts taking turns [1 2]")
     parser.add_argument("--save", action="store_true", help=f"keep the ratios in {LAST.name}")
     options = parser.parse_args(argv)
