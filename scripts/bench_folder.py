@@ -48,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         description = {"name": "folder", "root": str(folder / "in"), "adapter": adapter}
 
         def opened(turn: int) -> None:
-            data = dataset.opened(
-                description, RECIPE, cache=folder / f"cache{turn}", plugins=(), workers=1, say=lambda text: None
-            )
+            data = dataset.opened(description, RECIPE, dataset.Means(folder / f"cache{turn}", (), 1, lambda text: None))
             loading.table(data.graphs)
 
         files = sorted((folder / "in").glob("*.cif"))

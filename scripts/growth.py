@@ -71,9 +71,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     }
     recipe = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
     began = time.perf_counter()
-    data = dataset.opened(
-        description, recipe, cache=folder / "cache", plugins=["growth"], workers=workers, say=lambda text: None
-    )
+    data = dataset.opened(description, recipe, dataset.Means(folder / "cache", ["growth"], workers, lambda text: None))
     prepared = time.perf_counter() - began
     labels = data.store.label("e_form")
     split = splits.random(data.store, labels, seed=0, draw=None, val=0.01, test=0.01, train_size=None)

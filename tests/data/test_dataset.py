@@ -15,7 +15,7 @@ from tltool.errors import ConfigError, DataError, ResourceError
 
 
 def opened(description: dict, cache: Path, said: list[str]) -> dataset.Dataset:
-    return dataset.opened(description, QUOTIENT, cache=cache, plugins=[], workers=1, say=said.append)
+    return dataset.opened(description, QUOTIENT, dataset.Means(cache, [], 1, said.append))
 
 
 def test_alexandria_from_a_server_then_without_one(tmp_path: Path) -> None:

@@ -26,5 +26,5 @@ def test_a_fetched_folder_needs_neither_client_nor_key(tmp_path: Path, monkeypat
     monkeypatch.delenv("MP_API_KEY", raising=False)
     folder = freeze(tmp_path / "mp", rows())
     description = config("pretrain", "data=mp", f"data.root={folder}")["data"]
-    made = dataset.opened(description, QUOTIENT, cache=tmp_path / "cache", plugins=[], workers=1, say=lambda _: None)
+    made = dataset.opened(description, QUOTIENT, dataset.Means(tmp_path / "cache", [], 1, lambda _: None))
     assert len(made.store) == 20

@@ -33,7 +33,7 @@ def dumps(tmp_path: Path) -> Path:
 def opened(root: Path, cache: Path, workers: int = 1, said: list[str] | None = None) -> Dataset:
     description = config("pretrain", "data=pbe", f"data.root={root}")["data"]
     say = (said if said is not None else []).append
-    return dataset.opened(description, QUOTIENT, cache=cache, plugins=[], workers=workers, say=say)
+    return dataset.opened(description, QUOTIENT, dataset.Means(cache, [], workers, say))
 
 
 def assert_same(one: Dataset, two: Dataset) -> None:

@@ -14,7 +14,7 @@ from tltool.training import audit
 
 
 def opened(description: dict[str, Any], cache: Path, said: list[str]) -> dataset.Dataset:
-    return several.opened(description, QUOTIENT, cache=cache, plugins=[], workers=1, say=said.append)
+    return several.opened(description, QUOTIENT, dataset.Means(cache, [], 1, said.append))
 
 
 @pytest.fixture

@@ -103,6 +103,15 @@ def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats
     return Batches(loading.table(data.graphs), learned.to(kind), names, parts, low, data.store.amounts is not None)
 
 
+class Means(NamedTuple):
+    """How to prepare: the folder to keep it in, packages that ``_target_`` may name, processes, and who hears of it."""
+
+    cache: Path
+    plugins: Iterable[str]
+    workers: int
+    say: Report
+
+
 class Prepared(NamedTuple):
     """Stores and graphs of a data set on the disk: ``fresh`` if some were made just now."""
 
@@ -114,53 +123,35 @@ class Prepared(NamedTuple):
     fresh: bool
 
 
-def opened(
-    description: Mapping[str, Any],
-    recipe: Recipe,
-    /,
-    *,
-    cache: Path,
-    plugins: Iterable[str],
-    workers: int,
-    say: Report,
-) -> Dataset:
+def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Dataset:
     """Return the data set of a YAML ``description``, from the cache where its input has not changed since.
 
     Raises what ``prepared`` raises.
     """
     began = time.perf_counter()
-    found = prepared(description, recipe, cache=cache, plugins=plugins, workers=workers, say=say)
-    data = settled(found.parts, found.folder, recipe, found.attributes, (), say)
+    found = prepared(description, recipe, means)
+    data = settled(found.parts, found.folder, recipe, found.attributes, (), means.say)
     if found.fresh:
-        tell(data, description["name"], [found], time.perf_counter() - began, say)
+        tell(data, description["name"], [found], time.perf_counter() - began, means.say)
     return data
 
 
-def prepared(
-    description: Mapping[str, Any],
-    recipe: Recipe,
-    /,
-    *,
-    cache: Path,
-    plugins: Iterable[str],
-    workers: int,
-    say: Report,
-) -> Prepared:
+def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Prepared:
     """Read the files of a YAML ``description`` and build their graphs, as far as an earlier run has not.
 
-    Files that match the description's ``pattern`` are prepared one by one in ``workers`` processes. Records that are
+    Files that match the description's ``pattern`` are prepared one by one in several processes. Records that are
     left out are counted by reason in the attributes. Raises DataError if the files are not there or nothing is left of
     them, ConfigError for a key that a data YAML does not have.
     """
     for key in description:
         if key not in KEYS:
             raise ConfigError(f"data has no key {key!r}.{nearest(key, KEYS)}")
-    root = obtained.root(description, cache, plugins, say)
-    folder = cache / f"{description['name']}-{_key(root, description, plugins)}"
-    tasks = _tasks(root, description, folder, recipe, tuple(plugins))
-    with _locked(folder, say):
+    root = obtained.root(description, means.cache, means.plugins, means.say)
+    folder = means.cache / f"{description['name']}-{_key(root, description, means.plugins)}"
+    tasks = _tasks(root, description, folder, recipe, tuple(means.plugins))
+    with _locked(folder, means.say):
         fresh = any(preparing.done(task) is None for task in tasks)
-        shards = preparing.prepare_all(tasks, workers, say)
+        shards = preparing.prepare_all(tasks, means.workers, means.say)
     parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
     attributes = dict(tasks[0].facts) | counts([(tasks, shards)])
     if not parts:

@@ -7,12 +7,11 @@ another, into memory-mapped arrays: a row is copied once, as in a data set of se
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from tltool.data import dataset
-from tltool.data.dataset import Dataset, Prepared, Report
+from tltool.data.dataset import Dataset, Means, Prepared
 from tltool.data.graphs import Recipe
 from tltool.data.marks import Mark
 from tltool.errors import ConfigError, nearest
@@ -20,40 +19,30 @@ from tltool.errors import ConfigError, nearest
 KEYS = ("name", "root", "quantities", "parts")
 
 
-def opened(
-    description: Mapping[str, Any],
-    recipe: Recipe,
-    /,
-    *,
-    cache: Path,
-    plugins: Iterable[str],
-    workers: int,
-    say: Report,
-) -> Dataset:
+def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Dataset:
     """Return the data set of a YAML ``description``: that of one, or of the ``parts`` that it has.
 
     ``parts`` maps a name, with which ids begin, to the description of a data set. Records are of the functional that
     they name, else that of their part, else its name. Raises what ``dataset.opened`` raises, and ConfigError where
     there is no part.
     """
-    keys: dict[str, Any] = {"cache": cache, "plugins": plugins, "workers": workers, "say": say}
     if "parts" not in description:
-        return dataset.opened(description, recipe, **keys)
+        return dataset.opened(description, recipe, means)
     for key in description:
         if key not in KEYS:
             raise ConfigError(f"A data set with parts has no key {key!r}.{nearest(key, KEYS)}")
     if not description["parts"]:
         raise ConfigError(f"The data set {description['name']!r} has no parts; name at least one.")
     began = time.perf_counter()
-    made = {name: dataset.prepared(part, recipe, **keys) for name, part in description["parts"].items()}
+    made = {name: dataset.prepared(part, recipe, means) for name, part in description["parts"].items()}
     of_part = {name: Mark(name, one.attributes.get("functional", name)) for name, one in made.items()}
     marks = [of_part[name] for name, one in made.items() for _ in one.parts]
     parts = [pair for one in made.values() for pair in one.parts]
-    folder = cache / f"{description['name']}-{_key(made)}"
+    folder = means.cache / f"{description['name']}-{_key(made)}"
     new = not folder.is_dir()
-    data = dataset.settled(parts, folder, recipe, _attributes(description["name"], made), marks, say)
+    data = dataset.settled(parts, folder, recipe, _attributes(description["name"], made), marks, means.say)
     if new or any(one.fresh for one in made.values()):
-        dataset.tell(data, description["name"], list(made.values()), time.perf_counter() - began, say)
+        dataset.tell(data, description["name"], list(made.values()), time.perf_counter() - began, means.say)
     return data
 
 

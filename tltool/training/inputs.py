@@ -10,7 +10,7 @@ import torch
 
 from tltool import machine, plugs
 from tltool.data import dataset, delta, several
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.dataset import Batches, Dataset, Means
 from tltool.data.graphs import Recipe
 from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
@@ -31,7 +31,7 @@ def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[
     cache, n = Path(config["cache"]).expanduser(), workers(config)
     torch.set_num_threads(threads(config["threads"], angles=recipe.angles))
     with distributed.first():
-        return several.opened(description, recipe, cache=cache, plugins=config["plugins"], workers=n, say=say)
+        return several.opened(description, recipe, Means(cache, config["plugins"], n, say))
 
 
 def threads(wanted: int | str, *, angles: bool) -> int:

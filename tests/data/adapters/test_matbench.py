@@ -124,46 +124,44 @@ def description(*words: str) -> dict:
 def test_downloaded_checked_and_opened_again(tmp_path: Path) -> None:
     content = gzip.compress(json.dumps(table([structure(), 98.5], [None, 1.0], [structure("Br"), 120.0])).encode())
     digest, said = hashlib.sha256(content).hexdigest(), []
-    how = {"cache": tmp_path, "plugins": [], "workers": 1, "say": said.append}
+    how = dataset.Means(tmp_path, [], 1, said.append)
     with serving() as server:
         server.at("/projects/matbench_phonons.json.gz", whole(content))
         words = [f"target.data.address={server.address}/projects", f"target.data.sha256={digest.upper()}"]
-        data = dataset.opened(description(*words), QUOTIENT, **how)
+        data = dataset.opened(description(*words), QUOTIENT, how)
         assert len(server.asked) == 1
         wrong = description(f"target.data.address={server.address}/projects/")
         with pytest.raises(DataError, match=rf"has sha256 {digest}, and 4db551f2\w+ is given for it"):
-            dataset.opened(wrong, QUOTIENT, **how)
+            dataset.opened(wrong, QUOTIENT, how)
     assert data.store.ids == ["mb-phonons-0001", "mb-phonons-0003"]
     np.testing.assert_allclose(data.store.label("phonon_peak"), [98.5, 120.0])
     assert json.loads(data.store.attributes["dropped"]) == {"no structure": 1}
     # The server is gone; the file is there and still checked.
-    assert dataset.opened(description(*words), QUOTIENT, **how).store.ids == data.store.ids
+    assert dataset.opened(description(*words), QUOTIENT, how).store.ids == data.store.ids
     next((tmp_path / "downloads").rglob("*.json.gz")).write_bytes(content + b"x")
     with pytest.raises(DataError, match=f"sha256 .*{digest.upper()}|sha256 .*{digest}"):
-        dataset.opened(description(*words), QUOTIENT, **how)
+        dataset.opened(description(*words), QUOTIENT, how)
 
 
 def test_a_file_that_is_there_is_checked_every_time(tmp_path: Path) -> None:
     path = written(tmp_path, table([structure(), 98.5], [structure("Br"), 120.0]))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    how = {"cache": tmp_path / "cache", "plugins": [], "workers": 1, "say": lambda text: None}
+    how = dataset.Means(tmp_path / "cache", [], 1, lambda text: None)
     words = [f"target.data.root={tmp_path}", f"target.data.sha256={digest}"]
-    assert len(dataset.opened(description(*words), QUOTIENT, **how).store) == 2
-    assert len(dataset.opened(description(f"target.data.root={path}", words[1]), QUOTIENT, **how).store) == 2
+    assert len(dataset.opened(description(*words), QUOTIENT, how).store) == 2
+    assert len(dataset.opened(description(f"target.data.root={path}", words[1]), QUOTIENT, how).store) == 2
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(DataError, match=rf"has sha256 \w+, and {digest} is given for it; download it again"):
-        dataset.opened(description(*words), QUOTIENT, **how)
+        dataset.opened(description(*words), QUOTIENT, how)
     path.unlink()
     with pytest.raises(DataError, match=r"matbench_phonons\.json\.gz cannot be read \(No such file"):
-        dataset.opened(description(words[0]), QUOTIENT, **how)
+        dataset.opened(description(words[0]), QUOTIENT, how)
 
 
 def test_another_file_on_request(tmp_path: Path) -> None:
     written(tmp_path, table([structure(), 98.5], [structure("Br"), 120.0], index=[7, 9]))
     words = [f"target.data.root={tmp_path}", "target.data.sha256=null"]
-    data = dataset.opened(
-        description(*words), QUOTIENT, cache=tmp_path / "cache", plugins=[], workers=1, say=lambda text: None
-    )
+    data = dataset.opened(description(*words), QUOTIENT, dataset.Means(tmp_path / "cache", [], 1, lambda text: None))
     assert data.store.ids == ["mb-phonons-0008", "mb-phonons-0010"]
 
 
@@ -185,8 +183,8 @@ def test_the_yaml_of_each_task(task: str) -> None:
 def test_the_genuine_phonons(tmp_path: Path) -> None:
     root = f"target.data.root={REAL / 'matbench_phonons.json.gz'}"
     composed = config("transfer", "target=matbench_phonons", root, "split=matbench")
-    how = {"cache": tmp_path, "plugins": [], "workers": 1, "say": lambda text: None}
-    records = dataset.opened(composed["target"]["data"], QUOTIENT, **how).store
+    how = dataset.Means(tmp_path, [], 1, lambda text: None)
+    records = dataset.opened(composed["target"]["data"], QUOTIENT, how).store
     assert len(records) == 1265
     peaks = records.label("phonon_peak")
     assert np.abs(peaks - peaks.mean()).mean() == pytest.approx(323.7870, abs=1e-3)  # 1/cm, as published

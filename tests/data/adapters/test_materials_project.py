@@ -166,7 +166,7 @@ def test_a_data_set_says_what_went(tmp_path: Path) -> None:
     folder = freeze(tmp_path / "mp", documents)
     said: list[str] = []
     description = config("transfer", "target=mp_bulk_modulus", f"target.data.root={folder}")["target"]["data"]
-    made = dataset.opened(description, QUOTIENT, cache=tmp_path / "cache", plugins=[], workers=1, say=said.append)
+    made = dataset.opened(description, QUOTIENT, dataset.Means(tmp_path / "cache", [], 1, said.append))
     assert made.store.ids == ["mp-2", "mp-3", "mp-4", "mp-5", "mp-6"]
     assert int(np.isnan(made.store.label("log10_K_VRH")).sum()) == 1
     assert json.loads(made.store.attributes["dropped"]) == {"licence BY-NC": 1}
