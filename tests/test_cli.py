@@ -248,7 +248,7 @@ def test_runs_of_a_sweep_give_what_they_give_alone(home: Path) -> None:
     import pandas as pd
 
     words = ["mode=finetune", "fit.epochs=3", "split.train_size=40"]
-    done = tltool("transfer", "-m", "seed=0,1,2,3", "hydra.sweep.dir=many", *words, cwd=home, check=0)
+    done = tltool("transfer", "-m", "seed=0,1,2,3", "hydra.sweep.dir=many", "workers=2", *words, cwd=home, check=0)
     assert done.stderr.count("Run folder: ") == 4
     assert "[3] epoch    3/3" in done.stderr
     alone = run_folder(tltool("transfer", "seed=3", *words, cwd=home, check=0), home)

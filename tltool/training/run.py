@@ -57,7 +57,7 @@ class Run:
 
     def __init__(self, folder: Path, stage: str, company: Company | None = None) -> None:
         self.folder, self.stage, self.company = folder, stage, company
-        self.console = _console(stderr=True)
+        self.console = _console(stderr=True, labelled=company is not None)
         self._progress: Progress | None = None
         self._started = _now()
         try:
@@ -223,9 +223,9 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else str(value) if isinstance(value, Path) else value
 
 
-def _console(*, stderr: bool) -> Console:
-    if machine.rank() or (stderr and machine.jobs() > 1):
-        # Another rank says it all; of cells side by side nobody could tell whose lines they are.
+def _console(*, stderr: bool, labelled: bool = False) -> Console:
+    if machine.rank() or (stderr and machine.jobs() > 1 and not labelled):
+        # Another rank says it all; of cells side by side nobody could tell whose lines they are without a label.
         return Console(quiet=True)
     # Into a file or pipe, lines must not be cut at the 80 columns that rich assumes there.
     there = Console(stderr=stderr)
