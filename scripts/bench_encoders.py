@@ -16,8 +16,7 @@ from typing import Any
 
 import bench
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 LAST = bench.HERE / "bench_encoders_last.json"
 SIZE = 64
@@ -32,11 +31,15 @@ class Encoder(bench.Ours):
         from hydra import compose, initialize_config_module
         from omegaconf import OmegaConf
 
+        from tltool.data.graphs import Recipe
+
         super().__init__(task)
         with initialize_config_module("tltool.configs", version_base="1.3"):
             composed = compose("pretrain", overrides=[f"encoder={name}", "data=demo"])
         OmegaConf.resolve(composed)
-        self.config: Any = OmegaConf.to_container(composed)
+        config: Any = OmegaConf.to_container(composed)
+        self.spec = {part: config[part] for part in ("encoder", "readout", "trunk")}
+        self.recipes = {"shared": Recipe(**config["graph"])}  # what training cuts its batches from
 
     def use_threads(self, count: int) -> None:
         """Give them to PyTorch, and to the compiled kernels."""
@@ -45,31 +48,18 @@ class Encoder(bench.Ours):
         torch.set_num_threads(count)
         compiled.use_threads(count)
 
-    def load(self) -> dict[str, float]:
-        """Make the table that batches are cut from."""
-        from tltool.data.graphs import Recipe, build
-        from tltool.data.loading import table
-
-        self.table = table(build(self.crystals, Recipe(**self.config["graph"])))
-        return {"nodes": len(self.table.number), "edges": len(self.table.neighbour)}
-
     def network(self) -> nn.Module:
         """Return the model that ``tltool pretrain`` would train."""
         from tltool.model.scaler import composition, fit_scaler
         from tltool.training import checkpoint
 
-        spec = {part: self.config[part] for part in ("encoder", "readout", "trunk")}
-        model = checkpoint.build(spec | {"quantities": {"e_form": "eV/atom"}})
+        model = checkpoint.build(self.spec | {"quantities": {"e_form": "eV/atom"}})
         fractions = composition(self.table.select(self.train))
         scaler = fit_scaler(self.labels[self.train, 0], fractions, reference=False)
         model.scalers = nn.ModuleDict({"e_form": scaler})
         with torch.no_grad():
             self.goals = model.targets(self.labels, self.table.select(torch.arange(len(self.labels))))
         return model
-
-    def loss(self, network: Any, batch: Any) -> Tensor:
-        """Return the loss on standardised labels."""
-        return F.mse_loss(network.values(network.embed(batch.graph)), self.goals[batch.rows])
 
 
 def measured(name: str, task: bench.Task, turns: int, threads: Sequence[int]) -> list[bench.Row]:

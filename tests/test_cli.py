@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -170,35 +171,34 @@ def test_a_taken_folder_is_refused(home: Path, tmp_path: Path) -> None:
     assert "taken (by process 4711)" in done.stderr
 
 
-def test_termination_leaves_a_status(home: Path) -> None:
-    words = [sys.executable, "-m", "tltool", "transfer", "mode=scratch", "fit.epochs=100000", "hydra.run.dir=long"]
+def killed_once(ready: Callable[[], bool], *words: str, home: Path) -> str:
+    """Run tltool until ``ready``, terminate it, and return what it said."""
     env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
-    run = subprocess.Popen(words, cwd=home, env=env, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tltool", *words], cwd=home, env=env, stderr=subprocess.PIPE, text=True
+    )
     for _ in range(600):
-        log = home / "long" / "log.jsonl"
-        if log.exists() and '"epoch"' in log.read_text():
+        if ready():
             break
         time.sleep(0.1)
     run.send_signal(signal.SIGTERM)
-    said = run.communicate(timeout=60)[1]
+    said: str = run.communicate(timeout=60)[1]
     assert run.returncode == 143
+    return said
+
+
+def test_termination_leaves_a_status(home: Path) -> None:
+    log = home / "long" / "log.jsonl"
+    words = ["transfer", "mode=scratch", "fit.epochs=100000", "hydra.run.dir=long"]
+    said = killed_once(lambda: log.exists() and '"epoch"' in log.read_text(), *words, home=home)
     assert "run the same command again" in said
     assert json.loads((home / "long" / "status.json").read_text())["state"] == "interrupted"
 
 
 def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
-    words = ["pretrain", "fit.epochs=25", "split.train_size=120", "keep_every=0", "runs=resumed"]
-    env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
-    begin = [sys.executable, "-m", "tltool", *words, "hydra.run.dir=resumed/pretrain/begun", "resume=latest"]
-    run = subprocess.Popen(begin, cwd=home, env=env, stderr=subprocess.PIPE, text=True)
+    words = ["pretrain", "fit.epochs=60", "split.train_size=120", "keep_every=0", "runs=resumed"]
     state = home / "resumed" / "pretrain" / "begun" / "state.json"
-    for _ in range(600):
-        if state.exists():
-            break
-        time.sleep(0.1)
-    run.send_signal(signal.SIGTERM)
-    said = run.communicate(timeout=60)[1]
-    assert run.returncode == 143
+    said = killed_once(state.exists, *words, "hydra.run.dir=resumed/pretrain/begun", "resume=latest", home=home)
     assert "no interrupted run to go on with" in said
     epoch = json.loads(state.read_text())["epoch"]
     folder = home / "resumed" / "pretrain" / "begun"
@@ -209,6 +209,7 @@ def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
     done = tltool(*words, "resume=latest", "hydra.run.dir=rest", cwd=home, check=0)
     assert f"Going on after epoch {epoch} of resumed/pretrain/begun." in done.stderr
     assert not list((home / "rest").glob("state*"))
+    assert not state.exists(), "resume=latest begins again from here on"
     tltool(*words, "hydra.run.dir=whole", cwd=home, check=0)
     errors = [json.loads((home / name / "metrics.json").read_text())["quantities"] for name in ("rest", "whole")]
     assert errors[0] == errors[1]

@@ -93,6 +93,16 @@ def test_a_process_beside_is_seen_and_the_own_work_is_not(monkeypatch: pytest.Mo
         beside.wait()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_forked_process_begins_to_look_anew() -> None:
+    code = (
+        "import os; from tltool import machine; machine._last = 5.0; pid = os.fork()\n"
+        "print(machine._last, flush=True) if not pid else os.waitpid(pid, 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["0.0"]
+
+
 def test_processes_that_belong_together_share_the_cores(eight: pytest.MonkeyPatch) -> None:
     eight.setenv("TLTOOL_JOBS", "4")
     assert machine.free_cores() == 2

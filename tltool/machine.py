@@ -88,4 +88,14 @@ def _number(name: str, otherwise: int) -> int:
     return int(word) if word.isdigit() else otherwise
 
 
-_since, _last = _look(), 0.0
+def _begin() -> None:
+    """Forget what was seen: a forked process has computed nothing yet, and its parent is other work to it."""
+    global _since, _last
+    _since, _last = _look(), 0.0
+
+
+_since: _Look | None
+_last: float
+_begin()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin)

@@ -189,5 +189,32 @@ def test_by_name_and_by_latest(part: Dataset, tmp_path: Path) -> None:
     assert begun(resume=str(runs / "pretrain" / "one")) == runs / "pretrain" / "one"
     with pytest.raises(ConfigError, match=r"was begun with another fit\.loss, seed; give the same words"):
         begun(resume=str(runs / "pretrain" / "one"), seed=1, fit={"epochs": 9, "loss": "mse"})
-    (runs / "pretrain" / "two" / "run.lock").write_text(f"{os.getpid()}\n")
+    lock = runs / "pretrain" / "two" / "run.lock"
+    lock.write_text(f"{os.getpid()}\n")
     assert begun(resume="latest") == runs / "pretrain" / "one", "a run that still works is not taken"
+    os.utime(lock, (0, 0))
+    assert begun(resume="latest") == runs / "pretrain" / "two", "its number is another's now, who began later"
+
+
+def test_a_state_that_was_overtaken_is_gone(part: Dataset, tmp_path: Path) -> None:
+    data = batches_of(part)
+    trained(data, a_keeper(tmp_path / "a"), kill=3)
+    trained(data, a_keeper(tmp_path / "b", tmp_path / "a", minutes=60), kill=5)
+    assert (tmp_path / "a" / "state.json").exists(), "the second has kept nothing yet"
+    keeper = a_keeper(tmp_path / "b", tmp_path / "a")
+    trained(data, keeper, kill=5)
+    assert not list((tmp_path / "a").iterdir())
+    assert (tmp_path / "b" / "state.json").exists()
+    last = a_keeper(tmp_path / "c", tmp_path / "b", minutes=60)
+    trained(data, last)
+    last.done()
+    assert not list((tmp_path / "b").iterdir())
+
+
+def test_a_state_of_another_version_is_refused(part: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = batches_of(part)
+    trained(data, a_keeper(tmp_path / "a"), kill=3)
+    read = resume._read
+    monkeypatch.setattr(resume, "_read", lambda folder: read(folder) | {"model": {}})
+    with pytest.raises(CheckpointError, match="kept by another version of tltool or PyTorch; leave resume= out"):
+        trained(data, a_keeper(tmp_path / "b", tmp_path / "a"))

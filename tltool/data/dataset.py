@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -288,7 +288,8 @@ def _files(source: Path) -> list[tuple[str, int, int]]:
         return [(str(source), facts.st_size, facts.st_mtime_ns)]
     found, folders = [], [str(source)]
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        # What cannot be looked into holds nothing that an adapter could read.
+        with suppress(PermissionError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_file():
                     facts = entry.stat()

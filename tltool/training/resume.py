@@ -12,11 +12,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -88,9 +89,14 @@ class Keeper:
                 f"{self.begun} was trained on other rows or labels than these; leave resume= out to begin again."
             )
         device = next(parts.model.parameters()).device
-        parts.model.load_state_dict(found["model"])
-        parts.optimiser.load_state_dict(found["optimiser"])
-        parts.schedule.load_state_dict(found["schedule"])
+        try:
+            parts.model.load_state_dict(found["model"])
+            parts.optimiser.load_state_dict(found["optimiser"])
+            parts.schedule.load_state_dict(found["schedule"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.begun} was kept by another version of tltool or PyTorch; leave resume= out to begin again."
+            ) from error
         parts.order.set_state(found["order"])
         with torch.no_grad():
             parts.log_scales.copy_(found["log_scales"])
@@ -138,11 +144,20 @@ class Keeper:
                 "keep_every=null."
             ) from error
         self._last = time.monotonic()
+        self._forget(self.begun)
 
     def done(self) -> None:
-        """Forget the state, which a finished run does not need."""
-        for file in (self.folder / NAME, *self.folder.glob("state-*.pt")):
-            file.unlink(missing_ok=True)
+        """Forget the state, which a finished run does not need, nor the one that it went on with."""
+        if not machine.rank():
+            self._forget(self.folder)
+            self._forget(self.begun)
+
+    def _forget(self, folder: Path | None) -> None:
+        """Remove the state in ``folder``, so that ``latest`` never means one that a later run has overtaken."""
+        if folder is not None:
+            with suppress(OSError):  # another's, perhaps
+                for file in (folder / NAME, *folder.glob("state-*.pt")):
+                    file.unlink(missing_ok=True)
 
     def _write(self, state: dict[str, Any]) -> None:
         place = self.folder / f"state-{state['epoch']:06d}.pt"
@@ -224,10 +239,11 @@ def _latest(runs: Path, config: Mapping[str, Any]) -> Path | None:
 def _works(folder: Path) -> bool:
     """Say whether the process that holds ``folder`` is still there."""
     try:
-        os.kill(int((folder / "run.lock").read_text().strip()), 0)
-    except (OSError, ValueError):
+        began = psutil.Process(int((folder / "run.lock").read_text().strip())).create_time()
+        # After a restart of the machine the number may be that of another process, which began after the run.
+        return bool(began <= (folder / "run.lock").stat().st_mtime + 1)
+    except (OSError, ValueError, psutil.Error):
         return False
-    return True
 
 
 def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
