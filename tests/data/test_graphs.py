@@ -3,9 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import FULL, QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuffled
 
-from tltool.data import graphs, loading
+from tltool.data import graphs, loading, neighbours
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, DataError
@@ -130,3 +132,47 @@ def test_recipe_refuses_nonsense_and_names_differences() -> None:
     assert QUOTIENT.key() != FULL.key()
     with pytest.raises(DataError, match="lacks"):
         graphs.from_arrays({})
+
+
+def disordered(edge: int, noise: float, seed: int) -> Crystal:
+    """``edge``**3 sites of three elements, each within about ``noise`` Å of a point of a cubic grid of 2.5 Å."""
+    generator = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(edge)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    frac = (grid + generator.normal(scale=noise / 2.5, size=grid.shape)) / edge
+    return Crystal(2.5 * edge * np.eye(3), frac, generator.integers(3, 6, len(grid)))
+
+
+def moved_by(crystal: Crystal, table: GraphTable) -> float:
+    """Return by how much (Å) the distances of a full graph differ at most from those of the crystal."""
+    found = neighbours.find(crystal, FULL.cutoff, FULL.max_neighbours, FULL.shells)
+    mine = table.distance[table.distance_index]
+    receiver = np.repeat(np.arange(len(table.number)), np.diff(table.first_edge))
+    order = np.lexsort((mine, receiver)), np.lexsort((found.distance, found.site))
+    return float(np.abs(mine[order[0]] - found.distance[order[1]]).max())
+
+
+@pytest.mark.usefixtures("double")
+@settings(max_examples=12, deadline=None)
+@given(st.integers(2, 4), st.sampled_from([0.0, 1e-5, 1e-4, 1e-3, 0.02, 0.4]), st.integers(0, 99))
+def test_of_disordered_cells_the_quotient_is_exact_and_distances_are_bounded(
+    edge: int, noise: float, seed: int
+) -> None:
+    crystal = disordered(edge, noise, seed)
+    crystal = doubled(crystal)
+    quotient, full = (graphs.build([crystal], recipe) for recipe in (QUOTIENT, FULL))
+    assert moved_by(crystal, full) <= graphs.DISTANCE_WIDTH
+    np.testing.assert_array_equal(quotient.distance, full.distance)
+    assert 2 * len(quotient.number) <= len(full.number)
+    model = fresh_model().eval()
+    torch.testing.assert_close(model(batch([crystal], QUOTIENT)), model(batch([crystal], FULL)), atol=1e-9, rtol=1e-9)
+
+
+def test_distances_of_thousands_of_sites_do_not_merge_along_chains() -> None:
+    crystal = disordered(18, 0.1, 0)
+    full = graphs.build([crystal], FULL)
+    assert len(crystal.numbers) == 5832
+    assert moved_by(crystal, full) <= graphs.DISTANCE_WIDTH
+    # They do lie closely enough together for chains that are wider.
+    found = np.sort(neighbours.find(crystal, FULL.cutoff, FULL.max_neighbours, FULL.shells).distance)
+    chains = np.split(found, np.flatnonzero(np.diff(found) > graphs.DISTANCE_TOLERANCE) + 1)
+    assert max(chain[-1] - chain[0] for chain in chains) > 10 * graphs.DISTANCE_WIDTH

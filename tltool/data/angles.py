@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tltool.data import grouping
 from tltool.data.record import Floats, Ints
 
 COSINE_TOLERANCE = 1e-4
@@ -15,6 +16,9 @@ COSINE_TOLERANCE = 1e-4
 
 Only there, because the cosines of a large crystal lie so closely together that they would all join into one.
 """
+
+COSINE_WIDTH = 5e-4
+"""The most by which two cosines that became one may differ, however many close ones lie between them."""
 
 _STEPS = 2**29
 _MASK = 2**31 - 1
@@ -68,8 +72,8 @@ def _different(cosine: Floats, pair: Ints) -> tuple[Ints, Ints, Floats]:
     key = (pair << 31) + np.rint((np.clip(cosine, -1.0, 1.0) + 1) * _STEPS).astype(np.int64)
     order = np.argsort(key)
     key = key[order]
-    begins = np.ones(len(key), dtype=bool)
-    begins[1:] = np.diff(key) > COSINE_TOLERANCE * _STEPS
+    pairs_differ = np.diff(key >> 31) > 0
+    begins = grouping.begins(key, pairs_differ, tolerance=COSINE_TOLERANCE * _STEPS, width=COSINE_WIDTH * _STEPS)
     which = np.empty(len(key), dtype=np.int64)
     which[order] = np.cumsum(begins) - 1
     first = np.flatnonzero(begins)

@@ -4,8 +4,8 @@ Sites that message passing on species and distances cannot tell apart are merged
 (colour refinement; the idea of computing on the asymmetric unit is coGN's, doi:10.1039/d4dd00018h), and equal edges
 into one node pair with a multiplicity. Both are exact: see ``tests/data/test_graphs.py``. Distances that differ by
 less than ``DISTANCE_TOLERANCE`` are one distance, in the full graph too, so that rounding noise of the input does
-not decide what is equal. A formula without a structure is a node for each element, its amount the multiplicity, and no
-edge. Sizes: c crystals, s sites, n nodes, e edges, d different distances.
+not decide what is equal; none moves by more than ``DISTANCE_WIDTH``. A formula without a structure is a node for each
+element, its amount the multiplicity, and no edge. Sizes: c crystals, s sites, n nodes, e edges, d different distances.
 """
 
 import hashlib
@@ -17,14 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import angles, neighbours, refinement
+from tltool.data import angles, grouping, neighbours, refinement
 from tltool.data.record import Crystal, Floats, Ints
 from tltool.errors import ConfigError, DataError
 
 DISTANCE_TOLERANCE = 1e-4
 """Distances of one crystal that follow each other more closely than this (Å) are one distance: their mean."""
 
-_SCHEMA = 2
+DISTANCE_WIDTH = 5e-4
+"""The most by which two distances (Å) that became one may differ, however many close ones lie between them."""
+
+_SCHEMA = 3
 _CHUNK = 512
 _CHUNK_WITH_ANGLES = 64
 
@@ -53,6 +56,7 @@ class Recipe:
     def key(self) -> str:
         """Return a short hash that changes with any setting."""
         facts = [DISTANCE_TOLERANCE, neighbours.SHELL_TOLERANCE, angles.COSINE_TOLERANCE, _SCHEMA]
+        facts += [DISTANCE_WIDTH, angles.COSINE_WIDTH]
         text = json.dumps([asdict(self), *facts])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -227,8 +231,7 @@ def _different(length: Floats, crystal: Ints, n_crystals: int) -> tuple[Ints, Fl
     """Return where each crystal's different distances begin, their values, and each edge's among them."""
     order = np.lexsort((length, crystal))
     ordered, owner = length[order], crystal[order]
-    begins = np.ones(len(order), dtype=bool)
-    begins[1:] = (np.diff(ordered) > DISTANCE_TOLERANCE) | (np.diff(owner) > 0)
+    begins = grouping.begins(ordered, np.diff(owner) > 0, tolerance=DISTANCE_TOLERANCE, width=DISTANCE_WIDTH)
     group = np.cumsum(begins) - 1
     n_groups = int(group[-1]) + 1 if len(group) else 0
     mean = np.bincount(group, ordered, n_groups) / np.bincount(group, minlength=n_groups)
