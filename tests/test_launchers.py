@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
@@ -14,29 +13,13 @@ JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 SUBMITIT = ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"]
 
 
-def installed(name: str) -> bool:
-    try:
-        return bool(distribution(name))
-    except PackageNotFoundError:
-        return False
-
-
-def with_(extra: str, package: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not installed(package), reason=f"needs pip install 'tltool[{extra}]'")
-
-
-joblib, slurm = with_("joblib", "hydra-joblib-launcher"), with_("slurm", "hydra-submitit-launcher")
-
-
 def sweep(home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
     cache = os.environ.get("TLTOOL_TEST_CACHE", str(home / "cache"))
     command = [sys.executable, "-m", "tltool", "prepare", "-m", *words, f"cache={cache}"]
     return subprocess.run(command, cwd=home, env=os.environ | env, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize(
-    "launcher", [pytest.param(JOBLIB, marks=joblib, id="joblib"), pytest.param(SUBMITIT, marks=slurm, id="submitit")]
-)
+@pytest.mark.parametrize("launcher", [JOBLIB, SUBMITIT], ids=["joblib", "submitit"])
 def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path: Path, launcher: list[str]) -> None:
     done = sweep(tmp_path, *launcher, "data=demo", "threads=1,none,2")
     assert done.returncode == 2, done.stderr
@@ -52,7 +35,6 @@ def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path
         assert sorted(line.split(": ")[0] for line in said) == ["Run folder", "Run folder", "tltool"]
 
 
-@joblib
 def test_a_launcher_and_torchrun_do_not_go_together(tmp_path: Path) -> None:
     env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     done = subprocess.run(
@@ -63,14 +45,12 @@ def test_a_launcher_and_torchrun_do_not_go_together(tmp_path: Path) -> None:
     assert "tltool: A launcher and torchrun do not go together; leave one of them out." in done.stderr
 
 
-@slurm
 def test_the_slurm_launcher_takes_partition_gpus_and_time() -> None:
     words = ["hydra/launcher=slurm", "hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1"]
     # ``config`` leaves Hydra's own node out; that it composes says that all keys are there.
     assert config("transfer", *words, "hydra.launcher.timeout_min=30")["stage"] == "transfer"
 
 
-@slurm
 @pytest.mark.skipif(any((Path(p) / "srun").exists() for p in os.environ["PATH"].split(":")), reason="Slurm is here")
 def test_without_slurm_one_sentence_says_so(tmp_path: Path) -> None:
     done = sweep(tmp_path, "hydra/launcher=slurm", "seed=0,1")

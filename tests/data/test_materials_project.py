@@ -22,8 +22,6 @@ from tltool.data.materials_project import fetch
 from tltool.data.web import Limits
 from tltool.errors import ConfigError, DataError, TltoolError
 
-pytest.importorskip("mp_api", reason="needs the extra tltool[mp]")
-
 KEY = "abcdefghijklmnopqrstuvwxyz012345"
 QUICK = Limits(connect=2.0, stall=2.0, attempts=3, pause=0.01, longest_pause=2.0)
 # mp-api looks through all names it knows for each field of each page, which takes its time.
