@@ -1,4 +1,4 @@
-# make demo | test | check | bench | peers | install | clean
+# make demo | test | check | mutants | bench | peers | install | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Idle threads of a numerical library spin and slow down everything else; tests and runs each use one thread.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test check lint types floors bench peers clean
+.PHONY: install demo test check lint types floors mutants bench peers clean
 .DEFAULT_GOAL := check
 
 install: $(INSTALLED)
@@ -35,6 +35,11 @@ types: $(INSTALLED)
 
 floors: $(INSTALLED)
 	$(BIN)/lint-imports
+
+# How many small changes to the code the tests notice. All of them take hours; an interrupted call goes on.
+# make mutants SAMPLE=200 draws some (SEED=1 others), MODULES="splits scaler" takes these modules.
+mutants: $(INSTALLED)
+	$(BIN)/python scripts/mutants.py $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0)
 
 bench: $(INSTALLED)
 	$(BIN)/python scripts/bench.py

@@ -59,7 +59,8 @@ def composition(graph: Graph) -> Tensor:
 def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: bool = False) -> Scaler:
     """Return the scaler of ``labels`` (r,) of the training rows, whose ``composition`` is ``fractions`` (r, 119).
 
-    ``reference`` fits one energy-like value per element by ridge regression, its strength chosen by leave-one-out.
+    ``reference`` fits one energy-like value per element by ridge regression, its strength (1e-4 to 100) chosen by
+    leave-one-out.
     ``logarithmic`` labels must be positive.
     """
     scaler = Scaler(logarithmic)
