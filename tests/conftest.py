@@ -53,7 +53,7 @@ def source(part: Dataset) -> PropertyModel:
     """A model trained on e_form for a few epochs."""
     data = batches_of(part)
     model = fresh_model()
-    new_heads(model, scalers(data, reference=False))
+    new_heads(model, scalers(data, reference=False, scale="linear"))
     train(model, data, a_fit())
     model.spec["elements"] = sorted(data.elements("train"))
     model.spec["provenance"] = [{"stage": "pretrain", "name": "part"}]

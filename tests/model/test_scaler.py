@@ -13,7 +13,7 @@ def test_there_and_back_and_zero_mean(crystals: list[Crystal]) -> None:
     labels = torch.randn(60, generator=torch.Generator().manual_seed(0)) * 3 + 5
     labels[7] = torch.nan
     for reference in (False, True):
-        scaler = fit_scaler(labels, composition(graph), reference)
+        scaler = fit_scaler(labels, composition(graph), reference, logarithmic=False)
         values = scaler.to_value(labels, graph)
         known = torch.isfinite(labels)
         assert values[known].mean().abs() < 1e-4
@@ -34,12 +34,12 @@ def test_references_explain_a_sum_over_elements(crystals: list[Crystal]) -> None
     graph = loading.table(graphs.build(crystals * 4, QUOTIENT)).select(torch.arange(240))
     fractions = composition(graph)
     labels = fractions @ torch.linspace(-3, 3, 119)
-    assert fit_scaler(labels, fractions, reference=True).spread < 0.05 * labels.std()
+    assert fit_scaler(labels, fractions, reference=True, logarithmic=False).spread < 0.05 * labels.std()
 
 
 def test_equal_labels_do_not_divide_by_zero(crystals: list[Crystal]) -> None:
     graph = loading.table(graphs.build(crystals[:3], QUOTIENT)).select(torch.arange(3))
-    scaler = fit_scaler(torch.full((3,), 2.0), composition(graph), reference=False)
+    scaler = fit_scaler(torch.full((3,), 2.0), composition(graph), reference=False, logarithmic=False)
     torch.testing.assert_close(scaler.to_label(torch.zeros(3), graph), torch.full((3,), 2.0))
 
 
@@ -50,12 +50,17 @@ def test_a_logarithmic_scaler_learns_the_logarithm_and_gives_the_label(crystals:
     known = torch.isfinite(labels)
     for reference in (False, True):
         scaler = fit_scaler(labels, composition(graph), reference, logarithmic=True)
-        plain = fit_scaler(labels.log(), composition(graph), reference)
+        plain = fit_scaler(labels.log(), composition(graph), reference, logarithmic=False)
         values = scaler.to_value(labels, graph)
         torch.testing.assert_close(values[known], plain.to_value(labels.log(), graph)[known])
         torch.testing.assert_close(scaler.to_label(values, graph)[known], labels[known], rtol=1e-5, atol=0)
         assert bool(torch.isnan(values[7]))
         far = scaler.to_label(torch.full((60,), 80.0), graph)
-        assert bool(torch.isfinite(far).all())
+        furthest = (plain.to_label(torch.zeros(60), graph) + 5 * plain.spread).exp()
+        torch.testing.assert_close(far, furthest, rtol=1e-5, atol=0)
+        nearest = (plain.to_label(torch.zeros(60), graph) - 5 * plain.spread).exp()
+        torch.testing.assert_close(scaler.to_label(torch.full((60,), -80.0), graph), nearest, rtol=1e-5, atol=0)
         apart = scaler.distance(labels[known], labels[known] * 2)
         torch.testing.assert_close(apart, torch.full_like(apart, float(np.log(2) / plain.spread)))
+        without = scaler.distance(torch.tensor([1.0, 1.0]), torch.tensor([0.0, -3.0]))
+        torch.testing.assert_close(without, torch.tensor([10.0, 10.0]))

@@ -39,7 +39,7 @@ def data_of(part: Dataset, encoder: str, rows: int) -> Batches:
 def trained(data: Batches, encoder: str, **keys: object) -> tuple[PropertyModel, list[dict]]:
     events: list[dict] = []
     model = fresh_model(data.quantities, encoder=encoder)
-    surgery.new_heads(model, goals.scalers(data, reference=False))
+    surgery.new_heads(model, goals.scalers(data, reference=False, scale="linear"))
     torch.manual_seed(0)
     surgery.renew(model)
     fit.train(model, data, a_fit(events.append, **keys))

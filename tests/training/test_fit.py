@@ -17,7 +17,7 @@ def test_training_learns_and_is_reproducible(part: Dataset) -> None:
     results = []
     for _ in range(2):
         model = fresh_model()
-        surgery.new_heads(model, scalers(data, reference=False))
+        surgery.new_heads(model, scalers(data, reference=False, scale="linear"))
         torch.manual_seed(0)
         surgery.renew(model)
         before = np.abs(predict(model, data, "train") - data.labels[data.split["train"]].numpy()).mean()
@@ -45,7 +45,7 @@ def test_every_setting_trains(part: Dataset, keys: dict) -> None:
     data = batches_of(part, train_size=33)
     model = fresh_model()
     before = {n: p.clone() for n, p in model.named_parameters()}
-    surgery.new_heads(model, scalers(data, keys.get("reference", False)))
+    surgery.new_heads(model, scalers(data, keys.get("reference", False), "linear"))
     train(model, data, a_fit(**keys))
     assert np.isfinite(predict(model, data, "test")).all()
     assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before)
@@ -57,7 +57,7 @@ def test_weights_and_balance_of_several_quantities(part: Dataset) -> None:
     def trained(**keys) -> tuple[np.ndarray, np.ndarray]:
         model = fresh_model(data.quantities)
         torch.manual_seed(0)
-        surgery.new_heads(model, scalers(data, False))
+        surgery.new_heads(model, scalers(data, False, "linear"))
         train(model, data, a_fit(epochs=25, select="last", ema=0, **keys))
         label = data.labels[data.split["train"]].numpy()
         found = predict(model, data, "train")

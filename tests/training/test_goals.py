@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from support import a_fit, batches_of, fresh_model
@@ -5,7 +7,7 @@ from support import a_fit, batches_of, fresh_model
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError
 from tltool.model import surgery
-from tltool.training.fit import train
+from tltool.training.fit import train, validate
 from tltool.training.goals import goals_of, scalers
 
 
@@ -15,9 +17,45 @@ def test_the_scaler_sees_training_rows_only(part: Dataset) -> None:
     for name in ("val", "test"):
         poisoned[data.split[name]] += 1e6
     for reference in (False, True):
-        clean = scalers(data, reference)["e_form"].state_dict()
-        other = scalers(type(data)(data.table, poisoned, data.quantities, data.split), reference)["e_form"].state_dict()
+        clean = scalers(data, reference, "linear")["e_form"].state_dict()
+        other = scalers(replace(data, labels=poisoned), reference, "linear")["e_form"].state_dict()
         assert all(torch.equal(clean[k], other[k]) for k in clean)
+
+
+@pytest.mark.parametrize("scale", ["auto", "log"])
+def test_training_labels_alone_decide_about_a_logarithm(part: Dataset, scale: str) -> None:
+    positive = replace(batches_of(part), quantities=("phonon_peak",))
+    positive.labels[:] = positive.labels.abs() + 0.5
+    expected = scalers(positive, False, scale)["phonon_peak"]
+    assert expected.logarithmic
+    for name, value in (("val", -1.0), ("val", 0.0), ("test", -1.0), ("val", 1e30)):
+        labels = positive.labels.clone()
+        labels[positive.split[name]] = value
+        found = scalers(replace(positive, labels=labels), False, scale)["phonon_peak"]
+        assert found.logarithmic
+        assert torch.equal(found.mean, expected.mean)
+        assert torch.equal(found.spread, expected.spread)
+    labels = positive.labels.clone()
+    labels[positive.split["train"][-1]] = -1.0
+    if scale == "auto":
+        assert not scalers(replace(positive, labels=labels), False, scale)["phonon_peak"].logarithmic
+    else:
+        with pytest.raises(ConfigError, match=r"phonon_peak has a training label of -1, which has no logarithm"):
+            scalers(replace(positive, labels=labels), False, scale)
+
+
+def test_a_validation_label_without_a_logarithm_counts_as_far_away(part: Dataset) -> None:
+    data = batches_of(part)
+    data.labels[:] = data.labels.abs() + 0.5
+    data.labels[data.split["val"][0]] = -2.0
+    model = fresh_model()
+    surgery.new_heads(model, scalers(data, reference=False, scale="log"))
+    trained = train(model, data, a_fit(epochs=2, select="best"))
+    assert trained.best_epoch > 0
+    error, _ = validate(model, data)
+    rest = replace(data, split={**data.split, "val": data.split["val"][1:]})
+    n = len(data.split["val"])
+    assert error == pytest.approx((validate(model, rest)[0] * (n - 1) + 10.0) / n)
 
 
 def test_a_kept_logarithm_meets_a_label_without_one(part: Dataset) -> None:

@@ -38,7 +38,7 @@ def trained(
 ) -> tuple[PropertyModel, list[dict[str, Any]], Trained | None]:
     """Train a fresh model with dropout, up to epoch ``kill`` if one is named; return it and what was logged."""
     model = fresh_model(data.quantities, overrides=("trunk.dropout=0.2",))
-    surgery.new_heads(model, scalers(data, reference=False))
+    surgery.new_heads(model, scalers(data, reference=False, scale="linear"))
     events: list[dict[str, Any]] = []
 
     def log(event: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def a_training(
     model = surgery.copy_of(source).to(torch.get_default_dtype())
     if mode == "scratch":
         surgery.renew(model)
-    surgery.new_heads(model, scalers(data, reference=mode == "scratch"))
+    surgery.new_heads(model, scalers(data, reference=mode == "scratch", scale="linear"))
     values = None
     if mode == "lora":
         surgery.freeze(model, ["encoder", "readout", "trunk"])

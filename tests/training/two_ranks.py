@@ -43,7 +43,7 @@ def main() -> None:
         for size in (9, 1):
             models = [fresh_model(encoder=encoder) for _ in range(2)]
             for model in models:
-                new_heads(model, scalers(data, reference=False))
+                new_heads(model, scalers(data, reference=False, scale="linear"))
             models[1].load_state_dict(models[0].state_dict())
             alone = learnt(models[0], data, size)
             with ranks.joined():

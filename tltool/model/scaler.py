@@ -40,9 +40,15 @@ class Scaler(nn.Module):
         return (label - self.mean - self._of_elements(graph)) / self.spread
 
     def distance(self, one: Tensor, other: Tensor) -> Tensor:
-        """Return (c,): how many spreads apart the labels ``one`` and ``other`` (c,) are."""
-        difference = one.log() - other.log() if self.logarithmic else one - other
-        return difference.abs() / float(self.spread)
+        """Return (c,): how many spreads apart the labels ``one`` and ``other`` (c,) are.
+
+        On a logarithmic scale a label without a logarithm is as far away as two predictions can be: a validation row
+        may have one, since training rows alone decide about the scale.
+        """
+        if not self.logarithmic:
+            return (one - other).abs() / float(self.spread)
+        apart = (one.log() - other.log()).abs() / float(self.spread)
+        return torch.where((one <= 0) | (other <= 0), 2 * _FURTHEST, apart)
 
     def _of_elements(self, graph: Graph) -> Tensor:
         parts = self.reference.index_select(0, graph.number) * graph.multiplicity
@@ -56,7 +62,7 @@ def composition(graph: Graph) -> Tensor:
     return cells.view(-1, 119) / graph.n_sites()[:, None]
 
 
-def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: bool = False) -> Scaler:
+def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: bool) -> Scaler:
     """Return the scaler of ``labels`` (r,) of the training rows, whose ``composition`` is ``fractions`` (r, 119).
 
     ``reference`` fits one energy-like value per element by ridge regression, its strength (1e-4 to 100) chosen by

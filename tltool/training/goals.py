@@ -13,7 +13,7 @@ from tltool.quantities import quantity
 _SCALER_ROWS = 200_000
 
 
-def scalers(data: Batches, reference: bool, scale: str = "linear") -> dict[str, Scaler]:
+def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler]:
     """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal steps.
 
     ``reference`` and ``scale`` as in ``Settings``; raises ConfigError for a label that has no logarithm.
@@ -22,21 +22,23 @@ def scalers(data: Batches, reference: bool, scale: str = "linear") -> dict[str, 
     rows = rows[:: -(-len(rows) // _SCALER_ROWS) or 1]
     parts = torch.split(rows, evaluation_size(data.table))
     fractions = torch.cat([composition(data.table.select(part)) for part in parts])
-    logs = {name: _is_logarithmic(data, k, scale) for k, name in enumerate(data.quantities)}
+    labels = data.labels[data.split["train"]]
+    logs = {name: _is_logarithmic(data, labels[:, k], name, scale) for k, name in enumerate(data.quantities)}
     labels = data.labels[rows]
     return {name: fit_scaler(labels[:, k], fractions, reference, logs[name]) for k, name in enumerate(data.quantities)}
 
 
-def _is_logarithmic(data: Batches, k: int, scale: str) -> bool:
-    """Say whether quantity ``k`` is learnt as its logarithm; differences from a base never are by themselves."""
-    if scale == "linear" or (scale == "auto" and (data.base is not None or not quantity(data.quantities[k]).spans)):
+def _is_logarithmic(data: Batches, labels: Tensor, name: str, scale: str) -> bool:
+    """Say whether quantity ``name``, with these training ``labels`` (r,), is learnt as its logarithm.
+
+    Differences from a base never are by themselves.
+    """
+    if scale == "linear" or (scale == "auto" and (data.base is not None or not quantity(name).spans)):
         return False
-    labels = torch.cat([data.labels[data.split[part], k] for part in ("train", "val") if part in data.split])
     least = float(torch.nan_to_num(labels, nan=torch.inf).min())
     if least <= 0 and scale == "log":
-        name = data.quantities[k]
         raise ConfigError(
-            f"fit.scale=log: {name} has a label of {least:g}, which has no logarithm; use fit.scale=auto."
+            f"fit.scale=log: {name} has a training label of {least:g}, which has no logarithm; use fit.scale=auto."
         )
     return least > 0
 
