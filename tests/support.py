@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from tltool.data import dataset, splits
 from tltool.data.dataset import Batches, Dataset
@@ -21,6 +21,7 @@ from tltool.data.graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
+from tltool.overrides import Cell
 from tltool.training import checkpoint
 from tltool.training.fit import Fit, Settings
 
@@ -38,6 +39,16 @@ def config(stage: str, *overrides: str) -> dict[str, Any]:
         composed = compose(stage, overrides=list(overrides))
         OmegaConf.resolve(composed)
         return OmegaConf.to_container(composed)  # type: ignore[return-value]
+
+
+def cell(stage: str, *words: str) -> Cell:
+    """Return the run of ``stage`` that the command line would start with ``words``."""
+    with initialize_config_module("tltool.configs", version_base="1.3"):
+        composed = compose(stage, overrides=list(words), return_hydra_config=True)
+        choices = composed.hydra.runtime.choices
+        with open_dict(composed):
+            del composed["hydra"]
+        return Cell(composed, [word for word in words if not word.startswith("hydra.")], choices)
 
 
 def each_choice(overrides: list[str]) -> list[list[str]]:

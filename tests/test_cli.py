@@ -67,7 +67,7 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
         (["pretrain", "sead=3"], 2, "Did you mean 'seed'?"),
         (["pretrain", "+sead=3"], 2, "pretrain has no key 'sead'. Did you mean 'seed'?"),
         (["pretrain", "+fit.epocs=3"], 2, "takes no 'epocs'. Did you mean 'epochs'?"),
-        (["pretrain", "+data.rooot=3"], 2, "data has no key 'rooot'"),
+        (["pretrain", "+data.rooot=3"], 2, "There is no key data.rooot"),
         (["pretrain", "data=demmo"], 2, "demmo"),
         (["pretrain", "fit.epochs=many"], 2, "epochs='many' must be a whole number"),
         (["pretrain", "quantities=[e_fomr]"], 2, "Did you mean 'e_form'?"),
@@ -146,14 +146,14 @@ def test_a_run_folder_holds_everything(home: Path) -> None:
 def test_a_sweep_goes_on_past_a_failed_cell(home: Path) -> None:
     done = tltool("transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, cwd=home)
     assert done.returncode == 2
-    done = tltool("transfer", "-m", "mode=features", "mode.level=1,9,0", *FAST, cwd=home)
+    done = tltool("transfer", "-m", "mode=features", "mode.level=1,9,0", "split.train_size=40", cwd=home)
     assert done.returncode == 2
     assert "levels 0 to 3" in done.stderr
     assert done.stderr.count("Run folder: ") == 2
 
 
 def test_four_runs_of_one_second_share_no_folder(home: Path) -> None:
-    words = [sys.executable, "-m", "tltool", "transfer", "mode=features", *FAST]
+    words = [sys.executable, "-m", "tltool", "transfer", "mode=features", "split.train_size=40"]
     env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
     runs = [
         subprocess.Popen(words, cwd=home, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -270,9 +270,9 @@ def test_a_run_that_fails_does_not_take_the_others_down(home: Path) -> None:
 
 
 def test_the_environment_says_what_was_run(home: Path) -> None:
-    done = tltool("transfer", "mode=features", *FAST, cwd=home, check=0)
+    done = tltool("transfer", "mode=features", "split.train_size=40", cwd=home, check=0)
     facts = json.loads((run_folder(done, home) / "environment.json").read_text())
-    assert facts["command"] == "tltool transfer mode=features fit.epochs=1 split.train_size=40"
+    assert facts["command"] == "tltool transfer mode=features split.train_size=40"
     assert facts["kernels"] in ("compiled", "torch")
     assert facts["packages"]["torch"]
 

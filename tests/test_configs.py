@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from support import ROOT, config, each_choice
+from support import ROOT, cell, config, each_choice
 
 from tltool import plugs
 from tltool.cli import STAGES
+from tltool.overrides import refuse
 
 CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -98,6 +99,7 @@ def test_an_experiment_says_what_it_is_and_its_commands_compose(path: Path) -> N
         assert any(word == f"experiment={path.stem}" for word in words)
         for single in each_choice([word for word in words if word != "-m"]):
             assert config(stage, *single)["stage"] == stage
+        refuse(stage, (cell(stage, *single) for single in each_choice([w for w in words if w != "-m"])), sweep=True)
 
 
 @pytest.mark.parametrize("stage", STAGES)

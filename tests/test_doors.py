@@ -24,7 +24,7 @@ DOORS = {
     "skops": {"training/checkpoint.py"},
     "safetensors": {"training/checkpoint.py"},
     "matplotlib": {"plots.py"},
-    "hydra": {"cli.py"},
+    "hydra": {"cli.py", "overrides.py"},
     "pickle": set(),
     "joblib": set(),
 }  # fmt: skip

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
-from support import ROOT, config, each_choice
+from support import ROOT, cell, config, each_choice
 from test_contributing import BLOCK
 
 from tltool import errors
 from tltool.cli import STAGES
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
+from tltool.overrides import refuse
 from tltool.quantities import QUANTITIES
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -75,6 +76,8 @@ def test_every_command_composes(command: str, tree: Path) -> None:
         composed = config(stage, *run, f"hydra.searchpath=[{own}file://{tree}]")
         missing = OmegaConf.missing_keys(OmegaConf.create(composed))
         assert not missing, f"{run} leaves out {missing}"
+    own = f"pkg://tltool.configs.{stage}," if stage in ("pretrain", "transfer") else ""
+    refuse(stage, (cell(stage, *run, f"hydra.searchpath=[{own}file://{tree}]") for run in runs), sweep=swept)
 
 
 def test_the_commands_that_people_script_are_shown() -> None:

@@ -43,6 +43,11 @@ _GONE = (
     "--nproc_per_node."
 )
 
+_MEMORY = {"pretrain": "fit.batch_size", "transfer": "fit.batch_size", "predict": "batch_size"} | dict.fromkeys(
+    ("prepare", "eval", "report"), "workers"
+)
+"""The key that says how much memory a stage takes."""
+
 _USAGE = """usage: tltool STAGE [overrides]
 
 {stages}
@@ -102,6 +107,7 @@ def _launched(stage: str, words: list[str]) -> int:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from tltool import overrides
     from tltool.data import api_key
 
     try:
@@ -123,6 +129,10 @@ def _launched(stage: str, words: list[str]) -> int:
         # An error here must not reach Hydra, which prints lines of its own and ends a sweep.
         try:
             plain = _checked(stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+            if about.mode == RunMode.RUN:  # of a sweep they were looked at before its first cell
+                if not machine.rank():
+                    overrides.refuse_hydra(about.overrides.hydra, sweep=False)
+                overrides.refuse(stage, [overrides.cell_of(config)], sweep=False)
         except OmegaConfBaseException as error:
             codes.append(_failed(ConfigError(_sentence(error))))
         except ConfigError as error:
@@ -221,7 +231,7 @@ def _run(
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if machine.ranks() > 1:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the others, who are about to end themselves
-        code, state, message = _judged(error)
+        code, state, message = _judged(error, stage)
         if distributed.lost(error):
             code, message = ResourceError.code, _GONE
         own = Failure(code, state, message, traceback.format_exc())
@@ -244,7 +254,7 @@ def _run(
     return 0
 
 
-def _judged(error: BaseException) -> tuple[int, str, str]:
+def _judged(error: BaseException, stage: str) -> tuple[int, str, str]:
     """Return exit code, state and one sentence for whatever ended a run."""
     if isinstance(error, TltoolError):
         return error.code, "failed", str(error)
@@ -253,7 +263,7 @@ def _judged(error: BaseException) -> tuple[int, str, str]:
     if isinstance(error, SystemExit):
         return 143, "interrupted", "Terminated; run the same command again."
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return ResourceError.code, "failed", "Out of memory; lower fit.batch_size or batch_size."
+        return ResourceError.code, "failed", f"Out of memory; lower {_MEMORY[stage]}."
     if isinstance(error, OSError) and error.errno == 28:
         return ResourceError.code, "failed", "The disk is full; free space or name another folder with runs=."
     return 1, "failed", f"Unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"

@@ -6,7 +6,9 @@ command line's contract (docs/exit_codes.md): 0 ok, 1 unexpected, 2 usage or con
 """
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class TltoolError(Exception):
@@ -55,6 +57,28 @@ class CellError(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
+
+
+@contextmanager
+def standing_at(place: str, group: str) -> Iterator[None]:
+    """Let errors name the keys of a node of ``group`` (data, mode, readout) by its ``place`` in the config at hand.
+
+    Messages name them from the group's own name, as ``data.root``; of ``target.data`` it is ``target.data.root``.
+    """
+    try:
+        yield
+    except TltoolError as error:
+        if place != group:
+            keys = "|".join(_KEYS[group])
+            error.args = (re.sub(rf"(?<![\w./@-]){group}\.(?=(?:{keys})\b)", f"{place}.", str(error)),)
+        raise
+
+
+_KEYS = {
+    "data": ("adapter", "fetch", "file", "name", "parts", "pattern", "quantities", "root", "sha256"),
+    "mode": ("[a-z_0-9]+",),
+    "readout": ("statistics",),
+}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -7,14 +7,32 @@ imports cannot be reached through it. A config read from a checkpoint is held to
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tltool.errors import ConfigError, nearest
 
 ALLOWED = ("tltool.", "torch.optim.", "sklearn.")
+
+TRAINING = "/training"
+"""In what ``idle_keys`` of a mode returns: nothing is trained by steps, so that ``fit`` and ``optimiser`` are idle."""
+
+
+class Idle(NamedTuple):
+    """Why nothing reads a key in a run, and what to do ``instead``.
+
+    ``{at}`` stands for the dotted name of the function's node in both, ``{value}`` for what was given.
+    """
+
+    why: str
+    instead: str = "leave it out"
+
+    def at(self, place: str) -> "Idle":
+        """Return the same with ``place`` for ``{at}``."""
+        return Idle(self.why.replace("{at}", place), self.instead.replace("{at}", place))
 
 
 def locate(target: str, plugins: Iterable[str] = ()) -> Callable[..., Any]:
@@ -72,6 +90,16 @@ def bound(node: Mapping[str, Any], plugins: Iterable[str] = ()) -> Callable[...,
             raise ConfigError(f"{node['_target_']} needs {', '.join(sorted(missing))}; add it to the YAML.")
     _check_types(node["_target_"], hints, keys)
     return partial(target, **keys)
+
+
+def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /, plugins: Iterable[str] = ()) -> dict[str, Idle]:
+    """Return which keys of ``node`` have no effect beside its others and those of the whole ``config``.
+
+    The module of its ``_target_`` knows: it may have a function ``idle_keys(node, config, /)`` that returns this.
+    """
+    module = sys.modules[locate(node["_target_"], plugins).__module__]
+    told = getattr(module, "idle_keys", None)
+    return dict(told(node, config)) if told else {}
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}

@@ -59,7 +59,7 @@ def test_what_cannot_be_split() -> None:
     with pytest.raises(DataError, match="val split is empty"):
         splits.random(store_of(ids[:4]), np.ones(4), seed=0, draw=None, val=0.1, test=0.1, train_size=None)
     with pytest.raises(DataError, match="two parts"):
-        splits.checked(Split(np.array([1]), np.array([1]), np.array([2])), 3, needs_val=False)
+        splits.checked(Split(np.array([1]), np.array([1]), np.array([2])), 3, needs_val=False, remedy="")
 
 
 def test_a_split_file(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) ->
     """
     for key in description:
         if key not in KEYS:
-            raise ConfigError(f"data has no key {key!r}.{nearest(key, KEYS)}")
+            raise ConfigError(f"There is no key data.{key}.{nearest(key, KEYS)}")
     root = obtained.root(description, means.cache, means.plugins, means.say)
     folder = means.cache / f"{description['name']}-{_key(root, description, means.plugins)}"
     tasks = _tasks(root, description, folder, recipe, tuple(means.plugins))
@@ -184,7 +184,7 @@ def _tasks(
     sources = sorted(p for p in root.rglob(pattern) if p.is_file()) if pattern and root.is_dir() else [root]
     if not sources:
         raise DataError(f"There is no file {pattern} under {root}; put the files there or correct data.root.")
-    facts = {k: str(v) for k, v in description.items() if k in PROVENANCE and v is not None}
+    facts = {k: str(description[k]) for k in PROVENANCE if description.get(k) is not None}
     facts["adapter"] = str(description["adapter"]["_target_"])
     node = dict(description["adapter"])
     return [

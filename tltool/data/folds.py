@@ -74,7 +74,7 @@ def matbench(records: Store, labelled: Floats, /, *, fold: int, seed: int, val: 
         rows[rows >= 0] for rows in (place[others[n_val:]], place[others[:n_val]], place[tests[fold]])
     )
     parts = shortened(Split(train, valid, test), train_size, val / (1 - val))
-    return checked(parts, len(records), needs_val=val > 0)
+    return checked(parts, len(records), needs_val=val > 0, remedy="give the whole file, or use split=random")
 
 
 def tests_of(rows: int, labels: Floats | None) -> list[Ints]:

@@ -32,18 +32,24 @@ def columns(
 ) -> Columns:
     """Return the keys of an adapter's YAML as one value; raise ConfigError where they do not go together."""
     if not labels or len(set(labels)) != len(columns) or len(labels) != len(columns):
-        raise ConfigError(f"adapter: labels={labels} and columns={columns} must name one column for each quantity.")
+        raise ConfigError(
+            f"data.adapter.labels={labels} and data.adapter.columns={columns} must name one column for each quantity."
+        )
     named = {quantity(name).name: column for name, column in zip(labels, columns, strict=True)}
     for key, names in (("per_cell", per_cell), ("largest", largest)):
         for name in names:
             if name not in named:
-                raise ConfigError(f"adapter.{key} names {name!r}, which is not one of the labels {', '.join(named)}.")
+                raise ConfigError(
+                    f"data.adapter.{key} names {name!r}, which is not one of the labels {', '.join(named)}."
+                )
     for name in per_cell:
         if not quantity(name).unit.endswith("/atom"):
-            raise ConfigError(f"adapter.per_cell names {name!r}, whose unit {quantity(name).unit} is not per atom.")
+            raise ConfigError(
+                f"data.adapter.per_cell names {name!r}, whose unit {quantity(name).unit} is not per atom."
+            )
     for name, limit in largest.items():
         if not number(limit) or limit <= 0:
-            raise ConfigError(f"adapter.largest: {name}={limit!r} must be a number above zero.")
+            raise ConfigError(f"data.adapter.largest: {name}={limit!r} must be a number above zero.")
     return Columns(named, tags, frozenset(per_cell), largest)
 
 

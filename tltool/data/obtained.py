@@ -32,7 +32,9 @@ def root(description: Mapping[str, Any], cache: Path, plugins: Iterable[str], sa
             return target
         address, pattern = description.get("address"), description.get("pattern")
         if not address or not (pattern or file):
-            raise DataError(f"data={description['name']} has no address to download from; pass data.root=FOLDER.")
+            raise DataError(
+                f"The data set {description['name']} has no address to download from; pass data.root=FOLDER."
+            )
         target, watch = _folder(description["name"], address, cache), listing.spoken(say)
         if file:
             whence = listing.joined(address, file)

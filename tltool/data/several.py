@@ -14,7 +14,7 @@ from tltool.data import dataset
 from tltool.data.dataset import Dataset, Means, Prepared
 from tltool.data.graphs import Recipe
 from tltool.data.marks import Mark
-from tltool.errors import ConfigError, nearest
+from tltool.errors import ConfigError, nearest, standing_at
 
 KEYS = ("name", "root", "quantities", "parts")
 
@@ -34,7 +34,7 @@ def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> D
     if not description["parts"]:
         raise ConfigError(f"The data set {description['name']!r} has no parts; name at least one.")
     began = time.perf_counter()
-    made = {name: dataset.prepared(part, recipe, means) for name, part in description["parts"].items()}
+    made = {name: _prepared(name, part, recipe, means) for name, part in description["parts"].items()}
     of_part = {name: Mark(name, one.attributes.get("functional", name)) for name, one in made.items()}
     marks = [of_part[name] for name, one in made.items() for _ in one.parts]
     parts = [pair for one in made.values() for pair in one.parts]
@@ -44,6 +44,11 @@ def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> D
     if new or any(one.fresh for one in made.values()):
         dataset.tell(data, description["name"], list(made.values()), time.perf_counter() - began, means.say)
     return data
+
+
+def _prepared(name: str, part: Mapping[str, Any], recipe: Recipe, means: Means) -> Prepared:
+    with standing_at(f"data.parts.{name}", "data"):
+        return dataset.prepared(part, recipe, means)
 
 
 def _key(made: Mapping[str, Prepared]) -> str:

@@ -11,6 +11,8 @@ from tltool.data.record import Floats, Ints, formula
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
 
+_MORE = "add labelled rows or change split.val and split.test"
+
 
 class Split(NamedTuple):
     """Row numbers of each part, all different."""
@@ -61,7 +63,7 @@ def random(
     rows = rows[order]
     parts = Split(rows[validated:], rows[tested:validated], rows[:tested])
     parts = shortened(parts, train_size, val / (1 - val - test))
-    return checked(parts, len(records), needs_val=val > 0)
+    return checked(parts, len(records), needs_val=val > 0, remedy=_MORE)
 
 
 def by_hash(
@@ -91,7 +93,7 @@ def by_hash(
     where = dict(zip(rows.tolist(), place.tolist(), strict=True))
     placed = np.array([where[row] for row in order.tolist()])
     parts = Split(order[placed >= val + test], order[(placed >= test) & (placed < val + test)], order[placed < test])
-    return checked(shortened(parts, train_size, val / (1 - val - test)), len(records), needs_val=val > 0)
+    return checked(shortened(parts, train_size, val / (1 - val - test)), len(records), needs_val=val > 0, remedy=_MORE)
 
 
 def _names(records: Store, rows: Ints) -> list[str]:
@@ -162,9 +164,8 @@ def by_ids(records: Store, labelled: Floats, /, *, file: str) -> Split:
         raise DataError(
             f"{file}: needs columns id and split (train, val or test); check the file ({error!r})."
         ) from error
-    return checked(
-        Split(*(np.array(parts[p], dtype=np.int64) for p in ("train", "val", "test"))), len(records), needs_val=False
-    )
+    found = Split(*(np.array(parts[name], dtype=np.int64) for name in ("train", "val", "test")))
+    return checked(found, len(records), needs_val=False, remedy=f"add rows to split.file={file}")
 
 
 def shortened(parts: Split, train_size: int | None, val_per_train: float) -> Split:
@@ -180,15 +181,15 @@ def shortened(parts: Split, train_size: int | None, val_per_train: float) -> Spl
     return parts._replace(train=parts.train[:train_size], val=parts.val[:n_val])
 
 
-def checked(parts: Split, n_records: int, needs_val: bool) -> Split:
-    """Return ``parts``; raise DataError if training or test (or validation, if needed) rows are missing or shared."""
+def checked(parts: Split, n_records: int, *, needs_val: bool, remedy: str) -> Split:
+    """Return ``parts``; raise DataError, which ends in ``remedy``, if training or test rows are missing or shared.
+
+    So are validation rows, if they are needed.
+    """
     for name, rows in parts.items():
         if not len(rows) and (name != "val" or needs_val):
             labelled = sum(len(r) for _, r in parts.items())
-            raise DataError(
-                f"The {name} split is empty ({n_records} records, {labelled} of them labelled); add labelled rows or "
-                "change split.val and split.test."
-            )
+            raise DataError(f"The {name} split is empty ({n_records} records, {labelled} of them labelled); {remedy}.")
     every = np.concatenate([rows for _, rows in parts.items()])
     if len(np.unique(every)) != len(every):
         raise DataError("A row is in two parts of the split; each id may stand in one part only.")

@@ -4,9 +4,10 @@ phi on each site, a symmetric function over the sites of a crystal, then rho: ``
 symmetric function, and ``Layers`` serves as phi and, as the trunk, as rho. Sizes as in ``fields``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from tltool.model import kernels
 from tltool.model.estimator import Standardise
 from tltool.model.readout import checked_levels
 from tltool.model.set2set import Reader
+from tltool.plugs import Idle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +98,11 @@ class AtomSet(nn.Module):
         if self.reader is not None:
             parts["set2set"] = self.reader(rows, graph, False)
         return torch.cat([parts[pool] for pool in self.pools], dim=1)
+
+
+def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
+    """Return what has no effect without Set2Set (see ``plugs.idle_keys``)."""
+    if "pools" not in node or "set2set" in node["pools"]:
+        return {}
+    idle = Idle("it is of Set2Set, which does not stand in {at}.pools", "use {at}.pools=[set2set]")
+    return {"query": idle, "steps": idle}

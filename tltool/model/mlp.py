@@ -1,9 +1,13 @@
 """The trunk between readout and heads: what is kept in transfer besides the encoder."""
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tltool.plugs import Idle
 
 
 class Trunk(nn.Module):
@@ -21,3 +25,8 @@ class Trunk(nn.Module):
         for layer in self.layers:
             hidden = F.softplus(layer(hidden))
         return self.dropout(hidden)  # type: ignore[no-any-return]
+
+
+def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
+    """Return what has no effect without a layer (see ``plugs.idle_keys``)."""
+    return {} if node.get("depth") else {"width": Idle("{at}.depth=0 has no layer", "use {at}.depth=1")}

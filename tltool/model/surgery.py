@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from tltool.errors import ConfigError, InapplicableError
+from tltool.errors import ConfigError, InapplicableError, standing_at
 from tltool.fields import Graph
 from tltool.model.beside import Beside
 from tltool.model.estimator import Standardise
@@ -70,7 +70,8 @@ def give_features(
     if not beside:
         pool = pool_of_sites if bare else Pool
         node = {"_target_": f"tltool.model.readout.{pool.__name__}", **node}
-        model.readout = pool(*given, levels=levels, statistics=statistics)
+        with standing_at("mode", "readout"):
+            model.readout = pool(*given, levels=levels, statistics=statistics)
     else:
         nodes = {name: model.spec[name] for name in ("readout", "trunk")}
         logs = list(model.spec.get("logarithmic", ()))
@@ -87,16 +88,17 @@ def give_features(
                 "mode.beside: labels needs a source with linear heads, and this one has an estimator."
             )
         own = {"readout": lambda *given: model.readout, "trunk": lambda *given: model.trunk}
-        readout = Beside(
-            *given,
-            levels=levels,
-            statistics=statistics,
-            beside=beside,
-            quantities=model.quantities,
-            logarithmic=logs,
-            sites_only=bare,
-            parts=own,
-        )
+        with standing_at("mode", "readout"):
+            readout = Beside(
+                *given,
+                levels=levels,
+                statistics=statistics,
+                beside=beside,
+                quantities=model.quantities,
+                logarithmic=logs,
+                sites_only=bare,
+                parts=own,
+            )
         if "labels" in beside:
             readout.heads.load_state_dict(model.heads.state_dict())
             readout.scalers.load_state_dict(model.scalers.state_dict())
@@ -127,12 +129,14 @@ def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
     """
     (name, *others) = scalers
     if others:
-        raise ConfigError("head=keep works for one quantity at a time; use head=new.")
+        raise ConfigError("mode.head=keep works for one quantity at a time; use mode.head=new.")
     source = name if name in model.heads else next(iter(model.heads))
     if name not in model.heads and len(model.heads) > 1:
-        raise ConfigError(f"head=keep: the source has no head for {name} and several others; use head=new.")
+        raise ConfigError(f"mode.head=keep: the source has no head for {name} and several others; use mode.head=new.")
     if not isinstance(model.heads[source], nn.Linear):
-        raise ConfigError("head=keep: the source's head is an estimator, which cannot be trained on; use head=new.")
+        raise ConfigError(
+            "mode.head=keep: the source's head is an estimator, which cannot be trained on; use mode.head=new."
+        )
     device = next(model.encoder.parameters()).device
     kept = model.scalers[name] if name in model.scalers else scalers[name].to(device)
     model.heads, model.scalers = nn.ModuleDict({name: model.heads[source]}), nn.ModuleDict({name: kept})
@@ -180,7 +184,9 @@ def refit_statistics(model: PropertyModel, graph: Graph) -> None:
     Raises ConfigError where there is no edge to take them from.
     """
     if not len(graph.neighbour):
-        raise ConfigError("mode.refit_statistics=true needs edges, which the training rows have not; use false.")
+        raise ConfigError(
+            "mode.refit_statistics=true needs edges, which the training rows have not; use mode.refit_statistics=false."
+        )
     norms = [m for m in model.encoder.modules() if isinstance(m, WeightedBatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

@@ -49,7 +49,11 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
         raise CheckpointError(f"{home} is no run folder (no config.yaml and split.csv); say on which data with data=.")
     made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
     description = made["target"]["data"] if "target" in made else made["data"]
-    dataset = inputs.data_set(config, description, checkpoint.recipe(spec), folder.say)
+    try:
+        dataset = inputs.data_set(config, description, checkpoint.recipe(spec), folder.say)
+    except DataError as error:
+        why = str(error).partition(";")[0]
+        raise DataError(f"The data of {home} are not to be had ({why}); put them back, or name data=NAME.") from error
     quantities = list(spec["quantities"])
     low = made["target"].get("base") if "target" in made else None
     base = inputs.base_labels(config, low, dataset, quantities, checkpoint.recipe(spec), folder.say)
@@ -66,6 +70,8 @@ def _other(
         raise ConfigError(
             f"The model adds to labels of {spec['base']['name']}; name data that has them, as data@base=NAME."
         )
+    if config.get("base") and not spec.get("base"):
+        raise ConfigError("The model predicts whole values, not differences; leave data@base= out.")
     recipe = checkpoint.recipe(spec)
     dataset = inputs.data_set(config, config["data"], recipe, folder.say)
     low = config.get("base") if spec.get("base") else None

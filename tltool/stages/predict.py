@@ -19,8 +19,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         raise ConfigError(f"output={output}: the name must end in .csv or .parquet.")
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
     folder.say(f"Model: {path}")
-    predictor = load_model(path, config["device"], config["functional"], config["state"])
-    base = _base(config["base"], predictor, config["device"]) if config["base"] else None
+    predictor = load_model(path, config["device"], config["functional"], config["state"], config["plugins"])
+    base = _base(config["base"], predictor, config) if config["base"] else None
     table = predictor.table(_items(Path(config["input"]).expanduser()), int(config["batch_size"]), base)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -31,11 +31,11 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     folder.say(f"{table.id.nunique() - bad:,} structures predicted, {bad:,} not (see the column status): {output}")
 
 
-def _base(name: str, predictor: Predictor, device: str) -> Base:
+def _base(name: str, predictor: Predictor, config: Mapping[str, Any]) -> Base:
     """Return the values that a model of differences adds to: a table of id and quantities, or a model."""
     path = Path(name).expanduser()
     if path.suffix != ".csv":
-        return load_model(path, device)
+        return load_model(path, config["device"], plugins=config["plugins"])
     import pandas as pd
 
     try:

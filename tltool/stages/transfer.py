@@ -12,7 +12,7 @@ from tltool import machine, plugs
 from tltool.data import overlap
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.splits import Split, checked
-from tltool.errors import CheckpointError, DataError
+from tltool.errors import CheckpointError, DataError, standing_at
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
 from tltool.training import audit, by_functional, checkpoint, distributed, inputs, outcome, state
@@ -45,7 +45,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
     folder.write_split(split.items(), dataset.store.ids)
     source, data = by_functional.taken_up(source, data, dataset.store)
-    data = state.placed(data, dataset.store, source.spec).to(where)
+    with standing_at("target.data", "data"):
+        data = state.placed(data, dataset.store, source.spec).to(where)
     fit = inputs.fit(config, folder)
     name = str(config["mode"]["_target_"]).rpartition(".")[2]
     folder.say(
@@ -110,7 +111,9 @@ def _audited(
             "overlap=drop_source."
         )
     if watch.action == "drop_test" and known.any():
-        split = checked(split._replace(test=split.test[~known]), len(dataset.store), needs_val=False)
+        split = checked(
+            split._replace(test=split.test[~known]), len(dataset.store), needs_val=False, remedy="use overlap=report"
+        )
         folder.say(f"{int(known.sum()):,} test crystals are left out, {len(split.test):,} remain.")
         data = replace(data, split={**data.split, "test": torch.from_numpy(split.test)})
     return data, split

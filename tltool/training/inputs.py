@@ -9,12 +9,13 @@ import numpy as np
 import torch
 
 from tltool import machine, plugs
+from tltool.config_tree import place_of
 from tltool.data import dataset, delta, several
 from tltool.data.dataset import Batches, Dataset, Means
 from tltool.data.graphs import Recipe
 from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
-from tltool.errors import ConfigError
+from tltool.errors import ConfigError, standing_at
 from tltool.quantities import quantity
 from tltool.training import distributed
 from tltool.training.fit import Fit, Settings
@@ -30,7 +31,7 @@ def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[
     """Return the data set of a data YAML, prepared with ``recipe``."""
     cache, n = Path(config["cache"]).expanduser(), workers(config)
     torch.set_num_threads(threads(config["threads"], angles=recipe.angles))
-    with distributed.first():
+    with distributed.first(), standing_at(place_of(description, config), "data"):
         return several.opened(description, recipe, Means(cache, config["plugins"], n, say))
 
 
@@ -70,7 +71,8 @@ def split_batches(
     off the labels; rows ``without`` are in no part either.
     """
     if not quantities:
-        raise ConfigError("quantities is empty; name at least one, such as quantities=[e_form].")
+        key = "target.quantities" if "target" in config else "quantities"
+        raise ConfigError(f"{key} is empty; name at least one, such as {key}=[e_form].")
     some = labelled(data, quantities, base)
     if unlabelled := int(np.isnan(some).sum()):
         say(f"{unlabelled:,} of {len(some):,} crystals have no label of {', '.join(quantities)} and are left out.")

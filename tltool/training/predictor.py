@@ -131,12 +131,14 @@ def load_model(
     where: str = "auto",
     functional: str | None = None,
     state: Mapping[str, float] | None = None,
+    plugins: Iterable[str] = (),
 ) -> Predictor:
     """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``.
 
     ``functional`` names the one to predict, for a model that tells functionals apart; without, it is that of the data
-    that the model was last trained on. ``state`` {tag: number} gives the numbers of the crystal that it takes. Raises
-    ConfigError if the model does not know it, or there is no such one, and for another state than it takes.
+    that the model was last trained on. ``state`` {tag: number} gives the numbers of the crystal that it takes, and
+    ``plugins`` the packages that its functions may be of. Raises ConfigError if the model does not know it, or there is
+    no such one, and for another state than it takes.
 
     Unless ``compute.use`` was called, it takes the fastest kernels: the first time on a machine they are compiled,
     which takes some seconds and is said on standard error.
@@ -146,7 +148,7 @@ def load_model(
         folder = folder / "model"
     there = device(where)
     compute.use_fastest(there, building.folder(), partial(print, file=sys.stderr))
-    return Predictor(checkpoint.load(folder, there), functional, state)
+    return Predictor(checkpoint.load(folder, there, plugins), functional, state)
 
 
 def _crystals(structures: "Iterable[Structure]") -> Iterator[Item]:

@@ -1,17 +1,18 @@
 """Choose among other modes by cross-validation inside the training rows, say why, and do what was chosen."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tltool import machine
+from tltool import machine, plugs
 from tltool.data.dataset import Batches
 from tltool.data.record import Floats
-from tltool.errors import ConfigError, InapplicableError, NumericError
+from tltool.errors import ConfigError, InapplicableError, NumericError, standing_at
 from tltool.model.property_model import PropertyModel
+from tltool.plugs import TRAINING, Idle
 from tltool.training import inner
 from tltool.training.fit import Fit
 
@@ -79,7 +80,8 @@ def auto(
         left = None if max_seconds is None else max_seconds - (time.perf_counter() - began)
         rivals = [t.errors for t in tried.values() if not t.why]
         best = min(rivals, key=lambda errors: float(errors.mean())) if rivals else None
-        found = tried[name] = _try(mode, source, data, fit, folds, best, left if rivals else None)
+        with standing_at(f"mode.candidates.{name}", "mode"):
+            found = tried[name] = _try(mode, source, data, fit, folds, best, left if rivals else None)
         known = found.errors[np.isfinite(found.errors)]
         error = f"{known.mean():.3f}" if len(known) else "-"
         say(f"  {name}: {error} ({found.seconds:.1f} s)" + (f", given up: {found.why}" if found.why else ""))
@@ -94,9 +96,21 @@ def auto(
     table = {k: _row(t, standing.get(k)) for k, t in tried.items()}
     choice = {"chosen": name, "reason": reason, "folds": folds, "rows": rows, "measure": "MAE/MAD", "candidates": table}
     fit.log({"event": "auto", **choice})
-    model = candidates[name](source, data, fit)
+    with standing_at(f"mode.candidates.{name}", "mode"):
+        model = candidates[name](source, data, fit)
     model.spec["auto"] = choice
     return model
+
+
+def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
+    """Return what no candidate reads (see ``plugs.idle_keys``)."""
+    limits = [name for name in node["most_rows"] or {} if name not in node["candidates"]]
+    found = {f"most_rows.{name}": Idle(f"{{at}}.candidates has no {name}", "name one of those") for name in limits}
+    told = [plugs.idle_keys(mode, config, config.get("plugins") or ()) for mode in node["candidates"].values()]
+    if told and all(TRAINING in keys for keys in told):
+        why = "no candidate of {at}.candidates trains by steps"
+        found[TRAINING] = Idle(why, "add one, as +mode@{at}.candidates.lora=lora")
+    return found
 
 
 def _try(

@@ -1,6 +1,7 @@
 """Features only: the frozen backbone embeds each record once, and something simple learns on that table."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,13 +19,16 @@ from tltool.model.estimator import Standardise, as_head
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import encoder_facts
 from tltool.model.scaler import Scaler
+from tltool.plugs import TRAINING, Idle
 from tltool.training import embedded
 from tltool.training.fit import Fit, train
 from tltool.training.goals import goals_of, scalers
 from tltool.training.start import announce
 
+_SET_MODEL = f"{SetModel.__module__}.{SetModel.__name__}"
 _LEVELS = [0, 1]
 _LEVELS_OF_FORMULAS = [0]
+_WITHOUT_NETWORK = {"elements", "geometry"}
 
 
 def features(
@@ -92,6 +96,28 @@ def features(
         heads[name] = as_head(fitted, inputs.shape[1])
     model.heads = nn.ModuleDict(heads).to(data.labels.device)
     return model.eval()
+
+
+def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
+    """Return which keys of this mode's ``node`` have no effect beside its others (see ``plugs.idle_keys``)."""
+    regressor = str((node.get("regressor") or {}).get("_target_", ""))
+    level, beside = node.get("level"), node.get("beside") or []
+    found: dict[str, Idle] = {}
+    if regressor == _SET_MODEL:
+        why = "a set model reads the sites, which are not pooled before"
+        found["statistics"] = Idle(why, "choose its pools, as {at}.regressor.pools=[mean,set2set]")
+    elif regressor:
+        name = regressor.rpartition(".")[2]
+        why = f"features fits {name} at once and trains nothing by steps"
+        found[TRAINING] = Idle(why, "leave it out, or train a linear head with {at}.regressor=null")
+    if level in ("trunk", []):
+        why = f"{{at}}.level={level} pools no sites".replace("'", "")
+        found.setdefault("statistics", Idle(why, "name levels, as {at}.level=[0,1]"))
+    levels = None if level is None else _levels(level, False)
+    if levels is not None and set(levels) <= {0} and set(beside) <= _WITHOUT_NETWORK:
+        why = "nothing that is normalised is computed for level 0, elements and geometry"
+        found["refit_statistics"] = Idle(why, "name a higher level, as {at}.level=[0,1]")
+    return found
 
 
 def _levels(level: int | str | list[int] | None, bare: bool) -> list[int] | None:

@@ -1,5 +1,8 @@
 """Full fine-tune: the source's weights, everything trains, at one rate or several, at once or from the head down."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,6 +11,7 @@ from tltool.errors import ConfigError
 from tltool.model import surgery
 from tltool.model.depth import below, depths
 from tltool.model.property_model import PropertyModel, is_under
+from tltool.plugs import Idle
 from tltool.training.fit import Fit, train
 from tltool.training.goals import scalers
 from tltool.training.start import announce
@@ -74,3 +78,13 @@ def finetune(
     if unfreeze:
         surgery.freeze(model, [])
     return model
+
+
+def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
+    """Return what has no effect without training (see ``plugs.idle_keys``)."""
+    if config["fit"]["epochs"]:
+        return {}
+    return dict.fromkeys(
+        ("lr_scale", "layer_decay", "unfreeze", "probe_first", "l2_sp"),
+        Idle("fit.epochs=0 trains nothing", "raise fit.epochs"),
+    )

@@ -1,10 +1,14 @@
 """Low-rank adaptation: updates of low rank on linear maps of the source train beside the head; all else rests."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from tltool.data.dataset import Batches
 from tltool.model import low_rank, surgery
 from tltool.model.property_model import PropertyModel
+from tltool.plugs import Idle
 from tltool.training.fit import Fit, train
 from tltool.training.goals import scalers
 from tltool.training.start import announce
@@ -40,3 +44,10 @@ def lora(
     model.spec["trainable_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     low_rank.merge(model)
     return model
+
+
+def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
+    """Return what has no effect without training (see ``plugs.idle_keys``)."""
+    if config["fit"]["epochs"]:
+        return {}
+    return dict.fromkeys(("rank", "alpha", "maps"), Idle("fit.epochs=0 trains nothing", "raise fit.epochs"))

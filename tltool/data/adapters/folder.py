@@ -22,7 +22,9 @@ def read(
     two files of one id; ConfigError for an unknown quantity.
     """
     if not labels or len(labels) != len(columns):
-        raise ConfigError(f"adapter: labels={labels} and columns={columns} must name one column for each quantity.")
+        raise ConfigError(
+            f"data.adapter.labels={labels} and data.adapter.columns={columns} must name one column for each quantity."
+        )
     names = {quantity(name).name: column for name, column in zip(labels, columns, strict=True)}
     rows = _rows(root / table, id_column, names)
     origin: dict[str, Path] = {}

@@ -4,14 +4,16 @@ The structure stands in one column (pymatgen or JARVIS dict, CIF or POSCAR text)
 without structures has a column of formulas.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tltool.data import formulas, labelled, rows, structure_value
 from tltool.data.listing import RECORD
 from tltool.data.record import Crystal, Dropped, Record, reason
 from tltool.data.rows import Row
 from tltool.errors import ConfigError, DataError
+from tltool.plugs import Idle
 
 _NONE = ("", "nan", "null", "None")
 
@@ -42,10 +44,12 @@ def read(
     if formula_column is not None:
         structure_column = formula_column
         if per_cell:
-            raise ConfigError(f"adapter.per_cell={per_cell}: a formula has no cell; give labels per atom.")
+            raise ConfigError(f"data.adapter.per_cell={per_cell}: a formula has no cell; give labels per atom.")
     cell = [structure_column] if isinstance(structure_column, str) else list(structure_column)
     if len(cell) not in (1, 3):
-        raise ConfigError(f"adapter.structure_column={cell} must be one column, or lattice, species and positions.")
+        raise ConfigError(
+            f"data.adapter.structure_column={cell} must be one column, or lattice, species and positions."
+        )
     path = _file(root)
     stem = path.name.split(".")[0]
     seen: dict[str, str] = {}
@@ -68,6 +72,13 @@ def read(
             yield Dropped(name, reason(error))
         else:
             yield labelled.record(name, crystal, found, row, wanted)
+
+
+def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
+    """Return what has no effect beside a column of formulas (see ``plugs.idle_keys``)."""
+    column = node.get("formula_column")
+    why = f"{{at}}.formula_column={column} is read in place of structures"
+    return {} if column is None else {"structure_column": Idle(why, "set {at}.formula_column=null")}
 
 
 def _file(root: Path) -> Path:

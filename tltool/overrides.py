@@ -1,0 +1,165 @@
+"""The words of a command line against its config: one that no run reads is an error, before any work begins."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from tltool import machine
+from tltool.config_tree import leaves
+from tltool.errors import ConfigError
+from tltool.idle_keys import idle_keys, why
+from tltool.plugs import Idle
+
+_DRAWS = ("seed", "split.seed", "split.draw", "split.fold", "hydra.run.dir", "hydra.sweep.dir")
+"""Keys whose value never decides whether another one is read."""
+
+_OTHER = "(another value)"
+_NONE = " has no effect"
+
+
+class Cell(NamedTuple):
+    """One run: its config without Hydra's own, the words that made it, and which choice was taken of each group."""
+
+    config: DictConfig
+    words: list[str]
+    choices: Mapping[str, Any]
+
+
+def refuse(stage: str, cells: Iterable[Cell], *, sweep: bool) -> None:
+    """Raise ConfigError for the first override that none of the ``cells``, one run or those of a sweep, reads."""
+    waiting: dict[str, str] | None = None
+    for cell in cells:
+        found = unread(stage, cell)
+        waiting = found if waiting is None else {name: text for name, text in waiting.items() if name in found}
+        if not waiting:
+            return
+    for text in (waiting or {}).values():
+        raise ConfigError(text.replace(_NONE, f"{_NONE} in any run of this sweep", 1) if sweep else text)
+
+
+def refuse_hydra(words: Iterable[str], *, sweep: bool) -> None:
+    """Raise ConfigError for a key of Hydra's own, among ``words``, that only a sweep reads, or only a single run."""
+    for given in _parsed(words):
+        name = _name(given)
+        if sweep and name.startswith("hydra.run."):
+            use = name.replace("hydra.run.", "hydra.sweep.")
+            raise ConfigError(f"{given.input_line} has no effect: this is a sweep; use {use}={_value(given)}.")
+        if not sweep and name.replace("/", ".").startswith(("hydra.sweep.", "hydra.launcher", "hydra.sweeper")):
+            use = f"use hydra.run.dir={_value(given)}" if name == "hydra.sweep.dir" else "leave it out"
+            raise ConfigError(f"{given.input_line} has no effect: this is one run and no sweep; {use}, or add -m.")
+
+
+def unread(stage: str, cell: Cell) -> dict[str, str]:
+    """Return the overrides that the run ``cell`` does not read: their names, and a sentence for each."""
+    try:
+        config: Any = OmegaConf.to_container(cell.config, resolve=True)
+    except OmegaConfBaseException:
+        return {}  # the run says what is wrong with it
+    idle, every = idle_keys(stage, config), leaves(config)
+    found: dict[str, str] = {}
+    for given in _parsed(cell.words):
+        place = _place(given, cell.choices)
+        own = [key for key in every if key == place or key.startswith(f"{place}.")]
+        reasons = [why(key, idle) for key in own]
+        if given.is_delete() or not own or None in reasons:
+            continue
+        if place in every and any(why(key, idle) is None for key in _followers(cell.config, place, every)):
+            continue
+        found[_name(given)] = _sentence(given, next(reason for reason in reasons if reason))
+    return found
+
+
+class BeforeSweep(Callback):
+    """Checks a sweep for overrides that no cell reads, on this machine and before the first cell starts."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print one sentence and exit with the code of a config error."""
+        try:
+            if not machine.rank():  # the folders of other ranks are not the user's words
+                refuse_hydra(config.hydra.overrides.hydra, sweep=True)
+            refuse(str(config.stage), _cells(config), sweep=True)
+        except ConfigError as error:
+            if not machine.rank():
+                import sys
+
+                print(f"tltool: {error}", file=sys.stderr)
+            raise SystemExit(error.code) from error
+        except HydraException:
+            return  # Hydra says what is wrong when it comes to that cell
+
+
+def cell_of(config: DictConfig) -> Cell:
+    """Return the run that Hydra is about to start with ``config``."""
+    about = HydraConfig.get()
+    return Cell(config, list(about.overrides.task), about.runtime.choices)
+
+
+def _cells(config: DictConfig) -> Iterator[Cell]:
+    """Yield the runs of the sweep ``config``, those first that differ from the first one in one key."""
+    loader = GlobalHydra.instance().config_loader()
+    options = [_options(given) for given in _parsed(config.hydra.overrides.task)]
+    near = [
+        tuple(word if k == j else of[0] for j, of in enumerate(options))
+        for k, choices in enumerate(options)
+        for word in choices
+    ]
+    for words in dict.fromkeys([*near, *product(*options)]):
+        composed = loader.load_sweep_config(config, list(words))
+        choices = composed.hydra.runtime.choices
+        with open_dict(composed):
+            del composed["hydra"]
+        yield Cell(composed, list(words), choices)
+
+
+def _options(given: Override) -> list[str]:
+    """Return ``given`` once for each of its values, or for the first alone where the value decides nothing."""
+    if not given.is_discrete_sweep():
+        return [given.input_line or ""]
+    key = given.get_key_element()
+    values = list(given.sweep_string_iterator())
+    return [f"{key}={value}" for value in (values[:1] if _name(given) in _DRAWS else values)]
+
+
+def _parsed(words: Iterable[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(words))
+
+
+def _name(given: Override) -> str:
+    return given.get_key_element().lstrip("+~")
+
+
+def _value(given: Override) -> str:
+    return given.get_value_element_as_str()
+
+
+def _place(given: Override, choices: Mapping[str, Any]) -> str:
+    """Return the dotted name of what ``given`` sets: a key, or the node that a choice of a group fills."""
+    group, _, package = _name(given).partition("@")
+    return package or (group.replace("/", ".") if _name(given) in choices else group)
+
+
+def _followers(config: DictConfig, place: str, every: Mapping[str, Any]) -> list[str]:
+    """Return the keys that take their value from the one at ``place``: those that change with it."""
+    changed = copy.deepcopy(config)
+    try:
+        with open_dict(changed):
+            OmegaConf.update(changed, place, _OTHER)
+        now = leaves(OmegaConf.to_container(changed, resolve=True))
+    except OmegaConfBaseException:
+        return []
+    return [key for key, value in every.items() if key != place and now.get(key) != value]
+
+
+def _sentence(given: Override, idle: Idle) -> str:
+    instead = idle.instead.replace("{value}", _value(given))
+    return f"{given.input_line}{_NONE}: {idle.why}; {instead}."
