@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -30,7 +29,7 @@ WORK = ROOT / "build" / "mutants"
 LINKS = ("tltool", "tests", "configs", "scripts", "docs", "README.md", "pyproject.toml")
 GOAL = 0.9
 _SHARED_BY_TESTS = ("tests/conftest.py", "tests/support.py")
-_SENTENCE = re.compile(r"""(["'])(?:(?!\1).)* (?:(?!\1).)*\1""")
+_STRING = re.compile(r"""(["'])((?:(?!\1).)*)\1""")
 _KILLED = ("killed", "timeout", "segfault")
 
 
@@ -47,6 +46,7 @@ class Plan(NamedTuple):
 
     tests: dict[str, list[str]]
     equivalent: dict[Equivalent, str]
+    everywhere: list[re.Pattern[str]]
 
 
 class Result(NamedTuple):
@@ -60,11 +60,25 @@ def plan(file: Path) -> Plan:
     """Return what ``file`` (tests/mutants.toml) says."""
     said = tomllib.loads(file.read_text(encoding="utf-8"))
     named = {Equivalent(e["function"], e["from"], e["to"]): e["reason"] for e in said.get("equivalent", [])}
-    return Plan(said["tests"], named)
+    everywhere = [re.compile(e["pattern"]) for e in said.get("everywhere", [])]
+    return Plan(said["tests"], named, everywhere)
 
 
 def hashes(module: str) -> dict[str, str]:
     """Return the names of all mutants of ``module``, each with the hash of the function that it changes."""
+    kept = WORK / "names" / f"{_dotted(module)}.json"
+    digest = hashlib.sha256((ROOT / module).read_bytes()).hexdigest()
+    if kept.is_file():
+        known = json.loads(kept.read_text(encoding="utf-8"))
+        if known["sha256"] == digest:
+            return dict(known["mutants"])
+    found = _hashes(module)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"sha256": digest, "mutants": found}), encoding="utf-8")
+    return found
+
+
+def _hashes(module: str) -> dict[str, str]:
     from mutmut.mutation.file_mutation import mutate_file_contents
     from mutmut.utils.format_utils import get_mutant_name
 
@@ -75,17 +89,25 @@ def hashes(module: str) -> dict[str, str]:
 
 
 def sample(every: dict[str, list[str]], size: int | None, seed: int) -> dict[str, list[str]]:
-    """Return ``size`` of the mutants (None: all), drawn with ``seed``, by module."""
-    if size is None:
-        return every
-    flat = [(module, name) for module, of in every.items() for name in of]
-    drawn = random.Random(seed).sample(flat, min(size, len(flat)))
-    return {module: [name for m, name in drawn if m == module] for module in every}
+    """Return ``size`` of the mutants of all modules (None: all of them), by module.
+
+    ``seed`` and a mutant's name decide its place in the draw, so that a larger sample holds the smaller ones.
+    """
+
+    def place(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+    drawn = set(sorted((name for of in every.values() for name in of), key=place)[:size])
+    return {module: [name for name in of if name in drawn] for module, of in every.items()}
+
+
+def _dotted(module: str) -> str:
+    return module.removesuffix(".py").replace("/", ".")
 
 
 def folder_of(module: str, fresh: bool) -> Path:
     """Make the folder where mutmut works on ``module``: links to the sources, and its results."""
-    folder = WORK / module.removesuffix(".py").replace("/", ".")
+    folder = WORK / _dotted(module)
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,32 +169,31 @@ def change(folder: Path, module: str, name: str) -> Equivalent:
         lines = get_diff_for_mutant(name, path=module).splitlines()[2:]
     before, after = ("\n".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
     function, owner = orig_function_and_class_names_from_key(name)
-    stem = module.removesuffix(".py").replace("/", ".")
-    return Equivalent(".".join(filter(None, (stem, owner, function.rpartition(".")[2]))), before, after)
+    return Equivalent(".".join(filter(None, (_dotted(module), owner, function.rpartition(".")[2]))), before, after)
 
 
-def is_wording(of: Equivalent) -> bool:
-    """Return whether the change turns one sentence into another and nothing else.
+def cannot_be_killed(of: Equivalent, said: Plan) -> bool:
+    """Return whether the plan names the change, by itself or by a pattern, or it only changes a sentence's wording.
 
     Tests hold what a message names, not each of its words.
     """
 
     def plain(text: str) -> str:
-        return _SENTENCE.sub("SENTENCE", text)
+        for pattern in said.everywhere:
+            text = pattern.sub("", text)
+        return _STRING.sub(lambda found: "" if " " in found[2] else found[0], text)
 
-    return of.before != of.after and plain(of.before) == plain(of.after)
+    return of in said.equivalent or plain(of.before) == plain(of.after)
 
 
-def verdicts(result: Result, named: dict[Equivalent, str], wanted: list[str]) -> dict[str, str]:
+def verdicts(result: Result, said: Plan, wanted: list[str]) -> dict[str, str]:
     """Return for each mutant of ``wanted`` whether it was killed, survived, or cannot be killed."""
     found = {}
     for name in wanted:
         if result.status.get(name) in _KILLED:
             found[name] = "killed"
-        elif result.changes[name] in named or is_wording(result.changes[name]):
-            found[name] = "equivalent"
         else:
-            found[name] = "survived"
+            found[name] = "equivalent" if cannot_be_killed(result.changes[name], said) else "survived"
     return found
 
 
@@ -191,7 +212,7 @@ def main(words: Sequence[str] | None = None) -> int:
     said = plan(ROOT / "tests" / "mutants.toml")
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="for example splits; none: all of them")
-    parser.add_argument("--sample", type=int, help="test so many mutants of all, drawn at random")
+    parser.add_argument("--sample", type=int, help="test only what a draw of so many mutants of all modules holds")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--fresh", action="store_true", help="forget the results of earlier calls")
@@ -199,7 +220,7 @@ def main(words: Sequence[str] | None = None) -> int:
     modules = [m for m in said.tests if not given.modules or Path(m).stem in given.modules]
     if not modules:
         parser.error(f"none of these is in tests/mutants.toml: {', '.join(given.modules)}")
-    now = {module: hashes(module) for module in modules}
+    now = {module: hashes(module) for module in (said.tests if given.sample else modules)}
     wanted = sample({module: list(of) for module, of in now.items()}, given.sample, given.seed)
     counts = {}
     for module in modules:
@@ -213,7 +234,7 @@ def main(words: Sequence[str] | None = None) -> int:
         status = statuses(folder, module, now[module])
         alive = [name for name in wanted[module] if status.get(name) not in _KILLED]
         result = Result(status, {name: change(folder, module, name) for name in alive})
-        found = verdicts(result, said.equivalent, wanted[module])
+        found = verdicts(result, said, wanted[module])
         for name in alive:
             if found[name] == "survived":
                 of = result.changes[name]

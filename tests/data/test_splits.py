@@ -10,7 +10,7 @@ from support import store_of
 from tltool.data import marks, prototype, splits, store
 from tltool.data.formulas import composition
 from tltool.data.marks import Mark
-from tltool.data.record import Crystal, Record
+from tltool.data.record import Crystal, Record, formula
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
@@ -209,3 +209,105 @@ def test_formulas_are_split_by_composition_but_not_by_prototype() -> None:
         assert not others & {row // 3 for row in rows.tolist()}
     with pytest.raises(DataError, match="split=composition"):
         splits.by_hash(records, np.zeros(len(texts)), group="prototype", **keys)
+
+
+@given(st.integers(40, 300), st.sampled_from([(0.1, 0.1), (0.2, 0.3), (0.05, 0.5)]), st.data())
+def test_validation_rows_are_a_share_of_the_training_rows(
+    n: int, shares: tuple[float, float], data: st.DataObject
+) -> None:
+    val, test = shares
+    records, labels = store_of([str(k) for k in range(n)]), np.ones(n)
+    keys = {"seed": 1, "val": val, "test": test}
+    whole = splits.random(records, labels, draw=None, train_size=None, **keys)
+    size = data.draw(st.integers(1, len(whole.train)))
+    expected = max(round(size * val / (1 - val - test)), 1)
+    for small in (
+        splits.random(records, labels, draw=None, train_size=size, **keys),
+        splits.random(records, labels, draw=5, train_size=size, **keys),
+    ):
+        assert len(small.val) == min(expected, len(whole.val))
+    none = splits.random(records, labels, draw=None, train_size=size, **keys | {"val": 0})
+    assert len(none.val) == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 40, 100])
+def test_validation_rows_of_a_hash_are_a_share_too(size: int) -> None:
+    records, labels = store_of([str(k) for k in range(300)]), np.ones(300)
+    small = splits.by_hash(records, labels, group="id", **HASHED | {"train_size": size})
+    assert len(small.train) == size
+    assert len(small.val) == max(round(size * 0.2 / 0.6), 1)
+
+
+def test_a_share_of_one_and_above_is_a_number_of_rows() -> None:
+    records, labels = store_of([str(k) for k in range(30)]), np.ones(30)
+    keys = {"seed": 0, "draw": None, "val": 0.1, "train_size": None}
+    assert [len(p) for p in splits.random(records, labels, test=1, **keys)] == [26, 3, 1]
+    with pytest.raises(ConfigError, match=r"test=1\.0 must be fractions"):
+        splits.random(records, labels, test=45, **keys)
+
+
+def test_a_draw_comes_again_and_another_seed_or_draw_does_not() -> None:
+    records, labels = store_of([str(k) for k in range(60)]), np.ones(60)
+    keys = {"val": 0.1, "test": 0.2, "train_size": None}
+    found = {
+        (seed, draw): splits.random(records, labels, seed=seed, draw=draw, **keys)
+        for seed in (0, 1)
+        for draw in (None, 0, 1)
+    }
+    for (seed, draw), parts in found.items():
+        again = splits.random(records, labels, seed=seed, draw=draw, **keys)
+        assert [p.tolist() for p in again] == [p.tolist() for p in parts]
+        assert parts.test.tolist() == found[seed, None].test.tolist()
+    assert len({tuple(parts.train.tolist()) for parts in found.values()}) == len(found)
+
+
+def test_an_empty_part_is_told_with_the_counts(tmp_path: Path) -> None:
+    file = tmp_path / "split.csv"
+    file.write_text("id,split\na,test\nb,train\nc,val\n")
+    with pytest.raises(DataError, match=r"The train split is empty \(4 records, 2 of them labelled\)"):
+        splits.by_ids(store_of(["a", "b", "c", "d"]), np.array([1.0, np.nan, 1.0, 1.0]), file=str(file))
+    parts = splits.by_ids(store_of(["a", "b", "c", "d"]), np.ones(4), file=str(file))
+    assert [p.dtype for p in parts] == [np.int64] * 3
+    with pytest.raises(DataError, match=r"The test split is empty \(5 records, 2 of them labelled\)"):
+        splits.checked(Split(np.array([0]), np.array([1]), np.array([], dtype=int)), 5, needs_val=False)
+    nothing = np.array([], dtype=int)
+    assert splits.checked(Split(np.array([0]), nothing, np.array([1])), 2, needs_val=False).val is nothing
+
+
+def test_training_sizes_go_from_one_to_all() -> None:
+    parts = Split(np.arange(9), np.arange(9, 12), np.arange(12, 15))
+    assert splits.shortened(parts, 9, 0.3).train.tolist() == list(range(9))
+    assert splits.shortened(parts, 1, 0.3).train.tolist() == [0]
+    for size in (0, 10):
+        with pytest.raises(ConfigError, match="there are 1 to 9 training rows"):
+            splits.shortened(parts, size, 0.3)
+
+
+@pytest.mark.parametrize(("val", "test"), [(-0.1, 0.2), (1.0, 0.2), (0.2, 0.0), (0.5, 0.5), (0.2, -0.1)])
+def test_shares_that_leave_nothing_are_refused(val: float, test: float) -> None:
+    with pytest.raises(ConfigError, match=rf"val={val} and test={test} must be fractions"):
+        splits.random(store_of(["a"] * 9), np.ones(9), seed=0, draw=None, val=val, test=test, train_size=None)
+    with pytest.raises(ConfigError, match=rf"val={val} and test={test} must be fractions"):
+        splits.by_hash(store_of(["a"] * 9), np.ones(9), seed=0, group="id", val=val, test=test, train_size=None)
+
+
+def test_the_hash_of_a_row_is_the_published_one() -> None:
+    """The place of an id is fixed for good: another hash would move rows between the parts of a finished study."""
+    import hashlib
+
+    def place(word: str, salt: str) -> float:
+        mixed = hashlib.blake2b(salt.encode(), digest_size=16).digest()
+        return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8, salt=mixed).digest(), "big") / 2**64
+
+    ids = [f"mp-{n}" for n in range(80)]
+    found = splits.by_hash(store_of(ids), np.ones(80), group="id", **HASHED)
+    places = {name: place(name, "3:order") for name in ids}
+    in_order = sorted(ids, key=places.__getitem__)
+    assert [ids[row] for row in found.test] == [name for name in in_order if places[name] < 0.2]
+    assert [ids[row] for row in found.val] == [name for name in in_order if 0.2 <= places[name] < 0.4]
+    assert [ids[row] for row in found.train] == [name for name in in_order if places[name] >= 0.4]
+    numbers = [[z] for z in range(20, 100)]
+    by_formula = splits.by_hash(store_of(ids, numbers), np.ones(80), group="composition", **HASHED)
+    kinds = {name: place(formula(np.array(z), None), "3:composition") for name, z in zip(ids, numbers, strict=True)}
+    assert {ids[row] for row in by_formula.test} == {name for name in ids if kinds[name] < 0.2}
+    assert [ids[row] for row in by_formula.train] == [name for name in in_order if kinds[name] >= 0.4]
