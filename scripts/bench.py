@@ -193,7 +193,9 @@ class Ours:
         from tltool.model.readout import Pool
         from tltool.model.scaler import composition, fit_scaler
 
-        scaler = fit_scaler(self.labels[self.train, 0], composition(self.table.select(self.train)), reference=False)
+        scaler = fit_scaler(
+            self.labels[self.train, 0], composition(self.table.select(self.train)), reference=False, logarithmic=False
+        )
         model = PropertyModel(
             CGCNN(dim=64, blocks=3, n_basis=41, basis_stop=8.0, elements="descriptors"),
             Pool(64, 4, levels=[-1], statistics=["mean"]),

@@ -55,7 +55,7 @@ class Encoder(bench.Ours):
 
         model = checkpoint.build(self.spec | {"quantities": {"e_form": "eV/atom"}})
         fractions = composition(self.table.select(self.train))
-        scaler = fit_scaler(self.labels[self.train, 0], fractions, reference=False)
+        scaler = fit_scaler(self.labels[self.train, 0], fractions, reference=False, logarithmic=False)
         model.scalers = nn.ModuleDict({"e_form": scaler})
         with torch.no_grad():
             self.goals = model.targets(self.labels, self.table.select(torch.arange(len(self.labels))))

@@ -85,7 +85,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
         {},
     )
     began = time.perf_counter()
-    new_heads(model, scalers(batches, reference=False))
+    new_heads(model, scalers(batches, reference=False, scale="linear"))
     settings = Settings(
         epochs=1, batch_size=batch, loss="l1", schedule="constant", warmup=0.0, clip=None, patience=None, select="last",
         ema=0.0, mixed_precision=False, cuda_graphs=False, reference=False, scale="linear", weights=None,
