@@ -20,9 +20,11 @@ class LowRank(nn.Module):
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
         super().__init__()
         self.factor = alpha / rank
-        self.down = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
+        # Drawn on the CPU, so that a seed gives the same start on every device.
+        down = torch.empty(rank, weight.shape[1], dtype=weight.dtype)
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+        self.down = nn.Parameter(down.to(weight.device))
         self.up = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return ``weight`` (out, in) with the update."""

@@ -48,12 +48,18 @@ def copy_of(model: PropertyModel) -> PropertyModel:
 
 
 def renew(module: nn.Module) -> None:
-    """Draw all parameters of ``module`` afresh, running statistics included."""
+    """Draw all parameters of ``module`` afresh, running statistics included.
+
+    They are drawn on the CPU, so that a seed gives the same start on every device.
+    """
+    device = next((table.device for table in module.parameters()), torch.device("cpu"))
+    module.to("cpu")
     # Parts before what they are part of, which may draw them in its own way.
     for part in reversed(list(module.modules())):
         reset = getattr(part, "reset_parameters", None)
         if reset is not None:
             reset()
+    module.to(device)
 
 
 def give_features(
