@@ -1,4 +1,4 @@
-# make demo | test | check | mutants | bench | peers | install | clean
+# make demo | test | check | bench | gpu | peers | install | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Idle threads of a numerical library spin and slow down everything else; tests and runs each use one thread.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test check lint types floors mutants bench peers clean
+.PHONY: install demo test check lint types floors mutants bench gpu peers clean
 .DEFAULT_GOAL := check
 
 install: $(INSTALLED)
@@ -51,6 +51,15 @@ bench: $(INSTALLED)
 # Trains the installable peers beside tltool, each in an environment of its own under ~/.cache/tltool/peers.
 peers: $(INSTALLED)
 	$(BIN)/python scripts/peers/run.py
+
+# Tests and measures on a GPU; where there is none, says so and lists the tests.
+gpu: $(INSTALLED)
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+		$(BIN)/python -m pytest tests/gpu && $(BIN)/python scripts/bench_gpu.py --json bench_gpu.json; \
+	else \
+		echo 'There is no CUDA device here, so that these tests were collected and not run:'; \
+		$(BIN)/python -m pytest tests/gpu --collect-only -q; \
+	fi
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -33,6 +33,10 @@ NARROW = {"alignn": ["encoder.dim=32"]}
 """Encoders whose shipped size takes too long here, and what makes them quick without a change of depth."""
 
 
+Command = Callable[..., Path]
+"""Runs a stage with overrides in this process, has it end with ``code`` (0), and returns its run folder."""
+
+
 def config(stage: str, *overrides: str) -> dict[str, Any]:
     """Return the resolved config of ``stage``, as the command line would compose it."""
     with initialize_config_module("tltool.configs", version_base="1.3"):

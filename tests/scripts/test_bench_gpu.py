@@ -78,10 +78,18 @@ def test_the_table_has_a_line_for_each_way_to_train(
     monkeypatch.setattr(bench_gpu, "ROWS", {"cgcnn": 300})
     monkeypatch.setattr(bench_gpu, "bandwidth", lambda device: 1e12)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a stand-in")
-    report = bench_gpu.timed(made, labels, torch.device("cpu"), until=float("inf"))
-    (row,) = report["rows"]
+    monkeypatch.setattr(bench_gpu, "published", lambda size, device: 1000.0 + size)
+    kept: list[dict] = []
+    bench_gpu.timed(made, labels, torch.device("cpu"), until=float("inf"), keep=kept.append)
+    (row,) = kept[-1]["rows"]
     assert row["structures_per_s"] == pytest.approx(300 / (2 * row["s_per_step"]))
-    assert row["share"] == pytest.approx(row["bytes"] / row["s_per_step"] / 1e12)
+    assert row["bytes"] > 1e6
     printed = capsys.readouterr().out
     assert "150,000" in printed
     assert "failed: ['kernels=no such kernels is not known" in printed
+    assert kept[-1]["published_256"] == 1256.0
+    assert "batch 64: 1,064 structures/s" in printed
+
+
+def test_the_published_recipe_trains() -> None:
+    assert bench_gpu.published(8, torch.device("cpu"), crystals=16, epochs=1) > 0
