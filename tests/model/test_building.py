@@ -1,7 +1,10 @@
+import json
+import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +38,9 @@ def test_a_library_is_compiled_once_for_each_of_its_forms(source: Path) -> None:
     source.write_text(source.read_text().replace("ANSWER;", "ANSWER + 1;"))
     assert library(source, said).answer() == 43
     assert len(said) == 3
-    assert len(list((source.parent / "kept").iterdir())) == 3
+    kept = source.parent / "kept"
+    assert len(list(kept.glob("*.so"))) == len(list(kept.glob("*.json"))) == len(list(kept.iterdir())) / 2 == 3
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
 
 
 @needs_a_compiler
@@ -43,17 +48,6 @@ def test_what_was_compiled_needs_no_compiler(source: Path, monkeypatch: pytest.M
     library(source, [])
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert library(source, []).answer() == 42
-
-
-@needs_a_compiler
-def test_a_damaged_library_is_built_anew(source: Path) -> None:
-    kept = source.parent / "kept"
-    said: list[str] = []
-    subprocess.run([sys.executable, "-c", BUILD, str(source), str(kept)], check=True, cwd=ROOT)
-    (there,) = kept.iterdir()
-    there.write_bytes(b"not a library")
-    assert library(source, said).answer() == 42
-    assert "does not load and is built anew" in said[0]
 
 
 BUILD = """
@@ -69,7 +63,119 @@ def test_two_processes_may_compile_at_once(source: Path) -> None:
     words = [sys.executable, "-c", BUILD, str(source), str(source.parent / "kept")]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
     assert [process.communicate(timeout=120)[0] for process in both] == ["42\n", "42\n"]
-    assert len(list((source.parent / "kept").iterdir())) == 1
+    assert sorted(path.suffix for path in (source.parent / "kept").iterdir()) == [".json", ".so"]
+    assert library(source, said := []).answer() == 42
+    assert said == []
+
+
+def built(source: Path) -> Path:
+    """Build the library in another process, so that this one has not loaded it; return where it is."""
+    subprocess.run([sys.executable, "-c", BUILD, str(source), str(source.parent / "kept")], check=True, cwd=ROOT)
+    (there,) = (source.parent / "kept").glob("*.so")
+    return there
+
+
+def flip(path: Path) -> None:
+    """Change one byte in the middle."""
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+def own(record: dict[str, Any], path: Path) -> None:
+    path.with_suffix(".json").write_text(json.dumps(record))
+
+
+def plant(path: Path) -> None:
+    """Put a whole library there that answers otherwise, as somebody might who may write but not own."""
+    other = path.with_name("other.cpp")
+    other.write_text('extern "C" int answer() { return 666; }\n')
+    subprocess.run([building.compiler() or "", "-shared", "-fPIC", str(other), "-o", str(path)], check=True)
+    other.unlink()
+
+
+@needs_a_compiler
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_bytes(b"not a library"), "is not what was built"),
+        (lambda path: os.truncate(path, path.stat().st_size // 2), "is not what was built"),
+        (flip, "is not what was built"),
+        (plant, "is not what was built"),
+        (lambda path: path.with_suffix(".json").unlink(), "has no record of its sha256"),
+        (lambda path: own({"checked": []}, path), "has no record of its sha256"),
+        (lambda path: path.with_suffix(".json").write_text("[1"), "has no record of its sha256"),
+        (lambda path: path.with_suffix(".json").write_text("[1]"), "has no record of its sha256"),
+        (lambda path: path.with_suffix(".json").chmod(0o666), "has no record of its sha256"),
+        (lambda path: path.chmod(0o777), "is another user's or can be written by others"),
+        (lambda path: path.chmod(0o770), "is another user's or can be written by others"),
+        (lambda path: path.symlink_to(path.rename(path.with_suffix(".moved"))), "is another user's"),
+    ],
+)
+def test_a_library_that_is_not_as_it_was_built_is_built_again(source: Path, damage: Any, reason: str) -> None:
+    said: list[str] = []
+    damage(built(source))
+    assert library(source, said).answer() == 42
+    assert reason in said[0]
+    assert said[0].endswith("; it is built again.")
+    assert len(said) == 2
+    assert library(source, said).answer() == 42
+    assert len(said) == 2
+
+
+@needs_a_compiler
+@pytest.mark.skipif(os.name != "posix", reason="files have no owner here")
+def test_a_library_of_another_user_is_built_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, said = built(source), []
+    own_there = building._own
+    monkeypatch.setattr(building, "_own", lambda facts: facts.st_ino != there.stat().st_ino and own_there(facts))
+    assert library(source, said).answer() == 42
+    assert "is another user's or can be written by others" in said[0]
+
+
+def test_an_owner_is_this_user_or_the_administrator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def owned_by(user: int) -> os.stat_result:
+        return os.stat_result((0o100600, 1, 1, 1, user, 0, 0, 0, 0, 0))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert [building._own(owned_by(user)) for user in (0, 1000, 1001)] == [True, True, False]
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert [building._own(owned_by(user)) for user in (0, 1000)] == [True, False]
+
+
+@needs_a_compiler
+def test_a_folder_of_another_user_is_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(source)
+    monkeypatch.setattr(building, "_own", lambda facts: False)
+    with pytest.raises(ResourceError, match=r"kept belongs to another user, .* name another folder in TLTOOL_CACHE"):
+        library(source, [])
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("place", ["kept", "."])
+def test_a_folder_that_every_user_can_write_to_is_refused(source: Path, place: str) -> None:
+    kept = built(source).parent
+    (kept.parent / place).chmod(0o777)
+    with pytest.raises(ResourceError, match=rf"Every user can write to {(kept.parent / place).resolve()} .* chmod o-w"):
+        library(source, [])
+    (kept.parent / place).chmod(0o1777 if place == "." else 0o770)
+    assert library(source, said := []).answer() == 42
+    assert said == []
+    assert stat.S_IMODE(kept.stat().st_mode) & 0o22 == 0
+
+
+@needs_a_compiler
+def test_checks_are_remembered_with_the_library_that_passed(source: Path) -> None:
+    there = library(source, [])
+    assert not building.passed(there, "one")
+    for check in ("one", "two", "one"):
+        building.remember(there, check)
+    assert [building.passed(there, check) for check in ("one", "two", "three")] == [True, True, False]
+    record = Path(there._name).with_suffix(".json")
+    assert json.loads(record.read_text())["checked"] == ["one", "two"]
+    record.unlink()
+    building.remember(there, "one")
+    assert not record.exists(), "without its sha256 there is nothing to remember"
 
 
 def test_without_a_compiler_one_sentence_says_so(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,24 @@
 """The way to a compiled kernel: C++ source -> shared library, built once and kept.
 
 A library is kept under the hash of its source, the flags and the instructions of this processor, so that a home folder
-which several machines share holds one for each. It knows neither Python nor PyTorch, and outlives their updates.
+which several machines share holds one for each. It knows neither Python nor PyTorch, and outlives their updates. Beside
+it stands a record: its sha256, and what it was checked for (``self_check.py``). A library is loaded only from a folder
+that nobody else can write to, if it is this user's own and its bytes are those of the record; else it is built again.
 """
 
+import contextlib
 import ctypes
 import hashlib
+import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tltool.errors import ResourceError
 
@@ -40,22 +46,42 @@ def library(source: Path, definitions: tuple[str, ...], folder: Path, say: Calla
 
     Headers beside it belong to it.
     ``definitions`` are macros, as in ``REAL=float``. Raises ResourceError where there is no compiler, it fails, or the
-    folder cannot be written.
+    folder cannot be written, is another user's or can be written by others.
     """
     flags = [*_FLAGS, *_native(), *(f"-D{macro}" for macro in definitions)]
     texts = [part.read_text(encoding="utf-8") for part in (source, *sorted(source.parent.glob("*.h")))]
     facts = [*texts, *flags, platform.system(), platform.machine(), _instructions()]
     kept = folder / f"{source.stem}-{hashlib.sha256('|'.join(facts).encode()).hexdigest()[:16]}.so"
-    if kept.is_file():
-        try:
-            return ctypes.CDLL(str(kept))
-        except OSError:
-            say(f"{kept} does not load and is built anew.")
+    _check_closed(folder)
+    if os.path.lexists(kept):
+        fault = _fault(kept)
+        if not fault:
+            try:
+                return ctypes.CDLL(str(kept))
+            except OSError:
+                fault = "does not load"
+        say(f"{kept} {fault}; it is built again.")
     _build(source, flags, kept, say)
     try:
         return ctypes.CDLL(str(kept))
     except OSError as error:
         raise ResourceError(f"{kept} was built but does not load ({error}); use kernels=torch.") from error
+
+
+def passed(library: ctypes.CDLL, check: str, /) -> bool:
+    """Say whether the record of ``library`` has it that it passed ``check``."""
+    return check in _record(Path(library._name)).get("checked", [])
+
+
+def remember(library: ctypes.CDLL, check: str, /) -> None:
+    """Put into the record of ``library`` that it passed ``check``, if there is a record and it can be written."""
+    kept = Path(library._name)
+    record = _record(kept)
+    checked = record.get("checked", [])
+    if record and check not in checked:
+        # Two processes may write at once: a check that is lost is made again.
+        with contextlib.suppress(OSError):
+            _write(kept, record | {"checked": [*checked, check]})
 
 
 def compiler() -> str | None:
@@ -70,13 +96,15 @@ def _build(source: Path, flags: list[str], kept: Path, say: Callable[[str], None
         raise ResourceError("No C++ compiler was found; install g++ or clang++, name one in CXX, or use kernels=torch.")
     say(f"Compiling {source.name} for this processor (once, about 3 s).")
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as work:
             made = Path(work) / kept.name
             words = [command, *flags, str(source), "-o", str(made)]
             done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=_PATIENCE)
             if done.returncode == 0:
-                # Two processes may build at once: each renames a whole file, and either will do.
+                made.chmod(0o700)
+                # Two processes may build at once: each renames whole files, and either's will do.
+                _write(kept, {"sha256": _sha256(made)})
                 made.replace(kept)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ResourceError(
@@ -85,6 +113,71 @@ def _build(source: Path, flags: list[str], kept: Path, say: Callable[[str], None
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200].strip())
         raise ResourceError(f"{command} could not compile {source.name} ({reason}); use kernels=torch.")
+
+
+def _check_closed(folder: Path) -> None:
+    """Raise ResourceError if somebody else could put a library into ``folder``, or another folder into its place."""
+    try:
+        there, above = folder.stat(), folder.parent.stat()
+    except OSError:
+        return  # not there yet; what else is wrong with it comes up when something is built into it
+    if not _own(there):
+        raise ResourceError(
+            f"{folder} belongs to another user, whose code would be run; name another folder in TLTOOL_CACHE, or use "
+            "kernels=torch."
+        )
+    open_above = above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX
+    if there.st_mode & stat.S_IWOTH or open_above:
+        place = folder.parent if open_above else folder
+        raise ResourceError(
+            f"Every user can write to {place} and put code there that would be run; close it with chmod o-w {place}, "
+            "or use kernels=torch."
+        )
+    if there.st_mode & stat.S_IWGRP:
+        # Made so by a umask that trusts the group. What others of it have left there is not this user's own.
+        with contextlib.suppress(OSError):
+            folder.chmod(stat.S_IMODE(there.st_mode) & ~stat.S_IWGRP)
+
+
+def _fault(kept: Path) -> str:
+    """Return what speaks against loading ``kept``; nothing if it is what this user has built there."""
+    if not _safe(kept):
+        return "is another user's or can be written by others"
+    recorded = _record(kept).get("sha256")
+    if recorded is None:
+        return "has no record of its sha256"
+    return "" if _sha256(kept) == recorded else "is not what was built (another sha256)"
+
+
+def _safe(path: Path) -> bool:
+    """Say whether ``path`` is a plain file that this user alone can write to."""
+    there = path.lstat()
+    return stat.S_ISREG(there.st_mode) and _own(there) and not there.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _own(there: os.stat_result) -> bool:
+    # The administrator's files count as one's own: who is root needs no library to run code.
+    return not hasattr(os, "geteuid") or there.st_uid in (os.geteuid(), 0)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _record(kept: Path) -> dict[str, Any]:
+    """Return what is recorded of ``kept``; nothing if there is no record that can be trusted."""
+    path = kept.with_suffix(".json")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if _safe(path) else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write(kept: Path, record: dict[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=kept.parent, suffix=".json", delete=False, encoding="utf-8") as file:
+        json.dump(record, file)
+    Path(file.name).replace(kept.with_suffix(".json"))
 
 
 def _native() -> list[str]:
