@@ -21,7 +21,9 @@
 
 using Index = std::int64_t;
 
-#if defined(__AVX512F__)
+// Of a vector. Named from outside only to test how rows are cut where the processor has other vectors than here.
+#if defined(BYTES)
+#elif defined(__AVX512F__)
 #define BYTES 64
 #elif defined(__AVX__)
 #define BYTES 32
@@ -456,8 +458,9 @@ static void gate_backward(const Batch g, Index f, const Block z, Flow d, Chunk a
     std::fill(d.c + at.spot * w, d.c + at.end_spot * w, Real(0));
     for (Index i = at.node; i < at.end_node; ++i) {
         for (Index q = 0; q < w; q += tile) {
-            const Real *up = d.received + i * f + (q < f ? q : q - f);
-            const Lanes up_0 = load(up), up_1 = load(up + lanes);
+            // Gates and messages gain from the same row; where f is half a tile off, a tile has one vector of each.
+            const auto up = [&](Index at) { return load(d.received + i * f + (at < f ? at : at - f)); };
+            const Lanes up_0 = up(q), up_1 = up(q + lanes);
             Lanes all_0{}, all_1{};
             for (Index e = g.first[i]; e < g.first[i + 1]; ++e) {
                 const Real *slope = z.slopes + e * w + q, count = g.count[e];

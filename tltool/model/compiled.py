@@ -59,16 +59,18 @@ class Block(NamedTuple):
     nodes: WeightedBatchNorm
 
 
-def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype = torch.float32) -> None:
+def load(
+    folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype = torch.float32, macros: tuple[str, ...] = ()
+) -> None:
     """Make the kernels for ``kind`` of number ready, compiled into ``folder`` if they are not there.
 
-    Raises ResourceError where that fails.
+    ``macros`` of the source beside ``REAL``, as in ``BYTES=64``. Raises ResourceError where that fails.
     """
     if kind in _libraries:
         return
     if folder is None:
         raise ResourceError("There is no folder to keep compiled kernels in; use kernels=torch.")
-    there = building.library(_SOURCE, (f"REAL={_NUMBERS[kind]}",), folder, say)
+    there = building.library(_SOURCE, (f"REAL={_NUMBERS[kind]}", *macros), folder, say)
     facts, number = ctypes.c_char_p, ctypes.c_int64
     there.prepare.argtypes = [facts, ctypes.c_double]
     there.forward.argtypes = [facts, number, facts, number, number]
@@ -83,8 +85,18 @@ def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype =
 
 
 def library(kind: torch.dtype) -> ctypes.CDLL:
-    """Return the kernels for ``kind`` of number, which has to be ready."""
+    """Return the kernels for ``kind`` of number, which have to be ready."""
     return _libraries[kind]
+
+
+def has(kind: torch.dtype) -> bool:
+    """Say whether the kernels for ``kind`` of number are ready."""
+    return kind in _libraries
+
+
+def forget(kind: torch.dtype) -> None:
+    """Compute without the kernels for ``kind`` of number."""
+    _libraries.pop(kind, None)
 
 
 def use_threads(wanted: int | str) -> None:
@@ -224,7 +236,7 @@ def _batch(graph: Graph, basis: Tensor) -> bytes:
 
     def make() -> tuple[bytes, list[Tensor]]:
         n, d, m = graph.n_nodes, *basis.shape
-        taps = graph.first_edge.new_empty(2 * d + 2 * n + 3)
+        taps = graph.first_edge.new_empty(2 * d + 2 * max(n, 1) + 3)
         totals = torch.empty(2, dtype=torch.float64)
         fields = [graph.first_edge, graph.neighbour, graph.distance_index, graph.multiplicity, graph.edge_multiplicity]
         tables = [table.contiguous() for table in (*fields, basis)]

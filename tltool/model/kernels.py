@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tltool.errors import ConfigError, ResourceError
 from tltool.fields import Graph, or_one
-from tltool.model import building, compiled, compiled_rows
+from tltool.model import building, compiled, compiled_rows, self_check
 
 if TYPE_CHECKING:
     from dgl import DGLGraph
@@ -46,7 +46,7 @@ def use(
     if name == "compiled" and device.type != "cpu":
         raise ConfigError(f"kernels=compiled computes on device=cpu, not on {device}; use kernels=auto.")
     if name == "compiled":
-        compiled.load(folder, say)
+        self_check.load(folder, say)
     if name == "triton":
         _load_triton(device)
     if name == "dgl":
@@ -79,7 +79,7 @@ def _fastest(device: torch.device, folder: Path | None, say: Callable[[str], Non
     if device.type != "cpu":
         return "torch"
     try:
-        compiled.load(folder, say)
+        self_check.load(folder, say)
     except ResourceError as error:
         # To have no compiler is no fault; one that fails is worth a line.
         if folder is not None and building.compiler() is not None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.fields import Graph, Parts
-from tltool.model import compiled, kernels
+from tltool.model import compiled, kernels, self_check
 from tltool.model.estimator import Standardise
 from tltool.model.low_rank import LowRank
 from tltool.model.mlp import Trunk
@@ -50,8 +50,8 @@ def alike(model: PropertyModel) -> tuple[object, ...] | None:
         hasattr(encoder, "levels_of_many")
         and getattr(encoder, "functional", None) is None
         and kernels.chosen() == "compiled"
-        and int(encoder.dim) % compiled.LANES == 0  # type: ignore[arg-type]
-        and compiled.takes(next(encoder.parameters()))
+        and compiled.takes(weight := next(encoder.parameters()))
+        and self_check.convolves(weight.dtype, int(encoder.dim))  # type: ignore[arg-type]
     )
     if not known or type(readout) is not Pool or readout.extras or type(trunk) not in (Trunk, Standardise):
         return None

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.fields import Graph, Parts
-from tltool.model import compiled, compiled_many, kernels, species
+from tltool.model import compiled, compiled_many, kernels, self_check, species
 from tltool.model.basis import Gaussians
 from tltool.model.gate import gated_sum
 from tltool.model.norm import WeightedBatchNorm
@@ -89,7 +89,7 @@ class CGCNN(nn.Module):
         """Return site features (n, dim) of every level: the element embedding, then after each block."""
         sites = kernels.rows(self.embedding(self.table), graph.number)
         basis = self.basis(graph.distance)
-        if kernels.chosen() == "compiled" and compiled.fits(graph, sites, basis):
+        if kernels.chosen() == "compiled" and self_check.fits(graph, sites, basis):
             parts = [block.parts() for block in self.blocks if isinstance(block, Convolution)]
             return compiled.convolutions(graph, sites, basis, parts)
         levels = [sites]
