@@ -78,9 +78,16 @@ def test_transfer_eval_and_predict(home: Path, demo: Store) -> None:
     for row in ROWS[:20]:
         assert out.loc[demo.ids[row], "prediction"] == pytest.approx(table.loc[demo.ids[row], "prediction"], abs=1e-3)
     assert "no gap in base=" in out.loc[demo.ids[30], "status"]
-    assert "needs columns id, gap" in run(
+    assert "high/id_prop.csv: has no column 'gap'. Known: id, label." in run(
         home, "predict", "model=here", "input=high", "base=high/id_prop.csv", code=3
     ).stderr  # fmt: skip
+    for wrong, words in {
+        f"{demo.ids[30]},1_0": f"line 22, id '{demo.ids[30]}': gap is not a number alone",
+        f"{demo.ids[0]},1.0": f"line 22 and line 2 have the same id '{demo.ids[0]}'",
+        f"{demo.ids[30]},1,5": "line 22 (it begins with",
+    }.items():
+        (home / "low.csv").write_text(f"{values}\n{wrong}\n")
+        assert words in run(home, "predict", "model=here", "input=high", "base=low.csv", code=3).stderr
 
 
 def test_a_base_of_other_crystals() -> None:

@@ -35,7 +35,7 @@ def test_from_formulas_to_predictions(home: Path) -> None:
     assert "Data set formulas: 237 records kept, 3 left out" in done.stderr
     for reason, name in (("the formula has 'Xx', which is no element", "odd"),
                          ("the formula does not close a bracket", "open"), ("no formula", "none")):  # fmt: skip
-        assert f"1 left out: {reason} (first: {name})" in done.stderr
+        assert f"1 left out: {reason} (first: {name}, formulas.csv, line " in done.stderr
     errors = json.loads((home / "set" / "metrics.json").read_text())
     test = errors["quantities"]["e_form"]["test"]
     assert test["MAE"] < 0.8 * test["MAD"]
@@ -69,5 +69,9 @@ def test_ridge_is_the_default_and_known_formulas_can_be_left_out(home: Path) -> 
 def test_what_needs_a_structure_says_what_works(home: Path) -> None:
     done = run(home, *FORMULAS, "mode=finetune", "hydra.run.dir=refused", code=2)
     assert "what works is the element embedding of a pretrained encoder" in done.stderr
-    run(home, "predict", "model=source", "input=formulas.csv", "output=none.csv", "hydra.run.dir=nothing")
+    words = ["predict", "model=source", "input=formulas.csv", "output=none.csv", "hydra.run.dir=nothing"]
+    said = run(home, *words, code=3).stderr
+    assert "0 structures predicted, 240 not (see the column status): none.csv" in said
+    assert "input=formulas.csv: nothing in it can be predicted; 237 of them: a formula has no structure" in said
+    assert "1 of them: the formula does not close a bracket (first: open)" in said
     assert pd.read_csv(home / "none.csv").status.str.contains("a formula has no structure|the formula|no formula").all()

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tltool.data import formulas, structure_files
+from tltool.data import csv_rows, formulas, labelled, structure_files
+from tltool.data.record import reason
 from tltool.errors import ConfigError, DataError, ResourceError
 from tltool.training.predictor import Base, Item, Predictor, load_model
 from tltool.training.run import Run
@@ -27,8 +28,16 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         table.to_csv(output, index=False) if output.suffix == ".csv" else table.to_parquet(output, index=False)
     except OSError as error:
         raise ResourceError(f"Cannot write {output} ({error.strerror}); name another file with output=.") from error
-    bad = table[table.status != "ok"].id.nunique()
-    folder.say(f"{table.id.nunique() - bad:,} structures predicted, {bad:,} not (see the column status): {output}")
+    bad = table[table.status != "ok"].drop_duplicates("id")
+    good = table.id.nunique() - len(bad)
+    folder.say(f"{good:,} structures predicted, {len(bad):,} not (see the column status): {output}")
+    if not good:
+        counts = Counter(reason(DataError(status)) for status in bad.status)
+        first = dict(zip(reversed(list(map(reason, map(DataError, bad.status)))), reversed(list(bad.id)), strict=True))
+        lines = [f"{n:,} of them: {why} (first: {first[why]})" for why, n in counts.most_common()]
+        raise DataError(
+            f"input={config['input']}: nothing in it can be predicted; {'; '.join(lines) or 'it is empty'}."
+        )
 
 
 def _base(name: str, predictor: Predictor, config: Mapping[str, Any]) -> Base:
@@ -36,17 +45,17 @@ def _base(name: str, predictor: Predictor, config: Mapping[str, Any]) -> Base:
     path = Path(name).expanduser()
     if path.suffix != ".csv":
         return load_model(path, config["device"], plugins=config["plugins"])
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path, dtype={"id": str})
-        found: dict[tuple[str, str], float] = {}
-        for key in predictor.model.quantities:
-            values = pd.to_numeric(table[key], errors="coerce")
-            found |= {(i, key): float(v) for i, v in zip(table["id"], values, strict=True) if v == v}
-    except (OSError, ValueError, KeyError) as error:
-        wanted = ", ".join(["id", *predictor.model.quantities])
-        raise DataError(f"base={path}: needs columns {wanted} ({str(error).strip()}); check the file.") from error
+    found: dict[tuple[str, str], float] = {}
+    seen: dict[str, str] = {}
+    for where, row in csv_rows.read(path, ["id", *predictor.model.quantities]):
+        name = labelled.text(row["id"])
+        if name in seen:
+            raise DataError(f"base={path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
+        seen[name] = where
+        said = labelled.labels({key: row[key] for key in predictor.model.quantities})
+        for key, (why, cell) in said.bad.items():
+            raise DataError(f"base={path}, {where}, id {name!r}: {key} is {why}, but {cell}; correct it.")
+        found |= {(name, key): value for key, value in said.good.items()}
     return found
 
 
