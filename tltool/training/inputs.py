@@ -15,6 +15,7 @@ from tltool.data.dataset import Batches, Dataset, Means
 from tltool.data.graphs import Recipe
 from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
+from tltool.data.store import Store
 from tltool.errors import ConfigError, standing_at
 from tltool.quantities import quantity
 from tltool.training import distributed
@@ -76,10 +77,25 @@ def split_batches(
     some = labelled(data, quantities, base)
     if unlabelled := int(np.isnan(some).sum()):
         say(f"{unlabelled:,} of {len(some):,} crystals have no label of {', '.join(quantities)} and are left out.")
+    for line in _without_logarithm(data.store, quantities):
+        say(line)
     if without is not None:
         some[without] = np.nan
     split = plugs.call(config["split"], data.store, some, plugins=config["plugins"])
     return dataset.batches(data, quantities, split, base), split
+
+
+def _without_logarithm(records: Store, quantities: list[str]) -> list[str]:
+    """Return in words how many records have no label, it being the logarithm of zero or less, and the first of them."""
+    lines = []
+    for name in quantities:
+        plain = quantity(name).log10_of
+        if plain and name not in records.labels and plain in records.labels:
+            rows = np.flatnonzero(np.asarray(records.labels[plain]) <= 0)
+            if len(rows):
+                first = f"{records.ids[rows[0]]}, {records.labels[plain][rows[0]]:g} {quantity(plain).unit}"
+                lines.append(f"  {len(rows):,} for the reason that {plain} is zero or less (first: {first})")
+    return lines
 
 
 def labelled(data: Dataset, quantities: list[str], base: Floats | None) -> Floats:
