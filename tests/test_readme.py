@@ -189,10 +189,12 @@ def shipped() -> dict[str, set[str]]:
 
 def test_the_table_of_quantities_is_in_step() -> None:
     rows = []
-    for name, unit, meaning, log10_of, _, spans in QUANTITIES.values():
+    for name, unit, meaning, least, most, log10_of, is_class, spans in QUANTITIES.values():
+        limits = "0 or 1" if is_class else f"{least:,} to {most:,}"
         ships = ", ".join(f"`{data}`" for data, labels in shipped().items() if (log10_of or name) in labels)
         rows.append(
-            f"| `{name}` | {unit} | {meaning} | {f'`{log10_of}`' if log10_of else ''} | {'log' * spans} | {ships} |"
+            f"| `{name}` | {unit} | {meaning} | {limits} | {f'`{log10_of}`' if log10_of else ''} | {'log' * spans} "
+            f"| {ships} |"
         )
     table = [line for line in TEXTS["docs/quantities.md"].splitlines() if line.startswith("|")][2:]
     assert table == rows, "write these rows into docs/quantities.md:\n" + "\n".join(rows)

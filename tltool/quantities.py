@@ -12,46 +12,57 @@ from tltool.errors import ConfigError, nearest
 class Quantity(NamedTuple):
     """A quantity: ``name``, ``unit``, what it means, the quantity it is the log10 of, if any, and if it is a class.
 
-    A class is 1 or 0 as a label; a prediction of 0.5 and more says 1. What ``spans`` decades and is positive is learnt
-    as its logarithm and reported as it is.
+    A label below ``least`` or above ``most`` is an error of its source, such as another unit or a calculation that
+    failed, and is not used. A class is 1 or 0 as a label; a prediction of 0.5 and more says 1. What ``spans`` decades
+    and is positive is learnt as its logarithm and reported as it is.
     """
 
     name: str
     unit: str
     meaning: str
+    least: float
+    most: float
     log10_of: str | None = None
     is_class: bool = False
     spans: bool = False
 
 
 _TABLE = (
-    Quantity("e_form", "eV/atom", "formation energy"),
-    Quantity("e_form_cell", "eV/cell", "formation energy of the unit cell"),
-    Quantity("e_above_hull", "eV/atom", "energy above the convex hull"),
-    Quantity("energy", "eV/atom", "total energy"),
-    Quantity("volume", "Å3/atom", "volume"),
-    Quantity("gap", "eV", "band gap (indirect)"),
-    Quantity("gap_direct", "eV", "direct band gap"),
-    Quantity("is_metal", "1", "1 for a metal, 0 for any other crystal", is_class=True),
-    Quantity("magnetisation", "μB/atom", "magnetisation"),
-    Quantity("dos_ef", "states/eV/atom", "density of states at the Fermi level"),
-    Quantity("K_VRH", "GPa", "bulk modulus, Voigt-Reuss-Hill average"),
-    Quantity("G_VRH", "GPa", "shear modulus, Voigt-Reuss-Hill average"),
-    Quantity("log10_K_VRH", "log10(GPa)", "log10 of the bulk modulus", log10_of="K_VRH"),
-    Quantity("log10_G_VRH", "log10(GPa)", "log10 of the shear modulus", log10_of="G_VRH"),
-    Quantity("elastic_anisotropy", "1", "universal elastic anisotropy index"),
-    Quantity("poisson_ratio", "1", "isotropic Poisson ratio"),
-    Quantity("refractive_index", "1", "refractive index", spans=True),
-    Quantity("eps_electronic", "1", "polycrystalline dielectric constant, electronic part", spans=True),
-    Quantity("eps_total", "1", "polycrystalline dielectric constant, electronic and ionic", spans=True),
-    Quantity("log10_eps_total", "log10(1)", "log10 of the dielectric constant", log10_of="eps_total"),
-    Quantity("piezoelectric_modulus", "C/m2", "largest piezoelectric response"),
-    Quantity("phonon_peak", "1/cm", "frequency of the last peak of the phonon density of states", spans=True),
-    Quantity("debye_temperature", "K", "Debye temperature"),
-    Quantity("omega_log", "K", "logarithmic average of the phonon frequencies, weighted by the coupling, times h/k"),
-    Quantity("electron_phonon_coupling", "1", "electron-phonon coupling constant (lambda)"),
-    Quantity("critical_temperature", "K", "critical temperature of superconductivity"),
-    Quantity("exfoliation_energy", "meV/atom", "exfoliation energy"),
+    Quantity("e_form", "eV/atom", "formation energy", -7, 20),
+    Quantity("e_form_cell", "eV/cell", "formation energy of the unit cell", -10_000, 10_000),
+    Quantity("e_above_hull", "eV/atom", "energy above the convex hull", -10, 20),
+    Quantity("energy", "eV/atom", "total energy", -2_000_000, 10_000),
+    Quantity("volume", "Å3/atom", "volume", 0.5, 100_000),
+    Quantity("gap", "eV", "band gap (indirect)", -1, 50),
+    Quantity("gap_direct", "eV", "direct band gap", -1, 50),
+    Quantity("is_metal", "1", "1 for a metal, 0 for any other crystal", 0, 1, is_class=True),
+    Quantity("magnetisation", "μB/atom", "magnetisation", -20, 20),
+    Quantity("dos_ef", "states/eV/atom", "density of states at the Fermi level", -10, 1_000),
+    Quantity("K_VRH", "GPa", "bulk modulus, Voigt-Reuss-Hill average", -1_000, 10_000),
+    Quantity("G_VRH", "GPa", "shear modulus, Voigt-Reuss-Hill average", -1_000, 10_000),
+    Quantity("log10_K_VRH", "log10(GPa)", "log10 of the bulk modulus", -6, 4, log10_of="K_VRH"),
+    Quantity("log10_G_VRH", "log10(GPa)", "log10 of the shear modulus", -6, 4, log10_of="G_VRH"),
+    Quantity("elastic_anisotropy", "1", "universal elastic anisotropy index", -1_000_000, 1_000_000),
+    Quantity("poisson_ratio", "1", "isotropic Poisson ratio", -10, 10),
+    Quantity("refractive_index", "1", "refractive index", 0, 1_000, spans=True),
+    Quantity("eps_electronic", "1", "polycrystalline dielectric constant, electronic part", 0, 1_000_000, spans=True),
+    Quantity("eps_total", "1", "polycrystalline dielectric constant, electronic and ionic", 0, 1_000_000, spans=True),
+    Quantity("log10_eps_total", "log10(1)", "log10 of the dielectric constant", -1, 6, log10_of="eps_total"),
+    Quantity("piezoelectric_modulus", "C/m2", "largest piezoelectric response", -1_000, 1_000),
+    Quantity(
+        "phonon_peak", "1/cm", "frequency of the last peak of the phonon density of states", 0, 10_000, spans=True
+    ),
+    Quantity("debye_temperature", "K", "Debye temperature", 0, 10_000),
+    Quantity(
+        "omega_log",
+        "K",
+        "logarithmic average of the phonon frequencies, weighted by the coupling, times h/k",
+        0,
+        10_000,
+    ),
+    Quantity("electron_phonon_coupling", "1", "electron-phonon coupling constant (lambda)", 0, 100),
+    Quantity("critical_temperature", "K", "critical temperature of superconductivity", 0, 1_000),
+    Quantity("exfoliation_energy", "meV/atom", "exfoliation energy", -1_000, 20_000),
 )
 
 QUANTITIES = {quantity.name: quantity for quantity in _TABLE}

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch",
 Report = Callable[[str], None]
 _BLOCK = 65_536
 _CURRENT = "current.json"
+_REPEATED = "the id is in an earlier file"
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,11 @@ def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) ->
     parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
     attributes = dict(tasks[0].facts) | counts([(tasks, shards)])
     if not parts:
-        raise DataError(f"The data set {description['name']!r} has no usable record; check its files.")
+        raise DataError(
+            f"The data set {description['name']!r} has no usable record in {root}: "
+            f"{'; '.join(preparing.told(shards)) or 'its files are empty'}. Correct the files, or the keys that say "
+            "how to read them."
+        )
     return Prepared(parts, folder, attributes, tasks, shards, fresh)
 
 
@@ -213,7 +217,7 @@ def _whole(
         joined.join(parts, place, marks)
     records, table, repeated = joined.opened(place, attributes)
     if repeated:
-        dropped = Counter(json.loads(attributes["dropped"])) + Counter({"the id is in an earlier file": repeated})
+        dropped = Counter(json.loads(attributes["dropped"])) + Counter({_REPEATED: repeated})
         left = {"kept": str(len(records)), "dropped": json.dumps(dict(sorted(dropped.items())))}
         records = replace(records, attributes=dict(attributes) | left)
     return Dataset(records, table, folder, key)
@@ -249,12 +253,10 @@ def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say
     """Say how much of a data set was kept, what was left out and why, and how long it took."""
     dropped: dict[str, int] = json.loads(data.store.attributes["dropped"])
     say(f"Data set {name}: {len(data.store):,} records kept, {sum(dropped.values()):,} left out.")
-    shards = [shard for one in made for shard in one.shards]
-    first = {reason: where for shard in reversed(shards) for reason, where in shard.first.items()}
-    for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
-        say(f"  {count:,} left out: {reason}" + (f" (first: {first[reason]})" if reason in first else ""))
-    for reason, count in json.loads(data.store.attributes.get("without", "{}")).items():
-        say(f"  {count:,} kept without {reason}")
+    lines = preparing.told(shard for one in made for shard in one.shards)
+    repeated = {reason: n for reason, n in dropped.items() if reason == _REPEATED}
+    for line in [*lines, *(f"{n:,} left out: {reason}" for reason, n in repeated.items())]:
+        say(f"  {line}")
     say(
         f"Prepared in {seconds:.1f} s: {len(data.store.numbers):,} sites as {len(data.graphs.number):,} nodes, "
         f"{len(data.graphs.neighbour):,} edges."
@@ -262,12 +264,10 @@ def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say
 
 
 def _key(root: Path, description: Mapping[str, Any], plugins: Iterable[str]) -> str:
-    """Hash what decides how files are read: where they are, the adapter, its YAML keys and its code."""
+    """Hash what decides how files are read: where they are, the adapter, its YAML keys and the code that reads."""
     adapter = dict(description["adapter"])
-    module = sys.modules[plugs.locate(adapter["_target_"], plugins).__module__]
-    code = Path(module.__file__).read_bytes() if module.__file__ else b""
-    code_sum = hashlib.sha256(code).hexdigest()
-    facts = [str(root.resolve()), adapter, code_sum, store.SCHEMA, preparing.PART]
+    code = preparing.code_of(plugs.locate(adapter["_target_"], plugins).__module__)
+    facts = [str(root.resolve()), adapter, code, store.SCHEMA, preparing.PART]
     return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -55,7 +55,7 @@ def asked(folder: Path) -> dict[str, Any]:
             f"{folder} holds no {QUERY}, so that it is not known to be complete; fetch it again, or correct data.root."
         ) from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); fetch the folder again.") from error
+        raise DataError(f"{path} cannot be read, or is no JSON; fetch the folder again.") from error
     count, digest = (note.get("count"), note.get("sha256")) if isinstance(note, dict) else (None, None)
     if type(count) is not int or not isinstance(digest, str):
         raise DataError(f"{path} does not say the count and the sha256 of the lines; fetch the folder again.")
@@ -80,7 +80,7 @@ def documents(folder: Path) -> Iterator[dict[str, Any]]:
                     raise DataError(f"{path}, line {n}: is no JSON object; write one document per line.")
                 yield document
     except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); fetch the folder again.") from error
+        raise DataError(f"{path} is damaged or cut short; fetch the folder again.") from error
 
 
 def _check(path: Path, count: int, sha256: str) -> None:

@@ -38,7 +38,7 @@ def members(handle: TextIO, path: Path, /) -> Iterator[tuple[str, bool, Any]]:
             # As much again as is still undecided, so that one long value is not tried once per piece.
             piece = handle.read(max(PIECE, len(text) - at))
         except UnicodeDecodeError as error:
-            raise DataError(f"{path} is no text ({error}); repair it or download it again.") from error
+            raise DataError(f"{path} is not text in UTF-8, or is damaged; repair it or download it again.") from error
         if not piece:
             near = f"near {text[at : at + 30]!r}" if text[at:].strip() else "at its end"
             raise DataError(f"{path} ends inside its JSON or is none ({near}); repair it or download it again.")
@@ -72,6 +72,8 @@ def members(handle: TextIO, path: Path, /) -> Iterator[tuple[str, bool, Any]]:
                 continue
             except RecursionError as error:
                 raise DataError(f"{path} nests its JSON too deeply; check where it comes from.") from error
+            except ValueError as error:
+                raise DataError(f"{path} holds a number of thousands of digits; check where it comes from.") from error
             # Only a sign after it tells that a number is complete: 12 may be the beginning of 12.5.
             end = _end_of_blanks(text, end)
             if text[end : end + 1] in (",", ":", "]", "}"):

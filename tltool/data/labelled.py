@@ -1,18 +1,28 @@
-"""A crystal and a row of named values -> a record: which column is which quantity, tag or id, and what is too large.
+"""What stands in a cell -> a label, or why it is none; a crystal and labels -> a record. All adapters read labels here.
 
-Shared by the adapters of tables and of databases, which differ in how they come by the row and the crystal.
+A cell that is empty is no label. One that holds something else than a number is counted as such and never guessed at:
+``1_0``, ``1,5``, ``1.5 eV`` and ``1.5(2)`` are not numbers. What a quantity can be is in ``quantities.py``.
 """
 
 import math
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tltool.data.record import Crystal, Dropped, Record
-from tltool.data.rows import Row, value
 from tltool.errors import ConfigError
-from tltool.quantities import quantity
+from tltool.quantities import QUANTITIES, Quantity, quantity
+
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
+_COMMA = re.compile(r"[-+]?[0-9.]+(?:,[0-9]+)+(?:[eE][-+]?[0-9]+)?")
+_MINUS = "\N{MINUS SIGN}"
+_MISSING = {"", "nan", "-nan", "+nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "?"}
+_CLASSES = {"true": 1.0, "false": 0.0}
+_NOT = "not a number"
 
 
 class Columns(NamedTuple):
@@ -25,6 +35,13 @@ class Columns(NamedTuple):
     tags: Mapping[str, str]
     per_cell: frozenset[str]
     largest: Mapping[str, float]
+
+
+class Labels(NamedTuple):
+    """What a row says of each quantity: its label, or (why not, what stands there); nothing of an empty cell."""
+
+    good: dict[str, float]
+    bad: dict[str, tuple[str, str]]
 
 
 def columns(
@@ -48,7 +65,7 @@ def columns(
                 f"data.adapter.per_cell names {name!r}, whose unit {quantity(name).unit} is not per atom."
             )
     for name, limit in largest.items():
-        if not number(limit) or limit <= 0:
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
             raise ConfigError(f"data.adapter.largest: {name}={limit!r} must be a number above zero.")
     return Columns(named, tags, frozenset(per_cell), largest)
 
@@ -58,38 +75,136 @@ def names(wanted: Columns) -> list[str]:
     return [*wanted.labels.values(), *wanted.tags.values()]
 
 
-def numbers(row: Row, wanted: Columns) -> dict[str, float]:
-    """Return the labels that ``row`` has, as they stand there; null, NaN, infinity and words are no label."""
-    found = {name: number(value(row, column)) for name, column in wanted.labels.items()}
-    return {name: label for name, label in found.items() if label is not None}
+def labels(found: Mapping[str, Any], /) -> Labels:
+    """Return what the cells ``found`` {quantity: cell} say, as they stand there."""
+    said = Labels({}, {})
+    for name, cell in found.items():
+        try:
+            value = _label(cell, quantity(name))
+        except ValueError as error:
+            said.bad[name] = str(error), _shown(cell)
+        else:
+            if value is not None:
+                said.good[name] = value
+    return said
 
 
-def record(name: str, crystal: Crystal, labels: Mapping[str, float], row: Row, wanted: Columns) -> Record | Dropped:
-    """Return the record of ``labels`` (from ``numbers``) with the tags of ``row``, or why it is left out.
+def unlabelled(name: str, said: Labels, where: str = "") -> Dropped | None:
+    """Return why a record of that id is left out for want of a label, with ``where`` and what stands there, or None."""
+    if said.good:
+        return None
+    for key, (why, cell) in said.bad.items():
+        return Dropped(name, f"{key} is {why}", f"{where}: {cell}" if where else cell)
+    return Dropped(name, "no label")
 
-    The tag ``mat_id``, by which data sets are joined, is the id unless ``wanted`` names a column for it.
+
+def record(name: str, crystal: Crystal, said: Labels, tags: Mapping[str, str], where: str = "") -> Record | Dropped:
+    """Return the record of what is ``said``, or why it is left out; the tag ``without`` says which labels it lost."""
+    lost = [f"{key}: {why}" for key, (why, _) in said.bad.items()]
+    return unlabelled(name, said, where) or Record(name, crystal, said.good, _less(tags, lost))
+
+
+def converted(
+    name: str, crystal: Crystal, said: Labels, tags: Mapping[str, Any], wanted: Columns, where: str = ""
+) -> Record | Dropped:
+    """Return ``record`` with labels and the cells ``tags`` as ``wanted`` has them; the tag ``mat_id`` is the id.
+
+    Dropped if a label is beyond ``wanted.largest``.
     """
     n = len(crystal.numbers)
-    scaled = {key: label / n if key in wanted.per_cell else label for key, label in labels.items()}
+    good = {key: value / n if key in wanted.per_cell else value for key, value in said.good.items()}
     for key, limit in wanted.largest.items():
-        if abs(scaled.get(key, 0.0)) > limit:
-            return Dropped(name, f"{key} beyond {limit:g} {quantity(key).unit}")
-    words = {"mat_id": name} | {tag: text(value(row, column)) for tag, column in wanted.tags.items()}
-    return Record(name, crystal, scaled, {tag: word for tag, word in words.items() if word})
+        if abs(good.get(key, 0.0)) > limit:
+            return Dropped(name, f"{key} beyond {limit:g} {quantity(key).unit}", f"{good[key]:g}")
+    words = {"mat_id": name} | {tag: text(cell) for tag, cell in tags.items()}
+    return record(name, crystal, said._replace(good=good), {tag: word for tag, word in words.items() if word}, where)
 
 
-def number(found: Any) -> float | None:
-    """Return a finite number, or None for anything else."""
-    if isinstance(found, (bool, np.bool_, np.ndarray)):
-        return None
-    try:
-        result = float(found)
-    except (TypeError, ValueError):
-        return None
-    return result if math.isfinite(result) else None
+def within(item: Record | Dropped) -> Record | Dropped:
+    """Return ``item`` without labels that are not finite or that the quantity cannot be; Dropped if none is left."""
+    if isinstance(item, Dropped):
+        return item
+    lost = {name: why for name, value in item.labels.items() if (why := _beyond(value, name))}
+    if lost and len(lost) == len(item.labels):
+        name, why = next(iter(lost.items()))
+        return Dropped(item.id, f"{name} is {why}", f"{item.labels[name]:g}")
+    kept = {name: value for name, value in item.labels.items() if name not in lost}
+    return item._replace(labels=kept, tags=_less(item.tags, [f"{k}: {w}" for k, w in lost.items()])) if lost else item
+
+
+def is_numeric(cell: str) -> bool:
+    """Say whether the text of a cell is a number, or one of the words for a missing one."""
+    word = cell.strip()
+    return word.lower() in _MISSING - {""} or bool(_NUMBER.fullmatch(word.replace(_MINUS, "-")))
 
 
 def text(found: Any) -> str:
-    """Return what stands in a cell as a word, empty for null and NaN."""
-    missing = found is None or (isinstance(found, float) and math.isnan(found))
-    return "" if missing else str(found).strip()
+    """Return what stands in a cell as a word, empty for null and NaN; a whole number has no decimals."""
+    if found is None or (isinstance(found, float) and math.isnan(found)):
+        return ""
+    # A column of whole numbers with a gap is one of floats to pandas; 12.0 is the 12 that a CSV has.
+    whole = isinstance(found, float) and found.is_integer() and abs(found) < 1 << 53
+    return str(int(found)) if whole else str(found).strip()
+
+
+def _label(cell: Any, wanted: Quantity) -> float | None:
+    """Return the number in a cell, None for an empty one; raise ValueError that says what it is instead."""
+    if cell is None:
+        return None
+    if isinstance(cell, str):
+        return _from_text(cell.strip(), wanted)
+    if isinstance(cell, (bool, np.bool_)):
+        if wanted.is_class:
+            return float(cell)
+        raise ValueError(_NOT)
+    if not isinstance(cell, (int, float, Decimal, np.integer, np.floating)):
+        raise ValueError(_NOT)
+    try:
+        value = float(cell)
+    except OverflowError:
+        value = math.inf
+    if math.isinf(value):
+        raise ValueError("infinite")
+    return None if math.isnan(value) else value
+
+
+def _from_text(word: str, wanted: Quantity) -> float | None:
+    if word.lower() in _MISSING:
+        return None
+    if wanted.is_class and word.lower() in _CLASSES:
+        return _CLASSES[word.lower()]
+    plain = word.replace(_MINUS, "-")
+    if _NUMBER.fullmatch(plain):
+        value = float(plain)
+        if math.isinf(value):
+            raise ValueError("infinite")
+        return value
+    if _INFINITE.fullmatch(plain):
+        raise ValueError("infinite")
+    if _COMMA.fullmatch(plain):
+        raise ValueError(f"{_NOT}: it has a comma; write a point as the decimal separator")
+    if _NUMBER.match(plain):
+        raise ValueError(f"{_NOT} alone: more stands behind it")
+    raise ValueError(_NOT)
+
+
+def _beyond(value: float, name: str) -> str:
+    """Say why ``value`` cannot be a label of the quantity, empty if it can."""
+    if not math.isfinite(value):
+        return "infinite" if math.isinf(value) else _NOT
+    about = QUANTITIES.get(name)
+    if about is None:
+        return ""
+    if about.is_class:
+        return "" if value in (0, 1) else "neither 0 nor 1"
+    return "" if about.least <= value <= about.most else f"beyond {about.least:g} to {about.most:g} {about.unit}"
+
+
+def _less(tags: Mapping[str, str], lost: list[str]) -> dict[str, str]:
+    before = [tags["without"]] if tags.get("without") else []
+    return dict(tags) | ({"without": ", ".join(before + lost)} if lost else {})
+
+
+def _shown(cell: Any) -> str:
+    shown = repr(cell)
+    return shown if len(shown) <= 42 else f"{shown[:40]}..."

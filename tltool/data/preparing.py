@@ -8,10 +8,12 @@ imports it.
 
 import contextlib
 import hashlib
+import inspect
 import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tltool import plugs
-from tltool.data import graphs, store
+from tltool.data import graphs, labelled, store
 from tltool.data.graphs import Recipe
 from tltool.data.record import Dropped, Record
 from tltool.errors import DataError, ResourceError, TltoolError
@@ -59,7 +61,7 @@ class Task:
 
 
 class Shard(NamedTuple):
-    """What came of a shard: records ``kept`` in so many ``parts``, reasons with counts and the first id of each.
+    """What came of a shard: records ``kept`` in so many ``parts``, reasons with counts and the first example of each.
 
     ``without`` counts records that were kept without some of their labels, by the reason in their tag ``without``.
     """
@@ -70,6 +72,42 @@ class Shard(NamedTuple):
     first: dict[str, str]
     without: dict[str, int]
     sha256: str
+
+
+def code_of(reader: str) -> str:
+    """Return a hash of the module ``reader`` and all of this package that it and this module take something from."""
+    found: set[str] = set()
+    todo = {reader, __name__}
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        things = vars(sys.modules[name]).values()
+        names = {thing.__name__ if inspect.ismodule(thing) else getattr(thing, "__module__", None) for thing in things}
+        todo |= {str(n) for n in names if str(n).startswith("tltool.") and n in sys.modules} - found
+    files = (sys.modules[name].__file__ for name in sorted(found))
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files if file)).hexdigest()
+
+
+def told(shards: Iterable[Shard]) -> list[str]:
+    """Return in words how many records were left out, or kept without some labels, by reason, each with the first."""
+    dropped: Counter[str] = Counter()
+    without: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for shard in shards:
+        dropped.update(shard.dropped)
+        without.update(shard.without)
+        first = shard.first | first
+
+    def example(reason: str) -> str:
+        return f" (first: {first[reason]})" if reason in first else ""
+
+    return [f"{n:,} left out: {reason}{example(reason)}" for reason, n in dropped.most_common()] + [
+        f"{n:,} kept without {reason}{example(_without(reason))}" for reason, n in without.most_common()
+    ]
+
+
+def _without(reason: str) -> str:
+    return f"without {reason}"
 
 
 def done(task: Task) -> Shard | None:
@@ -179,11 +217,15 @@ def _read(task: Task) -> Shard:
             # The counts are known now: the last part, mostly the only one, says what became of the whole shard.
             facts |= {"kept": str(kept), "dropped": json.dumps(dict(sorted(dropped.items())))}
         store.save(task.part(parts), store.gather(block, facts))
-        without.update(record.tags["without"] for record in block if record.tags.get("without"))
+        for record in block:
+            if why := record.tags.get("without"):
+                without[why] += 1
+                first.setdefault(_without(why), record.id)
         del block
         _build(task, parts, store.load(task.part(parts)))
         parts += 1
     shard = Shard(kept, parts, dict(sorted(dropped.items())), first, dict(without), sha256)
+    task.note.parent.mkdir(parents=True, exist_ok=True)
     write(task.note, json.dumps(shard._asdict(), indent=1))
     return shard
 
@@ -191,12 +233,12 @@ def _read(task: Task) -> Shard:
 def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dict[str, str]) -> Iterator[Record]:
     """Yield the records; count what the adapter leaves out, and a second record of one id."""
     seen: set[str] = set()
-    for item in items:
+    for item in map(labelled.within, items):
         if isinstance(item, Record) and item.id in seen:
             item = Dropped(item.id, "the id occurred before")
         if isinstance(item, Dropped):
             dropped[item.reason] += 1
-            first.setdefault(item.reason, item.id)
+            first.setdefault(item.reason, f"{item.id}, {item.detail}" if item.detail else item.id)
         else:
             seen.add(item.id)
             yield item

@@ -51,10 +51,14 @@ class Record(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """What an adapter yields in place of a record that it leaves out: the ``id`` and the reason, as counted."""
+    """What an adapter yields in place of a record that it leaves out: the ``id`` and the reason, as counted.
+
+    ``detail`` may say where the record stands and what is there; it is shown for the first record of each reason.
+    """
 
     id: str
     reason: str
+    detail: str = ""
 
 
 def checked(crystal: Crystal, where: str) -> Crystal:

@@ -5,22 +5,20 @@ Which it is, the name says: ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.ndj
 Parquet file, or JSON with its columns named after its rows. What a row means is not decided here.
 """
 
-import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from tltool.data import json_stream, unpack
-from tltool.errors import DataError, nearest
+from tltool.data import csv_rows, json_stream, unpack
+from tltool.errors import DataError
 
 Row = Mapping[str, Any]
 _Rows = Iterator[tuple[str, Row]]
 
 KINDS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 _PACKED = (".gz", ".xz", ".bz2")
-_LONGEST = 1 << 30  # characters of a CSV cell: a structure as text is longer than the csv module's 131,072
 _MISSING = object()
 _HOW = "write the table as a list of objects (pandas: orient='records') or as JSON lines"
 
@@ -32,23 +30,18 @@ def rows(path: Path, wanted: Collection[str], /) -> _Rows:
     file that cannot be read, and for a wanted column that is not in it.
     """
     missing, first = set(wanted), None
-    try:
+    with csv_rows.plain_errors(path):
         for where, row in _read(path, wanted):
             first = row if first is None else first
             if missing:
                 missing -= {column for column in missing if _found(row, column) is not _MISSING}
             yield where, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{path} cannot be read ({cause}): missing, damaged or cut short; repair it or download it again."
-        ) from error
     if first is None:
         raise DataError(f"{path}: has no row; give a table with a structure in each.")
     # Rows of JSON may leave out what they do not have, so a column is missing only where no row has it.
     inner = (f"{key}.{word}" for key, part in first.items() if isinstance(part, Mapping) for word in part)
     for column in sorted(missing):
-        raise DataError(f"{path}: has no column {column!r}.{_near(column, [*first, *inner])}")
+        raise DataError(f"{path}: has no column {column!r}.{csv_rows.near(column, [*first, *inner])}")
 
 
 def _read(path: Path, wanted: Collection[str]) -> _Rows:
@@ -57,7 +50,7 @@ def _read(path: Path, wanted: Collection[str]) -> _Rows:
         return _parquet(path, wanted)
     if suffix == ".json":
         return _json(path)
-    return _json_lines(path) if suffix in (".jsonl", ".ndjson") else _csv(path, wanted)
+    return _json_lines(path) if suffix in (".jsonl", ".ndjson") else csv_rows.read(path, wanted)
 
 
 def kind(path: Path) -> str:
@@ -83,6 +76,11 @@ def value(row: Row, column: str) -> Any:
     return None if found is _MISSING else found
 
 
+def cells(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return what stands in each of ``columns`` {name: column}, by the names."""
+    return {name: value(row, column) for name, column in columns.items()}
+
+
 def _found(row: Row, column: str) -> Any:
     found = row.get(column, _MISSING)
     if found is _MISSING and "." in column:
@@ -90,36 +88,6 @@ def _found(row: Row, column: str) -> Any:
         for word in column.split("."):
             found = found.get(word, _MISSING) if isinstance(found, Mapping) else _MISSING
     return found
-
-
-def _text(path: Path, newline: str | None = None) -> TextIO:
-    return io.TextIOWrapper(unpack.opened(path), encoding="utf-8-sig", newline=newline)
-
-
-def _csv(path: Path, wanted: Collection[str]) -> _Rows:
-    csv.field_size_limit(max(_LONGEST, csv.field_size_limit()))
-    with _text(path, newline="") as file:
-        lines = csv.reader(_uncommented(file), delimiter="\t" if kind(path) == ".tsv" else ",")
-        header = [word.strip() for word in next((cells for cells in lines if cells), [])]
-        _require(wanted, header, path)
-        begin = lines.line_num
-        for cells in lines:
-            where, begin = f"line {begin + 1}", lines.line_num
-            if len(cells) == len(header):
-                yield where, dict(zip(header, cells, strict=True))
-            elif any(cell.strip() for cell in cells):
-                raise DataError(
-                    f"{path}, {where}: has {len(cells)} cells, but the header has {len(header)}; put cells with "
-                    "commas or line breaks into double quotes."
-                )
-
-
-def _uncommented(file: TextIO) -> Iterator[str]:
-    """Yield the lines, with those empty that stand before the header and begin with ``# `` or are blank."""
-    before = True
-    for line in file:
-        before = before and (line.startswith("# ") or not line.strip())
-        yield "\n" if before else line
 
 
 def _parquet(path: Path, wanted: Collection[str]) -> _Rows:
@@ -131,7 +99,7 @@ def _parquet(path: Path, wanted: Collection[str]) -> _Rows:
             plain = path.suffix.lower() not in _PACKED
             table: Any = parquet.ParquetFile(path if plain else io.BytesIO(file.read()))
             names = table.schema_arrow.names
-            _require(wanted, names, path)
+            csv_rows.require(wanted, names, path)
             used = [name for name in names if name in wanted or any(word.startswith(f"{name}.") for word in wanted)]
             before = 0
             for batch in table.iter_batches(batch_size=1024, columns=used):
@@ -139,28 +107,27 @@ def _parquet(path: Path, wanted: Collection[str]) -> _Rows:
                     yield f"row {n}", row
                 before += len(batch)
         except pyarrow.ArrowException as error:
-            raise DataError(f"{path} cannot be read as Parquet ({error}); repair it or download it again.") from error
+            raise DataError(f"{path} cannot be read as Parquet; repair it or download it again.") from error
 
 
 def _json_lines(path: Path) -> _Rows:
-    with _text(path) as file:
+    with csv_rows.text(path) as file:
         for n, line in enumerate(file, start=1):
             if line.strip():
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(
-                        f"{path}, line {n}: is no JSON ({error}); repair it or download it again."
-                    ) from error
+                except (ValueError, RecursionError) as error:
+                    place = f" from character {error.pos + 1} on" if isinstance(error, json.JSONDecodeError) else ""
+                    raise DataError(f"{path}, line {n}: is no JSON{place}; repair it or download it again.") from error
                 yield f"line {n}", _object(row, path, f"line {n}")
 
 
 def _json(path: Path) -> _Rows:
-    with _text(path) as file:
+    with csv_rows.text(path) as file:
         if _is_lines(file):
             yield from _json_lines(path)
             return
-    with _text(path) as file:
+    with csv_rows.text(path) as file:
         yield from _listed(path, json_stream.members(file, path))
 
 
@@ -191,6 +158,9 @@ def _listed(path: Path, members: Iterator[tuple[str, bool, Any]]) -> _Rows:
 
 
 def _split(item: list[Any], head: Mapping[str, list[Any]], n: int, path: Path) -> Row:
+    for column in head["columns"] if n == 1 else ():
+        if head["columns"].count(column) > 1:
+            raise DataError(f"{path}: has two columns {column!r}; rename one, so that it is clear which is the label.")
     if len(item) != len(head["columns"]):
         raise DataError(f"{path}, row {n}: has {len(item)} values for {len(head['columns'])} columns; write it again.")
     index = {"index": head["index"][n - 1]} if n <= len(head["index"]) else {}
@@ -201,7 +171,7 @@ def _is_lines(file: TextIO) -> bool:
     """Say whether the first line is a whole object and more follows: JSON lines under another name."""
     try:
         return isinstance(json.loads(file.readline(json_stream.PIECE)), dict) and file.readline(3).strip() != ""
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -209,16 +179,3 @@ def _object(row: Any, path: Path, where: str) -> Row:
     if not isinstance(row, dict):
         raise DataError(f"{path}, {where}: is not an object of named columns; {_HOW}.")
     return row
-
-
-def _require(wanted: Collection[str], header: Sequence[str], path: Path) -> None:
-    """Raise DataError if a wanted column, or what a dotted one begins with, is not in ``header`` exactly once."""
-    for column in wanted:
-        if column not in header and column.split(".")[0] not in header:
-            raise DataError(f"{path}: has no column {column!r}.{_near(column, header)}")
-        if header.count(column) > 1:
-            raise DataError(f"{path}: has two columns {column!r}; rename one.")
-
-
-def _near(column: str, names: Sequence[Any]) -> str:
-    return nearest(column, [str(name)[:40] for name in names[:60]])

@@ -61,7 +61,7 @@ def test_records_and_reasons(root: Path) -> None:
     assert records["b"].crystal.numbers.tolist() == [19, 17]
     assert dropped == {
         "alloy": "has partly occupied sites",
-        "c": "no label",
+        "c": "gap is infinite",
         "lost": "no structure file",
         "norow": "no row in the table",
         "torn": "holds no atom sites",
@@ -94,12 +94,15 @@ def test_several_structures_in_a_file_have_a_row_each(root: Path) -> None:
 
 
 BAD_TABLES = {
-    "no such column": ("id,bulk\na,1\n", r"no column 'gap_ev'; it has id, bulk"),
-    "no id column": ("name,gap_ev,bulk\na,1,1\n", r"no column 'id'; it has name, gap_ev, bulk"),
-    "no header, three columns": ("a,1,2\nb,1,2\n", r"no column 'bulk' or 'gap_ev' or 'id'; it has a, 1, 2"),
+    "no such column": ("id,bulk\na,1\n", r"no column 'gap_ev'\. Known: bulk, id"),
+    "no id column": ("name,gap_ev,bulk\na,1,1\n", r"no column 'id'\. Known: bulk, gap_ev, name"),
+    "no header, three columns": ("a,1,2\nb,1,2\n", r"no column 'id'\. Known: 1, 2, a"),
     "no header, two quantities": ("a,1\nb,1\n", r"no column"),
     "duplicate id": ("id,gap_ev,bulk\na,1,1\na.cif,2,1\n", r"the id 'a' occurs twice"),
     "empty": ("\n", r"is empty"),
+    "header alone": ("id,gap_ev,bulk\n", r"has no row with an id"),
+    "doubled column": ("id,gap_ev,gap_ev,bulk\na,1,2,3\n", r"has two columns 'gap_ev'; rename one"),
+    "paths of one file": ("id,gap_ev,bulk\nsub/c,1,1\n./sub/c.vasp,2,1\n", r"both name sub/c; keep one row"),
 }
 
 
@@ -112,10 +115,10 @@ def test_bad_table_is_one_clear_error(root: Path, kind: str) -> None:
 
 
 def test_missing_table_folder_and_files(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"id_prop\.csv: cannot be read as a CSV table \(No such file"):
+    with pytest.raises(DataError, match=r"id_prop\.csv: there is no such table of labels; name it with data\.adapter\.table"):
         read(root, COLUMNS)
     (root / "id_prop.csv").write_bytes(b"id,gap_ev,bulk\n\xff\xfe,1,1\n")
-    with pytest.raises(DataError, match=r"id_prop\.csv: cannot be read"):
+    with pytest.raises(DataError, match=r"id_prop\.csv: is not text in UTF-8"):
         read(root, COLUMNS)
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -129,6 +132,85 @@ def test_two_files_of_one_id_are_an_error_that_names_both(root: Path) -> None:
     table(root, "id,gap_ev,bulk\na,1,1\n")
     with pytest.raises(DataError, match=r"sub/a\.cif and .*a\.cif have the same id 'a'"):
         read(root, COLUMNS)
+
+
+def items(root: Path, text: str, **files: str) -> dict[str, Record | Dropped]:
+    """Read a folder of salts (id: suffix) with a table of one label as ``text``."""
+    root = root / "own"
+    for name, suffix in files.items():
+        path = root / f"{name.replace('__', '/')}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(str(path), "cif")
+    table(root, text)
+    keys = {"table": "id_prop.csv", "id_column": "id", "labels": ["e_form"], "columns": ["label"]}
+    return {item.id: item for item in folder.read(root, **keys)}  # type: ignore[arg-type]
+
+
+def labels(found: dict[str, Record | Dropped]) -> dict[str, float]:
+    return {name: item.labels["e_form"] for name, item in found.items() if isinstance(item, Record)}
+
+
+ALL = {"s0": ".cif", "s1": ".cif", "s2": ".cif"}
+SAME = {
+    "plain": "id,label\ns0,-1.0\ns1,-1.1\ns2,-1.2\n",
+    "no header": "s0,-1.0\ns1,-1.1\ns2,-1.2\n",
+    "semicolons": "id;label\ns0;-1.0\ns1;-1.1\ns2;-1.2\n",
+    "trailing commas": "id,label\ns0,-1.0,\ns1,-1.1,\ns2,-1.2,\n",
+    "other order": "label,id\n-1.0,s0\n-1.1,s1\n-1.2,s2\n",
+    "typographic minus": "id,label\ns0,\N{MINUS SIGN}1.0\ns1,\N{MINUS SIGN}1.1\ns2,-1.2\n",
+    "suffixes": "id,label\ns0.cif,-1.0\ns1.CIF,-1.1\ns2,-1.2\n",
+    "paths": "id,label\n./s0.cif,-1.0\nown/s1.cif,-1.1\nown\\\\s2,-1.2\n",
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_the_same_table_in_other_words(tmp_path: Path, kind: str) -> None:
+    found = items(tmp_path, SAME[kind], **ALL)
+    assert labels(found) == {"s0": -1.0, "s1": -1.1, "s2": -1.2}
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("1_0", "e_form is not a number alone: more stands behind it"),
+        ("-1.1 eV", "e_form is not a number alone: more stands behind it"),
+        ('"-1,1"', "e_form is not a number: it has a comma; write a point as the decimal separator"),
+        ("unknown", "e_form is not a number"),
+        ("inf", "e_form is infinite"),
+        ("nan", "no label"),
+        ("", "no label"),
+    ],
+)
+def test_a_cell_that_is_no_label_is_told_with_file_and_row(tmp_path: Path, cell: str, reason: str) -> None:
+    found = items(tmp_path, f"id,label\ns0,-1.0\ns1,{cell}\ns2,-1.2\n", **ALL)
+    assert labels(found) == {"s0": -1.0, "s2": -1.2}
+    lost = found["s1"]
+    assert isinstance(lost, Dropped)
+    assert lost.reason == reason
+    assert lost.detail.startswith("id_prop.csv, line 3: ") or reason == "no label"
+
+
+@pytest.mark.parametrize("row", ["s1,1,5", "s1", "1,s1,-1.1"])
+def test_a_row_of_another_length_is_an_error_with_file_row_and_id(tmp_path: Path, row: str) -> None:
+    with pytest.raises(DataError, match=r"id_prop\.csv, line 3 \(it begins with '(s1|1)'\): has \d cells"):
+        items(tmp_path, f"id,label\ns0,-1.0\n{row}\ns2,-1.2\n", **ALL)
+
+
+def test_ids_are_what_stands_there(tmp_path: Path) -> None:
+    names = dict.fromkeys(["00012", "1e5", "agm0.1", "12", "NaN"], ".cif")
+    text = "id,label\n" + "".join(f"{name},{-n}\n" for n, name in enumerate(names))
+    assert labels(items(tmp_path, text, **names)) == {name: -n for n, name in enumerate(names)}
+
+
+def test_a_path_to_another_folder_is_not_this_file(tmp_path: Path) -> None:
+    found = items(tmp_path, "id,label\nother/s0.cif,-1\nsub/s1.cif,-2\n,-3\n", s0=".cif", sub__s1=".cif")
+    assert labels(found) == {"s1": -2.0}
+    assert {name: item.reason for name, item in found.items() if isinstance(item, Dropped)} == {
+        "s0": "no row in the table",
+        "other/s0.cif": "no structure file",
+        "line 4": "no id",
+    }
 
 
 def test_quantities_are_checked(root: Path) -> None:

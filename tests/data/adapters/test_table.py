@@ -67,7 +67,7 @@ def test_records_and_reasons(tmp_path: Path) -> None:
     assert dropped == {
         "none": "no label",
         "absent": "no label",
-        "yes": "no label",
+        "yes": "gap is not a number",
         "alloy": "has partly occupied sites",
         "bare": "no structure",
         "name": "is one line, but CIF and POSCAR text has several",

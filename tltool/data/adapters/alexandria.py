@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import json_stream, unpack
+from tltool.data import json_stream, labelled, unpack
 from tltool.data.record import Dropped, Record
 from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
@@ -46,11 +46,7 @@ def _record(entry: Any, where: str) -> Record | Dropped:
     except DataError as error:
         return Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
     n = len(crystal.numbers)
-    labels = {q: float(data[key]) for q, key in _PER_ATOM.items() if _is_number(data.get(key))}
-    labels |= {q: float(data[key]) / n for q, key in _PER_CELL.items() if _is_number(data.get(key))}
-    labels["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n
-    return Record(name, crystal, labels, {"mat_id": name})
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and bool(np.isfinite(value))
+    said = labelled.labels({q: data.get(key) for q, key in (_PER_ATOM | _PER_CELL).items()})
+    good = {q: label / n if q in _PER_CELL else label for q, label in said.good.items()}
+    good["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n
+    return labelled.record(name, crystal, said._replace(good=good), {"mat_id": name})

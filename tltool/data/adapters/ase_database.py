@@ -8,7 +8,7 @@ import numpy as np
 
 from tltool.data import labelled
 from tltool.data.record import Crystal, Dropped, Record, checked, reason
-from tltool.data.rows import Row, value
+from tltool.data.rows import Row, cells, value
 from tltool.errors import DataError, nearest
 
 _SUFFIXES = (".db", ".json")
@@ -52,13 +52,13 @@ def read(
             yield Dropped(f"row {entry.id}", "no id")
             continue
         seen[name] = entry.id
-        found = labelled.numbers(row, wanted)
+        said, at = labelled.labels(cells(row, wanted.labels)), f"row {entry.id}"
         try:
             crystal = _crystal(entry)
         except DataError as error:
-            yield Dropped(name, reason(error))
+            yield Dropped(name, reason(error), at)
         else:
-            yield labelled.record(name, crystal, found, row, wanted) if found else Dropped(name, "no label")
+            yield labelled.converted(name, crystal, said, cells(row, wanted.tags), wanted, at)
     if not known:
         raise DataError(f"{path}: no row matches selection={selection!r}; correct it, or leave it empty to take all.")
     for column in sorted(missing):
@@ -78,16 +78,23 @@ def _file(root: Path) -> Path:
 
 def _entries(path: Path, selection: str) -> Iterator[Any]:
     from ase import db
+    from ase.db import core
 
     connect: Callable[..., Any] = db.connect
+    parse: Callable[..., Any] = core.parse_selection
+    try:
+        parse(selection or None)
+    except Exception as error:  # whatever ase makes of a wrong query
+        raise DataError(
+            f"{path}: selection={selection!r} is no query in ASE's words; correct it, as in natoms<20,source=mp."
+        ) from error
     try:
         # Reading needs no lock file, which could not be made in a folder that is not ours.
         yield from connect(str(path), use_lock_file=False).select(selection or None)
-    except Exception as error:  # whatever sqlite, json and ase make of a damaged file or a wrong query
-        cause = " ".join(str(error).split())[:150]
+    except Exception as error:  # whatever sqlite, json and ase make of a damaged file
         raise DataError(
-            f"{path} cannot be read as an ASE database with selection={selection!r} "
-            f"({type(error).__name__}: {cause}); repair the file or correct the selection."
+            f"{path} cannot be read as an ASE database with selection={selection!r}; repair the file, write it again "
+            "with ase.db, or correct the selection."
         ) from error
 
 

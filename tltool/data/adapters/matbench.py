@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tltool import quantities
-from tltool.data import json_stream, unpack
+from tltool.data import json_stream, labelled, unpack
 from tltool.data.folds import TASKS, official_id
 from tltool.data.record import Dropped, Record
 from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
-from tltool.quantities import Quantity
 
 _INDEX, _COLUMNS, _DATA = "index", "columns", "data"
 
@@ -34,12 +31,12 @@ def read(root: Path, /, *, file: str, task: str, column: str, quantity: str) -> 
         if not isinstance(structure, dict):
             yield Dropped(name, "no structure")
             continue
-        label = _label(value, wanted)
-        if label is None:
-            yield Dropped(name, "no label")
+        said = labelled.labels({wanted.name: value})
+        if lost := labelled.unlabelled(name, said):
+            yield lost
             continue
         try:
-            yield Record(name, from_dict(structure, name), {wanted.name: label})
+            yield labelled.record(name, from_dict(structure, name), said, {})
         except DataError as error:
             yield Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
 
@@ -88,6 +85,8 @@ def _places(path: Path, columns: Any, column: str) -> tuple[int, int]:
     for name in ("structure", column):
         if not isinstance(columns, list) or name not in columns:
             raise DataError(f"{path} has no column {name!r} in {columns}; name the file of this task.")
+        if columns.count(name) > 1:
+            raise DataError(f"{path} has two columns {name!r}; rename one, so that it is clear which is the label.")
     return columns.index("structure"), columns.index(column)
 
 
@@ -101,11 +100,3 @@ def _names(path: Path, index: Any, task: str) -> list[str]:
     if last >= rows:
         raise DataError(f"{path} has a row {last}, and {task} has {rows:,} rows; name the file of this task.")
     return [official_id(task, number, rows) for number in numbers]
-
-
-def _label(value: Any, wanted: Quantity) -> float | None:
-    """Return a finite number, of a class 0 or 1; None for anything else."""
-    if wanted.is_class:
-        return float(value) if value in (0, 1) else None
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-    return float(value) if good else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import frozen
+from tltool.data import frozen, labelled
 from tltool.data.record import Dropped, Record
 from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
@@ -46,7 +46,7 @@ def read(
     version = str(frozen.asked(root).get("db_version", ""))
     for n, row in enumerate(frozen.documents(root), start=1):
         name = str(row.get("material_id") or f"line {n}")
-        licence = (row.get("builder_meta") or {}).get("license")
+        licence = _inner(row, "builder_meta", "license")
         if licences is not None and licence not in licences:
             yield Dropped(name, f"licence {licence or 'not given'}")
         elif deprecated is not None and bool(row.get("deprecated")) is not deprecated:
@@ -65,25 +65,30 @@ def _record(row: Mapping[str, Any], name: str, hygiene: bool, tags: dict[str, st
     except DataError as error:
         return Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
     n = len(crystal.numbers)
-    labels = {q: _number(row.get(key)) for q, key in _FIELDS.items()}
-    labels |= {q: _number((row.get(key) or {}).get("vrh")) for q, key in _MODULI.items()}
-    magnetisation = _number(row.get("total_magnetization"))
-    labels["magnetisation"] = None if magnetisation is None else magnetisation / n
-    labels["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n
+    found = {q: row.get(key) for q, key in _FIELDS.items()} | {q: _inner(row, k, "vrh") for q, k in _MODULI.items()}
+    said = labelled.labels(found | {"magnetisation": row.get("total_magnetization")})
+    good = {q: label / n if q == "magnetisation" else label for q, label in said.good.items()}
+    good["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n
     tags = {"mat_id": name} | tags | _origin(row)
-    if hygiene and any(labels[q] is not None for q in ELASTIC) and (fault := _fault(row, crystal.numbers.tolist())):
-        labels |= dict.fromkeys(ELASTIC)
+    if hygiene and any(q in good for q in ELASTIC) and (fault := _fault(row, crystal.numbers.tolist())):
+        good = {q: label for q, label in good.items() if q not in ELASTIC}
         tags["without"] = f"elastic labels: {fault}"
-    return Record(name, crystal, {q: value for q, value in labels.items() if value is not None}, tags)
+    return labelled.record(name, crystal, said._replace(good=good), tags)
+
+
+def _inner(row: Mapping[str, Any], key: str, inner: str) -> Any:
+    """Return ``inner`` of what the document has under ``key``, None if nothing; all of it if it has no parts."""
+    found = row.get(key)
+    return found.get(inner) if isinstance(found, Mapping) else found and [found]
 
 
 def _origin(row: Mapping[str, Any]) -> dict[str, str]:
-    meta, theoretical = row.get("builder_meta") or {}, row.get("theoretical")
-    tags = {"licence": str(meta["license"])} if meta.get("license") else {}
+    licence, theoretical = _inner(row, "builder_meta", "license"), row.get("theoretical")
+    tags = {"licence": str(licence)} if licence else {}
     if isinstance(theoretical, bool):
         tags["origin"] = "theoretical" if theoretical else "experimental"
     # Elsewhere the functional is not in the document: it may be PBE, PBE+U or r2SCAN.
-    return tags | ({"functional": "r2SCAN"} if meta.get("batch_id") == _GNOME else {})
+    return tags | ({"functional": "r2SCAN"} if _inner(row, "builder_meta", "batch_id") == _GNOME else {})
 
 
 def _fault(row: Mapping[str, Any], numbers: list[int]) -> str | None:
@@ -96,7 +101,7 @@ def _fault(row: Mapping[str, Any], numbers: list[int]) -> str | None:
     if NOBLE_GASES & set(numbers):
         return "noble gas"
     for key in _MODULI.values():
-        averages = [_number((row.get(key) or {}).get(kind)) for kind in ("reuss", "vrh", "voigt")]
+        averages = [_number(_inner(row, key, kind)) for kind in ("reuss", "vrh", "voigt")]
         reuss, vrh, voigt = averages
         if reuss is None or vrh is None or voigt is None:
             return "Voigt, Reuss or VRH average is missing"
@@ -109,5 +114,4 @@ def _fault(row: Mapping[str, Any], numbers: list[int]) -> str | None:
 
 def _number(value: Any) -> float | None:
     """Return ``value`` if it is a finite number."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-    return float(value) if good else None
+    return labelled.labels({"K_VRH": value}).good.get("K_VRH")

@@ -57,21 +57,21 @@ def read(
     for n, (where, row) in enumerate(rows.rows(path, used), start=1):
         name = labelled.text(rows.value(row, id_column)) if id_column else f"{stem}-{n}"
         if not name:
-            yield Dropped(where, "no id")
+            yield Dropped(where, "no id", path.name)
             continue
         if name in seen:
             raise DataError(f"{path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
         seen[name] = where
-        found = labelled.numbers(row, wanted)
-        if not found:
-            yield Dropped(name, "no label")
+        said, at = labelled.labels(rows.cells(row, wanted.labels)), f"{path.name}, {where}"
+        if lost := labelled.unlabelled(name, said, at):
+            yield lost
             continue
         try:
             crystal = _crystal(row, cell, where, formula_column is not None)
         except DataError as error:
-            yield Dropped(name, reason(error))
+            yield Dropped(name, reason(error), at)
         else:
-            yield labelled.record(name, crystal, found, row, wanted)
+            yield labelled.converted(name, crystal, said, rows.cells(row, wanted.tags), wanted, at)
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:

@@ -1,0 +1,154 @@
+"""A CSV or TSV file -> its rows as {column: text}, or one error; no cell is ever read as that of another column.
+
+Text is UTF-8, or UTF-16 where the file begins with its mark. Cells are separated by commas, semicolons or tabs: by
+whichever the first row has all wanted columns. Every row has as many cells as the first. Rows come one by one.
+"""
+
+import codecs
+import csv
+import io
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from tltool.data import unpack
+from tltool.data.labelled import is_numeric
+from tltool.errors import DataError, nearest
+
+_SEPARATORS = (",", ";", "\t")
+_LONGEST = 1 << 30  # characters of a cell: a structure as text is longer than the csv module's 131,072
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def read(path: Path, wanted: Collection[str], /, bare: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield where a row stands (``line 3``) and the row itself.
+
+    ``wanted`` are the columns that will be asked for; what stands before a dot in one may be a column as well. ``bare``
+    names the columns of a table without a header, which is one whose first row has so many cells, the last a number,
+    and none of the wanted names. Raises DataError for a file that cannot be read, is empty, lacks a wanted column or
+    has it twice, and for a row with more or fewer cells than the first.
+    """
+    csv.field_size_limit(max(_LONGEST, csv.field_size_limit()))
+    with plain_errors(path):
+        separator, header, has_header = _layout(path, wanted, bare)
+        n, begin = len(header), 1
+        with text(path, newline="") as file:
+            for end, cells in _records(file, separator, path):
+                where, begin = f"line {begin}", end + 1
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if has_header:
+                    has_header = False
+                    continue
+                if len(cells) != n and (len(cells) < n or any(cell.strip() for cell in cells[n:])):
+                    raise DataError(
+                        f"{path}, {where} (it begins with {cells[0][:40]!r}): has {len(cells)} cells, but the first "
+                        f"row has {n}; give each row a cell for each column, and put cells with a {_name(separator)} "
+                        "or a line break into double quotes."
+                    )
+                yield where, dict(zip(header, cells[:n], strict=True))
+
+
+def require(wanted: Collection[str], header: Sequence[str], path: Path) -> None:
+    """Raise DataError if a wanted column, or what a dotted one begins with, is not in ``header`` exactly once."""
+    for column in wanted:
+        if column not in header and column.split(".")[0] not in header:
+            raise DataError(f"{path}: has no column {column!r}.{near(column, header)}")
+        if header.count(column) > 1:
+            raise DataError(f"{path}: has two columns {column!r}; rename one, so that it is clear which is the label.")
+
+
+def near(column: str, names: Sequence[object]) -> str:
+    """Return ``errors.nearest`` of names as they may stand in a table: cut short, and not too many."""
+    return nearest(column, [str(name)[:40] for name in names[:60]])
+
+
+def text(path: Path, newline: str | None = None) -> TextIO:
+    """Return the unpacked text of ``path``, to be used in a ``with``, without the mark that it may begin with."""
+    with unpack.opened(path) as file:
+        head = file.read(4)
+    encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
+    return io.TextIOWrapper(unpack.opened(path), encoding=encoding, newline=newline)
+
+
+@contextmanager
+def plain_errors(path: Path) -> Iterator[None]:
+    """Raise DataError that names ``path`` in place of what reading its text raises."""
+    try:
+        yield
+    except UnicodeError as error:
+        before = ""
+        if isinstance(error, UnicodeDecodeError):
+            words = bytes(error.object[max(0, error.start - 20) : error.start]).decode("utf-8", "ignore").split("\n")
+            before = f" after {words[-1]!r}" if words[-1].strip() else ""
+        raise DataError(
+            f"{path}: is not text in UTF-8{before}, or is damaged; save it in the encoding UTF-8."
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or 'it is damaged'}); repair it or download it again."
+        ) from error
+
+
+def _layout(path: Path, wanted: Collection[str], bare: Sequence[str]) -> tuple[str, list[str], bool]:
+    """Return the separator, the names of the columns, and whether these stand in the first row."""
+    order = ("\t", ",", ";") if ".tsv" in path.name.lower() else _SEPARATORS
+    found: dict[str, list[str]] = {}
+    wrong: list[DataError] = []
+    for separator in order:
+        try:
+            found[separator] = _first(path, separator)
+        except DataError as error:
+            wrong.append(error)
+    if not found:
+        raise wrong[0]
+    if not any(found.values()):
+        raise DataError(f"{path}: is empty; it needs a header with an id and a label, and a row for each crystal.")
+    if any("\0" in name for names in found.values() for name in names):
+        raise DataError(f"{path}: is not text in UTF-8; save it in the encoding UTF-8.")
+    for separator, names in found.items():
+        if all(column in names or column.split(".")[0] in names for column in wanted):
+            require(wanted, names, path)
+            return separator, names, True
+    for separator, cells in found.items():
+        if bare and len(cells) == len(bare) and is_numeric(cells[-1]) and not set(wanted) & set(cells):
+            return separator, list(bare), False
+    most = max(found, key=lambda separator: len(found[separator]))
+    require(wanted, found[most], path)
+    raise AssertionError("a column is missing")
+
+
+def _first(path: Path, separator: str) -> list[str]:
+    """Return the cells of the first row, without empty ones at its end."""
+    with text(path, newline="") as file:
+        cells = next((cells for _, cells in _records(file, separator, path) if any(map(str.strip, cells))), [])
+    names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _records(file: TextIO, separator: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the last line and the cells of each record; raise DataError where quotes do not add up."""
+    lines = csv.reader(_uncommented(file), delimiter=separator, strict=True, skipinitialspace=True)
+    try:
+        for cells in lines:
+            yield lines.line_num, cells
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {lines.line_num}: the double quotes do not add up; a column's cell that begins with a "
+            "double quote must end with one, with nothing but the separator after it."
+        ) from error
+
+
+def _uncommented(file: TextIO) -> Iterator[str]:
+    """Yield the lines, with those empty that stand before the header and begin with ``# `` or are blank."""
+    before = True
+    for line in file:
+        before = before and (line.startswith("# ") or not line.strip())
+        yield "\n" if before else line
+
+
+def _name(separator: str) -> str:
+    return {",": "comma", ";": "semicolon", "\t": "tab"}[separator]
