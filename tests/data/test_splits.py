@@ -1,3 +1,4 @@
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_what_cannot_be_split() -> None:
         splits.random(store_of(ids), labels, seed=0, draw=None, val=0.1, test=30, train_size=None)
     with pytest.raises(ConfigError, match="train_size=25"):
         splits.random(store_of(ids), labels, seed=0, draw=None, val=0.1, test=0.1, train_size=25)
-    with pytest.raises(DataError, match="split is empty"):
+    with pytest.raises(DataError, match=r"The train split is empty \(30 records, 0 of them labelled\)"):
         splits.random(store_of(ids), np.full(30, np.nan), seed=0, draw=None, val=0.1, test=0.1, train_size=None)
     with pytest.raises(DataError, match="val split is empty"):
         splits.random(store_of(ids[:4]), np.ones(4), seed=0, draw=None, val=0.1, test=0.1, train_size=None)
@@ -180,6 +181,15 @@ def test_a_crystal_of_several_functionals_is_in_one_part(how: str, demo: Store) 
     assert sorted(np.concatenate(whole)) == np.flatnonzero(np.isfinite(labels)).tolist()
 
 
+def test_rows_of_one_crystal_stand_together_in_their_order(demo: Store) -> None:
+    some = of_several(demo, {name: list(range(120)) for name in "abc"})
+    names = np.array(list(marks.crystals(some)))
+    for rows in splits.random(some, np.ones(360), seed=0, draw=None, val=0.2, test=0.2, train_size=None):
+        together = [list(of) for _, of in groupby(rows.tolist(), lambda row: names[row])]
+        assert [sorted(of) for of in together] == together
+        assert [len(of) for of in together] == [3] * (len(rows) // 3)
+
+
 def test_a_hash_puts_a_crystal_where_its_own_data_set_does(demo: Store) -> None:
     alone = store.taken(demo, np.arange(100))
     both = marks.marked(alone, Mark("x", "PBE"))
@@ -268,10 +278,12 @@ def test_an_empty_part_is_told_with_the_counts(tmp_path: Path) -> None:
         splits.by_ids(store_of(["a", "b", "c", "d"]), np.array([1.0, np.nan, 1.0, 1.0]), file=str(file))
     parts = splits.by_ids(store_of(["a", "b", "c", "d"]), np.ones(4), file=str(file))
     assert [p.dtype for p in parts] == [np.int64] * 3
-    with pytest.raises(DataError, match=r"The test split is empty \(5 records, 2 of them labelled\)"):
-        splits.checked(Split(np.array([0]), np.array([1]), np.array([], dtype=int)), 5, needs_val=False)
+    with pytest.raises(DataError, match=r"The test split is empty \(5 records, 2 of them labelled\); add rows\."):
+        splits.checked(
+            Split(np.array([0]), np.array([1]), np.array([], dtype=int)), 5, needs_val=False, remedy="add rows"
+        )
     nothing = np.array([], dtype=int)
-    assert splits.checked(Split(np.array([0]), nothing, np.array([1])), 2, needs_val=False).val is nothing
+    assert splits.checked(Split(np.array([0]), nothing, np.array([1])), 2, needs_val=False, remedy="").val is nothing
 
 
 def test_training_sizes_go_from_one_to_all() -> None:

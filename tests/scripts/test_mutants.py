@@ -51,7 +51,7 @@ def test_a_sample_comes_again_and_a_larger_one_holds_it() -> None:
         ('if n > 1: say("a few words")', 'if n >= 1: say("a few words")', False),
         ('file.open(encoding="utf-8", newline="")', 'file.open(encoding="UTF-8", newline="")', True),
         ('file.open(encoding="utf-8", newline="")', 'file.open(newline="")', True),
-        ('file.open(encoding="utf-8", newline="")', 'file.open(encoding="utf-8", newline=None)', False),
+        ('file.open(encoding="utf-8", newline="")', 'file.read(encoding="utf-8", newline="")', False),
         ('x = float("nan") if n else 0.0', 'x = float("NAN") if n else 0.0', True),
         ('x = float("nan") if n else 0.0', 'x = float("nan") if n else 1.0', False),
     ],
