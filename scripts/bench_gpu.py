@@ -456,7 +456,7 @@ def published(size: int, device: torch.device, crystals: int = 1000, epochs: int
             optimiser.zero_grad()
             error.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            float(error)
+            error.item()
         fastest = min(fastest, time.perf_counter() - began)
     return crystals / fastest
 

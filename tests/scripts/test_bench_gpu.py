@@ -29,7 +29,7 @@ def test_checks_hold_on_a_bare_machine_without_a_gpu(tmp_path: Path) -> None:
     assert bench_gpu.main(["--check", "--save", str(file)]) == 0
     done = subprocess.run([sys.executable, "-W", "error", "-c", BARE, str(file)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" yes: ") == 4
+    assert done.stdout.count(" yes: ") == 6
     assert "nothing was timed" in done.stdout
 
 
