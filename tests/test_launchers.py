@@ -53,7 +53,7 @@ def test_the_slurm_launcher_takes_partition_gpus_and_time() -> None:
 
 @pytest.mark.skipif(any((Path(p) / "srun").exists() for p in os.environ["PATH"].split(":")), reason="Slurm is here")
 def test_without_slurm_one_sentence_says_so(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "hydra/launcher=slurm", "seed=0,1")
+    done = sweep(tmp_path, "hydra/launcher=slurm", "threads=1,2")
     assert done.returncode == 6
     assert done.stderr.splitlines()[-1].startswith("tltool: Slurm is not here")
     assert "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ from tltool.training import checkpoint
 
 
 def transfer(home: Path, *words: str) -> str:
-    few = ["split.train_size=20", "fit.epochs=1", "threads=1", f"cache={home}/cache", f"runs={home}/runs"]
+    few = ["split.train_size=20", "threads=1", f"cache={home}/cache", f"runs={home}/runs"]
     command = [sys.executable, "-m", "tltool", "transfer", *words, *few]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -21,7 +21,7 @@ def test_two_transfers_and_the_verdict(source: PropertyModel, tmp_path: Path) ->
     checkpoint.save(tmp_path / "source", source)
     transfer(tmp_path, "target=refractive_index", "mode=features", "source=source", "hydra.run.dir=runs/transfer/one")
     second = ["target=dielectric", "source=runs/transfer/one"]
-    said = transfer(tmp_path, *second, "mode=lora", "hydra.run.dir=runs/transfer/two")
+    said = transfer(tmp_path, *second, "mode=lora", "fit.epochs=1", "hydra.run.dir=runs/transfer/two")
     assert "trained on unknown (part), then " in said
     assert "(dielectric, features)." in said
     assert "there is none" in said.replace("\n", " ")
@@ -33,6 +33,6 @@ def test_two_transfers_and_the_verdict(source: PropertyModel, tmp_path: Path) ->
     assert len(metrics["chain"]) == 3
     assert metrics["chain"][-1].endswith("(dielectric, lora)")
     assert metrics["trainable_parameters"] > 1000
-    transfer(tmp_path, *second, "mode=scratch")
-    said = transfer(tmp_path, *second, "mode=lora").replace("\n", " ")
+    transfer(tmp_path, *second, "mode=scratch", "fit.epochs=1")
+    said = transfer(tmp_path, *second, "mode=lora", "fit.epochs=1").replace("\n", " ")
     assert "Against scratch with this seed and split" in said
