@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from tltool.data import neighbours
+from tltool.data.formulas import composition
 from tltool.data.record import Crystal
 
 NACL = Crystal(
@@ -96,3 +97,65 @@ def test_a_site_without_neighbours_has_no_edge(k: int | None) -> None:
     assert len(neighbours.find(lonely, 8.0, k, "whole").site) == 0
     near = Crystal(20 * np.eye(3), np.array([[0.0, 0, 0], [0.1, 0, 0], [0.5, 0.5, 0.5]]), np.array([2, 2, 10]))
     assert neighbours.find(near, 8.0, k, "whole").site.tolist() == [0, 1]
+
+
+def sphere_of(monkeypatch: pytest.MonkeyPatch, crystal: Crystal, k: int, radius: float) -> None:
+    """Let the search for ``k`` neighbours begin with a sphere of this ``radius`` (Å)."""
+    volume = abs(np.linalg.det(crystal.lattice))
+    guess = (3 * (k + 1) * volume / (4 * np.pi * len(crystal.numbers))) ** (1 / 3)
+    monkeypatch.setattr(neighbours, "_START", radius / guess)
+
+
+@pytest.mark.parametrize("radius", [0.5, 3.0004, 3.0007, 3.0015, 3.0017, 3.5, 7.9, 8.0, 30.0])
+@pytest.mark.parametrize("shells", ["whole", "shared", "strict", "mutual"])
+def test_the_first_sphere_decides_nothing(radius: float, shells: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Four neighbours at 3 Å and two at 3.0008 Å are one shell, which a sphere between the two would cut.
+    crystal = Crystal(np.diag([3.0, 3.0, 3.0008]), np.zeros((1, 3)), np.array([84]))
+    expected = neighbours.find(crystal, 8.0, 4, shells)
+    sphere_of(monkeypatch, crystal, 4, radius)
+    found = neighbours.find(crystal, 8.0, 4, shells)
+    for mine, its in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, its)
+    assert len(found.site) == (4 if shells == "strict" else 6)
+
+
+@pytest.mark.parametrize("cutoff", [3.5, 5.0])
+def test_nothing_beyond_the_cutoff_is_a_neighbour(cutoff: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    crystal = Crystal(3 * np.eye(3), np.zeros((1, 3)), np.array([84]))
+    within = {3.5: 6, 5.0: 18}[cutoff]
+    for radius in (1.0, 4.0, 20.0):
+        sphere_of(monkeypatch, crystal, 12, radius)
+        found = neighbours.find(crystal, cutoff, 100, "whole")
+        assert len(found.site) == within
+        assert found.distance.max() <= cutoff
+        shared = neighbours.find(crystal, cutoff, 100, "shared")
+        assert (shared.weight == 1).all()
+
+
+def test_edges_are_sorted_by_site_then_distance_then_neighbour(crystals: list[Crystal]) -> None:
+    for crystal in crystals[:20]:
+        for k, shells in ((None, "whole"), (12, "strict"), (12, "shared"), (12, "mutual")):
+            found = neighbours.find(crystal, 6.0, k, shells)
+            keys = [found.site, found.distance, found.neighbour]
+            order = np.lexsort(keys[::-1])
+            for key in keys:
+                np.testing.assert_array_equal(key[order], key)
+            assert found.image.dtype == np.int64
+            assert (found.distance > 0).all()
+
+
+def test_a_formula_has_no_neighbours_of_the_right_shapes() -> None:
+    found = neighbours.find(composition("Fe2O3", "a"), 8.0, 12, "shared")
+    assert [part.shape for part in found] == [(0,), (0,), (0, 3), (0,), (0,)]
+    assert [part.dtype for part in found] == [np.int64] * 3 + [np.float64] * 2
+
+
+def test_sites_with_coordinates_outside_the_cell_are_those_inside(crystals: list[Crystal]) -> None:
+    crystal = crystals[7]
+    moved = crystal._replace(frac=crystal.frac + np.arange(len(crystal.numbers))[:, None] - 3)
+    for mine, its in zip(
+        neighbours.find(moved, 6.0, 12, "shared"), neighbours.find(crystal, 6.0, 12, "shared"), strict=True
+    ):
+        np.testing.assert_allclose(mine, its, atol=1e-9)
+    found = neighbours.find(moved, 6.0, 12, "whole")
+    np.testing.assert_allclose(np.linalg.norm(neighbours.vectors(moved, found), axis=1), found.distance, atol=1e-6)

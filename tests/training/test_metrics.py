@@ -37,3 +37,22 @@ def test_classes_against_counts() -> None:
     assert one["accuracy"] == 0.5
     assert np.isnan([one["balanced accuracy"], one["ROC-AUC"]]).all()
     assert "accuracy" not in metrics("gap", np.zeros(2), np.ones(2), 0.5)
+
+
+def test_of_a_class_numbers_that_are_none_leave_what_needs_an_order_unknown() -> None:
+    label = np.array([1.0, 0.0, 1.0])
+    found = metrics("is_metal", label, np.array([np.nan, 0.2, 0.9]), 0.5)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["F1"] == pytest.approx(2 / 3)
+    assert np.isnan([found["balanced accuracy"], found["ROC-AUC"]]).all()
+    none = metrics("is_metal", np.zeros(3), np.array([0.1, 0.2, 0.3]), 0.5)
+    assert none["F1"] == 0.0
+    assert list(none)[-4:] == ["accuracy", "balanced accuracy", "F1", "ROC-AUC"]
+
+
+def test_the_error_of_predicting_the_mean_of_the_training_rows_is_the_unit_of_errors() -> None:
+    found = metrics("gap", np.array([1.0, 3.0]), np.array([2.0, 2.0]), 0.0)
+    assert found == {"n": 2, "MAE": 1.0, "RMSE": 1.0, "R2": 0.0, "MAD": 2.0, "MAE/MAD": 0.5}
+    flat = metrics("gap", np.array([1.0, 1.0]), np.array([1.0, 2.0]), 1.0)
+    assert np.isnan([flat["R2"], flat["MAE/MAD"]]).all()
+    assert flat["MAD"] == 0.0
