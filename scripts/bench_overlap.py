@@ -16,6 +16,7 @@ from tltool.data import overlap, store, structure_match
 from tltool.data.fingerprinting import fingerprints
 from tltool.data.obtained import BUNDLED
 from tltool.data.record import Crystal
+from tltool.training import held
 
 Generator = np.random.Generator
 
@@ -68,13 +69,17 @@ def main(arguments: list[str] | None = None) -> None:
         with timed("  look-up"):
             matches = overlap.audit(index, ids, None, asked)
         open_rows = np.array([row for row, how in enumerate(matches.how) if how != "id"])
-        chosen, rows = overlap.pairs(seen, asked[open_rows], formula=False)
-        with timed(f"  comparison of {len(rows):,} pairs of one prototype"):
-            same = structure_match.compared(target, known, open_rows[chosen], rows)
-        matches = overlap.settled(
-            matches, open_rows[chosen], same, [demo.ids[row] for row in rows], ["demo"] * len(rows)
-        )
-    print(", ".join(f"{count} {how or 'not found'}" for how, count in sorted(Counter(matches.how).items())))
+        chosen, rows = overlap.pairs(seen, asked[open_rows], formula=True)
+        alike = overlap.of_one_prototype(seen[rows], asked[open_rows[chosen]])
+        with timed(f"  comparison of {len(rows):,} pairs of one formula"):
+            result = structure_match.compared(target, known, open_rows[chosen], rows, alike, held.MOST_PAIRS)
+        pairs = zip(open_rows[chosen].tolist(), rows.tolist(), result.same.tolist(), strict=True)
+        same = {row: ("demo", demo.ids[source_row]) for row, source_row, equal in pairs if equal}
+        none_left = np.ones(len(target), dtype=bool)
+        none_left[open_rows[chosen[~result.known]]] = False
+        matches = overlap.settled(matches, same, none_left, none_left)
+    kinds = Counter("unknown" if unknown else how for how, unknown in zip(matches.how, matches.unknown, strict=True))
+    print(", ".join(f"{count} {how or 'not found'}" for how, count in sorted(kinds.items())))
 
 
 if __name__ == "__main__":

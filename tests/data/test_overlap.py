@@ -43,6 +43,7 @@ def test_each_way_to_match() -> None:
     assert found.source_id == ("mp-1", "mp-2", "", "", "agm000000003", "")
     assert found.source == ("set", "set", "set", "", "set", "")
     assert found.formula.tolist() == [False, True, True, True, True, False]
+    assert found.unknown.tolist() == [False, False, False, True, False, False]
 
 
 def test_ids_of_folders_do_not_match_each_other() -> None:
@@ -58,7 +59,7 @@ def test_a_mat_id_matches_if_the_formula_is_the_same() -> None:
 
 def test_an_unknown_prototype_matches_nothing_but_says_that_the_formula_is_there() -> None:
     found = overlap.audit(made([("x", 7, 0)]), ["y"], None, prints((7, 0)))
-    assert (found.how, found.formula.tolist()) == (("",), [True])
+    assert (found.how, found.formula.tolist(), found.unknown.tolist()) == (("",), [True], [True])
 
 
 def test_nothing_in_and_nothing_asked() -> None:
@@ -68,8 +69,8 @@ def test_nothing_in_and_nothing_asked() -> None:
     assert (found.how, found.formula.tolist()) == (("",), [False])
     nothing = overlap.audit(made([("mp-1", 7, 1)]), [], None, prints())
     assert nothing.how == ()
-    rows = np.empty(0, np.int64)
-    assert overlap.settled(nothing, rows, rows.astype(bool), [], []).how == ()
+    none = np.empty(0, dtype=bool)
+    assert overlap.settled(nothing, {}, none, none).how == ()
     assert equal(overlap.from_arrays(overlap.arrays(empty), "file"), empty)
 
 
@@ -134,13 +135,27 @@ def test_pairs_are_all_of_one_fingerprint_or_formula() -> None:
 
 def test_structures_settle_what_the_id_has_not() -> None:
     index = made([("mp-1", 7, 1), ("mp-2", 8, 1)])
-    found = overlap.audit(index, ["mp-1", "a", "b", "c"], None, prints((7, 1), (8, 1), (8, 1), (8, 1)))
-    assert found.how == ("id", "prototype", "prototype", "prototype")
-    rows, same = np.array([0, 1, 1, 1, 2]), np.array([False, False, True, True, False])
-    settled = overlap.settled(found, rows, same, ["mp-1", "s", "t", "u", "v"], ["set"] * 5)
-    assert settled.how == ("id", "structure", "", "prototype")
-    assert settled.source_id == ("mp-1", "t", "", "mp-2")
-    assert settled.source == ("set", "set", "", "set")
+    asked = prints((7, 1), (8, 1), (8, 1), (8, 1), (8, 1), (7, 2), (7, 2), (7, 2), (6, 1))
+    found = overlap.audit(index, ["mp-1", *"abcdefgh"], None, asked)
+    assert found.how == ("id", *["prototype"] * 4, *[""] * 4)
+    assert found.unknown.tolist() == [False] * 5 + [True] * 3 + [False]
+    same = {0: ("set", "s"), 1: ("set", "t"), 5: ("set", "v")}
+    no_prototype = np.array([True, True, True, True, False, True, True, False, False])
+    no_formula = np.array([True, True, True, False, False, True, True, False, False])
+    settled = overlap.settled(found, same, no_prototype, no_formula)
+    assert settled.how == ("id", "structure", "", "", "prototype", "structure", "", "", "")
+    assert settled.source_id == ("mp-1", "t", "", "", "mp-2", "v", "", "", "")
+    assert settled.source == ("set", "set", "", "", "set", "set", "", "", "")
+    assert settled.unknown.tolist() == [False, False, False, True, False, False, False, True, False]
+
+
+def test_who_holds_a_formula_or_a_prototype() -> None:
+    both = overlap.merged([made([("1", 7, 1)], "one"), made([("2", 7, 2), ("3", 8, 1)], "two")])
+    asked = prints((7, 1), (7, 3), (9, 1))
+    assert overlap.holders(both, asked, formula=True) == [{"one", "two"}, {"one", "two"}, set()]
+    assert overlap.holders(both, asked, formula=False) == [{"one"}, set(), set()]
+    same = overlap.of_one_prototype(prints((7, 1), (7, 0), (7, 1)), prints((7, 1), (7, 0), (7, 2)))
+    assert same.tolist() == [True, False, False]
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +189,6 @@ def test_bundled_targets_against_the_demo_set(
     chosen, source_rows = overlap.pairs(seen, asked[rows], formula=False)
     crystals = [source.crystal(row) for row in range(len(source))]
     targets = [target.crystal(row) for row in range(len(target))]
-    equal = structure_match.compared(targets, crystals, rows[chosen], source_rows)
-    ids = [source.ids[row] for row in source_rows]
-    settled = overlap.settled(found, rows[chosen], equal, ids, ["demo"] * len(ids))
-    assert (settled.how.count("id"), settled.how.count("structure"), settled.how.count("prototype")) == (by_id, same, 0)
+    alike = np.ones(len(chosen), dtype=bool)
+    result = structure_match.compared(targets, crystals, rows[chosen], source_rows, alike, 100)
+    assert len(set(rows[chosen[result.same]].tolist())) == same

@@ -11,8 +11,8 @@ from tltool.data import graphs, overlap, prototype, store
 from tltool.data.dataset import Dataset
 from tltool.data.formulas import composition
 from tltool.data.record import Crystal, Record
-from tltool.training import audit
-from tltool.training.audit import Held
+from tltool.training import audit, held
+from tltool.training.held import Held
 
 ALL = np.arange(1)
 
@@ -38,36 +38,36 @@ def test_the_example_has_one_prototype() -> None:
 
 @pytest.mark.parametrize("turn", [1, -1])
 def test_one_source_does_not_clear_what_another_holds(turn: int) -> None:
-    held = [Held("long", LONG, None, True), Held("short", SHORT, None, True)][::turn]
-    found = audit.audit(SEEN, TARGET, ALL, 1, held)
+    at_hand = [Held("long", LONG, None, True), Held("short", SHORT, None, True)][::turn]
+    found = audit.audit(SEEN, TARGET, ALL, 1, at_hand)
     assert (found.how, found.source, found.source_id) == (("structure",), ("short",), ("short0",))
     only_long = audit.index(LONG, ALL, 1)
-    assert audit.audit(only_long, TARGET, ALL, 1, held[:1] if turn == 1 else held[1:]).how == ("",)
+    assert audit.audit(only_long, TARGET, ALL, 1, at_hand[:1] if turn == 1 else at_hand[1:]).how == ("",)
 
 
 def test_nothing_is_cleared_while_a_source_is_gone() -> None:
-    held = Held("long", LONG, None, True)
-    assert audit.audit(SEEN, TARGET, ALL, 1, [held]).how == ("prototype",)
+    mine = Held("long", LONG, None, True)
+    assert audit.audit(SEEN, TARGET, ALL, 1, [mine]).how == ("prototype",)
     # Two data sets of one name, one of them gone.
-    assert audit.audit(audit.index(LONG, ALL, 1), TARGET, ALL, 1, [held]).how == ("",)
-    assert audit.audit(audit.index(LONG, ALL, 1), TARGET, ALL, 1, [held._replace(complete=False)]).how == ("prototype",)
+    assert audit.audit(audit.index(LONG, ALL, 1), TARGET, ALL, 1, [mine]).how == ("",)
+    assert audit.audit(audit.index(LONG, ALL, 1), TARGET, ALL, 1, [mine._replace(complete=False)]).how == ("prototype",)
 
 
 def test_more_pairs_than_are_compared_clear_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     many = data_set("long", 2.5, 2.6, 2.7)
-    seen, held = audit.index(many, np.arange(3), 1), Held("long", many, None, True)
-    assert audit.audit(seen, TARGET, ALL, 1, [held]).how == ("",)
-    monkeypatch.setattr(audit, "MOST_PAIRS", 2)
-    assert audit.audit(seen, TARGET, ALL, 1, [held]).how == ("prototype",)
+    seen, mine = audit.index(many, np.arange(3), 1), Held("long", many, None, True)
+    assert audit.audit(seen, TARGET, ALL, 1, [mine]).how == ("",)
+    monkeypatch.setattr(held, "MOST_PAIRS", 0)
+    assert audit.audit(seen, TARGET, ALL, 1, [mine]).how == ("prototype",)
 
 
 def test_rows_that_were_not_trained_on_do_not_count() -> None:
     both = data_set("both", 1.3, 2.5)
     seen = audit.index(both, np.array([1]), 1)
-    held = Held("both", both, np.array([1]), True)
-    assert audit.audit(seen, TARGET, ALL, 1, [held]).how == ("",)
+    mine = Held("both", both, np.array([1]), True)
+    assert audit.audit(seen, TARGET, ALL, 1, [mine]).how == ("",)
     # Which rows they were, nobody knows of a source; then the likely one counts.
-    assert audit.audit(seen, TARGET, ALL, 1, [held._replace(rows=None)]).how == ("structure",)
+    assert audit.audit(seen, TARGET, ALL, 1, [mine._replace(rows=None)]).how == ("structure",)
 
 
 def test_of_formulas_the_formula_decides() -> None:
@@ -89,10 +89,61 @@ def test_of_formulas_the_formula_decides() -> None:
     assert audit.audit(seen, TARGET, ALL, 1, []).how == ("",)
 
 
-def test_a_word_is_due_before_many_fingerprints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = replace(LONG, folder=tmp_path)
-    assert not audit.awaited(kept)
+def test_many_fingerprints_are_announced_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, said = replace(LONG, folder=tmp_path), list[str]()
+    audit.prints(LONG, 1, said.append)
+    assert not said
     monkeypatch.setattr(audit, "_MANY", 1)
-    assert "overlap=none does without" in audit.awaited(kept)
-    audit.prints(kept, 1)
-    assert not audit.awaited(kept), "they are in the cache"
+    monkeypatch.setattr(audit, "_EVERY", 0.0)
+    audit.prints(kept, 1, said.append)
+    assert "fingerprints of the 1 crystals of long" in said[0]
+    assert "overlap=none does without" in said[0]
+    assert said[1] == "0 of 1 fingerprints are found."
+    audit.prints(kept, 1, said.append)
+    assert len(said) == 2, "they are in the cache"
+
+
+def distorted(crystal: Crystal) -> Crystal:
+    """Return a copy that lost its symmetry."""
+    return crystal._replace(lattice=crystal.lattice @ (np.eye(3) + 0.02 * np.eye(3, k=1)))
+
+
+def test_a_distorted_copy_is_found_where_the_records_are_at_hand_and_unknown_where_not() -> None:
+    copy = distorted(tetragonal(1.3))
+    other = tetragonal(1.0)._replace(numbers=np.array([47]))
+    records = [
+        Record(str(n), crystal, {"e_form": 0.0}) for n, crystal in enumerate([copy, distorted(tetragonal(1.9)), other])
+    ]
+    target = Dataset(store.gather(records, {"name": "mine"}), graphs.build([r.crystal for r in records], QUOTIENT))
+    rows, seen = np.arange(3), audit.index(SHORT, ALL, 1)
+    assert prototype.fingerprint(copy) not in seen.fingerprint
+    blind = audit.audit(seen, target, rows, 1, [])
+    assert (blind.how, blind.unknown.tolist()) == (("", "", ""), [True, True, False])
+    assert audit.counted(blind) == {"unknown": 2, "unseen": 1}
+    assert audit.told(blind, "mine") == (
+        "None known of the 3 test crystals of mine is in the training data of the source. Of 2 more it is not known: "
+        "the training data have their formulas, and not all crystals of these could be compared."
+    )
+    found = audit.audit(seen, target, rows, 1, [Held("short", SHORT, None, True)])
+    assert (found.how, found.unknown.tolist()) == (("structure", "", ""), [False] * 3)
+    assert found.source_id[0] == "short0"
+    assert {kind: some.tolist() for kind, some in audit.kinds(found).items()} == {
+        "seen": [True, False, False],
+        "unseen": [False, True, True],
+    }
+    # The same comparison decides what leaves a source.
+    assert audit.rows_to_drop(target, SHORT, ALL, 1).tolist() == [0]
+
+
+def test_what_is_over_the_limit_is_said_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Record("1", distorted(tetragonal(1.3)), {"e_form": 0.0})
+    source = Dataset(store.gather([copy], {"name": "mine"}), graphs.build([copy.crystal], QUOTIENT))
+    said: list[str] = []
+    monkeypatch.setattr(held, "MOST_PAIRS", 0)
+    assert audit.rows_to_drop(source, SHORT, ALL, 1, said.append).tolist() == []
+    assert said == [
+        "Too many or too large to compare: 1 crystals with a formula of the target; they stay in the source."
+    ]
+    monkeypatch.setattr(held, "MOST_PAIRS", 1)
+    monkeypatch.setattr(held, "MOST_LISTED", 0)
+    assert audit.audit(audit.index(SHORT, ALL, 1), source, ALL, 1, [Held("short", SHORT, None, True)]).unknown.all()

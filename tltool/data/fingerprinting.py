@@ -8,7 +8,7 @@ or lock of PyTorch is copied into it. Threads would not help: moyopy holds the i
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import IO
@@ -23,16 +23,20 @@ _CHUNK = 2000
 _CHILD = "import sys; from tltool.data.fingerprinting import answer; answer(sys.stdin.buffer, sys.stdout.buffer)"
 
 
-def fingerprints(crystals: Iterable[Crystal], workers: int) -> UInts:
+def fingerprints(
+    crystals: Iterable[Crystal], workers: int, progress: Callable[[int], None] = lambda done: None
+) -> UInts:
     """Return the fingerprints (n,) of ``crystals`` in order, found in ``workers`` processes.
 
-    Below 2,000 crystals, or with one worker, this process does it. Raises ResourceError if a worker dies.
+    Below 2,000 crystals, or with one worker, this process does it. ``progress`` hears now and then how many are done.
+    Raises ResourceError if a worker dies.
     """
     rest = iter(crystals)
     done: list[UInts] = []
     with ExitStack() as stack:
         children: list[subprocess.Popen[bytes]] = []
         while chunk := list(islice(rest, _CHUNK)):
+            progress(sum(map(len, done)))
             if workers <= 1 or (len(chunk) < _CHUNK and not children):
                 done.append(in_order(chunk))
                 continue

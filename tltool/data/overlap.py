@@ -44,13 +44,15 @@ class Matches(NamedTuple):
     ``how``: "id" (same registry id), "structure" (same by comparing sites), "prototype" (same reduced formula and
     prototype, sites not compared), "formula" (same reduced formula, of a record that is no more than one) or "".
     ``source`` and ``source_id``: data set and id of a crystal it matches, "" where unknown. ``formula`` (t,) bool: the
-    index holds the reduced formula.
+    index holds the reduced formula. ``unknown`` (t,) bool: it does, no match was found, and not all that the index
+    holds of that formula was compared: a copy that was distorted a little has another prototype.
     """
 
     how: tuple[str, ...]
     source: tuple[str, ...]
     source_id: tuple[str, ...]
     formula: npt.NDArray[np.bool_]
+    unknown: npt.NDArray[np.bool_]
 
 
 def index(ids: Sequence[str], mat_ids: Sequence[str] | None, fingerprints: UInts, source: str) -> Index:
@@ -124,6 +126,7 @@ def audit(index: Index, ids: Sequence[str], mat_ids: Sequence[str] | None, finge
     hits = row.tolist()
     called = [mat_id or id for id, mat_id in zip(ids, mat_ids or [""] * len(ids), strict=True)]
     how = ["id" if i >= 0 else "prototype" if r >= 0 else "" for i, r in zip(by_id.tolist(), hits, strict=True)]
+    formula = end > begin
     return Matches(
         tuple(how),
         tuple(index.sources[index.origin[r]] if r >= 0 else "" for r in hits),
@@ -132,7 +135,8 @@ def audit(index: Index, ids: Sequence[str], mat_ids: Sequence[str] | None, finge
             (registry.name(int(index.id[r])) if r >= 0 else "") or (call if kind == "id" else "")
             for call, kind, r in zip(called, how, hits, strict=True)
         ),
-        end > begin,
+        formula,
+        formula & (row < 0),
     )
 
 
@@ -150,22 +154,42 @@ def pairs(source: UInts, target: UInts, *, formula: bool) -> tuple[Ints, Ints]:
     return np.repeat(np.arange(len(target)), count), order[place]
 
 
-def settled(
-    matches: Matches, rows: Ints, same: npt.NDArray[np.bool_], source_ids: Sequence[str], sources: Sequence[str]
-) -> Matches:
-    """Return ``matches`` after structures were compared with all that the index holds of them.
+def holders(index: Index, fingerprints: UInts, *, formula: bool) -> list[set[str]]:
+    """Return for each of ``fingerprints`` (t,) the data sets that have it in ``index``, or have its formula alone."""
+    known = index.fingerprint >> _SHIFT if formula else index.fingerprint
+    asked = fingerprints >> _SHIFT if formula else fingerprints
+    begin, end = (np.searchsorted(known, asked, side) for side in ("left", "right"))
+    return [{index.sources[k] for k in np.unique(index.origin[a:b])} for a, b in zip(begin, end, strict=True)]
 
-    For pair p, crystal ``rows[p]`` of the target is the ``same`` as the one called ``source_ids[p]`` in the data set
-    ``sources[p]`` or is not. A crystal with a pair that is the same becomes "structure", one whose pairs all differ ""
-    (cleared); matches by id and crystals in no pair stay as they are.
+
+def of_one_prototype(first: UInts, second: UInts) -> npt.NDArray[np.bool_]:
+    """Say which of ``first`` and ``second`` (p,) are the same fingerprint with a prototype that is known."""
+    known = first & ((np.uint64(1) << _SHIFT) - np.uint64(1))
+    return np.asarray((first == second) & (known > 0), dtype=bool)
+
+
+def settled(
+    matches: Matches,
+    same: Mapping[int, tuple[str, str]],
+    no_prototype: npt.NDArray[np.bool_],
+    no_formula: npt.NDArray[np.bool_],
+) -> Matches:
+    """Return ``matches`` after structures were compared.
+
+    ``same`` gives data set and id of the crystal that a row of the target is the same as: it becomes "structure". Where
+    nothing that the index holds of its prototype (``no_prototype`` (t,)) is the same, "prototype" becomes "". Where
+    nothing that it holds of its formula is (``no_formula`` (t,)), the crystal is known not to be there. Matches by id
+    stay as they are.
     """
-    verdict = dict.fromkeys(rows.tolist(), ("", "", ""))
-    for pair in np.flatnonzero(same)[::-1].tolist():
-        verdict[int(rows[pair])] = ("structure", sources[pair], source_ids[pair])
-    now = list(zip(matches.how, matches.source, matches.source_id, strict=True))
-    then = [old if old[0] == "id" else verdict.get(row, old) for row, old in enumerate(now)]
+    now = zip(matches.how, matches.source, matches.source_id, strict=True)
+    then = []
+    for row, old in enumerate(now):
+        cleared = old[0] == "prototype" and bool(no_prototype[row])
+        new = ("structure", *same[row]) if row in same else ("", "", "") if cleared else old
+        then.append(old if old[0] == "id" else new)
     how, origins, names = zip(*then, strict=True) if then else ((), (), ())
-    return Matches(how, origins, names, matches.formula)
+    unmatched = np.array([not word for word in how], dtype=bool)
+    return Matches(how, origins, names, matches.formula, matches.formula & unmatched & ~no_formula)
 
 
 def by_formula(matches: Matches, index: Index, fingerprints: UInts) -> Matches:
@@ -175,7 +199,7 @@ def by_formula(matches: Matches, index: Index, fingerprints: UInts) -> Matches:
     origin = [index.sources[index.origin[row]] if hit else "" for row, hit in zip(first.tolist(), new, strict=True)]
     how = tuple("formula" if hit else old for old, hit in zip(matches.how, new, strict=True))
     source = tuple(name or old for old, name in zip(matches.source, origin, strict=True))
-    return matches._replace(how=how, source=source)
+    return matches._replace(how=how, source=source, unknown=np.zeros(len(how), dtype=bool))
 
 
 def named(ids: Sequence[str], mat_ids: Sequence[str] | None, fingerprints: UInts) -> UInts:

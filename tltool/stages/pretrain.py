@@ -92,7 +92,7 @@ def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch:
         other = inputs.data_set(config, target["data"], recipe, folder.say)
         asked = _asked(config, other, list(target["quantities"]))
         with distributed.first():
-            rows = np.union1d(rows, audit.rows_to_drop(dataset, other, asked, watch.workers))
+            rows = np.union1d(rows, audit.rows_to_drop(dataset, other, asked, watch.workers, folder.say))
     folder.say(f"{len(rows):,} of {len(dataset.store):,} crystals are left out of pretraining (overlap=drop_source).")
     return rows
 

@@ -15,7 +15,7 @@ from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError, standing_at
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
-from tltool.training import audit, by_functional, checkpoint, distributed, inputs, outcome, state
+from tltool.training import audit, by_functional, checkpoint, distributed, held, inputs, outcome, state
 from tltool.training.audit import Auditor
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
@@ -101,7 +101,7 @@ def _audited(
         folder.say("The source model has no index of its training crystals (overlap=none); nothing can be audited.")
         return data, split
     seen = overlap.from_arrays(source.seen, "the source model")
-    found = audit.audit(seen, dataset, split.test, watch.workers, audit.at_hand(source.spec))
+    found = audit.audit(seen, dataset, split.test, watch.workers, held.at_hand(source.spec), folder.say)
     folder.say(audit.told(found, target))
     known = np.array([bool(how) for how in found.how], dtype=bool)
     if watch.action == "error" and known.any():

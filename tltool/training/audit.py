@@ -1,32 +1,35 @@
 """Which crystals a model has seen: the index it carries, the audit of a data set against it, and what follows.
 
 The index is made of the training and validation rows of every data set the model was trained on. Where a source's
-prepared records are still in the cache, crystals of one formula and prototype are compared site by site as well.
+prepared records are still in the cache, crystals of one formula are compared site by site as well (``held.py``).
 """
 
 import csv
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import dataset, marks, overlap, store, structure_match
+from tltool.data import overlap, store
 from tltool.data.dataset import Dataset
 from tltool.data.fingerprinting import fingerprints
 from tltool.data.overlap import Index, Matches
-from tltool.data.prototype import RECIPE
-from tltool.data.record import Crystal, Ints
+from tltool.data.prototype import RECIPE, UInts
+from tltool.data.record import Ints
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
+from tltool.training import held
+from tltool.training.held import Held, names
 from tltool.training.run import Run
 
-MOST_PAIRS = 2_000
-"""Pairs of crystals whose sites are compared in one audit; the rest stay as "prototype"."""
+Say = Callable[[str], None]
 
-_MANY = 50_000  # crystals, from which a word is due before their fingerprints are found
+_MANY = 5_000  # crystals, from which a word is due before their fingerprints are found
+_EVERY = 10.0  # seconds between two words on how many are done
 
 ACTIONS = {
     "pretrain": ("report", "drop_source", "none"),
@@ -50,161 +53,94 @@ def auditor(config: Mapping[str, Any], stage: str, workers: int) -> Auditor:
     return Auditor(action, workers)
 
 
-def prints(data: Dataset, workers: int) -> npt.NDArray[np.uint64]:
-    """Return the fingerprints (n,) of all records, found once and kept beside them in the cache."""
+def _silent(text: str) -> None:
+    """Say nothing."""
+
+
+def prints(data: Dataset, workers: int, say: Say = _silent) -> UInts:
+    """Return the fingerprints (n,) of all records, found once and kept beside them in the cache.
+
+    Where that takes more than seconds, ``say`` hears so before, and how many are done.
+    """
     file = _file(data)
     if file and file.is_file():
         return store.read_arrays(file)[0]["fingerprint"]
-    crystals = (data.store.crystal(row) for row in range(len(data.store)))
+    n = len(data.store)
+    crystals = (data.store.crystal(row) for row in range(n))
     # A formula has no symmetry to search for, so its fingerprint is not worth a process.
-    found = fingerprints(crystals, workers if data.store.amounts is None else 1)
+    if data.store.amounts is not None:
+        found = fingerprints(crystals, 1)
+    else:
+        if n >= _MANY:
+            name = data.store.attributes.get("name", "the data")
+            say(
+                f"Finding the fingerprints of the {n:,} crystals of {name}, once, for the index of what the model saw "
+                "(overlap=none does without)."
+            )
+        found = fingerprints(crystals, workers, _Progress(n, say))
     if file:
         store.write_arrays(file, {"fingerprint": found}, {}, {})
     return found
 
 
-def awaited(data: Dataset) -> str:
-    """Return a sentence where ``prints`` is going to take minutes; empty where it is not."""
-    file = _file(data)
-    if len(data.store) < _MANY or data.store.amounts is not None or (file and file.is_file()):
-        return ""
-    return (
-        f"Fingerprints of {len(data.store):,} crystals, found once for the index of what the model saw, take up to a "
-        "minute for every 60,000 (overlap=none does without)."
-    )
+class _Progress:
+    """Says every ``_EVERY`` seconds how many fingerprints of ``n`` are done."""
+
+    def __init__(self, n: int, say: Say) -> None:
+        self._n, self._say, self._last = n, say, time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if time.monotonic() - self._last >= _EVERY:
+            self._last = time.monotonic()
+            self._say(f"{done:,} of {self._n:,} fingerprints are found.")
 
 
 def _file(data: Dataset) -> Path | None:
     return data.folder / f"fingerprints-{RECIPE}-{data.key}.h5" if data.folder else None
 
 
-def index(data: Dataset, rows: Ints, workers: int) -> Index:
+def index(data: Dataset, rows: Ints, workers: int, say: Say = _silent) -> Index:
     """Return the index of the records in ``rows``."""
-    ids, mat_ids = _names(data.store, rows)
-    return overlap.index(ids, mat_ids, prints(data, workers)[rows], data.store.attributes.get("name", ""))
+    ids, mat_ids = names(data.store, rows)
+    return overlap.index(ids, mat_ids, prints(data, workers, say)[rows], data.store.attributes.get("name", ""))
 
 
-class Held(NamedTuple):
-    """A data set of an index whose records are at hand; ``rows`` of it that were trained on, None if only ids tell.
-
-    ``complete``: no other data set of this name stands in the index without its records.
-    """
-
-    name: str
-    data: Dataset
-    rows: Ints | None
-    complete: bool
-
-
-def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequence[Held]) -> Matches:
+def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequence[Held], say: Say = _silent) -> Matches:
     """Look up the records in ``rows`` in the index ``seen``, and compare sites with the ``sources`` at hand.
 
-    A crystal whose formula and prototype the index holds is cleared only if every data set that has them there is at
-    hand, and none of its crystals is the same. Of records that are formulas the formula decides.
+    Of records that are formulas the formula decides.
     """
-    ids, mat_ids = _names(data.store, rows)
-    asked = prints(data, workers)[rows]
+    ids, mat_ids = names(data.store, rows)
+    asked = prints(data, workers, say)[rows]
     found = overlap.audit(seen, ids, mat_ids, asked)
     if data.store.amounts is not None:
         return overlap.by_formula(found, seen, asked)
-    open_ = np.array([k for k, how in enumerate(found.how) if how == "prototype"], dtype=np.int64)
-    if not len(open_) or not sources:
-        return found
-    complete = {source.name for source in sources if source.complete}
-    holders = _holders(seen, asked[open_])
-    certain = {int(k) for k, names in zip(open_, holders, strict=True) if names <= complete}
-    places, same, names, origins = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=bool)], list[str](), list[str]()
-    for source in sources:
-        place, which = _pairs(seen, source, data.store, rows[open_], asked[open_], workers)
-        left = MOST_PAIRS - sum(map(len, places))
-        certain -= set(open_[place[left:]].tolist())
-        place, which = place[:left], which[:left]
-        crystals = _Crystals(source.data.store, np.arange(len(source.data.store)))
-        places.append(open_[place])
-        same.append(structure_match.compared(_Crystals(data.store, rows[open_]), crystals, place, which))
-        names += [mat_id or id for id, mat_id in zip(*_names(source.data.store, which), strict=True)]
-        origins += [source.name] * len(which)
-    where, equal = np.concatenate(places), np.concatenate(same)
-    told_ = np.flatnonzero(equal | np.isin(where, list(certain)))
-    return overlap.settled(found, where[told_], equal[told_], [names[k] for k in told_], [origins[k] for k in told_])
-
-
-def _holders(seen: Index, asked: npt.NDArray[np.uint64]) -> list[set[str]]:
-    """Return for each fingerprint the names of the data sets that have it in the index."""
-    begin, end = (np.searchsorted(seen.fingerprint, asked, side) for side in ("left", "right"))
-    return [{seen.sources[k] for k in seen.origin[a:b].tolist()} for a, b in zip(begin, end, strict=True)]
-
-
-def at_hand(spec: Mapping[str, Any], own: Dataset | None = None, own_rows: Ints | None = None) -> list[Held]:
-    """Return the data sets that a model was trained on and that are still in the cache.
-
-    ``own`` is one that is open already, with the rows of it that the model was trained on.
-    """
-    places = {(str(o.get("name")), o.get("prepared")): None for o in spec.get("provenance", ())}
-    found: list[Held] = []
-    gone: set[str] = set()
-    for name, place in places:
-        mine = own is not None and own.folder is not None and place == str(own.folder.resolve())
-        data = own if mine else dataset.at_hand(Path(place)) if place else None
-        if data is None:
-            gone.add(name)
-        else:
-            found.append(Held(name, data, own_rows if mine else None, True))
-    return [held._replace(complete=held.name not in gone) for held in found]
-
-
-def _pairs(
-    seen: Index, source: Held, target: Store, rows: Ints, asked: npt.NDArray[np.uint64], workers: int
-) -> tuple[Ints, Ints]:
-    """Return places among ``rows`` of the target, and rows of the source, of one formula and prototype."""
-    known = prints(source.data, workers)
-    candidates = np.flatnonzero(np.isin(known, asked))
-    # A source's own test crystals were not seen. An id that means nothing elsewhere (0) cannot tell, but rows can.
-    codes = overlap.named(*_names(source.data.store, candidates), known[candidates])
-    trained = codes == 0 if source.rows is None else np.isin(candidates, source.rows)
-    candidates = candidates[trained | ((codes > 0) & np.isin(codes, seen.id))]
-    place, which = overlap.pairs(known[candidates], asked, formula=False)
-    which = candidates[which]
-    # A crystal is no news to itself, where target and source are one data set.
-    other = np.ones(len(place), dtype=bool) if source.data.store is not target else which != rows[place]
-    return place[other], which[other]
-
-
-class _Crystals:
-    """Crystals of a store by their place among ``rows``."""
-
-    def __init__(self, records: Store, rows: Ints) -> None:
-        self._records, self._rows = records, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, place: int) -> Crystal:
-        return self._records.crystal(int(self._rows[place]))
-
-
-def _names(records: Store, rows: Ints) -> tuple[list[str], list[str]]:
-    tags = records.tags.get("mat_id")
-    own = marks.own_ids(records)
-    ids = [own[int(row)] for row in rows]
-    return ids, [tags[int(row)] for row in rows] if tags is not None else [""] * len(ids)
+    return held.compared(found, seen, data.store, rows, asked, sources, lambda other: prints(other, workers, say))
 
 
 def told(matches: Matches, target: str) -> str:
     """Return in words how much of a target was seen."""
     counts = Counter(how for how in matches.how if how)
-    n = sum(counts.values())
+    n, unknown = sum(counts.values()), int(matches.unknown.sum())
+    open_ = (
+        f" Of {unknown:,} more it is not known: the training data have their formulas, and not all crystals of these "
+        "could be compared."
+        if unknown
+        else ""
+    )
     if not n:
-        return f"None of the {len(matches.how):,} test crystals of {target} is in the training data of the source."
-    words = {
+        none = "None known" if unknown else "None"
+        where = "is in the training data of the source"
+        return f"{none} of the {len(matches.how):,} test crystals of {target} {where}.{open_}"
+    terms = {
         "id": "by id",
-        "structure": "same structure",
+        "structure": "same structure, distorted or not",
         "prototype": "same formula and prototype, not compared",
         "formula": "same formula, all that is known of them",
     }
-    parts = ", ".join(f"{counts[how]:,} {text}" for how, text in words.items() if counts[how])
+    parts = ", ".join(f"{counts[how]:,} {text}" for how, text in terms.items() if counts[how])
     where = "in the training data of the source"
-    return f"{n:,} of the {len(matches.how):,} test crystals of {target} are {where} ({parts})."
+    return f"{n:,} of the {len(matches.how):,} test crystals of {target} are {where} ({parts}).{open_}"
 
 
 def write(run: Run, matches: Matches, records: Store, rows: Ints) -> None:
@@ -216,18 +152,21 @@ def write(run: Run, matches: Matches, records: Store, rows: Ints) -> None:
         writer.writerows([records.ids[row], how, source, name] for row, how, source, name in found if how)
 
 
-def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int) -> Ints:
+def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int, say: Say = _silent) -> Ints:
     """Return the rows of a source that hold a crystal of ``target_rows``, by id or by comparing sites.
 
-    Where there are more pairs than are compared, formula and prototype decide; where the target is formulas, these.
+    What cannot be compared stays, and ``say`` hears how many, unless formula and prototype are the same. Where the
+    target is formulas, these decide.
     """
     if target.store.amounts is not None:
-        known, asked = prints(data, workers), prints(target, workers)[target_rows]
+        known, asked = prints(data, workers, say), prints(target, workers, say)[target_rows]
         return np.unique(overlap.pairs(known, asked, formula=True)[1])
-    wanted = index(target, target_rows, workers)
+    wanted = index(target, target_rows, workers, say)
     rows = np.arange(len(data.store))
-    held = Held(target.store.attributes.get("name", ""), target, target_rows, True)
-    found = audit(wanted, data, rows, workers, [held])
+    mine = Held(target.store.attributes.get("name", ""), target, target_rows, True)
+    found = audit(wanted, data, rows, workers, [mine], say)
+    if n := int(found.unknown.sum()):
+        say(f"Too many or too large to compare: {n:,} crystals with a formula of the target; they stay in the source.")
     return np.array([row for row, how in enumerate(found.how) if how], dtype=np.int64)
 
 
@@ -247,8 +186,8 @@ def rows_of_ids(records: Store, file: Path) -> Ints:
         wanted = {row["id"] for row in found if row.get("split", "test") == "test"}
     else:
         wanted = {line.strip() for line in lines if line.strip()}
-    names = zip(records.ids, *_names(records, np.arange(len(records))), strict=True)
-    rows = [row for row, known in enumerate(names) if wanted.intersection(known)]
+    called = zip(records.ids, *names(records, np.arange(len(records))), strict=True)
+    rows = [row for row, known in enumerate(called) if wanted.intersection(known)]
     if not rows:
         raise DataError(
             f"overlap.ids={file}: none of its {len(wanted):,} ids is in {records.attributes.get('name', 'the data')}; "
@@ -259,4 +198,18 @@ def rows_of_ids(records: Store, file: Path) -> Ints:
 
 def counted(matches: Matches) -> dict[str, int]:
     """Return how many crystals matched in which way."""
-    return dict(sorted(Counter(how or "unseen" for how in matches.how).items()))
+    return dict(sorted(Counter(words(matches, "unseen")).items()))
+
+
+def kinds(matches: Matches) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which crystals (t,) are "seen", "unseen" and "unknown"; nothing if all are of one kind."""
+    seen = np.array([bool(how) for how in matches.how], dtype=bool)
+    parts = {"seen": seen, "unseen": ~seen & ~matches.unknown, "unknown": matches.unknown}
+    found = {kind: some for kind, some in parts.items() if some.any()}
+    return found if len(found) > 1 else {}
+
+
+def words(matches: Matches, unseen: str) -> list[str]:
+    """Return for each crystal how it matched, "unknown", or ``unseen``."""
+    kinds = zip(matches.how, matches.unknown.tolist(), strict=True)
+    return [how or ("unknown" if unknown else unseen) for how, unknown in kinds]

@@ -15,7 +15,7 @@ from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
 from tltool.quantities import quantity
-from tltool.training import audit, by_functional, checkpoint
+from tltool.training import audit, by_functional, checkpoint, held
 from tltool.training.audit import Auditor
 from tltool.training.fit import predict
 from tltool.training.metrics import metrics
@@ -51,11 +51,9 @@ def remember(
         # An index of the last step alone would call crystals of the source unseen.
         model.seen = {}
     else:
-        if sentence := audit.awaited(dataset):
-            run.say(sentence)
         rows = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
         before = [overlap.from_arrays(model.seen, "the source model")] if model.seen else []
-        model.seen = overlap.arrays(overlap.merged([*before, audit.index(dataset, rows, auditor.workers)]))
+        model.seen = overlap.arrays(overlap.merged([*before, audit.index(dataset, rows, auditor.workers, run.say)]))
     model.spec["elements"] = sorted(int(z) for z in seen)
     if model.spec.get("functionals"):
         model.spec["functional"] = by_functional.last(data, model.spec["functionals"])
@@ -75,9 +73,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return what stands in the last.
 
-    Errors on the test rows are also given for those that the model, or its source, was trained on (``seen``) and those
-    that it was not (``unseen``), unless all are of one kind; of several data sets in one, for each functional
-    (``functionals``).
+    Errors on the test rows are also given for those that the model, or its source, was trained on (``seen``), those
+    that it was not (``unseen``) and those of which that is not known (``unknown``), unless all are of one kind; of
+    several data sets in one, for each functional (``functionals``).
 
     Unseen elements are those in none of the crystals that the model or its source was trained on. Where labels are
     differences, predictions and errors are of the sum, and ``MAE_base`` is the error of the base alone.
@@ -88,8 +86,9 @@ def evaluate(
     found: dict[str, Any] = {name: {"unit": quantity(name).unit} for name in data.quantities}
     full = data.labels if data.base is None else data.labels + data.base
     means = np.nanmean(full[data.split["train"]].cpu().double().numpy(), axis=0) if len(data.split["train"]) else None
-    matches = _matches(model, data, dataset, auditor)
-    how = dict(zip(data.split["test"].tolist(), matches.how, strict=True)) if matches else {}
+    matches = _matches(model, data, dataset, auditor, run)
+    kinds = audit.words(matches, "") if matches else []
+    how = dict(zip(data.split["test"].tolist(), kinds, strict=True)) if matches else {}
     groups = by_functional.groups(dataset.store, data.split["test"].cpu().numpy())
     drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
     for part in parts:
@@ -105,10 +104,8 @@ def evaluate(
                 found[name][part]["MAE_base"] = metrics(name, label[:, k], low[:, k], mean)["MAE"]
             drawn[name].append((part, label[:, k], predicted[:, k]))
             if part == "test" and matches:
-                known_ = np.array([bool(word) for word in matches.how], dtype=bool)
-                if known_.any() and not known_.all():
-                    for kind, some in (("seen", known_), ("unseen", ~known_)):
-                        found[name][kind] = metrics(name, label[some, k], predicted[some, k], mean)
+                for kind, some in audit.kinds(matches).items():
+                    found[name][kind] = metrics(name, label[some, k], predicted[some, k], mean)
             if part == "test" and groups:
                 found[name]["functionals"] = {
                     word: metrics(name, label[some, k], predicted[some, k], mean) for word, some in groups.items()
@@ -148,14 +145,14 @@ def evaluate(
     return summary
 
 
-def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Auditor) -> Matches | None:
+def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Auditor, run: Run) -> Matches | None:
     """Return which test rows the model was trained on; None without an index, or where nobody asks."""
     if auditor.action == "none" or not model.seen:
         return None
     seen = overlap.from_arrays(model.seen, "the model")
     trained = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
-    held = audit.at_hand(model.spec, dataset, trained)
-    return audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, held)
+    sources = held.at_hand(model.spec, dataset, trained)
+    return audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, sources, run.say)
 
 
 def named(description: Mapping[str, Any]) -> dict[str, str]:

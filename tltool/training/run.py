@@ -249,7 +249,9 @@ def show_errors(summary: Mapping[str, Any], part: str) -> None:
         numbers = [f"{errors[k]:.4g}" if k in errors else "" for k in metrics]
         table.add_row(name, found["unit"], str(errors["n"]), *numbers)
         plain = quantity(name).log10_of
-        some_rows = {kind: found[kind] for kind in ("seen", "unseen") if kind in found} | found.get("functionals", {})
+        some_rows = {kind: found[kind] for kind in ("seen", "unseen", "unknown") if kind in found} | found.get(
+            "functionals", {}
+        )
         for kind, some in some_rows.items():
             if part == "test":
                 values = [f"{some[k]:.4g}" if k in some else "" for k in ("MAE", "RMSE", "R2", "MAD", "MAE/MAD")]
