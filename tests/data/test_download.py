@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
+import genuine
 import pytest
 from scripted_server import (
     Behaviour,
@@ -36,9 +38,9 @@ from tltool.data.receipt import receipt
 from tltool.data.web import Limits, local, shown
 from tltool.errors import DataError, ResourceError, TltoolError
 
-SAMPLE = Path(__file__).parents[2] / ".." / "shared" / "data" / "alexandria_sample.json.bz2"
 NOISE = hashlib.shake_256(b"crystals").hexdigest(3000)
-DATA = SAMPLE.read_bytes() if SAMPLE.is_file() else bz2.compress(json.dumps([{"noise": NOISE}]).encode())
+with tempfile.TemporaryDirectory() as _folder:
+    DATA = genuine.alexandria(Path(_folder) / "entries.json.bz2").read_bytes()
 OTHER = bz2.compress(json.dumps([{"noise": NOISE[::-1]}]).encode())
 # As long as DATA and otherwise other bytes: nothing but the ETag tells them apart.
 OLD = DATA[:3] + DATA[:2:-1]
@@ -111,7 +113,6 @@ def test_a_file_and_what_is_recorded_of_it(server: Scripted, target: Path) -> No
     assert len(server.asked["/a.json.bz2"]) == 1
 
 
-@pytest.mark.skipif(not SAMPLE.is_file(), reason="no ../shared/data")
 def test_genuine_entries_come_through(server: Scripted, target: Path) -> None:
     server.at("/pbe/", autoindex(target.name))
     server.at(f"/pbe/{target.name}", resets(DATA, 1000, etag=TAG), whole(DATA, etag=TAG))

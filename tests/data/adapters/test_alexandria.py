@@ -2,16 +2,14 @@ import bz2
 import json
 from pathlib import Path
 
+import genuine
 import numpy as np
 import pytest
-from support import ROOT
 
-from tltool.data import json_stream
+from tltool.data import json_stream, labelled
 from tltool.data.adapters.alexandria import read
 from tltool.data.record import Dropped, Record
 from tltool.errors import DataError
-
-SAMPLE = ROOT.parent / "shared" / "data" / "alexandria_sample.json.bz2"
 
 
 def entry(name: str = "agm000000001", **changes: object) -> dict:
@@ -81,11 +79,14 @@ def test_entries_longer_than_a_piece_and_several_streams(tmp_path: Path, monkeyp
     assert [r.id for r in read(tmp_path, pattern="*.bz2")] == [str(k) for k in range(20)]
 
 
-@pytest.mark.skipif(not SAMPLE.exists(), reason="needs ../shared/data")
-def test_genuine_entries() -> None:
-    found = list(read(SAMPLE, pattern="*"))
-    assert len(found) == 10
-    assert all(isinstance(r, Record) for r in found)
-    volumes = [r.labels["volume"] for r in found if isinstance(r, Record)]
-    assert all(5 < v < 60 for v in volumes)
-    assert np.isfinite([r.labels["e_form"] for r in found if isinstance(r, Record)]).all()
+def test_genuine_entries(tmp_path: Path) -> None:
+    """Written in the layout of the published entries; where such are at hand, they are read as well."""
+    files = [genuine.alexandria(tmp_path / "sample.json.bz2"), genuine.PUBLISHED / "alexandria_sample.json.bz2"]
+    for file in filter(Path.is_file, files):
+        found = [labelled.within(item) for item in read(file, pattern="*")]
+        assert len(found) == 10
+        assert all(isinstance(r, Record) and "without" not in r.tags for r in found)
+        labels = [r.labels for r in found if isinstance(r, Record)]
+        assert all(2 < each["volume"] < 150 for each in labels)
+        assert np.isfinite([each["e_form"] for each in labels]).all()
+        assert all(-12 < each["energy"] < -2 for each in labels), "per atom"
