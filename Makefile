@@ -1,4 +1,4 @@
-# make demo | test | check | bench | gpu | peers | install | clean
+# make demo | test | check | sanitize | bench | gpu | peers | install | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # Idle threads of a numerical library spin and slow down everything else; tests and runs each use one thread.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: install demo test check lint types floors mutants bench gpu peers clean
+.PHONY: install demo test check lint types floors mutants sanitize bench gpu peers clean
 .DEFAULT_GOAL := check
 
 install: $(INSTALLED)
@@ -40,6 +40,16 @@ floors: $(INSTALLED)
 # make mutants SAMPLE=200 draws some (SEED=1 others), MODULES="splits scaler" takes these modules.
 mutants: $(INSTALLED)
 	$(BIN)/python scripts/mutants.py $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0)
+
+# Builds the C++ with sanitizers for addresses and undefined behaviour and runs its tests; needs GCC. Leaks are not looked
+# for, since Python and PyTorch end with memory in use.
+KERNEL_TESTS := tests/model/test_every_width.py tests/model/test_compiled.py tests/model/test_soft_layers.py \
+	tests/training/test_stacked.py tests/training/test_adamw.py tests/training/test_compute_check.py tests/data/test_assembly.py
+
+sanitize: $(INSTALLED)
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 CXX=$(CURDIR)/scripts/sanitized_cxx.sh \
+	$(BIN)/python -m pytest -p no:cacheprovider $(KERNEL_TESTS)
 
 bench: $(INSTALLED)
 	$(BIN)/python scripts/bench.py

@@ -35,6 +35,11 @@ def use(library: ctypes.CDLL | None) -> None:
         library.fill.restype = None
 
 
+def in_use() -> ctypes.CDLL | None:
+    """Return the library that batches are put together with; None for the plain form."""
+    return _library
+
+
 def kinds(table: Mapping[str, Tensor]) -> tuple[int, ...] | None:
     """Return the kind of each column of a table's tensors, by name; None if it cannot be taken as it is."""
     starts, columns = [table[name] for name in _STARTS], [table[name] for name in _COLUMNS]

@@ -8,8 +8,12 @@ import torch
 from tltool.data import assembly
 from tltool.errors import ResourceError
 from tltool.model import building, kernels
-from tltool.training import adamw
+from tltool.training import adamw, compute_check
 
+_CHECKS = {
+    assembly.SOURCE: (compute_check.batches_agree, "batches"),
+    adamw.SOURCE: (compute_check.steps_agree, "steps of AdamW"),
+}
 _named = False
 
 
@@ -36,3 +40,6 @@ def _others(chosen: str, folder: Path | None, say: Callable[[str], None]) -> Non
             except ResourceError as error:
                 say(str(error))
         part.use(library)
+        agrees, name = _CHECKS[part.SOURCE]
+        if library is not None and not compute_check.earned(library, agrees, name, say):
+            part.use(None)
