@@ -94,7 +94,7 @@ def fresh_model(
     """Return an untrained model of the shape of ``configs/encoder``, with random normalisation statistics."""
     node = config("pretrain", f"encoder={encoder}", *NARROW.get(encoder, []), *overrides)
     torch.manual_seed(seed)
-    spec = {k: node[k] for k in ("encoder", "readout", "trunk", "graph")}
+    spec = {k: node[k] for k in ("encoder", "readout", "trunk", "head", "graph")}
     model = checkpoint.build(spec | {"quantities": dict.fromkeys(quantities, ""), "elements": []})
     for name, buffer in model.named_buffers():
         if name.endswith((".mean", ".variance")) and name.startswith("encoder"):

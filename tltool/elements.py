@@ -2,7 +2,8 @@
 
 The table is pymatgen's element data. ``properties`` gives it as numbers; ``descriptors`` bins it as the atom features
 of CGCNN do (Xie and Grossman, doi:10.1103/PhysRevLett.120.145301, supplement): group, period, electronegativity,
-covalent radius, valence electrons, first ionisation energy, electron affinity, block, molar volume.
+covalent radius, valence electrons, first ionisation energy, electron affinity, block, molar volume. ``matscholar``
+gives word vectors in place of them (``matscholar.npz``, made by scripts/build_matscholar.py).
 """
 
 import csv
@@ -85,6 +86,21 @@ def descriptors() -> npt.NDArray[np.float32]:
     parts += [_one_hot("valence_electrons", range(1, 13)), _one_hot("block", ("s", "p", "d", "f"))]
     table = np.concatenate(parts, axis=1)
     return np.concatenate([np.zeros_like(table[:1]), table])
+
+
+@cache
+def matscholar() -> npt.NDArray[np.float32]:
+    """Return (119, 200) word vectors of length 1, row = atomic number (row 0 zeros).
+
+    Word2vec on abstracts of materials science, Weston and others, doi:10.1021/acs.jcim.9b00470, as CGAT and Roost use
+    them. Elements from 104 on have none there and get the mean of the others.
+    """
+    with files("tltool").joinpath("matscholar.npz").open("rb") as file:
+        vectors = np.load(file)["vectors"]
+    table = np.zeros((119, vectors.shape[1]), dtype=np.float32)
+    table[1:] = vectors.mean(0)
+    table[1 : len(vectors) + 1] = vectors
+    return table
 
 
 def _one_hot(name: str, words: "range | tuple[str, ...]") -> npt.NDArray[np.float32]:

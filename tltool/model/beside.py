@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tltool.errors import ConfigError
 from tltool.fields import Graph, Levels
-from tltool.model import facts
+from tltool.model import facts, heads
 from tltool.model.readout import Pool
 from tltool.model.scaler import Scaler
 
@@ -23,9 +23,9 @@ class Beside(nn.Module):
     """Statistics of ``levels`` (none if empty), then what ``beside`` names, in this order.
 
     ``elements`` and ``geometry`` as in ``facts``; ``trunk`` what the source's heads see; ``labels`` what it predicts
-    of its ``quantities``, in their units. ``parts`` makes the source's ``readout`` and ``trunk``; ``logarithmic`` names
-    the quantities that it learnt on a logarithmic scale, whose logarithms are taken. ``sites_only`` leaves out what an
-    encoder gives besides site features.
+    of its ``quantities``, in their units. ``parts`` makes the source's ``readout``, ``trunk`` and, if not linear,
+    ``head``; ``logarithmic`` names the quantities that it learnt on a logarithmic scale, whose logarithms are taken.
+    ``sites_only`` leaves out what an encoder gives besides site features.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class Beside(nn.Module):
             self.trunk = parts["trunk"](self.readout.dim)
             self.dim += int(self.trunk.dim) if "trunk" in beside else 0  # type: ignore[arg-type]
         if "labels" in beside:
-            self.heads = nn.ModuleDict({name: nn.Linear(self.trunk.dim, 1) for name in quantities})  # type: ignore[arg-type]
+            made = parts.get("head", heads.linear)
+            self.heads = nn.ModuleDict({name: made(self.trunk.dim) for name in quantities})
             self.scalers = nn.ModuleDict({name: Scaler(name in logarithmic) for name in quantities})
             self.dim += len(quantities)
         self.dim += facts.N_OF_ELEMENTS * ("elements" in beside) + facts.N_OF_GEOMETRY * ("geometry" in beside)

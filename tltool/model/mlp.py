@@ -1,12 +1,14 @@
-"""The trunk between readout and heads: what is kept in transfer besides the encoder."""
+"""Trunks, between readout and heads: what is kept in transfer besides the encoder. Sizes: c crystals."""
 
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tltool.errors import ConfigError
 from tltool.plugs import Idle
 
 
@@ -27,6 +29,58 @@ class Trunk(nn.Module):
         return self.dropout(hidden)  # type: ignore[no-any-return]
 
 
+class Dense(nn.Module):
+    """Linear maps to ``widths``, a softplus after each; with no width the embedding itself. (c, dim) -> (c, last)."""
+
+    def __init__(self, dim: int, /, *, widths: list[int]) -> None:
+        super().__init__()
+        self.dim = [dim, *checked(widths)][-1]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dim, *widths]))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Map ``embedding`` (c, dim)."""
+        for layer in self.layers:
+            embedding = F.softplus(layer(embedding))
+        return embedding
+
+
+class Residual(nn.Module):
+    """Layers of ``widths``, each added to a linear map of what it reads, or to that itself. (c, dim) -> (c, last).
+
+    x becomes s ReLU(W x + b) + V x, V the identity where the width stays; the output network of Roost and CGAT
+    (Goodall and Lee, doi:10.1038/s41467-020-19964-7). ``rezero`` learns the s of each layer, from 0 (Bachlechner and
+    others, arXiv:2003.04887); without it s is 1.
+    """
+
+    def __init__(self, dim: int, /, *, widths: list[int], rezero: bool) -> None:
+        super().__init__()
+        pairs = list(pairwise([dim, *checked(widths)]))
+        self.dim = [dim, *widths][-1]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+        self.skips = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
+        self.share = nn.Parameter(torch.empty(len(pairs))) if rezero else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin with the skips alone, if s is learnt."""
+        if self.share is not None:
+            nn.init.zeros_(self.share)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Map ``embedding`` (c, dim)."""
+        for k, (layer, skip) in enumerate(zip(self.layers, self.skips, strict=True)):
+            added = F.relu(layer(embedding))
+            embedding = (added if self.share is None else self.share[k] * added) + skip(embedding)
+        return embedding
+
+
+def checked(widths: list[int]) -> list[int]:
+    """Return ``widths``; raise ConfigError if one is below 1."""
+    if any(width < 1 for width in widths):
+        raise ConfigError(f"widths={list(widths)} must be 1 or more.")
+    return widths
+
+
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
     """Return what has no effect without a layer (see ``plugs.idle_keys``)."""
-    return {} if node.get("depth") else {"width": Idle("{at}.depth=0 has no layer", "use {at}.depth=1")}
+    return {} if node.get("depth", 1) else {"width": Idle("{at}.depth=0 has no layer", "use {at}.depth=1")}

@@ -1,7 +1,7 @@
 """The whole model as a composition of parts: encoder, readout, trunk, one head and one scaler per quantity."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tltool.fields import Graph, Levels, as_levels
 from tltool.model import functionals
+from tltool.model.heads import linear
 from tltool.model.readout import reads_elements_alone
 from tltool.model.scaler import Scaler
 
@@ -21,6 +22,7 @@ class PropertyModel(nn.Module):
     model: the YAML of each part, the graph recipe, the elements seen in training and where the labels came from; the
     ``functionals`` it tells apart, in the order of their vectors, and the ``functional`` it predicts if none is named;
     the tags that begin its ``state``.
+    ``fresh_head`` makes a head for another quantity, from the number of features that it reads.
     ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
     """
 
@@ -32,11 +34,13 @@ class PropertyModel(nn.Module):
         heads: Mapping[str, nn.Module],
         scalers: Mapping[str, Scaler],
         spec: Mapping[str, Any],
+        fresh_head: Callable[[int], nn.Module] = linear,
     ) -> None:
         super().__init__()
         self.encoder, self.readout, self.trunk = encoder, readout, trunk
         self.heads, self.scalers = nn.ModuleDict(heads), nn.ModuleDict(scalers)
         self.spec = dict(spec)
+        self.fresh_head = fresh_head
         self.seen: dict[str, npt.NDArray[Any]] = {}
         self.frozen: tuple[str, ...] = ()
 

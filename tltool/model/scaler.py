@@ -62,12 +62,12 @@ def composition(graph: Graph) -> Tensor:
     return cells.view(-1, 119) / graph.n_sites()[:, None]
 
 
-def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: bool) -> Scaler:
+def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: bool, minmax: bool = False) -> Scaler:
     """Return the scaler of ``labels`` (r,) of the training rows, whose ``composition`` is ``fractions`` (r, 119).
 
     ``reference`` fits one energy-like value per element by ridge regression, its strength (1e-4 to 100) chosen by
     leave-one-out.
-    ``logarithmic`` labels must be positive.
+    ``logarithmic`` labels must be positive. ``minmax`` puts the labels between -1 and 1 in place of unit spread.
     """
     scaler = Scaler(logarithmic)
     known = torch.isfinite(labels)
@@ -81,7 +81,8 @@ def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: 
         ridge = RidgeCV(alphas=[10.0**k for k in range(-4, 3)]).fit(inputs, values.numpy())
         scaler.reference.copy_(torch.from_numpy(ridge.coef_))
         rest = values - torch.from_numpy(inputs @ ridge.coef_)
-    scaler.mean.copy_(rest.mean())
-    spread = rest.std(correction=0)
+    low, high = rest.min(), rest.max()
+    scaler.mean.copy_((low + high) / 2 if minmax else rest.mean())
+    spread = (high - low) / 2 if minmax else rest.std(correction=0)
     scaler.spread.copy_(spread if spread > 1e-12 else torch.ones(()))
     return scaler

@@ -3,26 +3,28 @@
 import torch
 from torch import Tensor, nn
 
-from tltool.elements import descriptors
+from tltool.elements import descriptors, matscholar
 from tltool.errors import ConfigError
 
 
 def table(elements: str) -> Tensor:
-    """Return (119, k) by atomic number: ``descriptors``, the fixed element table, or ``learned``, one-hot rows.
+    """Return (119, k) by atomic number: ``descriptors``, ``matscholar`` (fixed tables), or ``learned``, one-hot rows.
 
-    With descriptors an element not seen in training is placed by its neighbours in the periodic table; with learned a
-    linear map of the table is a vector of its own for each element. Raises ConfigError for another word.
+    With descriptors an element not seen in training is placed by its neighbours in the periodic table, with matscholar
+    by what the literature writes of it; with learned a linear map of the table is a vector of its own for each element.
+    Raises ConfigError for another word.
     """
-    if elements not in ("learned", "descriptors"):
-        raise ConfigError(f"encoder.elements={elements!r} is not known; use descriptors or learned.")
-    return torch.from_numpy(descriptors()) if elements == "descriptors" else torch.eye(119)
+    if elements not in ("learned", "descriptors", "matscholar"):
+        raise ConfigError(f"encoder.elements={elements!r} is not known; use descriptors, learned or matscholar.")
+    if elements == "learned":
+        return torch.eye(119)
+    return torch.from_numpy(descriptors() if elements == "descriptors" else matscholar())
 
 
 class Species(nn.Module):
     """A vector for each element, a linear map of a fixed table. (...,) -> (..., dim).
 
-    ``elements``: ``descriptors`` maps the fixed element table, so that an element not seen in training is placed by
-    its neighbours in the periodic table; ``learned`` gives each its own vector.
+    ``elements`` as in ``table``.
     """
 
     table: Tensor
@@ -35,8 +37,8 @@ class Species(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the map so that the vectors have unit spread: most rows of the table are zeros."""
-        nn.init.normal_(self.map.weight, std=float(self.table[1:].sum(1).mean()) ** -0.5)
+        """Draw the map so that the vectors have unit standard deviation: most of the table may be zeros."""
+        nn.init.normal_(self.map.weight, std=float(self.table[1:].square().sum(1).mean()) ** -0.5)
 
     def forward(self, number: Tensor) -> Tensor:
         """Return the vectors of atomic numbers ``number``."""

@@ -13,8 +13,9 @@ from torch import nn
 
 from tltool.errors import ConfigError, InapplicableError, standing_at
 from tltool.fields import Graph
+from tltool.model import heads
 from tltool.model.beside import Beside
-from tltool.model.estimator import Standardise
+from tltool.model.estimator import EstimatorHead, Standardise
 from tltool.model.low_rank import plain
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
@@ -79,7 +80,7 @@ def give_features(
         with standing_at("mode", "readout"):
             model.readout = pool(*given, levels=levels, statistics=statistics)
     else:
-        nodes = {name: model.spec[name] for name in ("readout", "trunk")}
+        nodes = {name: model.spec[name] for name in ("readout", "trunk", "head") if name in model.spec}
         logs = list(model.spec.get("logarithmic", ()))
         facts = {
             "beside": beside,
@@ -89,11 +90,11 @@ def give_features(
             "parts": nodes,
         }
         node = {"_target_": "tltool.model.beside.Beside", **node, **facts}
-        if "labels" in beside and not all(isinstance(head, nn.Linear) for head in model.heads.values()):
+        if "labels" in beside and any(isinstance(head, EstimatorHead) for head in model.heads.values()):
             raise InapplicableError(
-                "mode.beside: labels needs a source with linear heads, and this one has an estimator."
+                "mode.beside: labels needs a source with a network's heads, and this one has an estimator."
             )
-        own = {"readout": lambda *given: model.readout, "trunk": lambda *given: model.trunk}
+        own = {"readout": lambda *given: model.readout, "trunk": lambda *given: model.trunk, "head": model.fresh_head}
         with standing_at("mode", "readout"):
             readout = Beside(
                 *given,
@@ -111,13 +112,20 @@ def give_features(
         model.readout = readout.to(device)
     model.trunk = Standardise(model.readout.dim).to(device)
     model.spec["readout"], model.spec["trunk"] = node, {"_target_": "tltool.model.estimator.Standardise"}
+    linear_heads(model)
+
+
+def linear_heads(model: PropertyModel) -> None:
+    """Let further heads of ``model`` be linear maps, whatever its source's were."""
+    model.fresh_head = heads.linear
+    model.spec.pop("head", None)
 
 
 def new_heads(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
-    """Give ``model`` a fresh linear head for each quantity of ``scalers``, and those scalers."""
+    """Give ``model`` a fresh head of its kind for each quantity of ``scalers``, and those scalers."""
     device = next(model.encoder.parameters()).device
     width: int = model.trunk.dim  # type: ignore[assignment]
-    model.heads = nn.ModuleDict({name: nn.Linear(width, 1) for name in scalers}).to(device)
+    model.heads = nn.ModuleDict({name: model.fresh_head(width) for name in scalers}).to(device)
     model.scalers = nn.ModuleDict(scalers).to(device)
 
 
@@ -139,7 +147,7 @@ def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
     source = name if name in model.heads else next(iter(model.heads))
     if name not in model.heads and len(model.heads) > 1:
         raise ConfigError(f"mode.head=keep: the source has no head for {name} and several others; use mode.head=new.")
-    if not isinstance(model.heads[source], nn.Linear):
+    if isinstance(model.heads[source], EstimatorHead):
         raise ConfigError(
             "mode.head=keep: the source's head is an estimator, which cannot be trained on; use mode.head=new."
         )

@@ -42,6 +42,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "encoder": state.encoder_with(config["encoder"], spec["state"]),
         "readout": config["readout"],
         "trunk": config["trunk"],
+        "head": config["head"],
         "graph": config["graph"],
         "quantities": {name: quantity(name).unit for name in data.quantities},
     }

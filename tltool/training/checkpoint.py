@@ -21,13 +21,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from tltool import plugs
 from tltool.data.graphs import Recipe
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.model import functionals
 from tltool.model.estimator import EstimatorHead
+from tltool.model.heads import linear
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import encoder_facts
 from tltool.model.scaler import Scaler
@@ -40,17 +40,17 @@ _TRUSTED = ("sklearn.", "numpy.", "scipy.")
 def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel:
     """Return a fresh model as ``spec`` describes it: YAML nodes ``encoder``, ``readout``, ``trunk``; ``quantities``.
 
-    With ``functionals`` in it, the encoder gets a vector for each.
+    With ``functionals`` in it, the encoder gets a vector for each; without ``head``, heads are linear.
     """
     encoder = plugs.call(spec["encoder"], plugins=plugins)
     if spec.get("functionals"):
         functionals.give(encoder, len(spec["functionals"]))
     readout = plugs.call(spec["readout"], *encoder_facts(encoder), plugins=plugins)
     trunk = plugs.call(spec["trunk"], readout.dim, plugins=plugins)
-    heads = {name: nn.Linear(trunk.dim, 1) for name in spec["quantities"]}
-    return PropertyModel(
-        encoder, readout, trunk, heads, {name: Scaler(name in spec.get("logarithmic", ())) for name in heads}, spec
-    )
+    fresh_head = plugs.bound(spec["head"], plugins) if "head" in spec else linear
+    heads = {name: fresh_head(trunk.dim) for name in spec["quantities"]}
+    scalers = {name: Scaler(name in spec.get("logarithmic", ())) for name in heads}
+    return PropertyModel(encoder, readout, trunk, heads, scalers, spec, fresh_head)
 
 
 def recipe(spec: Mapping[str, Any]) -> Recipe:

@@ -49,8 +49,9 @@ def features(
     spread) over those levels of the encoder as ``Pool`` does, standardised on the training rows; null stands for levels
     0 and 1, and for 0 where the data are formulas, which have no other. What ``beside`` names (see ``model.beside``)
     stands beside the levels, of which there may then be none. ``regressor`` is an unfitted estimator (its fit sees
-    training rows only); a linear one becomes an ordinary head, and null trains a linear head with ``fit``. A
-    ``SetModel`` learns on the sites instead, trained with ``fit``. ``refit_statistics`` as in ``freeze``.
+    training rows only); a linear one becomes an ordinary head, and null trains a linear head with ``fit``, or at the
+    trunk one of the source's kind. A ``SetModel`` learns on the sites instead, trained with ``fit``.
+    ``refit_statistics`` as in ``freeze``.
     """
     torch.manual_seed(fit.seed)
     model = surgery.copy_of(source)
@@ -67,6 +68,8 @@ def features(
         return _on_sites(source, model, data, fit, levels, regressor, fresh)
     if levels is not None:
         surgery.give_features(model, levels, list(statistics), list(beside), data.bare)
+    if regressor is not None:
+        surgery.linear_heads(model)
     surgery.new_heads(model, fresh)
     surgery.freeze(model, ["encoder", "readout", "trunk"])
     model.eval()
@@ -151,6 +154,7 @@ def _on_sites(
     model.trunk = Layers(pool.dim, **trunk).to(data.labels.device)
     model.spec["readout"] = {"_target_": "tltool.model.atom_set.AtomSet", **readout}
     model.spec["trunk"] = {"_target_": "tltool.model.atom_set.Layers", **trunk}
+    surgery.linear_heads(model)
     surgery.new_heads(model, fresh)
     surgery.freeze(model, ["encoder", "readout.scale"])
 
