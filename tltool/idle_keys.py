@@ -56,6 +56,9 @@ def _of_stage(stage: str, config: Config) -> dict[str, Idle]:
     found: dict[str, Idle] = {}
     if stage not in ("pretrain", "transfer"):
         found["seed"] = Idle(f"{stage} draws nothing at random")
+    if stage == "transfer":
+        # A mode.head that follows it is looked for where the override is checked.
+        found["source_head"] = Idle("no mode.head follows it here", "use a mode that has mode.head, such as finetune")
     if stage == "report":
         found["plugins"] = Idle("report calls nothing that a package could bring")
     if stage == "eval" and config.get("base") and not config.get("data"):
@@ -88,6 +91,8 @@ def _of_fit(stage: str, config: Config) -> dict[str, Idle]:
         found |= _untrained(config, Idle("fit.epochs=0 trains nothing", "raise fit.epochs"), ("epochs",))
     if fit.get("schedule") != "onecycle":
         found["fit.warmup"] = Idle("only the schedule onecycle warms up", "use fit.schedule=onecycle")
+    if fit.get("schedule") != "triangular":
+        found["fit.period"] = Idle("only the schedule triangular has a period", "use fit.schedule=triangular")
     learnt = config["quantities"] if stage == "pretrain" else config["target"]["quantities"]
     if fit.get("weights") and len(learnt) == 1:
         found["fit.weights"] = Idle(f"{learnt[0]} alone is learnt, so that no other counts more or less")

@@ -35,6 +35,7 @@ _TABLE = (
     Quantity("volume", "Å3/atom", "volume", 0.5, 100_000),
     Quantity("gap", "eV", "band gap (indirect)", -1, 50),
     Quantity("gap_direct", "eV", "direct band gap", -1, 50),
+    Quantity("gap_measured", "eV", "band gap, measured: for data that hold calculated ones too", -1, 50),
     Quantity("is_metal", "1", "1 for a metal, 0 for any other crystal", 0, 1, is_class=True),
     Quantity("magnetisation", "μB/atom", "magnetisation", -20, 20),
     Quantity("dos_ef", "states/eV/atom", "density of states at the Fermi level", -10, 1_000),

@@ -22,6 +22,18 @@ def test_there_and_back_and_zero_mean(crystals: list[Crystal]) -> None:
         torch.testing.assert_close(scaler.to_label(values, graph)[known], labels[known], atol=1e-4, rtol=1e-5)
 
 
+def test_minmax_puts_the_training_labels_between_minus_one_and_one(crystals: list[Crystal]) -> None:
+    graph = loading.table(graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
+    labels = torch.rand(60, generator=torch.Generator().manual_seed(0)) * 30 + 5
+    labels[7] = torch.nan
+    values = fit_scaler(labels, composition(graph), reference=False, logarithmic=False, minmax=True).to_value(
+        labels, graph
+    )
+    known = values[torch.isfinite(values)]
+    assert (float(known.min()), float(known.max())) == pytest.approx((-1.0, 1.0), abs=1e-5)
+    assert torch.isnan(values[7])
+
+
 def test_composition_is_that_of_the_cell(crystals: list[Crystal]) -> None:
     graph = loading.table(graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
     fractions = composition(graph).numpy()

@@ -35,6 +35,7 @@ def test_training_learns_and_is_reproducible(part: Dataset) -> None:
     [
         {"schedule": "cosine", "loss": "mse"},
         {"schedule": "constant", "loss": "huber", "clip": None},
+        {"schedule": "triangular", "period": 2, "epochs": 4},
         {"ema": 0.9, "select": "last"},
         {"batch_size": 1000},
         {"batch_size": 1, "epochs": 1},
@@ -116,6 +117,34 @@ def test_vectors_take_no_weight_decay() -> None:
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
 
 
+def test_triangular_rises_from_a_tenth_of_the_rate_and_falls_again() -> None:
+    settings = a_fit(schedule="triangular", period=4, epochs=10).settings
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([weight], lr=2.0)
+    schedule = fitting.schedule_of(settings, optimiser, 30)
+    rates = []
+    for _ in range(30):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    # Three steps an epoch, all at the rate of the epoch; two cycles and a half.
+    assert rates == pytest.approx([2.0 * share for share in [0.1, 0.55, 1.0, 0.55] * 2 + [0.1, 0.55] for _ in range(3)])
+
+
+def test_every_label_may_count_alike(part: Dataset) -> None:
+    data = batches_of(part, ("e_form", "e_above_hull"), train_size=48)
+    data.labels[data.split["train"][4:], 1] = torch.nan
+    predicted = []
+    for how in ("mean", "labels"):
+        model = fresh_model(data.quantities)
+        torch.manual_seed(0)
+        surgery.new_heads(model, scalers(data, False, "linear"))
+        train(model, data, a_fit(loss_balance=how, epochs=4))
+        predicted.append(np.abs(predict(model, data, "train") - data.labels[data.split["train"]].numpy()))
+    # The four labels of the second quantity count as four of 52, and the 48 of the first gain.
+    assert np.nanmean(predicted[1][:, 0]) < np.nanmean(predicted[0][:, 0])
+
+
 def test_wrong_settings() -> None:
     good = vars(a_fit().settings)
     for key, value in (
@@ -125,11 +154,17 @@ def test_wrong_settings() -> None:
         ("select", "first"),
         ("weights", {"gap": 0.0}),
         ("loss_balance", "x"),
+        ("scale", "x"),
     ):
         with pytest.raises(ConfigError, match=key):
             Settings(**good | {key: value})
     with pytest.raises(ConfigError, match="learns the weights"):
         Settings(**good | {"weights": {"gap": 2.0}, "loss_balance": "uncertainty"})
+    with pytest.raises(ConfigError, match="counts every label alike"):
+        Settings(**good | {"weights": {"gap": 2.0}, "loss_balance": "labels"})
+    for period in (None, 1):
+        with pytest.raises(ConfigError, match=r"triangular needs fit\.period"):
+            Settings(**good | {"schedule": "triangular", "period": period})
     with pytest.raises(ResourceError, match="device=cuda:99"):
         device("cuda:99")
     assert device("auto").type in ("cpu", "cuda")

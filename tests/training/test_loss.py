@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tltool.errors import ConfigError
-from tltool.training.loss import KINDS, balanced, by_quantity, loss
+from tltool.training.loss import KINDS, balanced, by_quantity, loss, of_labels
 
 NAN = float("nan")
 
@@ -18,6 +18,21 @@ def test_absent_labels_take_no_part(kind: str) -> None:
     assert values.grad is not None
     assert values.grad[1, 1] == values.grad[2, 0] == values.grad[2, 1] == 0
     assert torch.isfinite(values.grad).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_labels_counts_an_absent_label_as_no_error(kind: str) -> None:
+    values = torch.tensor([[1.0, 2.0], [3.0, 9.0], [5.0, 1.0]], requires_grad=True)
+    targets = torch.tensor([[0.5, 2.5], [2.0, NAN], [NAN, NAN]])
+    found = of_labels(kind, values, targets)
+    # Three labels in two rows with one; the third row, which pads a batch, has none.
+    one_by_one = [loss(kind, values[r : r + 1, q : q + 1], targets[r : r + 1, q : q + 1]) for r, q in
+                  ((0, 0), (0, 1), (1, 0))]  # fmt: skip
+    torch.testing.assert_close(found, torch.stack(one_by_one).sum() / 4)
+    found.backward()
+    assert values.grad is not None
+    assert values.grad[1, 1] == values.grad[2, 0] == values.grad[2, 1] == 0
+    assert of_labels(kind, values, torch.full((3, 2), NAN)) == 0
 
 
 def test_values() -> None:

@@ -30,14 +30,16 @@ Values = Callable[[PropertyModel, Batch], Tensor]
 class Settings:
     """How to train.
 
-    ``epochs``; ``batch_size`` crystals; ``loss`` l1, mse or huber on scaled labels; ``schedule`` onecycle, cosine or
-    constant, ``warmup`` the fraction of steps in which onecycle rises; ``clip`` largest gradient norm or null;
+    ``epochs``; ``batch_size`` crystals; ``loss`` l1, mse or huber on scaled labels; ``schedule`` onecycle, cosine,
+    triangular or constant, ``warmup`` the fraction of steps in which onecycle rises, ``period`` the epochs in which
+    triangular rises from a tenth of the rate and falls again; ``clip`` largest gradient norm or null;
     ``patience`` epochs without a better validation error before stopping, or null; ``select`` best or last weights;
     ``ema`` decay of the running average of the weights, 0 for none; ``mixed_precision`` bfloat16 on CUDA;
     ``cuda_graphs`` whether batches on CUDA are padded and replayed (see ``captured``); ``reference`` whether the scaler
-    has one value per element; ``scale`` linear, log, or auto: log for a quantity that is positive and spans decades
-    (see ``quantities``), if every training label is positive. Of several quantities: ``weights`` {quantity: how much
-    its loss counts, 1 if not named}, null for alike; ``loss_balance`` mean, or uncertainty (see ``loss.balanced``).
+    has one value per element; ``scale`` linear, minmax: from -1 to 1 over the training labels, log, or auto: log for a
+    quantity that is positive and spans decades (see ``quantities``), if every training label is positive, else linear.
+    Of several quantities: ``weights`` {quantity: how much its loss counts, 1 if not named}, null for alike;
+    ``loss_balance`` mean, labels: each counts alike (see ``loss.of_labels``), or uncertainty (``loss.balanced``).
     """
 
     epochs: int
@@ -45,6 +47,7 @@ class Settings:
     loss: str
     schedule: str
     warmup: float
+    period: int | None
     clip: float | None
     patience: int | None
     select: str
@@ -60,17 +63,21 @@ class Settings:
         if self.epochs < 0 or self.batch_size < 1:
             raise ConfigError("fit.epochs must be 0 or more and fit.batch_size 1 or more.")
         words = {
-            "schedule": ("onecycle", "cosine", "constant"),
+            "schedule": ("onecycle", "cosine", "triangular", "constant"),
             "select": ("best", "last"),
-            "scale": ("auto", "linear", "log"),
+            "scale": ("auto", "linear", "minmax", "log"),
         }
-        for name, known in (words | {"loss_balance": ("mean", "uncertainty")}).items():
+        for name, known in (words | {"loss_balance": ("mean", "labels", "uncertainty")}).items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"fit.{name}={getattr(self, name)!r} is not known; use {', '.join(known)}.")
         if any(weight <= 0 for weight in (self.weights or {}).values()):
             raise ConfigError(f"fit.weights={self.weights} must all be above 0.")
         if self.weights and self.loss_balance == "uncertainty":
             raise ConfigError("fit.loss_balance=uncertainty learns the weights; leave out fit.weights.")
+        if self.weights and self.loss_balance == "labels":
+            raise ConfigError("fit.loss_balance=labels counts every label alike; leave out fit.weights.")
+        if self.schedule == "triangular" and (self.period is None or self.period < 2):
+            raise ConfigError("fit.schedule=triangular needs fit.period, 2 epochs or more.")
 
 
 @dataclass(frozen=True)
@@ -157,10 +164,13 @@ def train(
         """Leave the gradients of ``batch``, whose labels are goals; return its loss."""
         kind = goals.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=settings.mixed_precision and kind == "cuda"):
-            means, there = loss.by_quantity(settings.loss, compute(model, batch), batch.labels)
+            found = compute(model, batch)
+            means, there = loss.by_quantity(settings.loss, found, batch.labels)
             error = objective = loss.mean(means, there, weights)
             if settings.loss_balance == "uncertainty":
                 objective = loss.balanced(settings.loss, means, there, log_scales)
+            elif settings.loss_balance == "labels":
+                objective = loss.of_labels(settings.loss, found, batch.labels)
             objective = objective if penalty is None else objective + penalty()
         optimiser.zero_grad()
         objective.backward()  # type: ignore[no-untyped-call]
@@ -294,6 +304,10 @@ def schedule_of(settings: Settings, optimiser: Optimizer, steps: int) -> LRSched
         return OneCycleLR(optimiser, rates, total_steps=steps, pct_start=settings.warmup)
     if settings.schedule == "cosine":
         return CosineAnnealingLR(optimiser, steps)
+    if settings.schedule == "triangular" and settings.period is not None:
+        an_epoch, period = max(steps // settings.epochs, 1), settings.period
+        # From a tenth of the rate to the rate and back, the same throughout an epoch.
+        return LambdaLR(optimiser, lambda step: 1.0 - 0.9 * abs(2 * (step // an_epoch % period) / period - 1.0))
     return LambdaLR(optimiser, lambda step: 1.0)
 
 

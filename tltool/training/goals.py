@@ -25,7 +25,8 @@ def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler]:
     labels = data.labels[data.split["train"]]
     logs = {name: _is_logarithmic(data, labels[:, k], name, scale) for k, name in enumerate(data.quantities)}
     labels = data.labels[rows]
-    return {name: fit_scaler(labels[:, k], fractions, reference, logs[name]) for k, name in enumerate(data.quantities)}
+    how = [(reference, logs[name], scale == "minmax") for name in data.quantities]
+    return {name: fit_scaler(labels[:, k], fractions, *how[k]) for k, name in enumerate(data.quantities)}
 
 
 def _is_logarithmic(data: Batches, labels: Tensor, name: str, scale: str) -> bool:
@@ -33,7 +34,9 @@ def _is_logarithmic(data: Batches, labels: Tensor, name: str, scale: str) -> boo
 
     Differences from a base never are by themselves.
     """
-    if scale == "linear" or (scale == "auto" and (data.base is not None or not quantity(name).spans)):
+    if scale not in ("auto", "log"):
+        return False
+    if scale == "auto" and (data.base is not None or not quantity(name).spans):
         return False
     least = float(torch.nan_to_num(labels, nan=torch.inf).min())
     if least <= 0 and scale == "log":

@@ -43,20 +43,34 @@ def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Ten
     return (terms * there).sum() / there.sum().clamp_min(1)
 
 
+def of_labels(kind: str, values: Tensor, targets: Tensor) -> Tensor:
+    """Return the sum over present labels divided by the rows with a label times the quantities; arguments as ``loss``.
+
+    So every label counts alike, whatever its quantity, as in Devi and others, doi:10.1038/s41524-024-01486-1.
+    """
+    errors, present = _errors(kind, values, targets)
+    sums, rows = ranks.with_count(errors.sum(0), present.any(1).sum())
+    return sums.sum() / (rows * targets.shape[1]).clamp_min(1)
+
+
 def by_quantity(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean over present labels of each quantity (q,), and 1 where it has any, else 0 (q,).
 
     Several processes, each with its rows of a batch, all get what the whole batch gives.
     """
+    errors, present = _errors(kind, values, targets)
+    sums, counts = ranks.with_count(errors.sum(0), present.sum(0))
+    return sums / counts.clamp_min(1), (counts > 0).to(errors.dtype)
+
+
+def _errors(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the loss of each place (c, q), 0 where there is no label, and whether there is one (c, q)."""
     if kind not in KINDS:
         raise ConfigError(f"fit.loss={kind!r} is not known; use {', '.join(KINDS)}.")
     present = torch.isfinite(targets)
     goal = torch.where(present, targets, values.detach())
     if kind == "l1":
-        errors = (values - goal).abs()
-    elif kind == "mse":
-        errors = (values - goal).square()
-    else:
-        errors = F.huber_loss(values, goal, reduction="none")
-    sums, counts = ranks.with_count(errors.sum(0), present.sum(0))
-    return sums / counts.clamp_min(1), (counts > 0).to(errors.dtype)
+        return (values - goal).abs(), present
+    if kind == "mse":
+        return (values - goal).square(), present
+    return F.huber_loss(values, goal, reduction="none"), present

@@ -30,7 +30,7 @@ def dump(folder: Path, text: str, name: str = "alexandria_000.json.bz2") -> Path
 @pytest.mark.parametrize("wrap", ["%s", '{"entries": %s}', '{"entries":\n%s, "more": 1}'])
 def test_both_layouts(tmp_path: Path, wrap: str) -> None:
     entries = json.dumps([entry("a"), entry("b")], indent=1)
-    found = list(read(dump(tmp_path, wrap % entries), pattern="alexandria_*.json.bz2"))
+    found = list(read(dump(tmp_path, wrap % entries), pattern="alexandria_*.json.bz2", min_elements=1))
     assert [r.id for r in found] == ["a", "b"]
     record = found[0]
     assert isinstance(record, Record)
@@ -39,6 +39,16 @@ def test_both_layouts(tmp_path: Path, wrap: str) -> None:
     assert record.labels["volume"] == pytest.approx(32.0)
     assert record.labels["e_form"] == -2.0
     assert record.tags == {"mat_id": "a"}
+
+
+def test_elements_themselves_can_be_left_out(tmp_path: Path) -> None:
+    alone = entry("a")
+    alone["structure"]["sites"].pop()
+    folder = dump(tmp_path, json.dumps([alone, entry("b")]))
+    found = list(read(folder, pattern="*.bz2", min_elements=2))
+    assert found[0] == Dropped("a", "fewer than 2 elements")
+    assert [r.id for r in read(folder, pattern="*.bz2", min_elements=1) if isinstance(r, Record)] == ["a", "b"]
+    assert isinstance(found[1], Record)
 
 
 def test_bad_entries_are_counted(tmp_path: Path) -> None:
@@ -52,7 +62,7 @@ def test_bad_entries_are_counted(tmp_path: Path) -> None:
         entry("e"),
     ]
     entries[-1]["data"]["e_form"] = float("nan")
-    found = list(read(dump(tmp_path, json.dumps(entries)), pattern="*.bz2"))
+    found = list(read(dump(tmp_path, json.dumps(entries)), pattern="*.bz2", min_elements=1))
     assert [type(r) for r in found] == [Dropped] * 4 + [Record]
     assert found[2] == Dropped("c", "partly occupied sites")
     assert "e_form" not in found[-1].labels  # type: ignore[union-attr]
@@ -60,14 +70,14 @@ def test_bad_entries_are_counted(tmp_path: Path) -> None:
 
 def test_damaged_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file alexandria"):
-        list(read(tmp_path, pattern="alexandria_*.json.bz2"))
+        list(read(tmp_path, pattern="alexandria_*.json.bz2", min_elements=1))
     dump(tmp_path, json.dumps([entry()])[:-20])
     with pytest.raises(DataError, match="ends inside"):
-        list(read(tmp_path, pattern="*.bz2"))
+        list(read(tmp_path, pattern="*.bz2", min_elements=1))
     whole = bz2.compress(json.dumps([entry(str(k)) for k in range(500)]).encode())
     (tmp_path / "alexandria_000.json.bz2").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="download or copy it again"):
-        list(read(tmp_path, pattern="*.bz2"))
+        list(read(tmp_path, pattern="*.bz2", min_elements=1))
 
 
 def test_entries_longer_than_a_piece_and_several_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +86,7 @@ def test_entries_longer_than_a_piece_and_several_streams(tmp_path: Path, monkeyp
     half = len(text) // 2
     two = bz2.compress(text[:half].encode()) + bz2.compress(text[half:].encode())
     (tmp_path / "alexandria_0.json.bz2").write_bytes(two)
-    assert [r.id for r in read(tmp_path, pattern="*.bz2")] == [str(k) for k in range(20)]
+    assert [r.id for r in read(tmp_path, pattern="*.bz2", min_elements=1)] == [str(k) for k in range(20)]
 
 
 def test_genuine_entries(tmp_path: Path) -> None:

@@ -20,14 +20,20 @@ _PER_ATOM = {"e_form": "e_form", "e_above_hull": "e_above_hull", "gap": "band_ga
 _PER_CELL = {"energy": "energy_total", "magnetisation": "total_mag", "dos_ef": "dos_ef"}
 
 
-def read(root: Path, /, *, pattern: str) -> Iterator[Record | Dropped]:
-    """Yield the entries of all files under ``root`` (or of the file ``root``) that match ``pattern``."""
+def read(root: Path, /, *, pattern: str, min_elements: int) -> Iterator[Record | Dropped]:
+    """Yield the entries of all files under ``root`` (or of the file ``root``) that match ``pattern``.
+
+    Those of fewer than ``min_elements`` different elements are dropped.
+    """
     files = [root] if root.is_file() else sorted(root.rglob(pattern))
     if not files:
         raise DataError(f"There is no file {pattern} under {root}; download the dumps there or correct data.root.")
     for file in files:
         for n, entry in enumerate(_entries(file)):
-            yield _record(entry, f"{file.name}:{n}")
+            found = _record(entry, f"{file.name}:{n}")
+            if isinstance(found, Record) and len(np.unique(found.crystal.numbers)) < min_elements:
+                found = Dropped(found.id, f"fewer than {min_elements} elements")
+            yield found
 
 
 def _entries(file: Path) -> Iterator[Any]:
