@@ -3,9 +3,56 @@
 import csv
 import json
 
+SPLITS = {
+    "random": {"_target_": "tltool.data.splits.random", "val": 0.1, "test": 0.1},
+    "prototype": {"_target_": "tltool.data.splits.by_hash", "group": "prototype", "val": 0.1, "test": 0.1},
+    "ids": {"_target_": "tltool.data.splits.by_ids"},
+}
 
-def make_run(folder, mode="finetune", seed=0, mae=0.1, size=100, *, state="finished", stage="transfer", **changes):
-    """Write a run folder as the stages do; ``changes`` replace keys of metrics.json."""
+
+def identity_of(metrics, **changes):
+    """Return what the errors in ``metrics`` rest on: rows follow from the split's numbers; ``changes`` replace keys."""
+    drawn = [metrics.get(key) for key in ("split_seed", "draw", "fold", "target")]
+    split = changes.pop("split", "random")
+    node = SPLITS[split] | ({"file": changes.pop("file")} if split == "ids" else {"seed": drawn[0], "draw": drawn[1]})
+    rows = f"{split} {drawn} {node.get('file')} {changes.get('data')}"
+    node |= {} if split == "ids" else {"train_size": metrics["train_size"]}
+    left_out = changes.pop("left_out", None)
+    if isinstance(changes.get("data"), str):
+        changes["data"] = dict.fromkeys(metrics["quantities"], changes["data"])
+    return {
+        "schema": 1,
+        "data": dict.fromkeys(metrics["quantities"], f"content of {metrics['data']}"),
+        "file": "",
+        "quantities": {name: block.get("unit") for name, block in metrics["quantities"].items()},
+        "base": None,
+        "base_name": "",
+        "train": f"train {rows} {metrics['train_size']}",
+        "val": f"val {rows}",
+        "test": dict.fromkeys(metrics["quantities"], f"test {rows} {left_out}"),
+        "split": node,
+        "overlap": {"rule": "report" if left_out is None else "drop_test", "left_out": left_out or 0},
+        "shape": "shape",
+    } | changes
+
+
+def make_run(
+    folder,
+    mode="finetune",
+    seed=0,
+    mae=0.1,
+    size=100,
+    *,
+    state="finished",
+    stage="transfer",
+    identity=(),
+    command="",
+    **changes,
+):
+    """Write a run folder as the stages do; ``changes`` replace keys of metrics.json, ``identity`` those under that key.
+
+    With ``identity=None`` it is one of a version that kept no such record.
+    """
     folder.mkdir(parents=True)
     status = {"stage": stage, "state": state, "code": 0, "started": "2026-01-01T00:00:00", "message": ""}
     (folder / "status.json").write_text(json.dumps(status))
@@ -26,7 +73,11 @@ def make_run(folder, mode="finetune", seed=0, mae=0.1, size=100, *, state="finis
     }
     if stage != "transfer":
         del metrics["mode"]
-    (folder / "metrics.json").write_text(json.dumps(metrics | changes))
+    metrics |= changes
+    if identity is not None and metrics["quantities"]:
+        metrics = {"identity": identity_of(metrics, **dict(identity))} | metrics
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "environment.json").write_text(json.dumps({"command": command}))
     rows = [
         ("a<1>", "test", 1.0, 1.0 + mae, "TiO2", "O Ti", ""),
         ("b", "test", 2.0, 2.0 - mae, "NaN", "N Na", "Na"),

@@ -91,6 +91,38 @@ def test_report_has_its_sections_numbers_and_pictures(three_seeds, tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
+def test_runs_that_are_not_compared_are_listed_and_what_is_not_settled_has_its_command(three_seeds, tmp_path):
+    make_run(three_seeds / "other", "freeze", 0, 0.1, identity={"data": "other", "file": "b.csv"})
+    make_run(three_seeds / "old", "finetune", 5, 0.1, identity=None)
+    command = "tltool transfer mode=lora 'target.data.root=my <table>.csv'"
+    make_run(three_seeds / "one", "lora", 0, 0.19, command=command)
+    text, page = pages_of(three_seeds, tmp_path / "out")
+    assert "## Runs that are not compared" in text
+    assert page.row("other")[1:] == ["freeze", "bulk_modulus", "log10_K_VRH", "s0", "The data are not the same."]
+    assert page.row("old")[4:] == ["-", next(row[-1] for row in page.rows if row[0] == "old")]
+    assert "An older version made it" in page.row("old")[5]
+    wanted = "tltool transfer -m 'target.data.root=my <table>.csv' source=runs/pretrain/model mode=scratch,lora "
+    assert wanted in page.words
+    assert f"~~~\n{wanted}" in text
+    assert "lora: With 100 training crystals about " in text
+    # An old run is in no average.
+    assert page.row("finetune (best)")[1] == "3"
+
+
+@pytest.mark.usefixtures("quick")
+def test_columns_say_what_tells_cells_apart(tmp_path):
+    for name, identity in (("a", {}), ("b", {"train": "again"})):
+        make_run(tmp_path / "runs" / name, "scratch", 0, identity=identity)
+    for n in range(2):
+        written = {"split": "ids", "file": f"x/{n}.csv"}
+        make_run(tmp_path / "runs" / f"{n}", "scratch", 0, split_seed=None, identity=written)
+    _, page = pages_of(tmp_path / "runs", tmp_path / "out")
+    heads = [cell for row in page.rows for cell in row if cell.startswith("MAE (log10(GPa)), seed")]
+    assert sum(", rows " in head for head in heads) == 2
+    assert [head.rpartition(", ")[2] for head in heads if "file" in head] == ["file 0.csv", "file 1.csv"]
+
+
+@pytest.mark.usefixtures("quick")
 def test_page_needs_nothing_from_outside(three_seeds, tmp_path):
     _, page = pages_of(three_seeds, tmp_path / "out")
     assert page.addresses

@@ -62,6 +62,11 @@ def test_transfer_eval_and_predict(home: Path, demo: Store) -> None:
         low(list(demo.ids).index(name)) for name in table[table.split == "test"].index
     ]).abs().mean(), rel=1e-4)  # fmt: skip
 
+    # By this the report tells it from runs that learn the values themselves.
+    identity = json.loads((home / "here" / "metrics.json").read_text())["identity"]
+    assert identity["base_name"] == "folder"
+    assert identity["base"]
+
     run(home, "eval", "model=here", "hydra.run.dir=again")
     again = json.loads((home / "again" / "metrics.json").read_text())["quantities"]["gap"]["test"]
     assert again["MAE"] == pytest.approx(test["MAE"], rel=1e-3)

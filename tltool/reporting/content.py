@@ -7,20 +7,24 @@ from itertools import chain
 
 from tltool import plots
 from tltool.reporting import bibtex, figures
+from tltool.reporting.advice import advice
 from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Verbatim
+from tltool.reporting.comparable import Cell, grouped
 from tltool.reporting.runs import Result, Runs
-from tltool.reporting.statistics import Summary, grouped, mode_order, summarise
+from tltool.reporting.statistics import Summary, mode_order, summarise
+from tltool.reporting.unpaired import Unpaired, unpaired
 from tltool.reporting.wording import NONE, count, fixed, mode, plural, probability, show, where
 
 _HOW_TO_READ = (
     "Errors are those of the test crystals: mean ± sample standard deviation over runs. MAE/MAD divides the MAE by "
-    "that of always predicting the mean training label; below 1 the model has learnt something. The difference to "
-    "scratch is the test MAE of a mode minus that of scratch on the same seed, split and training size, with its 95 % "
-    "interval (Student's t over the pairs). Positive transfer: the interval lies below zero; negative transfer: above "
-    "zero; neutral: it holds zero; not known: fewer than two pairs. p is the two-sided probability of a difference at "
-    "least so large if there were none: by Student's t, and by flipping signs of the differences at random, which asks "
-    "for no normal distribution but cannot fall below 0.25 for three pairs and 0.06 for five. Neither is corrected for "
-    "the number of modes looked at."
+    "that of always predicting the mean training label; below 1 the model has learnt something. Runs are averaged if "
+    "they share data, quantity, base, shape of the model, kind of split, training size, fit and optimiser. The "
+    "difference to scratch is the test MAE of a mode minus that of such a scratch run with the same seed and the same "
+    "test and training crystals with their labels, with its 95 % interval (Student's t over the pairs). Positive "
+    "transfer: the interval lies below zero; negative transfer: above zero; neutral: it holds zero; not known: fewer "
+    "than two pairs. p is the two-sided probability of a difference at least so large if there were none: by Student's "
+    "t, and by flipping signs of the differences at random, which asks for no normal distribution but cannot fall "
+    "below 0.25 for three pairs and 0.06 for five. Neither is corrected for the number of modes looked at."
 )
 _COLUMNS = (
     "run|mode|target|data|training crystals|seed|split seed|quantity|unit|test MAE|RMSE|R2|MAE/MAD|"
@@ -38,6 +42,7 @@ def compose(runs: Runs) -> list[Block]:
     sections: dict[str, Iterable[Block]] = {
         "Pretraining runs": _list(runs.results, "pretrain"),
         "Transfer": chain([Paragraph(_HOW_TO_READ)] if groups else [], *map(_comparison, groups)),
+        "Runs that are not compared": _unpaired(unpaired(runs.results)),
         "Parity": chain(*map(figures.parity, groups)),
         "Error by element": chain(*map(figures.elements, groups)),
         "Learning curves": figures.curves(rows, colours),
@@ -119,21 +124,60 @@ def _comparison(group: Sequence[Summary]) -> Iterator[Block]:
         header = ["mode", "runs", f"MAE ({unit})", *([f"MAE ({plain})"] if plain else []), "MAE/MAD"]
         header += [f"RMSE ({unit})", "R2", "trainable parameters", "time (s)"]
         yield Grid(header, "l" + "r" * (len(header) - 1), [_errors(row) for row in rows], best)
-        found = {pair for row in rows for pair in row.of_seeds}
-        seeds = sorted(found, key=lambda pair: [number or 0 for number in pair])
-        told = [
-            (k, word) for k, word in ((1, "split"), (2, "draw"), (3, "fold")) if len({pair[k] for pair in seeds}) > 1
-        ]
+        cells = sorted({cell for row in rows for cell in row.of_cells}, key=lambda cell: [_last(x) for x in cell])
         header = ["mode", f"difference to scratch ({unit})", "95 % interval", "pairs", "p (t)", "p (signs)", "transfer"]
-        header += [
-            f"MAE ({unit}), seed\u00a0{pair[0]}" + "".join(f", {word} {count(pair[k], '')}" for k, word in told)
-            for pair in seeds
-        ]
-        cells = [
-            [*_against_scratch(row), *(fixed(row.of_seeds.get(pair, math.nan), row.MAE.mean) for pair in seeds)]
+        header += [f"MAE ({unit}), {name}" for name in _cell_names(cells)]
+        table = [
+            [*_against_scratch(row), *(fixed(row.of_cells.get(cell, math.nan), row.MAE.mean) for cell in cells)]
             for row in rows
         ]
-        yield Grid(header, "lrrrrrl" + "r" * len(seeds), cells, best)
+        yield Grid(header, "lrrrrrl" + "r" * len(cells), table, best)
+        yield from _advised(rows)
+
+
+def _advised(rows: Sequence[Summary]) -> Iterator[Block]:
+    """Say of each mode whose difference to scratch is not settled what would settle it, with the command."""
+    for row in rows:
+        if one := advice(row, row.runs[-1]):
+            yield Paragraph(f"{row.mode}: {one.text}")
+            yield from [Verbatim(one.command)] if one.command else []
+
+
+def _unpaired(found: Sequence[Unpaired]) -> Iterator[Block]:
+    if found:
+        yield Paragraph(
+            "These runs look like others, but are neither averaged nor paired with them, for the reason given."
+        )
+        cells = [[_several(u.runs), u.mode, u.target, u.quantity, u.other or NONE, u.reason] for u in found]
+        yield Grid(["run", "mode", "target", "quantity", "nearest scratch run", "reason"], "llllll", cells)
+
+
+def _several(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
+
+
+def _cell_names(cells: Sequence[Cell]) -> list[str]:
+    """Name each cell by its seed and by what else differs between them."""
+    words = {"split_seed": "split", "draw": "draw", "fold": "fold", "file": "file"}
+    told = [(key, word) for key, word in words.items() if len({getattr(cell, key) for cell in cells}) > 1]
+    names = [
+        f"seed\u00a0{cell.seed}" + "".join(f", {word} {_word(getattr(cell, key))}" for key, word in told)
+        for cell in cells
+    ]
+    # What is left over are rows that differ under one name, such as a split file that was written again.
+    return [
+        name if names.count(name) == 1 else f"{name}, rows {cell.rows[:6]}"
+        for name, cell in zip(names, cells, strict=True)
+    ]
+
+
+def _word(value: str | int | None) -> str:
+    return value or NONE if isinstance(value, str) else count(value, "")
+
+
+def _last(value: str | int | None) -> tuple[bool, str | int]:
+    """Return a key that sorts what is not known last; the kinds of one field do not mix."""
+    return value is None, 0 if value is None else value
 
 
 def _errors(row: Summary) -> list[str]:
@@ -145,6 +189,6 @@ def _errors(row: Summary) -> list[str]:
 def _against_scratch(row: Summary) -> list[str]:
     if not row.paired:
         return [mode(row), "baseline", NONE, NONE, NONE, NONE, NONE]
-    n, mean, low, high, verdict, *chances = row.paired
+    n, mean, low, high, verdict, *chances, _ = row.paired
     interval = f"[{fixed(low, row.MAE.mean)}, {fixed(high, row.MAE.mean)}]" if n > 1 else NONE
     return [mode(row), fixed(mean, row.MAE.mean), interval, str(n), *map(probability, chances), verdict]

@@ -6,8 +6,9 @@ from typing import Any
 
 from tltool import plots
 from tltool.reporting.blocks import Block, Heading, Paragraph, Picture
+from tltool.reporting.comparable import grouped
 from tltool.reporting.runs import epochs, predictions
-from tltool.reporting.statistics import Summary, by_element, grouped, mean_curve
+from tltool.reporting.statistics import Summary, by_element, mean_curve
 from tltool.reporting.wording import fixed, plural, where
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,8 @@ class Result(NamedTuple):
     ``name`` is the folder relative to the folder that holds all runs. ``mode`` of a run that is no transfer is its
     stage; ``source`` is the model that a transfer starts from or that an evaluation judges. ``seconds`` is the time
     of the whole run. ``quantities`` is {quantity: {"unit": ..., "train", "val", "test": {metric: number}}}.
-    ``settings`` of a transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML; empty where not kept.
+    ``settings`` of a transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML, and ``identity`` is what its
+    errors rest on (``tltool.training.identity``); both are empty where an older version did not keep them.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Result(NamedTuple):
     quantities: dict[str, dict[str, Any]]
     citations: tuple[str, ...]
     settings: dict[str, Any]
+    identity: dict[str, Any]
 
     def metric(self, quantity: str, metric: str) -> float:
         """Return a metric of the test part, in the quantity's unit; NaN where it is missing or not finite."""
@@ -147,7 +150,7 @@ def _read(folder: Path, name: str) -> Result | Skipped | None:
 def read(folder: Path, name: str, stage: str) -> Result:
     """Return what the metrics.json of one run says; raise ValueError if it is damaged."""
     found = _json(folder / "metrics.json")
-    quantities, citations, settings = found.get("quantities"), found.get("citations"), found.get("settings")
+    quantities, citations = found.get("quantities"), found.get("citations")
     if not isinstance(quantities, dict) or not all(isinstance(q, dict) for q in quantities.values()) or not quantities:
         raise ValueError("metrics.json has no quantities")
     return Result(
@@ -167,8 +170,16 @@ def read(folder: Path, name: str, stage: str) -> Result:
         seconds=_number(found.get("seconds")),
         quantities=quantities,
         citations=tuple(map(str, citations)) if isinstance(citations, list) else (),
-        settings=settings if isinstance(settings, dict) else {},
+        settings=_table(found.get("settings")),
+        identity=_table(found.get("identity")),
     )
+
+
+def command(run: Result) -> list[str]:
+    """Return the words of the command line that started a run, as its environment.json says; empty if it does not."""
+    with suppress(ValueError):
+        return shlex.split(str(_json(run.folder / "environment.json").get("command") or ""))
+    return []
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -178,6 +189,10 @@ def _json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path.name} is missing") from error
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path.name} is not a JSON object: {error}") from error
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _number(value: Any) -> float:

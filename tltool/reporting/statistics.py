@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from tltool.quantities import QUANTITIES
+from tltool.reporting.comparable import Cell, Place, Placed, flat, grouped, place
 from tltool.reporting.runs import STAGES, Result
 
 if TYPE_CHECKING:
     import pandas as pd
 
-K = TypeVar("K")
-T = TypeVar("T")
-Seeds = tuple[int | None, int | None, int | None, int | None]  # of the run, its split and its draw, and the fold
 _MODES = ("scratch", "finetune", "freeze", "lora", "features", "auto")
 _ALL_SIGNS = 14
 
@@ -30,12 +27,13 @@ class Spread(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Test MAE of a mode minus that of scratch, over ``n`` pairs of runs with one seed, split and training size.
+    """Test MAE of a mode minus that of scratch, over ``n`` pairs of runs with one seed and the same rows.
 
-    ``low`` to ``high`` is the 95 % interval of the mean (Student's t over pairs); all in the quantity's unit. Two-sided
-    probabilities of a mean at least so far from zero if there were no difference: ``p`` by Student's t, which takes the
-    differences to be normally distributed, and ``p_signs`` with the sign of each taken at random (Fisher, The Design of
-    Experiments, 1935, section 21), which does not but cannot fall below 2^(1 - n).
+    ``low`` to ``high`` is the 95 % interval of the mean (Student's t over pairs), ``sd`` the sample standard deviation
+    of the differences (NaN below two); all in the quantity's unit. Two-sided probabilities of a mean at least so far
+    from zero if there were no difference: ``p`` by Student's t, which takes the differences to be normally
+    distributed, and ``p_signs`` with the sign of each taken at random (Fisher, The Design of Experiments, 1935,
+    section 21), which does not but cannot fall below 2^(1 - n).
     """
 
     n: int
@@ -45,23 +43,15 @@ class Paired(NamedTuple):
     verdict: str
     p: float = math.nan
     p_signs: float = math.nan
-
-
-class Place(NamedTuple):
-    """What runs must share to be compared."""
-
-    stage: str
-    target: str
-    data: str
-    quantity: str
-    train_size: int | None
+    sd: float = math.nan
 
 
 class Summary(NamedTuple):
     """The runs of one mode in one place, over seeds; errors are of the test part.
 
+    ``mode`` says in brackets which of its settings, or which source, tells these runs from others of that mode.
     ``MAE`` and ``RMSE`` in ``unit``; ``plain_MAE`` in ``plain_unit``, for a log10 quantity alone; ``seconds`` of a
-    run. ``of_seeds`` is the MAE of each pair of seeds and fold. ``best``: lowest mean MAE of several modes here.
+    run. ``of_cells`` is the MAE of each cell. ``best``: lowest mean MAE of several modes here.
     """
 
     place: Place
@@ -76,40 +66,34 @@ class Summary(NamedTuple):
     R2: Spread
     trainable_parameters: Spread
     seconds: Spread
-    of_seeds: dict[Seeds, float]
+    of_cells: dict[Cell, float]
     paired: Paired | None = None
     best: bool = False
 
 
 def summarise(results: Iterable[Result]) -> list[Summary]:
-    """Return one summary for each place and mode, in that order."""
-    found = [(Place(r.stage, r.target, r.data, name, r.train_size), r) for r in results for name in r.quantities]
-    places = grouped(found, lambda pair: pair[0])
+    """Return one summary for each place and mode, in that order; runs that recorded no identity are in none."""
+    placed = place(results)
+    places = grouped(placed, lambda p: p.place)
+    scratch = {at: _of_cells(some) for at, some in grouped(filter(_is_scratch, placed), _pool).items()}
     rows: list[Summary] = []
-    for place in sorted(places, key=lambda p: (STAGES.index(p.stage), *p[1:4], p.train_size or math.inf)):
-        modes = grouped((run for _, run in places[place]), lambda run: run.mode)
-        here = [_summary(place, mode, modes[mode]) for mode in sorted(modes, key=mode_order)]
+    for where in sorted(places, key=lambda w: (STAGES.index(w.stage), *w[1:4], w.note, w.train_size or math.inf, w)):
+        modes = grouped(places[where], _variant)
+        labels = _labels([some[0].run for some in modes.values()])
+        here = [_summary(where, label, some) for label, some in zip(labels, modes.values(), strict=True)]
         known = [row.MAE.mean for row in here if row.MAE.n]
         best = min(known) if len(known) > 1 else math.nan
-        scratch = next((row.of_seeds for row in here if row.mode == "scratch"), {})
-        for row in here:
-            judged = place.stage == "transfer" and row.mode != "scratch"
-            paired = _paired(row.of_seeds, scratch) if judged else None
+        for (mode, _), row in sorted(zip(modes, here, strict=True), key=lambda pair: mode_order(pair[1].mode)):
+            judged = where.stage == "transfer" and mode != "scratch"
+            paired = _paired(row.of_cells, scratch.get((where.study, where.train_size), {})) if judged else None
             rows.append(row._replace(paired=paired, best=row.MAE.mean == best))
     return rows
 
 
 def mode_order(mode: str) -> tuple[int, str]:
     """Return a key that sorts modes: the baseline first, modes that are not the house's last."""
-    return _MODES.index(mode) if mode in _MODES else len(_MODES), mode
-
-
-def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Return {key: items with that key}, all in the order of ``items``."""
-    found: dict[K, list[T]] = defaultdict(list)
-    for item in items:
-        found[key(item)].append(item)
-    return found
+    name = mode.partition(" (")[0]
+    return _MODES.index(name) if name in _MODES else len(_MODES), mode
 
 
 def by_element(rows: pd.DataFrame) -> dict[str, tuple[float, int]]:
@@ -130,14 +114,61 @@ def mean_curve(curves: Sequence[Mapping[int, float]]) -> list[tuple[int, float]]
     return [(epoch, fmean(curve[epoch] for curve in curves if curve)) for epoch in sorted(shared)]
 
 
-def _summary(place: Place, mode: str, runs: Sequence[Result]) -> Summary:
+def _is_scratch(placed: Placed) -> bool:
+    return placed.run.stage == "transfer" and placed.run.mode == "scratch"
+
+
+def _pool(placed: Placed) -> tuple[str, int | None]:
+    """Return what a run shares with all that it may make a pair with; test crystals left out do not matter here."""
+    return placed.place.study, placed.place.train_size
+
+
+def _variant(placed: Placed) -> tuple[str, str]:
+    """Return the mode of a run and, as words, what else it trained with: nothing that matters to scratch."""
+    run = placed.run
+    if run.mode == "scratch" or run.stage == "pretrain":
+        return run.mode, ""
+    return run.mode, str(sorted(flat(run.settings.get("mode") or {}).items())) + run.source
+
+
+def _labels(runs: Sequence[Result]) -> list[str]:
+    """Name the variants of modes, each by one of its runs: settings and sources that differ stand in brackets."""
+    found = []
+    for run in runs:
+        alike = [other for other in runs if other.mode == run.mode]
+        every = [flat(other.settings.get("mode") or {}) for other in alike]
+        own = flat(run.settings.get("mode") or {})
+        keys = [k for k in dict.fromkeys(k for each in every for k in each) if len({e.get(k) for e in every}) > 1]
+        words = [f"{key}={own[key]}" for key in keys if key in own]
+        if run.mode != "scratch" and len({other.source for other in alike}) > 1:
+            words.append(f"source {_short_path(run.source, [other.source for other in alike])}")
+        found.append(f"{run.mode} ({', '.join(words)})" if words else run.mode)
+    return found
+
+
+def _short_path(path: str, others: Sequence[str]) -> str:
+    """Return the last parts of ``path``, as many as tell it from ``others``."""
+    parts = path.removesuffix("/model").split("/")
+    ends = [other.removesuffix("/model").split("/") for other in others if other != path]
+    n = next((n for n in range(1, len(parts)) if not any(end[-n:] == parts[-n:] for end in ends)), len(parts))
+    return "/".join(parts[-n:])
+
+
+def _of_cells(placed: Sequence[Placed]) -> dict[Cell, float]:
+    """Return {cell: test MAE}, the mean where a run was repeated, so that it counts as one pair."""
+    pairs = [(p.cell, p.run.metric(p.place.quantity, "MAE")) for p in placed]
+    known = [(cell, mae) for cell, mae in pairs if cell.seed is not None and math.isfinite(mae)]
+    return {cell: fmean(m for _, m in some) for cell, some in grouped(known, lambda pair: pair[0]).items()}
+
+
+def _summary(place: Place, mode: str, placed: Sequence[Placed]) -> Summary:
+    runs = [p.run for p in placed]
+
     def over(metric: str) -> Spread:
         return _spread(run.metric(place.quantity, metric) for run in runs)
 
     known = QUANTITIES.get(place.quantity)
     plain = QUANTITIES[known.log10_of] if known and known.log10_of else None
-    seeded = [((run.seed, run.split_seed, run.draw, run.fold), run.metric(place.quantity, "MAE")) for run in runs]
-    pairs = [(seeds, mae) for seeds, mae in seeded if seeds[0] is not None and math.isfinite(mae)]
     return Summary(
         place=place,
         mode=mode,
@@ -151,8 +182,7 @@ def _summary(place: Place, mode: str, runs: Sequence[Result]) -> Summary:
         R2=over("R2"),
         trainable_parameters=_spread(run.trainable_parameters for run in runs),
         seconds=_spread(run.seconds for run in runs),
-        # The mean where a run was repeated, so that it counts as one pair.
-        of_seeds={seeds: fmean(m for _, m in found) for seeds, found in grouped(pairs, lambda pair: pair[0]).items()},
+        of_cells=_of_cells(placed),
     )
 
 
@@ -161,9 +191,9 @@ def _spread(values: Iterable[float]) -> Spread:
     return Spread(len(known), fmean(known) if known else math.nan, stdev(known) if len(known) > 1 else math.nan)
 
 
-def _paired(mode: Mapping[Seeds, float], scratch: Mapping[Seeds, float]) -> Paired:
-    differences = [mode[seeds] - scratch[seeds] for seeds in sorted(mode.keys() & scratch.keys(), key=str)]
-    spread = _spread(differences)
+def _paired(mode: Mapping[Cell, float], scratch: Mapping[Cell, float]) -> Paired:
+    found = [mode[cell] - scratch[cell] for cell in sorted(mode.keys() & scratch.keys(), key=str)]
+    spread = _spread(found)
     if spread.n < 2:
         return Paired(spread.n, spread.mean, math.nan, math.nan, "not known")
     from scipy import stats
@@ -174,7 +204,7 @@ def _paired(mode: Mapping[Seeds, float], scratch: Mapping[Seeds, float]) -> Pair
     verdict = "positive transfer" if high < 0 else "negative transfer" if low > 0 else "neutral"
     t = abs(spread.mean) / error if error else (math.inf if spread.mean else 0.0)
     p = 2 * float(stats.t.sf(t, spread.n - 1))
-    return Paired(spread.n, spread.mean, low, high, verdict, p, _p_signs(differences))
+    return Paired(spread.n, spread.mean, low, high, verdict, p, _p_signs(found), spread.sd)
 
 
 def _p_signs(differences: Sequence[float]) -> float:

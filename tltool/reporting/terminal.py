@@ -6,9 +6,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from tltool.reporting.advice import Advice, advice
+from tltool.reporting.comparable import grouped
 from tltool.reporting.runs import Result
-from tltool.reporting.statistics import grouped, summarise
-from tltool.reporting.wording import count, fixed, mode, show, where
+from tltool.reporting.statistics import summarise
+from tltool.reporting.unpaired import unpaired
+from tltool.reporting.wording import count, fixed, mode, plural, show, where
 
 
 def table(results: Sequence[Result]) -> Table:
@@ -32,3 +35,19 @@ def table(results: Sequence[Result]) -> Table:
         shown.add_row(Text(f"\n{place.stage}: {where(place)}", style="bold"))
         shown.add_row(part)
     return shown
+
+
+def remarks(results: Sequence[Result]) -> list[Advice]:
+    """Return what to say below the table: runs that are not compared, by reason, and what would settle the others."""
+    found = [
+        Advice(f"Not compared: {plural(len(u.runs), f'{u.mode} run')} of {u.target}, {u.quantity}. {u.reason}")
+        for u in unpaired(results)
+    ]
+    shown: set[str] = set()
+    for row in summarise(results):
+        if one := advice(row, row.runs[-1]):
+            # One command serves all quantities of a run.
+            command = "" if one.command in shown else one.command
+            shown.add(one.command)
+            found.append(one._replace(text=f"{where(row.place)}, {row.mode}: {one.text}", command=command))
+    return found

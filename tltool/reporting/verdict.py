@@ -1,79 +1,65 @@
 """What one transfer says beside the finished runs around it: is it better than scratch, and how sure is that."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from tltool.errors import DataError
+from tltool.reporting.advice import Advice, advice, is_on_the_way
 from tltool.reporting.runs import Result, collect, read
 from tltool.reporting.statistics import Summary, summarise
+from tltool.reporting.unpaired import unpaired
 from tltool.reporting.wording import fixed, plural, probability
 
-_HOW = "'tltool transfer -m mode=scratch,{} seed=0,1,2,3,4' with the same settings gives five pairs."
 
+def so_far(folder: Path, runs: Path) -> list[Advice]:
+    """Return what to say of the transfer in ``folder``: a sentence for each quantity, over it and its like in ``runs``.
 
-def so_far(folder: Path, runs: Path) -> list[str]:
-    """Return a sentence for each quantity of the transfer in ``folder``, over it and its like under ``runs``.
-
-    Its like are finished runs of the same mode, source and settings; the baseline are scratch runs of the same target,
-    data, training size, fit and optimiser. One of each with the same seed, split and fold make a pair.
+    Its like are finished runs of the same study (``reporting.comparable``), mode, settings and source; the baseline
+    are scratch runs of that study. One of each with the same seed and the same rows make a pair. What looks like a
+    baseline and is none follows with the reason, and last what to run next, with the command, where nothing is settled.
     """
-    this = read(folder.resolve(), folder.name, "transfer")
+    this = read(folder.resolve(), str(folder), "transfer")
     if this.mode == "scratch":
         return []
     try:
         others = [run for run in collect([runs]).results if run.folder != this.folder]
     except DataError:
         others = []
-    like = [run for run in others if _like(run, this) or _baseline(run, this)]
-    rows = [row for row in summarise([this, *like]) if row.mode == this.mode]
-    return [text for row in rows if row.place.train_size == this.train_size for text in _told(row)]
+    rows = [row for row in summarise([this, *others]) if any(run is this for run in row.runs)]
+    told = [Advice(text) for row in rows for text in _told(row)]
+    if is_on_the_way(this) and any(row.paired and row.paired.n < 2 for row in rows):
+        return told
+    for one in unpaired([this, *others], only=this):
+        told.append(Advice(f"{one.quantity}: the scratch run {one.other} is not its baseline. {one.reason}"))
+    return told + _next(rows, this)
 
 
 def _told(row: Summary) -> Iterator[str]:
     if not row.paired or not math.isfinite(row.MAE.mean):
         return
-    n, mean, low, high, verdict, p, p_signs = row.paired
-    side = "lower" if mean < 0 else "higher"
+    n, mean, low, high, verdict, p, p_signs, _ = row.paired
+    side, name = "lower" if mean < 0 else "higher", row.place.quantity
     if n == 0:
-        how = "Whether this transfer is positive shows beside scratch runs of the same seed and split; there is none. "
-        yield how + _HOW.format(row.mode)
+        yield f"{name}: not known if this transfer is positive; no scratch run so far has this seed and the same rows."
     elif n == 1:
         yield (
-            f"Against scratch with this seed and split: test MAE of {row.place.quantity} {fixed(abs(mean))} {row.unit} "
-            f"{side}. One pair is no verdict; {_HOW.format(row.mode)}"
+            f"{name}: test MAE {fixed(abs(mean))} {row.unit} {side} than that of scratch with this seed and the same "
+            "rows. One pair is no verdict."
         )
     else:
         yield (
-            f"{verdict.capitalize()} so far over {plural(n, 'pair')}: test MAE of {row.place.quantity} on average "
-            f"{fixed(abs(mean))} {row.unit} {side} than that of scratch (95 % interval of the difference "
-            f"{fixed(low, mean)} to {fixed(high, mean)}, p {probability(p)}; by signs, p {probability(p_signs)})."
+            f"{name}: {verdict} so far over {plural(n, 'pair')}. Its test MAE is on average {fixed(abs(mean))} "
+            f"{row.unit} {side} than that of scratch (95 % interval of the difference {fixed(low, mean)} to "
+            f"{fixed(high, mean)}, p {probability(p)}; by signs, p {probability(p_signs)})."
         )
 
 
-def _like(run: Result, this: Result) -> bool:
-    same = (run.stage, run.mode, run.target, run.data, run.train_size, run.source)
-    return same == ("transfer", this.mode, this.target, this.data, this.train_size, this.source) and _agree(
-        run, this, "mode", "fit", "optimiser"
-    )
-
-
-def _baseline(run: Result, this: Result) -> bool:
-    same = (run.stage, run.mode, run.target, run.data, run.train_size)
-    return same == ("transfer", "scratch", this.target, this.data, this.train_size) and _agree(
-        run, this, "fit", "optimiser"
-    )
-
-
-def _agree(run: Result, this: Result, *keys: str) -> bool:
-    """Say whether settings are equal, seeds of estimators apart; what an older run did not keep counts as equal."""
-    return all(
-        key not in run.settings or _seedless(run.settings[key]) == _seedless(this.settings.get(key)) for key in keys
-    )
-
-
-def _seedless(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _seedless(value) for key, value in node.items() if key != "random_state"}
-    return node
+def _next(rows: Sequence[Summary], this: Result) -> list[Advice]:
+    """Return what to run next for each quantity, and the command that serves all of them with the last."""
+    found = [(row.place.quantity, one) for row in rows if (one := advice(row, this))]
+    if not found:
+        return []
+    most = max((one for _, one in found), key=lambda one: one.n)
+    texts = [Advice(f"{name}: {one.text}") for name, one in found]
+    return [*texts[:-1], texts[-1]._replace(command=most.command)]

@@ -3,7 +3,8 @@
 import math
 
 from tltool.plots import decimals
-from tltool.reporting.statistics import Place, Spread, Summary
+from tltool.reporting.comparable import Place
+from tltool.reporting.statistics import Spread, Summary
 
 NONE = "-"
 
@@ -34,10 +35,12 @@ def probability(p: float) -> str:
 
 
 def where(place: Place, size: bool = True) -> str:
-    """Name target, data, quantity and, with ``size``, the number of training crystals."""
+    """Name target, data, quantity, with ``size`` the training crystals, and what else tells the place from others."""
     of = f" ({place.data})" if place.data != place.target else ""
     crystals = f", {place.train_size:,} training crystals" if size and place.train_size is not None else ""
-    return f"{place.target}{of}, {place.quantity}{crystals}"
+    note = f"; {place.note}" if place.note else ""
+    rule = f"; overlap={place.overlap}" if place.overlap else ""
+    return f"{place.target}{of}, {place.quantity}{crystals}{note}{rule}"
 
 
 def mode(row: Summary) -> str:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from tltool.data.dataset import Batches, Dataset, batches
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
-from tltool.training import audit, by_functional, checkpoint, inputs, outcome, state
+from tltool.training import audit, by_functional, checkpoint, identity, inputs, outcome, state
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
 from tltool.training.sources import model_folder
@@ -38,6 +38,15 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "train_size": len(data.split["train"]) or None,
         "trainable_parameters": None,
         "seconds": clock.seconds(),
+        "identity": identity.of(
+            data,
+            dataset,
+            model.spec,
+            config,
+            identity.content(dataset.store, data.quantities),
+            described=config.get("data"),
+            base=model.spec.get("base"),
+        ),
     }
     summary = outcome.evaluate(folder, model, data.to(where), dataset, ["test"], facts, watch)
     show_errors(summary, "test")

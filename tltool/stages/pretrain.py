@@ -15,7 +15,7 @@ from tltool.data.record import Ints
 from tltool.errors import ConfigError
 from tltool.model.surgery import new_heads
 from tltool.quantities import quantity
-from tltool.training import audit, by_functional, checkpoint, distributed, inputs, outcome, resume, state
+from tltool.training import audit, by_functional, checkpoint, distributed, identity, inputs, outcome, resume, state
 from tltool.training.audit import Auditor
 from tltool.training.fit import device, train
 from tltool.training.goals import scalers
@@ -66,6 +66,15 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "model": str(folder.folder / "model"),
         "trainable_parameters": count,
         "seconds": clock.seconds(),
+        "settings": {key: config[key] for key in ("fit", "optimiser")},
+        "identity": identity.of(
+            data,
+            dataset,
+            model.spec,
+            config,
+            identity.content(dataset.store, data.quantities),
+            described=config["data"],
+        ),
     }
     summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
     outcome.keep(folder, model)

@@ -9,7 +9,7 @@ from tltool.errors import ResourceError
 from tltool.reporting import html, markdown
 from tltool.reporting.content import compose
 from tltool.reporting.runs import collect
-from tltool.reporting.terminal import table
+from tltool.reporting.terminal import remarks, table
 from tltool.training.run import Run, show
 
 
@@ -28,5 +28,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     why = Counter(f"{skipped.state} ({skipped.reason})" for skipped in runs.skipped)
     reasons = ": " + ", ".join(f"{n} {reason}" for reason, n in why.items()) if why else ""
     folder.say(f"Finished runs: {len(runs.results)}. Left out: {len(runs.skipped)}{reasons}.")
+    for text, command, _ in remarks(runs.results):
+        folder.say(text, command)
     folder.say(f"Markdown: {out / 'report.md'}")
     folder.say(f"HTML: {out / 'report.html'}")

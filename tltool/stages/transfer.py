@@ -15,7 +15,7 @@ from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError, standing_at
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
-from tltool.training import audit, by_functional, checkpoint, distributed, held, inputs, outcome, state
+from tltool.training import audit, by_functional, checkpoint, distributed, held, identity, inputs, outcome, state
 from tltool.training.audit import Auditor
 from tltool.training.fit import device
 from tltool.training.run import Run, show_errors
@@ -41,6 +41,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     base = inputs.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
     data, split = inputs.split_batches(config, dataset, quantities, folder.say, base)
     watch = audit.auditor(config, "transfer", inputs.workers(config))
+    tested = len(split.test)
     with distributed.first():
         data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
     folder.write_split(split.items(), dataset.store.ids)
@@ -75,13 +76,25 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "trainable_parameters": model.spec.get("trainable_parameters", _trainable(model)),
         "seconds": clock.seconds(),
         "settings": {key: config[key] for key in ("mode", "fit", "optimiser")},
+        "identity": identity.of(
+            data,
+            dataset,
+            source.spec,
+            config,
+            folder.once(
+                f"content of {target['data']}, {quantities}", lambda: identity.content(dataset.store, quantities)
+            ),
+            described=target["data"],
+            base=target.get("base"),
+            left_out=tested - len(split.test),
+        ),
     }
     facts |= {"auto": model.spec["auto"]} if "auto" in model.spec else {}
     summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
     outcome.keep(folder, model)
     show_errors(summary, "test")
-    for sentence in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
-        folder.say(sentence)
+    for text, command, _ in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
+        folder.say(text, command)
 
 
 def _trainable(model: PropertyModel) -> int:

@@ -87,6 +87,9 @@ class Run:
             self._show_report(event)
         elif kind == "say":
             self._print(event["text"])
+            if event.get("command"):
+                # Nothing before it and no break within it, so that it can be copied into a shell.
+                self.console.print(event["command"], markup=False, highlight=False, soft_wrap=True)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """Return what ``make`` gives, made once for all runs of a sweep that call it ``name``."""
@@ -95,9 +98,9 @@ class Run:
             shared[name] = make()
         return shared[name]
 
-    def say(self, text: str) -> None:
-        """Log a sentence and print it on standard error."""
-        self.log({"event": "say", "text": text})
+    def say(self, text: str, command: str = "") -> None:
+        """Log a sentence and print it on standard error, and below it a command line to copy."""
+        self.log({"event": "say", "text": text} | ({"command": command} if command else {}))
 
     def close(self, state: str, code: int, message: str) -> None:
         """Write the last status and close the log."""

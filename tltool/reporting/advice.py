@@ -1,0 +1,179 @@
+"""What to run next so that a difference to scratch is settled: how many pairs, and the command that makes them."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tltool.reporting.runs import Result, command
+from tltool.reporting.statistics import Paired, Summary
+from tltool.reporting.wording import fixed, plural
+
+FEW_ROWS = 200
+"""Training rows up to which other rows (``split.draw``) change an error more than another seed does."""
+
+_SEEDS = 5
+_MOST = 50
+_SPELLED = 10  # values that a command lists one by one
+_POWER = 0.8
+_RELATIVE = 0.15  # what a difference varies by from draw to draw, of the scratch error; measured in docs/modes.md
+_WITH_VALUE = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package")
+_REPLACED = ("mode", "seed", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+
+
+class Advice(NamedTuple):
+    """A sentence, and the command line that it speaks of (empty if there is none), which makes ``n`` pairs."""
+
+    text: str
+    command: str = ""
+    n: int = 0
+
+
+def advice(row: Summary, run: Result) -> Advice | None:
+    """Return what would settle the difference of ``row`` to scratch, None where it is settled or nothing was measured.
+
+    The command is that of ``run`` with scratch beside it.
+    """
+    paired = row.paired
+    if not paired or not math.isfinite(row.MAE.mean) or (paired.n > 1 and paired.verdict != "neutral"):
+        return None
+    varied = _varied(run)
+    n, why = _wanted(row, paired, varied)
+    return Advice(why, repeat(run, varied, n), n)
+
+
+def is_on_the_way(run: Result) -> bool:
+    """Say whether the sweep that ``run`` is part of makes its baseline too, and several pairs of them."""
+    _, overrides = _parted(command(run)[2:])
+    given = {_key(word): word.partition("=")[2] for word in overrides}
+    several = [key for key, value in given.items() if key == "seed" or key.startswith("split.") if _is_swept(value)]
+    return "scratch" in _choices(given.get("mode"), run.mode) and bool(several)
+
+
+def pairs_needed(difference: float, sd: float, most: int = 10_000) -> int:
+    """Return how many pairs find a mean ``difference`` at the 5 % level with a probability of 80 %, ``most`` at most.
+
+    ``sd`` is the standard deviation of the differences between pairs. Power of the two-sided paired t-test, from the
+    noncentral t distribution (Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, chapter 2).
+    """
+    from scipy import stats
+
+    if not difference:
+        return most
+    effect = abs(difference) / sd if sd else math.inf
+    if effect == math.inf:
+        return 2
+    # The normal distribution gives a lower bound to begin with.
+    n = max(2, math.ceil((float(stats.norm.ppf(0.975) + stats.norm.ppf(_POWER)) / effect) ** 2))
+    while n < most:
+        t, centre = stats.t.ppf(0.975, n - 1), effect * math.sqrt(n)
+        if stats.nct.sf(t, n - 1, centre) + stats.nct.cdf(-t, n - 1, centre) >= _POWER:
+            return n
+        n += 1
+    return most
+
+
+def repeat(run: Result, varied: str, n: int) -> str:
+    """Return the command line of ``run`` as a sweep over scratch and its own modes and ``n`` values of ``varied``.
+
+    Every other override stands as it was given, and ``source=latest`` is named, so that pasted into a shell it runs
+    the same study. Overrides of a mode are none of scratch, which then has a command of its own. Empty if the folder
+    does not say how the run was started.
+    """
+    words = command(run)
+    if words[:2] != ["tltool", "transfer"]:
+        return ""
+    flags, overrides = _parted(words[2:])
+    given = {_key(word): word.partition("=")[2] for word in overrides}
+    modes = [name for name in _choices(given.get("mode"), run.mode) if name != "scratch"] or [run.mode]
+    kept = [word for word in overrides if _key(word) not in (*_REPLACED, varied)]
+    if given.get("source", "latest") == "latest" and run.source:
+        kept = [word for word in kept if _key(word) != "source"] + [f"source={run.source}"]
+    if varied != "seed" and "seed" in given:
+        kept.append(f"seed={run.seed}")
+    values = [f"{varied}={','.join(map(str, range(n))) if n <= _SPELLED else f'range({n})'}"]
+    own = [word for word in kept if _is_of_mode(word)]
+    others = [word for word in kept if not _is_of_mode(word)]
+    start = ["tltool", "transfer", *flags, "-m"]
+    if not own:
+        return shlex.join([*start, *others, f"mode={','.join(['scratch', *modes])}", *values])
+    alone = shlex.join([*start, *others, "mode=scratch", *values])
+    return alone + "\n" + shlex.join([*start, *others, f"mode={','.join(modes)}", *own, *values])
+
+
+def _wanted(row: Summary, paired: Paired, varied: str) -> tuple[int, str]:
+    """Return how many pairs to make, and why in a sentence."""
+    n, scratch = paired.n, row.MAE.mean - (paired.mean if paired.n else 0.0)
+    few, what = (row.place.train_size or math.inf) <= FEW_ROWS, "draw" if varied == "split.draw" else "seed"
+    if not few and n < 2:
+        return _SEEDS, f"{plural(_SEEDS, what)} give {plural(_SEEDS, 'pair')}."
+    # The standard deviation of two or three differences is often far too small by chance.
+    guess = _RELATIVE * abs(scratch)
+    sd = paired.sd if n >= _SEEDS else max(paired.sd if n > 1 else 0.0, guess)
+    difference = abs(paired.mean) if n else 0.1 * abs(scratch)
+    needed = max(_SEEDS, pairs_needed(difference, sd))
+    start = f"With {row.place.train_size:,} training crystals " if row.place.train_size is not None else ""
+    number = "more than 10,000" if needed >= 10_000 else f"about {needed:,}"
+    seen = "such as is seen" if n else "a tenth of the error"
+    text = (
+        f"{start}{number} {what}s settle a difference of {fixed(difference)} {row.unit} ({seen}), if it varies by "
+        f"{fixed(sd)} {row.unit} (one standard deviation) from {what} to {what}"
+    )
+    if needed <= _MOST:
+        return needed, f"{text}."
+    return _MOST, f"{text}; {_MOST} settle one of {fixed(_settled_by(sd, _MOST))} {row.unit}."
+
+
+def _settled_by(sd: float, n: int) -> float:
+    """Return the least difference that ``n`` pairs settle, by bisection."""
+    low, high = 0.0, 4 * sd
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (low, middle) if pairs_needed(middle, sd, n + 1) <= n else (middle, high)
+    return high
+
+
+def _varied(run: Result) -> str:
+    """Return the key that makes further pairs: other rows to train on where they are few and the split draws them."""
+    split = run.identity.get("split") or {}
+    few = run.train_size is not None and run.train_size <= FEW_ROWS
+    return "split.draw" if few and "draw" in split else "seed"
+
+
+def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return Hydra's flags without ``-m``, and overrides."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word in ("-m", "--multirun"):
+            continue
+        if word in _WITH_VALUE:
+            flags += [word, *_next(rest)]
+        else:
+            (flags if word.startswith("-") else overrides).append(word)
+    return flags, overrides
+
+
+def _next(rest: Iterator[str]) -> list[str]:
+    return [word for word in [next(rest, "")] if word]
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def _is_of_mode(word: str) -> bool:
+    return _key(word).startswith(("mode.", "mode/"))
+
+
+def _is_swept(value: str) -> bool:
+    return not value.startswith(("[", "{", "'", '"')) and ("," in value or value.startswith("range("))
+
+
+def _choices(given: str | None, mode: str) -> list[str]:
+    """Return the modes of a sweep; that of the run where they are not a plain list."""
+    names = (given or mode).split(",")
+    return names if all(name.isidentifier() for name in names) else [mode]

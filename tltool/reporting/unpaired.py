@@ -1,0 +1,74 @@
+"""Which runs are compared with no scratch run though one looks like their baseline, and why not."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tltool.reporting.comparable import Cell, Placed, differences, grouped, is_known, place
+from tltool.reporting.runs import Result
+
+_OLD = "An older version made it, which did not record what its errors rest on; run it again to compare it."
+
+
+class Unpaired(NamedTuple):
+    """Runs of one mode that are compared with no scratch run for one ``reason``, a sentence.
+
+    ``runs`` and ``other``, the scratch run that is nearest to them, are names as in ``Result``; ``other`` is empty for
+    runs that are compared with nothing at all.
+    """
+
+    runs: tuple[str, ...]
+    mode: str
+    target: str
+    quantity: str
+    other: str
+    reason: str
+
+
+def unpaired(results: Sequence[Result], only: Result | None = None) -> list[Unpaired]:
+    """Return the transfers that have no pair though there are scratch runs of their target, and runs without a record.
+
+    ``only`` asks for one of the runs alone. Runs look alike if they have a quantity and the name of the target, or the
+    data, in common.
+    """
+    placed = [p for p in place(results) if p.run.stage == "transfer"]
+    scratch = [p for p in placed if p.run.mode == "scratch"]
+    pairs = {_pair(p) for p in scratch}
+    found = [
+        Unpaired((run.name,), run.mode, run.target, name, "", _OLD)
+        for run in results
+        for name in run.quantities
+        if not is_known(run, name) and only is None
+    ]
+    studies = grouped(scratch, lambda p: (p.place.study, p.place.train_size))
+    for p in (p for p in placed if only is None or p.run is only):
+        if p.run.mode != "scratch" and _pair(p) not in pairs and (other := _nearest(p, list(studies.values()))):
+            reason = f"{'; '.join(differences(p, other))}."
+            told = (p.run.target, p.place.quantity, other.run.name, reason[0].upper() + reason[1:])
+            found.append(Unpaired((p.run.name,), p.run.mode, *told))
+    # One line for all runs of a kind: their nearest runs differ from seed to seed, the reason does not.
+    kinds = grouped(found, lambda u: (u.mode, u.target, u.quantity, u.reason)).values()
+    return [some[0]._replace(runs=tuple(u.runs[0] for u in some)) for some in kinds]
+
+
+def _pair(p: Placed) -> tuple[str, int | None, Cell]:
+    return p.place.study, p.place.train_size, p.cell
+
+
+def _nearest(p: Placed, studies: Sequence[Sequence[Placed]]) -> Placed | None:
+    """Return the scratch run with the fewest differences among those that look like the baseline of ``p``."""
+    alike = [some for some in studies if _looks_like(p, some[0])]
+    if not alike:
+        return None
+    nearest = min(alike, key=lambda some: (_apart(p, some[0]), some[0].place.train_size != p.place.train_size))
+    return min(nearest, key=lambda other: sum(a != b for a, b in zip(p.cell, other.cell, strict=True)))
+
+
+def _looks_like(p: Placed, other: Placed) -> bool:
+    if p.place.quantity != other.place.quantity:
+        return False
+    return p.run.target == other.run.target or p.conditions["data"] == other.conditions["data"]
+
+
+def _apart(p: Placed, other: Placed) -> int:
+    keys = p.conditions.keys() | other.conditions.keys()
+    return sum(p.conditions.get(key) != other.conditions.get(key) for key in keys)

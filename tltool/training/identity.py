@@ -1,0 +1,114 @@
+"""What the errors of a run rest on: digests of its rows, labels, data and shape, by which runs can be compared.
+
+They stand under ``identity`` in ``metrics.json``. Names do not enter them: two tables that are both called "table"
+differ, and a table that was moved or renamed stays the same. Sizes: n records, q quantities.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tltool.data import store
+from tltool.data.dataset import Batches, Dataset
+from tltool.data.record import Floats, Ints
+from tltool.data.store import Store
+from tltool.quantities import quantity
+
+SCHEMA = 1
+_DIGITS = 16  # of a digest in hex, 64 bits
+_BLOCK = 65_536
+_SHAPE = ("encoder", "readout", "trunk", "head", "state")
+_NOT_SHAPE = ("quotient",)  # of the graph settings: how a graph is stored, which changes no prediction
+
+
+def of(
+    data: Batches,
+    dataset: Dataset,
+    spec: Mapping[str, Any],
+    config: Mapping[str, Any],
+    content: Mapping[str, str],
+    *,
+    described: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
+    left_out: int = 0,
+) -> dict[str, Any]:
+    """Return what the errors of a run on ``data`` rest on.
+
+    ``spec`` is that of the model whose shape a scratch run would take; ``config`` holds ``split`` and ``overlap``.
+    ``content`` is that of ``content``; ``described`` and ``base`` are the YAML descriptions of the data and of what
+    the labels are differences to. ``left_out`` counts test rows that ``overlap=drop_test`` took away.
+
+    ``data`` and ``test`` have a digest for each quantity, ``test`` over the rows that have a label of it; ``train`` and
+    ``val`` have one over all quantities, as the model learns them together.
+    """
+    records = dataset.store
+    labels = _labels(records, data)
+    low = None if data.base is None else data.base.cpu().double().numpy()
+    parts = {name: rows.cpu().numpy() for name, rows in data.split.items()}
+    return {
+        "schema": SCHEMA,
+        "data": dict(content),
+        "file": Path(str((described or {}).get("root") or "")).name,
+        "quantities": {name: quantity(name).unit for name in data.quantities},
+        "base": None if low is None else _rows(records, low, np.arange(len(records))),
+        "base_name": str((base or {}).get("name") or ""),
+        "train": _rows(records, labels, parts["train"]),
+        "val": _rows(records, labels, parts["val"]),
+        "test": {name: _rows(records, labels[:, [k]], parts["test"]) for k, name in enumerate(data.quantities)},
+        "split": dict(config.get("split") or {}),
+        "overlap": {"rule": config["overlap"]["action"], "left_out": left_out},
+        "shape": shape(spec),
+    }
+
+
+def content(records: Store, quantities: Iterable[str]) -> dict[str, str]:
+    """Return for each quantity a digest of crystals, ids and its labels, whatever order the records stand in."""
+    crystals = hashlib.sha256()
+    order = np.argsort(np.array(list(records.ids)), kind="stable")
+    for start in range(0, len(order), _BLOCK):
+        some = store.taken(records, order[start : start + _BLOCK])
+        crystals.update("\n".join(some.ids).encode())
+        crystals.update(np.diff(some.first_site).astype("<i8").tobytes())
+        crystals.update(some.numbers.astype("u1").tobytes())
+        for values in (some.frac, some.lattice, *([] if some.amounts is None else [some.amounts])):
+            crystals.update(_narrow(values).tobytes())
+    found = {}
+    for name in quantities:
+        of_quantity = crystals.copy()
+        of_quantity.update(_narrow(records.label(name)[order]).tobytes())
+        found[name] = of_quantity.hexdigest()[:_DIGITS]
+    return found
+
+
+def shape(spec: Mapping[str, Any]) -> str:
+    """Return a digest of what decides the shape of a model: encoder, readout, trunk, graph settings, functionals."""
+    graph = {key: value for key, value in dict(spec.get("graph") or {}).items() if key not in _NOT_SHAPE}
+    parts = {key: spec.get(key) or None for key in _SHAPE}
+    facts = parts | {"graph": graph, "functionals": len(spec.get("functionals") or ())}
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _labels(records: Store, data: Batches) -> Floats:
+    """Return the labels (n, q) in their units, as the files give them; NaN where a row has none to learn."""
+    given = np.stack([records.label(name) for name in data.quantities], axis=1)
+    return np.where(np.isfinite(data.labels.cpu().numpy()), given, np.nan)
+
+
+def _rows(records: Store, values: Floats, rows: Ints) -> str:
+    """Return a digest of the ids in ``rows`` and their ``values`` (n, q), in any order; rows without one are out."""
+    kept = rows[np.isfinite(values[rows]).any(axis=1)]
+    # Six digits: stores hold float32, and tables of the same numbers may come by way of another unit.
+    lines = sorted(f"{records.ids[row]}\t" + "\t".join(f"{v:.6g}" for v in values[row]) for row in kept.tolist())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:_DIGITS]
+
+
+def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return ``values`` as the stores keep them, with one kind of zero and one of NaN."""
+    found = values.astype("<f4") + np.float32(0)
+    return np.where(np.isnan(found), np.float32(np.nan), found)
