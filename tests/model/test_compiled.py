@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +19,9 @@ pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ comp
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _kernels(kernel_folder: Path) -> Iterator[None]:
     for kind in (torch.float32, torch.float64):
-        compiled.load(tmp_path_factory.mktemp("kernels"), print, kind)
+        compiled.load(kernel_folder, print, kind)
     yield
     compiled._libraries.clear()
 

@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,9 @@ pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ comp
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("kernels")
-    kernels.use("compiled", folder=folder)
-    compiled.load(folder, print, torch.float64)
+def _kernels(kernel_folder: Path) -> Iterator[None]:
+    kernels.use("compiled", folder=kernel_folder)
+    compiled.load(kernel_folder, print, torch.float64)
     yield
     compiled._libraries.clear()
     kernels.use("torch")
