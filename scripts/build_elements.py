@@ -1,4 +1,4 @@
-"""Write tltool/elements.csv from pymatgen's element data: python scripts/build_elements.py."""
+"""Write tltool/elements.csv from pymatgen's element data and gemmi's radii: python scripts/build_elements.py."""
 
 import csv
 import math
@@ -6,12 +6,16 @@ import sys
 import warnings
 from pathlib import Path
 
+import gemmi
 from pymatgen.core.periodic_table import Element
 
-SOURCE = "# Element data as pymatgen states them (MIT licence); made by scripts/build_elements.py.\n"
+SOURCE = (
+    "# Element data as pymatgen states them (MIT licence), covalent radii (Å) as gemmi does (MPL 2.0); made by "
+    "scripts/build_elements.py.\n"
+)
 COLUMNS = [
     "number", "symbol", "group", "period", "electronegativity", "radius", "valence_electrons", "ionisation_energy",
-    "electron_affinity", "block", "volume", "mass",
+    "electron_affinity", "block", "volume", "mass", "covalent_radius",
 ]  # fmt: skip
 
 
@@ -62,6 +66,7 @@ def main(path: Path) -> None:
                     e.block,
                     known(e, "molar_volume"),
                     known(e, "atomic_mass"),
+                    f"{gemmi.Element(number).covalent_r:.6g}",
                 ]
             )
 

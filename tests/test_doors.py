@@ -9,13 +9,13 @@ from support import ROOT
 DOORS = {
     "h5py": {"data/store.py"},
     "pymatgen": {
-        "data/record.py", "data/neighbours.py", "data/structure_files.py", "data/cif.py", "data/structure_match.py",
+        "data/record.py", "data/neighbours.py", "data/cif_text.py", "data/structure_match.py",
         "data/api_key.py", "training/predictor.py",
     },
     "dgl": {"model/kernels.py"},
     "triton": {"model/triton_gate.py", "model/gate_kernels.py"},
-    "gemmi": {"data/cif.py"},
-    "moyopy": {"data/prototype.py"},
+    "gemmi": {"data/cif.py", "data/cif_text.py", "data/space_groups.py"},
+    "moyopy": {"data/prototype.py", "data/space_groups.py"},
     "ase": {"data/structure_files.py", "data/adapters/ase_database.py"},
     "pyarrow": {"data/rows.py"},
     "requests": {"data/web.py"},

@@ -298,5 +298,6 @@ def test_every_key_of_every_choice_is_known(stage: str, choice: str) -> None:
             or (place in described and name in KEYS)
             or place in ("graph", "fetch")
             or key.startswith("graph.")
+            or ((key == "checks" or place == "limits") and stage != "report")
         )
         assert known, f"nobody says whether {stage} reads {key}"

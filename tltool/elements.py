@@ -79,6 +79,18 @@ def properties() -> npt.NDArray[np.float32]:
 
 
 @cache
+def masses() -> npt.NDArray[np.float64]:
+    """Return (119,) atomic masses in u by atomic number, 0 for none."""
+    return np.array([0.0, *(float(row["mass"]) for row in _rows())])
+
+
+@cache
+def covalent_radii() -> npt.NDArray[np.float64]:
+    """Return (119,) covalent radii in Å by atomic number (Cordero and others, doi:10.1039/b801115j), 0 for none."""
+    return np.array([0.0, *(float(row["covalent_radius"]) for row in _rows())])
+
+
+@cache
 def descriptors() -> npt.NDArray[np.float32]:
     """Return (119, n) zeros and ones, row = atomic number (row 0 empty): one hot bin per property, none if unknown."""
     parts = [_one_hot("group", range(1, 19)), _one_hot("period", range(1, 8))]

@@ -61,6 +61,7 @@ def _of_stage(stage: str, config: Config) -> dict[str, Idle]:
         found["source_head"] = Idle("no mode.head follows it here", "use a mode that has mode.head, such as finetune")
     if stage == "report":
         found["plugins"] = Idle("report calls nothing that a package could bring")
+        found |= dict.fromkeys(("checks", "limits"), Idle("report reads no structures"))
     if stage == "eval" and config.get("base") and not config.get("data"):
         found["base"] = Idle(
             "without data= the model's own test rows are taken, with the base that they had",

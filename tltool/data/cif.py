@@ -1,221 +1,290 @@
-"""CIF text -> crystals: gemmi reads, pymatgen gives a second opinion where gemmi cannot settle a block.
+"""CIF -> crystals: one reading of what the file says, and independent checks of the crystal that comes of it.
 
-Gemmi makes it five to eight times faster; the symmetry is expanded here, from the operations that the file lists or,
-failing that, from its space group. Every crystal is held against the formula that the file states, so that a
-truncated list of sites, a wrong origin or missing hydrogens end in an error and not in another crystal.
-Sizes: n sites, m operations.
+The symmetry is expanded here, from the operations that the file lists or, failing that, from its space group. The
+crystal is then held against what else the file states: formula, formula units, multiplicities, density, volume, and
+whether its operations fit its cell. ``plausible`` checks what needs no file. Sizes: n sites, m operations.
 """
 
 import re
-import warnings
 from collections import Counter
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from tltool.data.record import Crystal, Floats, Ints, checked, from_structure
+from tltool.data import cif_symmetry, cif_text, expansion, plausible, species
+from tltool.data.cif_symmetry import Symmetry
+from tltool.data.cif_text import Block, is_given, number, plain
+from tltool.data.record import Crystal, Floats, Ints, cell_volume, checked
+from tltool.elements import masses, number_of, symbol
 from tltool.errors import DataError
-
-if TYPE_CHECKING:
-    import gemmi
-
-SAME_SITE = 0.1
-"""Images of a site, or listed sites, nearer than this (Å) are one site: what rounded coordinates can amount to."""
 
 FULL = 1e-3
 """An occupancy that differs from 1 by less than this is full."""
 
+DENSITY, VOLUME, METRIC = 0.05, 0.02, 0.01
+"""By how much density and volume may differ from the stated ones, relatively, and a cell from its symmetry."""
+
 _RATIO = 1e-3
-_FORMULA_TAG = re.compile(r"""^_chemical_formula_sum\s+('[^']*'|"[^"]*"|\S+)""", re.IGNORECASE | re.MULTILINE)
-_COORDINATE_TAGS = ("_atom_site_fract_x", "_atom_site_Cartn_x")
+_LENGTHS = tuple(f"_cell_length_{axis}" for axis in "abc")
+_ANGLES = tuple(f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma"))
+_FRACT = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
+_FORMULA = "_chemical_formula_sum"
+_MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+_OF_SITE = (
+    "_atom_site_label", "_atom_site_type_symbol", "_atom_site_occupancy", "_atom_site_calc_flag", *_MULTIPLICITY,
+)  # fmt: skip
+_PER_CUBIC_CENTIMETRE = 0.602214076  # u/Å3 in 1 g/cm3
 
 
-class _UnsettledError(Exception):
-    """Gemmi's reading is incomplete or contradicts the file."""
+class Stated(NamedTuple):
+    """What a file says of its crystal beside cell, symmetry and sites; empty or 0 where it does not.
+
+    ``formula`` {atomic number: amount} and its ``text``, ``units`` of it per cell (Z), ``multiplicities`` (n,) of the
+    listed sites, ``density`` in g/cm3, ``volume`` in Å3.
+    """
+
+    formula: Mapping[int, float]
+    text: str
+    units: float
+    multiplicities: Floats
+    density: float
+    volume: float
 
 
 def crystals(data: bytes, where: str) -> list[Crystal | DataError]:
     """Return the crystal of each data block that has sites, in the order of the text, or what is wrong with it.
 
-    Errors name ``where``. Raises DataError if no block has sites.
+    A crystal that contradicts what its file states says so in ``faults``. Errors name ``where``. Raises DataError if no
+    block has sites.
     """
-    import gemmi
+    found = cif_text.blocks(data, where)
+    return [_attempt(block, where, len(found)) for block in found]
 
+
+def _attempt(block: Block | DataError, where: str, n_blocks: int) -> Crystal | DataError:
+    if isinstance(block, DataError):
+        return block
     try:
-        # Level 0: two blocks of one name are two crystals, not a mistake.
-        blocks = [b for b in gemmi.cif.read_string(data, 0) if any(len(b.find_values(t)) for t in _COORDINATE_TAGS)]
-        found = [_attempt(b, b.as_string(), _named(where, b.name, len(blocks))) for b in blocks]
-    except (ValueError, RuntimeError):
-        texts = re.split(r"(?im)^(?=data_)", data.decode("utf-8", "replace"))[1:]
-        texts = [text for text in texts if "_atom_site_" in text.lower()]
-        found = [_attempt(None, text, _named(where, text.split()[0][5:], len(texts))) for text in texts]
-    if not found:
-        raise DataError(f"{where}: holds no atom sites; give a CIF file with a structure in it.")
-    return found
-
-
-def _named(where: str, block: str, n_blocks: int) -> str:
-    return where if n_blocks == 1 else f"{where}, block {block}"
-
-
-def _attempt(block: "gemmi.cif.Block | None", text: str, where: str) -> Crystal | DataError:
-    stated = _FORMULA_TAG.search(text)
-    formula = _formula(stated[1]) if stated else {}
-    try:
-        if block is not None:
-            try:
-                return _by_gemmi(block, formula, where)
-            except (_UnsettledError, ValueError, RuntimeError):
-                pass
-        crystal = _by_pymatgen(text, where)
+        return _crystal(block, where if n_blocks == 1 else f"{where}, block {block.name}")
     except DataError as error:
         return error
-    except Exception as error:  # pymatgen raises anything on damaged text, ZeroDivisionError included
-        return unreadable(where, "CIF", error)
-    if stated and not _agrees(crystal.numbers, formula):
-        return DataError(
-            f"{where}: the sites do not add up to the stated formula ({stated[1]}); "
-            "complete the sites or correct _chemical_formula_sum."
+
+
+def _crystal(block: Block, where: str) -> Crystal:
+    lattice, angles = _cell(block.values, where)
+    plausible.require_shape(lattice, where, plausible.WIDEST)
+    asymmetric, stated = _sites(block.values, lattice, where)
+    symmetry = cif_symmetry.read(block.values, angles, where)
+    results = [_expanded(asymmetric, choice, symmetry, stated, where) for choice in symmetry.choices]
+    found = [crystal for crystal in results if isinstance(crystal, Crystal)]
+    if not found:
+        raise next(error for error in results if isinstance(error, DataError))
+    if len(results) > 1:
+        found = [crystal for crystal in found if not crystal.faults]
+    if len(found) > 1:
+        found = [crystal for crystal in found if not plausible.faults(crystal, plausible.shipped().limits)]
+    if len(found) != 1:
+        raise DataError(
+            f"{where}: its space group can have two origins and the file does not say which; "
+            "add the symmetry operations."
         )
-    return crystal
+    return found[0]._replace(reader=block.reader)
 
 
-def unreadable(where: str, kind: str, error: Exception) -> DataError:
-    """Return the error that says that ``where`` is not a file of this ``kind``, with the cause."""
-    cause = " ".join(str(error).split())[:150]
-    return DataError(f"{where}: cannot be read as {kind} ({type(error).__name__}: {cause}); repair or remove it.")
-
-
-def _by_gemmi(block: "gemmi.cif.Block", formula: Mapping[int, float], where: str) -> Crystal:
+def _cell(values: Mapping[str, Sequence[str]], where: str) -> tuple[Floats, list[float]]:
+    """Return the lattice (3, 3) in Å and the three angles in degrees, which are 90 where the file leaves them out."""
     import gemmi
 
-    small = gemmi.make_small_structure_from_block(block)
-    if not small.cell.is_crystal() or not len(small.sites):
-        raise _UnsettledError
-    if any(abs(site.occ - 1) > FULL for site in small.sites):
-        raise DataError(f"{where}: has partly occupied sites; give an ordered structure.")
-    # Gemmi knows D, but not T.
-    numbers = np.array([1 if s.type_symbol == "T" else s.element.atomic_number for s in small.sites], dtype=np.int64)
-    if formula and not numbers.all():
-        raise _UnsettledError  # a label such as OW1 may still be read, and the formula tells whether it was
-    lattice = np.array(small.cell.orth.mat.tolist()).T
-    asymmetric = checked(Crystal(lattice, np.array([s.fract.tolist() for s in small.sites]), numbers), where)
-    choices = [_expanded(asymmetric, operations) for operations in _operations(small)]
-    choices = [crystal for crystal in choices if _agrees(crystal.numbers, formula)]
-    if len(choices) > 1:
-        n_sites = _stated_sizes(block, formula)
-        choices = [crystal for crystal in choices if len(crystal.numbers) in n_sites]
-        if len(choices) != 1:
+    if lacking := [tag for tag in _LENGTHS if tag not in values]:
+        raise DataError(f"{where}: has no {lacking[0]}, so that its cell is unknown; add the cell.")
+    lengths = [number(values[tag][0]) for tag in _LENGTHS]
+    angles = [number(word) if is_given(word := values.get(tag, ["."])[0]) else 90.0 for tag in _ANGLES]
+    for tag, length in zip(_LENGTHS, lengths, strict=True):
+        if not 0 < length < np.inf:
             raise DataError(
-                f"{where}: its space group can have two origins and the file does not say which; "
-                "add the symmetry operations."
+                f"{where}: {tag} is not a positive number ({plain(values[tag][0])[:20]}); correct the cell."
             )
-    if not choices:
-        raise _UnsettledError
-    return choices[0]
+    for tag, angle in zip(_ANGLES, angles, strict=True):
+        if not 0 < angle < 180:
+            raise DataError(
+                f"{where}: {tag} is not between 0 and 180 ({plain(values[tag][0])[:20]}); correct the cell."
+            )
+    lattice = np.array(gemmi.UnitCell(*lengths, *angles).orth.mat.tolist()).T
+    if not np.isfinite(lattice).all():
+        raise DataError(f"{where}: no cell has the angles {angles}; correct them.")
+    return lattice, angles
 
 
-def _operations(small: "gemmi.SmallStructure") -> list[Floats]:
-    """Return the operations (m, 4, 4) of the space group, twice where the file leaves the choice of origin open."""
-    import gemmi
-
-    if small.symops:
-        return [np.array([gemmi.Op(text).float_seitz() for text in small.symops])]
-    if small.spacegroup_hall:
-        return [np.array([op.float_seitz() for op in gemmi.symops_from_hall(small.spacegroup_hall)])]
-    name = small.spacegroup_hm
-    if not name and small.spacegroup_number:
-        name = gemmi.find_spacegroup_by_number(small.spacegroup_number).hm
-    if not name:
-        return [np.eye(4)[None]]
-    cell = small.cell
-    groups = {}
-    for origin in "12":
-        group = gemmi.find_spacegroup_by_name(name, cell.alpha, cell.gamma, prefer=origin)
-        if group is None:
-            raise _UnsettledError
-        groups[group.xhm()] = group
-    return [np.array([op.float_seitz() for op in group.operations()]) for group in groups.values()]
-
-
-def _expanded(crystal: Crystal, operations: Floats) -> Crystal:
-    """Return ``crystal`` with all images of its sites under ``operations`` (m, 4, 4), each once."""
-    if len(operations) == 1 and (operations[0] == np.eye(4)).all():
-        offset = crystal.frac[:, None] - crystal.frac
-        if (_length(offset, crystal.lattice) >= SAME_SITE).sum() == len(offset) * (len(offset) - 1):
-            return crystal._replace(frac=crystal.frac % 1.0)  # most files spell every site out
-    turn, shift = operations[:, :3, :3], operations[:, :3, 3]
-    frac = np.empty((len(crystal.numbers) * len(operations), 3))
-    numbers = np.empty(len(frac), dtype=np.int64)
-    n = 0
-    for position, number in zip(crystal.frac, crystal.numbers, strict=True):
-        images = turn @ position + shift
-        if len(images) > 1:
-            offset = images - position
-            offset -= np.round(offset)
-            fixing = _length(offset, crystal.lattice) < SAME_SITE
-            # The mean puts 0.3333 on 1/3: a rounded special position is made exact, and its images fall together.
-            images = turn @ (position + offset[fixing].mean(axis=0)) + shift
-            same = _length(images[:, None] - images, crystal.lattice) < SAME_SITE
-            images = images[same.argmax(axis=1) == np.arange(len(images))]
-        taken = numbers[:n][_length(frac[:n] - images[0], crystal.lattice) < SAME_SITE]
-        if len(taken) and (taken != number).any():
-            raise _UnsettledError
-        if not len(taken):
-            frac[n : n + len(images)], numbers[n : n + len(images)] = images % 1.0, number
-            n += len(images)
-    return Crystal(crystal.lattice, frac[:n], numbers[:n])
+def _sites(values: Mapping[str, Sequence[str]], lattice: Floats, where: str) -> tuple[Crystal, Stated]:
+    """Return the listed sites that are occupied, and what the file states beside them."""
+    columns = [values.get(tag) for tag in _FRACT]
+    if not any(columns):
+        raise DataError(
+            f"{where}: gives Cartesian positions only, and a CIF leaves open how their axes lie in the cell; give "
+            "fractional coordinates."
+        )
+    for tag, column in zip(_FRACT, columns, strict=True):
+        if column is None:
+            raise DataError(f"{where}: has no column {tag}, so that one coordinate of every site is missing; add it.")
+    n = len(values[_FRACT[0]])
+    table = {tag: list(values[tag]) for tag in (*_FRACT, *_OF_SITE) if tag in values}
+    if any(len(column) != n for column in table.values()):
+        raise DataError(f"{where}: the columns of its sites are of different length; put them into one loop.")
+    if gone := _left_out(table, n, where):
+        table = {tag: [word for k, word in enumerate(column) if k not in gone] for tag, column in table.items()}
+    frac = np.array([[number(word) for word in table[tag]] for tag in _FRACT]).T.reshape(-1, 3)
+    if not np.isfinite(frac).all():
+        site = int(np.isfinite(frac).all(axis=1).argmin())
+        words = " ".join(plain(table[tag][site]) for tag in _FRACT)
+        raise DataError(
+            f"{where}: the position of a site is not a finite number ({words[:40]}); complete or correct it."
+        )
+    text = plain(values.get(_FORMULA, [""])[0])
+    formula = _formula(text)
+    numbers, heavy = _elements(table, species.known(formula), len(frac), where)
+    crystal = checked(Crystal(lattice, frac, numbers), where)
+    column = next((table[tag] for tag in _MULTIPLICITY if tag in table), [])
+    multiplicities = [number(word) for word in column]
+    density = 0.0 if heavy else _positive(values, "_exptl_crystal_density_diffrn")
+    units = _positive(values, "_cell_formula_units_z")
+    volume = _positive(values, "_cell_volume")
+    return crystal, Stated(formula, text, units, np.array(multiplicities), density, volume)
 
 
-def _length(offset: Floats, lattice: Floats) -> Floats:
-    """Return the length (...) in Å of fractional offsets (..., 3), each to its nearest image."""
-    vector = (offset - np.round(offset)) @ lattice
-    length: Floats = np.sqrt((vector * vector).sum(axis=-1))
-    return length
+def _left_out(table: Mapping[str, Sequence[str]], n: int, where: str) -> set[int]:
+    """Return which rows are no atoms: marked as dummies, or with an occupancy of zero."""
+    gone = {k for k, word in enumerate(table.get("_atom_site_calc_flag", ())) if word.lower() == "dum"}
+    for k, word in enumerate(table.get("_atom_site_occupancy", ())):
+        if k in gone or not is_given(word):
+            continue
+        occupancy = number(word)
+        if abs(occupancy) < FULL:
+            gone.add(k)
+        elif not abs(occupancy - 1) <= FULL:
+            raise DataError(f"{where}: has partly occupied sites; give an ordered structure.")
+    if len(gone) == n:
+        raise DataError(f"{where}: holds no atom sites that are occupied; give a CIF file with a structure in it.")
+    return gone
 
 
-def _formula(text: str) -> dict[int, float]:
+def _elements(table: Mapping[str, Sequence[str]], formula: frozenset[int], n: int, where: str) -> tuple[Ints, bool]:
+    """Return the atomic numbers (n,), and whether there are heavy isotopes of hydrogen among them."""
+    types, labels = table.get("_atom_site_type_symbol", ["."] * n), table.get("_atom_site_label", ["."] * n)
+    numbers, words = [], []
+    for kind, label in zip(types, labels, strict=True):
+        word = plain(kind if is_given(kind) else label)
+        words.append(word)
+        numbers.append(species.number(word) if is_given(kind) else species.of_label(word, formula))
+        if numbers[-1]:
+            continue
+        if not is_given(word):
+            raise DataError(f"{where}: a site has neither a type symbol nor a label, so that its element is unknown.")
+        if species.is_shared(word):
+            raise DataError(f"{where}: a site is shared by several elements ({word[:30]}); give an ordered structure.")
+        raise DataError(f"{where}: a site is not a real element ({word[:30]}); remove it or name its element.")
+    return np.array(numbers, dtype=np.int64), any(re.match(r"\W*\d*\W*[DT2-3](?![a-z])", word) for word in set(words))
+
+
+def _expanded(
+    asymmetric: Crystal, operations: Floats, symmetry: Symmetry, stated: Stated, where: str
+) -> Crystal | DataError:
+    """Return all sites of the cell with what the file contradicts, or an error if two elements share a place."""
+    try:
+        crystal = expansion.expanded(asymmetric, operations)
+    except expansion.SharedPlaceError as error:
+        pair = " and ".join(symbol(z) for z in error.numbers)
+        return DataError(
+            f"{where}: two different elements stand on the same position ({pair}); give an ordered structure, or "
+            "correct the symmetry."
+        )
+    faults, confirmed = _contradictions(crystal, stated)
+    if cif_symmetry.misfit(operations, crystal.lattice) > METRIC:
+        faults.append("the cell does not have the symmetry of the space group; correct the cell or state the setting")
+    if symmetry.doubt and not confirmed and not _is_invariant(crystal, symmetry.named):
+        faults.append(symmetry.doubt)
+    return crystal._replace(faults=tuple(faults)) if faults else crystal
+
+
+def _contradictions(crystal: Crystal, stated: Stated) -> tuple[list[str], bool]:
+    """Return in words what the file states otherwise, and whether it states anything that confirms the sites."""
+    faults, confirmed, n = [], False, len(crystal.numbers)
+    if stated.formula and not _agrees(crystal.numbers, stated.formula):
+        faults.append(
+            f"the sites do not add up to the stated formula ({stated.text}); complete the sites or correct "
+            "_chemical_formula_sum"
+        )
+    if stated.formula and stated.units:
+        total = sum(stated.formula.values())
+        if not _is_count(n, total, stated.units, list(stated.formula.values())):
+            faults.append(
+                f"the number of sites does not fit the formula units (Z={stated.units:g} of {stated.text} make "
+                f"{stated.units * total:g} sites, not {n}); complete the space group, its operations or the sites"
+            )
+        confirmed = True
+    if len(stated.multiplicities) and np.isfinite(stated.multiplicities).all():
+        if stated.multiplicities.sum() != n:
+            faults.append(
+                f"the sites do not fit their stated multiplicities (in all {stated.multiplicities.sum():g}, not {n}); "
+                "correct the space group or its operations"
+            )
+        confirmed = True
+    size = cell_volume(crystal.lattice) if stated.density or stated.volume else 0.0
+    if stated.density:
+        density = float(masses()[crystal.numbers].sum()) / size / _PER_CUBIC_CENTIMETRE
+        if abs(density / stated.density - 1) > DENSITY:
+            faults.append(
+                f"the density is not the stated one ({density:.3g}, not {stated.density:.3g} g/cm3); complete the "
+                "sites, or correct the symmetry"
+            )
+        confirmed = True
+    if stated.volume and abs(size / stated.volume - 1) > VOLUME:
+        faults.append(
+            f"the volume of the cell is not the stated one ({size:.5g}, not {stated.volume:.5g} Å3); correct the cell"
+        )
+    return faults, confirmed
+
+
+def _is_count(n: int, total: float, units: float, amounts: Sequence[float]) -> bool:
+    """Say whether n sites are ``units`` formulas of ``total`` atoms, or one that stands for the whole cell.
+
+    pymatgen writes the content of the cell as the formula, and how often it holds the reduced one as Z.
+    """
+    whole = all(float(amount / units).is_integer() for amount in amounts)
+    return abs(n - units * total) < _RATIO * n or (whole and abs(n - total) < _RATIO * n)
+
+
+def _is_invariant(crystal: Crystal, operations: Floats | None) -> bool:
+    """Say whether ``operations`` make no further site, all being listed."""
+    if operations is None:
+        return False
+    try:
+        return len(expansion.expanded(crystal, operations).numbers) == len(crystal.numbers)
+    except expansion.SharedPlaceError:
+        return False
+
+
+def _positive(values: Mapping[str, Sequence[str]], tag: str) -> float:
+    """Return the stated number, 0 if there is none or it is not positive."""
+    found = number(values[tag][0]) if tag in values else 0.0
+    return found if 0 < found < np.inf else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _formula(text: str) -> Mapping[int, float]:
     """Return the amount of each atomic number in a CIF formula such as ``'H2 O'``; empty if it cannot be read."""
-    from gemmi import Element
-
     amounts: dict[int, float] = {}
-    for word in text.strip("'\" ").split():
+    for word in text.split():
         part = re.fullmatch(r"([A-Z][a-z]?)(\d+\.?\d*)?", word)
-        number = 0 if part is None else 1 if part[1] == "T" else Element(part[1]).atomic_number
-        if part is None or not number:
+        found = number_of(part[1]) if part else 0
+        if part is None or not found:
             return {}
-        amounts[number] = amounts.get(number, 0.0) + float(part[2] or 1)
+        amounts[found] = amounts.get(found, 0.0) + float(part[2] or 1)
     return amounts
 
 
 def _agrees(numbers: Ints, formula: Mapping[int, float]) -> bool:
-    """Say whether the sites have the ratio of elements that the formula states, if it states one."""
+    """Say whether the sites have the ratio of elements that the formula states."""
     found, total = Counter(numbers.tolist()), sum(formula.values())
-    return not formula or all(
-        abs(found[z] / len(numbers) - formula.get(z, 0) / total) < _RATIO for z in found.keys() | formula.keys()
-    )
-
-
-def _stated_sizes(block: "gemmi.cif.Block", formula: Mapping[int, float]) -> set[float]:
-    """Return the numbers of sites per cell that the file's multiplicities, or formula and Z, allow."""
-    try:
-        multiplicities = [int(word) for word in block.find_values("_atom_site_symmetry_multiplicity")]
-        # The formula stands for one of Z units as the standard has it, or for the whole cell as pymatgen writes it.
-        units = {1, int(block.find_value("_cell_formula_units_Z") or 0)}
-    except ValueError:
-        return set()
-    return {sum(multiplicities)} if multiplicities else {sum(formula.values()) * z for z in units}
-
-
-def _by_pymatgen(text: str, where: str) -> Crystal:
-    from pymatgen.io.cif import CifParser
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its remarks on rounding and symmetry; what matters is checked here
-        parser = CifParser.from_str(text)
-        crystal = from_structure(parser.parse_structures(primitive=False, on_error="raise")[0], where)
-    for site, position in enumerate(crystal.frac):
-        if (_length(crystal.frac[:site] - position, crystal.lattice) < SAME_SITE).any():
-            raise DataError(f"{where}: two sites are less than {SAME_SITE} Å apart; check its symmetry operations.")
-    return crystal
+    return all(abs(found[z] / len(numbers) - formula.get(z, 0) / total) < _RATIO for z in found.keys() | formula.keys())

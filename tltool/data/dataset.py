@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from tltool import plugs
-from tltool.data import graphs, joined, loading, obtained, preparing, store
+from tltool.data import graphs, joined, loading, obtained, plausible, preparing, store
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.marks import Mark
 from tltool.data.obtained import BUNDLED
+from tltool.data.plausible import Checks
 from tltool.data.preparing import Shard, Task
 from tltool.data.record import Floats
 from tltool.data.splits import Split
@@ -104,12 +105,16 @@ def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats
 
 
 class Means(NamedTuple):
-    """How to prepare: the folder to keep it in, packages that ``_target_`` may name, processes, and who hears of it."""
+    """How to prepare: the folder to keep it in, packages that ``_target_`` may name, processes, and who hears of it.
+
+    Crystals are held to ``checks``, those of configs/common.yaml if that is None.
+    """
 
     cache: Path
     plugins: Iterable[str]
     workers: int
     say: Report
+    checks: Checks | None = None
 
 
 class Prepared(NamedTuple):
@@ -147,8 +152,8 @@ def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) ->
         if key not in KEYS:
             raise ConfigError(f"There is no key data.{key}.{nearest(key, KEYS)}")
     root = obtained.root(description, means.cache, means.plugins, means.say)
-    folder = means.cache / f"{description['name']}-{_key(root, description, means.plugins)}"
-    tasks = _tasks(root, description, folder, recipe, tuple(means.plugins))
+    folder = means.cache / f"{description['name']}-{_key(root, description, means)}"
+    tasks = _tasks(root, description, folder, recipe, means)
     with _locked(folder, means.say):
         fresh = any(preparing.done(task) is None for task in tasks)
         shards = preparing.prepare_all(tasks, means.workers, means.say)
@@ -180,9 +185,7 @@ def settled(
     return data
 
 
-def _tasks(
-    root: Path, description: Mapping[str, Any], folder: Path, recipe: Recipe, plugins: tuple[str, ...]
-) -> list[Task]:
+def _tasks(root: Path, description: Mapping[str, Any], folder: Path, recipe: Recipe, means: Means) -> list[Task]:
     """Return one task for every file that matches the pattern, or one for the whole root."""
     pattern = description.get("pattern")
     sources = sorted(p for p in root.rglob(pattern) if p.is_file()) if pattern and root.is_dir() else [root]
@@ -191,10 +194,9 @@ def _tasks(
     facts = {k: str(description[k]) for k in PROVENANCE if description.get(k) is not None}
     facts["adapter"] = str(description["adapter"]["_target_"])
     node = dict(description["adapter"])
-    return [
-        Task(source, folder / f"{source.name}-{_state(root, source, node)}", node, plugins, facts, recipe)
-        for source in sources
-    ]
+    places = [(source, folder / f"{source.name}-{_state(root, source, node)}") for source in sources]
+    plugins = tuple(means.plugins)
+    return [Task(source, place, node, plugins, facts, recipe, means.checks) for source, place in places]
 
 
 def _whole(
@@ -240,11 +242,14 @@ def counts(made: Sequence[tuple[Sequence[Task], Sequence[Shard]]]) -> dict[str, 
     pairs = [pair for tasks, shards in made for pair in zip(tasks, shards, strict=True)]
     dropped: Counter[str] = Counter()
     without: Counter[str] = Counter()
+    doubted: Counter[str] = Counter()
     for _, shard in pairs:
         dropped.update(shard.dropped)
         without.update(shard.without)
+        doubted.update(shard.doubted)
     found = {"kept": str(sum(s.kept for _, s in pairs)), "dropped": json.dumps(dict(sorted(dropped.items())))}
     found |= {"without": json.dumps(dict(sorted(without.items())))} if without else {}
+    found |= {"doubted": json.dumps(dict(sorted(doubted.items())))} if doubted else {}
     sums = {task.source.name: shard.sha256 for task, shard in pairs if shard.sha256}
     return found | ({"sha256": json.dumps(sums)} if sums else {})
 
@@ -263,11 +268,12 @@ def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say
     )
 
 
-def _key(root: Path, description: Mapping[str, Any], plugins: Iterable[str]) -> str:
-    """Hash what decides how files are read: where they are, the adapter, its YAML keys and the code that reads."""
+def _key(root: Path, description: Mapping[str, Any], means: Means) -> str:
+    """Hash what decides how files are read: where they are, adapter, YAML keys, checks, and the code that reads."""
     adapter = dict(description["adapter"])
-    code = preparing.code_of(plugs.locate(adapter["_target_"], plugins).__module__)
+    code = preparing.code_of(plugs.locate(adapter["_target_"], means.plugins).__module__)
     facts = [str(root.resolve()), adapter, code, store.SCHEMA, preparing.PART]
+    facts += [means.checks or plausible.shipped()]
     return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -286,7 +292,7 @@ def _files(source: Path) -> list[tuple[str, int, int]]:
     if not source.is_dir():
         facts = source.stat()
         return [(str(source), facts.st_size, facts.st_mtime_ns)]
-    found, folders = [], [str(source)]
+    found, folders, seen = [], [str(source)], {os.path.realpath(source)}
     while folders:
         # What cannot be looked into holds nothing that an adapter could read.
         with suppress(PermissionError), os.scandir(folders.pop()) as entries:
@@ -294,7 +300,8 @@ def _files(source: Path) -> list[tuple[str, int, int]]:
                 if entry.is_file():
                     facts = entry.stat()
                     found.append((entry.path, facts.st_size, facts.st_mtime_ns))
-                elif entry.is_dir(follow_symlinks=False):
+                elif entry.is_dir() and (place := os.path.realpath(entry.path)) not in seen:
+                    seen.add(place)
                     folders.append(entry.path)
     return found
 

@@ -85,6 +85,22 @@ def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, shells: st
     return found._replace(weight=np.where(outer, share[found.site], 1.0))
 
 
+def pairs(crystal: Crystal, reach: float) -> tuple[Ints, Ints, Floats]:
+    """Return the pairs of sites (p,) and (p,) with images nearer than ``reach`` Å, and their distances (p,) in Å.
+
+    Each pair comes in both directions; sites on one place are a pair too, and so are a site and its own image. The time
+    grows with the number of sites, not with its square.
+    """
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    cartesian = np.ascontiguousarray((crystal.frac % 1.0) @ crystal.lattice)
+    site, other, image, distance = find_points_in_spheres(
+        all_coords=cartesian, center_coords=cartesian, r=reach, pbc=_PERIODIC, lattice=crystal.lattice, tol=_ITSELF
+    )
+    chosen = (distance < reach) & ((site != other) | (image != 0).any(axis=1))
+    return site[chosen], other[chosen], distance[chosen]
+
+
 def vectors(crystal: Crystal, found: Neighbours) -> Floats:
     """Return (e, 3) in Å: from each edge's receiving site to its neighbour."""
     frac = crystal.frac % 1.0

@@ -12,6 +12,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -24,9 +25,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tltool import plugs
-from tltool.data import graphs, labelled, store
+from tltool.data import graphs, labelled, plausible, store
 from tltool.data.graphs import Recipe
-from tltool.data.record import Dropped, Record
+from tltool.data.plausible import Checks
+from tltool.data.record import Dropped, Record, reason
 from tltool.errors import DataError, ResourceError, TltoolError
 
 Say = Callable[[str], None]
@@ -37,7 +39,10 @@ PART = 20_000
 
 @dataclass(frozen=True)
 class Task:
-    """A shard: what to read, with which adapter node, where its files go (a path without suffix), and the graphs."""
+    """A shard: what to read, with which adapter node, where its files go (a path without suffix), and the graphs.
+
+    Its crystals are held to ``checks``, those of configs/common.yaml if that is None.
+    """
 
     source: Path
     place: Path
@@ -45,6 +50,7 @@ class Task:
     plugins: tuple[str, ...]
     facts: Mapping[str, str]
     recipe: Recipe
+    checks: Checks | None = None
 
     @property
     def note(self) -> Path:
@@ -63,7 +69,8 @@ class Task:
 class Shard(NamedTuple):
     """What came of a shard: records ``kept`` in so many ``parts``, reasons with counts and the first example of each.
 
-    ``without`` counts records that were kept without some of their labels, by the reason in their tag ``without``.
+    ``without`` counts records that were kept without some of their labels, by the reason in their tag ``without``;
+    ``doubted`` those that were kept although they failed a check, by the check.
     """
 
     kept: int
@@ -71,6 +78,7 @@ class Shard(NamedTuple):
     dropped: dict[str, int]
     first: dict[str, str]
     without: dict[str, int]
+    doubted: dict[str, int]
     sha256: str
 
 
@@ -92,17 +100,21 @@ def told(shards: Iterable[Shard]) -> list[str]:
     """Return in words how many records were left out, or kept without some labels, by reason, each with the first."""
     dropped: Counter[str] = Counter()
     without: Counter[str] = Counter()
+    doubted: Counter[str] = Counter()
     first: dict[str, str] = {}
     for shard in shards:
         dropped.update(shard.dropped)
         without.update(shard.without)
+        doubted.update(shard.doubted)
         first = shard.first | first
 
     def example(reason: str) -> str:
         return f" (first: {first[reason]})" if reason in first else ""
 
-    return [f"{n:,} left out: {reason}{example(reason)}" for reason, n in dropped.most_common()] + [
-        f"{n:,} kept without {reason}{example(_without(reason))}" for reason, n in without.most_common()
+    return [
+        *(f"{n:,} left out: {reason}{example(reason)}" for reason, n in dropped.most_common()),
+        *(f"{n:,} kept without {reason}{example(_without(reason))}" for reason, n in without.most_common()),
+        *(f"{n:,} kept and marked: {fault}" for fault, n in doubted.most_common()),
     ]
 
 
@@ -202,12 +214,13 @@ def _deaf() -> None:
 def _read(task: Task) -> Shard:
     dropped: Counter[str] = Counter()
     without: Counter[str] = Counter()
+    doubted: Counter[str] = Counter()
     first: dict[str, str] = {}
     kept = parts = 0
     sha256 = _sha256(task.source) if task.source.is_file() else ""
     facts = dict(task.facts) | ({"file": task.source.name, "sha256": sha256} if sha256 else {})
     items = plugs.call(task.adapter, task.source, plugins=task.plugins)
-    records = _unique(items, dropped, first)
+    records = _unique(_checked(items, task.checks or plausible.shipped(), doubted), dropped, first)
     ahead = next(records, None)
     while ahead is not None:
         block = [ahead, *islice(records, PART - 1)]
@@ -224,10 +237,31 @@ def _read(task: Task) -> Shard:
         del block
         _build(task, parts, store.load(task.part(parts)))
         parts += 1
-    shard = Shard(kept, parts, dict(sorted(dropped.items())), first, dict(without), sha256)
+    shard = Shard(kept, parts, dict(sorted(dropped.items())), first, dict(without), dict(doubted), sha256)
     task.note.parent.mkdir(parents=True, exist_ok=True)
     write(task.note, json.dumps(shard._asdict(), indent=1))
     return shard
+
+
+def _checked(items: Iterable[Record | Dropped], checks: Checks, doubted: Counter[str]) -> Iterator[Record | Dropped]:
+    """Yield ``items`` with those left out that fail a check, or marked and counted, as ``checks`` says.
+
+    The tag ``checks`` names what a record failed, ``reader`` the parser if it was not the usual one.
+    """
+    for item in items:
+        if isinstance(item, Dropped):
+            yield item
+            continue
+        try:
+            crystal = plausible.accepted(item.crystal, "crystal", checks)
+        except DataError as error:
+            detail = re.search(r"\(([^()]*)\)", str(error))
+            yield Dropped(item.id, reason(error), detail[1] if detail else "")
+            continue
+        tags = {"checks": "; ".join(crystal.faults), "reader": crystal.reader}
+        doubted.update(fault.split(" (")[0] for fault in crystal.faults)
+        marks = {name: text for name, text in tags.items() if text}
+        yield item._replace(crystal=crystal, tags={**item.tags, **marks}) if marks else item
 
 
 def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dict[str, str]) -> Iterator[Record]:

@@ -32,13 +32,16 @@ class Crystal(NamedTuple):
     """A periodic crystal: ``lattice`` (3, 3) rows in Å, ``frac`` (n, 3), ``numbers`` (n,) atomic numbers.
 
     Where a formula is all that is known, ``numbers`` are its n elements, each once, ``amounts`` (n,) how many atoms of
-    each it names, and lattice and positions are NaN. ``amounts`` is None for a crystal.
+    each it names, and lattice and positions are NaN. ``amounts`` is None for a crystal. ``faults`` says in words which
+    checks it failed, and ``reader`` which parser read it where that was not the usual one.
     """
 
     lattice: Floats
     frac: Floats
     numbers: Ints
     amounts: Floats | None = None
+    faults: tuple[str, ...] = ()
+    reader: str = ""
 
 
 class Record(NamedTuple):
@@ -70,12 +73,17 @@ def checked(crystal: Crystal, where: str) -> Crystal:
         raise DataError(f"{where}: needs a 3x3 lattice and one position per site, at least one site.")
     if not (np.isfinite(lattice).all() and np.isfinite(frac).all()):
         raise DataError(f"{where}: the lattice or a position is not a finite number.")
-    if abs(np.linalg.det(lattice)) < 1e-3:
+    if cell_volume(lattice) < 1e-3:
         raise DataError(f"{where}: the cell has no volume; check the lattice vectors.")
-    wrong = numbers[(numbers < 1) | (numbers > LAST_NUMBER)]
-    if len(wrong):
+    if numbers.min() < 1 or numbers.max() > LAST_NUMBER:
         raise DataError(f"{where}: a site is not a real element (dummy species); remove or replace it.")
-    return Crystal(lattice, frac, numbers)
+    return crystal._replace(lattice=lattice, frac=frac, numbers=numbers)
+
+
+def cell_volume(lattice: Floats) -> float:
+    """Return the volume in Å3 of the cell with these rows (3, 3), whichever way its axes turn."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
+    return float(abs(ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)))
 
 
 def reason(error: DataError) -> str:

@@ -1,40 +1,45 @@
 """Files that users have -> (id, crystal): CIF, POSCAR, extended xyz and JSON.
 
-CIF is read next door in ``cif.py``. pymatgen and ase are imported where they are used, as they take seconds to start.
-Whatever is wrong with one structure becomes a DataError that names the file; the structures beside it stay readable.
+CIF is read next door in ``cif.py``, POSCAR in ``poscar.py``. ase is imported where it is used, as it takes seconds to
+start. Whatever is wrong with one structure becomes a DataError that names the file; those beside it stay readable.
 """
 
-import gzip
 import json
-import re
-import warnings
+import os
 from collections.abc import Callable, Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tltool.data import cif
-from tltool.data.record import Crystal, checked, from_structure
-from tltool.elements import number_of
+from tltool.data import cif, plausible, poscar, species, unpack
+from tltool.data.plausible import Checks
+from tltool.data.record import Crystal, checked
 from tltool.errors import DataError
 
 SUFFIXES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".json", ".json.gz")
 """What a structure file's name may end with; names that start with POSCAR or CONTCAR are read as well."""
 
 _BARE = ("POSCAR", "CONTCAR")
-_Found = list[tuple[str | None, Crystal | DataError]]
+_PERIODIC = (True,)
+_BOUNDS = unpack.Bounds(ratio=50)  # of JSON with structures
+_Found = list[tuple[str | None, str, Crystal | DataError]]
 
 
 def files(root: Path) -> list[Path]:
     """Return ``root`` itself if it is a file, or all structure files below it, sorted; hidden files are left out.
 
-    Raises DataError if there is none.
+    Links to folders are followed, a folder that was seen before is not. Raises DataError if there is none.
     """
     if root.is_file():
         return [root]
-    below = (path for path in root.rglob("*") if not any(p.startswith(".") for p in path.relative_to(root).parts))
-    found = sorted(path for path in below if path.is_file() and _kind(path))
+    found, seen = [], {os.path.realpath(root)}
+    for folder, below, names in os.walk(root, followlinks=True):
+        # In place, as os.walk looks at what stays in the list.
+        below[:] = sorted(name for name in below if name[0] != "." and _is_new(Path(folder, name), seen))
+        found += [Path(folder, name) for name in names if name[0] != "." and _kind(Path(name))]
+    found = sorted(path for path in found if path.is_file())
     if not found:
         raise DataError(
             f"{root}: there is no structure file; accepted are {' '.join(SUFFIXES)} and names that start with "
@@ -43,35 +48,58 @@ def files(root: Path) -> list[Path]:
     return found
 
 
+def _is_new(folder: Path, seen: set[str]) -> bool:
+    place = os.path.realpath(folder)
+    new = place not in seen
+    seen.add(place)
+    return new
+
+
 def stem(name: str) -> str:
     """Return a file name without its structure suffix, if it has one."""
     suffix = _suffix(name)
     return name[: -len(suffix)] if suffix else name
 
 
-def read(path: Path) -> Iterator[tuple[str, Crystal]]:
+def read(path: Path, checks: Checks | None = None) -> Iterator[tuple[str, Crystal]]:
     """Yield the id and the crystal of each structure in the file.
 
     The id is the file's stem if there is one structure, else the file's own ids (JSON) or ``stem-0``, ``stem-1``, ...
     Raises DataError, naming the file, at the first structure that cannot be used.
     """
-    for name, crystal in attempts(path):
+    for name, crystal in attempts(path, checks):
         if isinstance(crystal, DataError):
             raise crystal
         yield name, crystal
 
 
-def attempts(path: Path) -> Iterator[tuple[str, Crystal | DataError]]:
-    """Yield as ``read`` does, with the error in place of a crystal that cannot be used."""
+def attempts(path: Path, checks: Checks | None = None) -> Iterator[tuple[str, Crystal | DataError]]:
+    """Yield as ``read`` does, with the error in place of a crystal that cannot be used.
+
+    ``checks`` are those of configs/common.yaml unless given.
+    """
+    for name, where, crystal in readings(path):
+        yield name, crystal if isinstance(crystal, DataError) else _accepted(crystal, where, checks)
+
+
+def readings(path: Path) -> Iterator[tuple[str, str, Crystal | DataError]]:
+    """Yield the id, where it stands, and the crystal of each structure, checked only against what its file states."""
     try:
         found = _read(path)
     except DataError as error:
-        yield stem(path.name), error
+        yield stem(path.name), str(path), error
         return
-    names = [name for name, _ in found if name]
+    names = [name for name, _, _ in found if name]
     if len(set(names)) < len(found):
         names = [stem(path.name)] if len(found) == 1 else [f"{stem(path.name)}-{place}" for place in range(len(found))]
-    yield from zip(names, (crystal for _, crystal in found), strict=True)
+    yield from ((name, where, crystal) for name, (_, where, crystal) in zip(names, found, strict=True))
+
+
+def _accepted(crystal: Crystal, where: str, checks: Checks | None) -> Crystal | DataError:
+    try:
+        return plausible.accepted(crystal, where, checks or plausible.shipped())
+    except DataError as error:
+        return error
 
 
 def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
@@ -79,25 +107,20 @@ def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
     try:
         lattice = np.array(structure["lattice"]["matrix"], dtype=np.float64)
         frac = np.array([site["abc"] for site in structure["sites"]], dtype=np.float64)
-        species = [site["species"] for site in structure["sites"]]
-        full = all(len(words) == 1 and abs(words[0]["occu"] - 1) < cif.FULL for words in species)
-        words = [re.match(r"[A-Za-z]*", words[0]["element"]) for words in species if words]
-        numbers = np.array([number_of(word[0]) for word in words if word], dtype=np.int64)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise cif.unreadable(where, "a pymatgen structure", error) from error
+        species_of = [site["species"] for site in structure["sites"]]
+        full = all(len(words) == 1 and abs(words[0]["occu"] - 1) < cif.FULL for words in species_of)
+        numbers = np.array([species.number(words[0]["element"]) for words in species_of if words], dtype=np.int64)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        lacking = f"it lacks {error.args[0]!r}" if isinstance(error, KeyError) else "a part of it has another form"
+        raise DataError(
+            f"{where}: cannot be read as a pymatgen structure, with lattice.matrix, sites, abc, species and occu "
+            f"({lacking}); write it again."
+        ) from error
+    if not all(structure["lattice"].get("pbc") or _PERIODIC):
+        raise DataError(f"{where}: is not periodic in three directions; give a crystal with its cell.")
     if not full:
         raise DataError(f"{where}: has partly occupied sites; give an ordered structure.")
     return checked(Crystal(lattice, frac, numbers), where)
-
-
-def from_poscar(text: str, where: str) -> Crystal:
-    """Return the crystal of a POSCAR's text; raise DataError naming ``where``, or what pymatgen raises."""
-    from pymatgen.io.vasp.inputs import BadPoscarWarning, Poscar
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", BadPoscarWarning)  # without element symbols pymatgen would make some up
-        return from_structure(Poscar.from_str(text, read_velocities=False).structure, where)
 
 
 def _suffix(name: str) -> str:
@@ -110,58 +133,78 @@ def _kind(path: Path) -> str:
 
 
 def _read(path: Path) -> _Found:
-    poscar, xyz, js = ("POSCAR", _poscar), ("extended xyz", _xyz), ("JSON", _json)
-    readers: dict[str, tuple[str, Callable[[Path], _Found]]] = {
-        ".cif": ("CIF", _cif),
-        ".vasp": poscar,
-        ".poscar": poscar,
-        ".xyz": xyz,
-        ".extxyz": xyz,
-        ".json": js,
-        ".json.gz": js,
+    readers: dict[str, Callable[[Path], _Found]] = {
+        ".cif": _cif,
+        ".vasp": _poscar,
+        ".poscar": _poscar,
+        ".xyz": _xyz,
+        ".extxyz": _xyz,
+        ".json": _json,
+        ".json.gz": _json,
     }
     kind = _kind(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     if not kind:
         raise DataError(f"{path}: is not a known kind of structure file; accepted are {' '.join(SUFFIXES)} and POSCAR.")
-    name, reader = readers[kind]
     try:
-        return reader(path)
-    except DataError:
-        raise
-    except Exception as error:  # parsers raise anything on damaged input
-        raise cif.unreadable(str(path), name, error) from error
+        return readers[kind](path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or 'damaged'}); check it and its permissions."
+        ) from error
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")  # in a comment, since all else is ASCII
 
 
 def _cif(path: Path) -> _Found:
-    return [(None, crystal) for crystal in cif.crystals(path.read_bytes(), str(path))]
+    found = cif.crystals(path.read_bytes(), str(path))
+    return [(None, str(path) if len(found) == 1 else f"{path}, structure {n}", part) for n, part in enumerate(found)]
 
 
 def _poscar(path: Path) -> _Found:
-    return [(None, from_poscar(path.read_text(encoding="utf-8"), str(path)))]
+    return [(None, str(path), poscar.crystal(_text(path), str(path)))]
 
 
 def _xyz(path: Path) -> _Found:
     from ase.io import iread
 
+    try:
+        frames = list(iread(StringIO(_text(path)), index=":", format="extxyz"))
+    except Exception as error:  # it raises anything on damaged text
+        raise DataError(
+            f"{path}: a frame is incomplete or no extended xyz; each needs the number of atoms, a comment with the "
+            "lattice, and a line for every atom, with an element and a position."
+        ) from error
     found: _Found = []
-    for frame, atoms in enumerate(iread(str(path), index=":", format="extxyz")):
+    for frame, atoms in enumerate(frames):
         where = f"{path}, frame {frame}"
-        if atoms.pbc.all():
-            crystal = Crystal(atoms.cell.array, atoms.cell.scaled_positions(atoms.positions), atoms.numbers)
-            found.append((None, _attempt(checked, crystal, where)))
-        else:
-            error = DataError(f"{where}: is not periodic in three directions; give a crystal with its cell.")
-            found.append((None, error))
+        found.append((None, where, _attempt(_of_atoms, atoms, where)))
     if not found:
         raise DataError(f"{path}: holds no frame; give an extended xyz file with a crystal in it.")
     return found
 
 
+def _of_atoms(atoms: Any, where: str) -> Crystal:
+    if not atoms.pbc.all():
+        raise DataError(f"{where}: is not periodic in three directions; give a crystal with its cell.")
+    lattice = np.array(atoms.cell.array, dtype=np.float64)
+    checked(Crystal(lattice, np.zeros_like(atoms.positions), atoms.numbers), where)  # so that the cell can be inverted
+    return checked(Crystal(lattice, np.linalg.solve(lattice.T, atoms.positions.T).T, atoms.numbers), where)
+
+
 def _json(path: Path) -> _Found:
-    with gzip.open(path, "rt", encoding="utf-8") if path.name.endswith(".gz") else path.open(encoding="utf-8") as file:
-        named = _structures(json.load(file), stem(path.name))
+    try:
+        with unpack.opened(path, _BOUNDS) as file:
+            named = _structures(json.loads(file.read()), stem(path.name))
+    except (ValueError, RecursionError) as error:  # text that is no JSON, or no UTF-8
+        raise DataError(f"{path}: is no JSON, or ends too early; write or download it again.") from error
     if not named:
         raise DataError(
             f"{path}: holds no structure; give a pymatgen structure, a list or {{id: structure}} of them, "
@@ -170,7 +213,7 @@ def _json(path: Path) -> _Found:
     found: _Found = []
     for place, (name, data) in enumerate(named):
         where = f"{path}, structure {name or place}" if len(named) > 1 else str(path)
-        found.append((name, _attempt(from_dict, data, where)))
+        found.append((name, where, _attempt(from_dict, data, where)))
     return found
 
 

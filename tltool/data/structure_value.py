@@ -1,25 +1,22 @@
 """A structure as one value of a table -> crystal: a dict, its JSON text, CIF text, POSCAR text, or three plain columns.
 
 Dicts are those of pymatgen (``lattice`` and ``sites``) and of JARVIS (``lattice_mat``, ``coords``, ``elements``). Text
-tells by itself what it is. No pymatgen object is made for anything but a POSCAR.
+tells by itself what it is.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from tltool.data import cif
+from tltool.data import cif, poscar, species
 from tltool.data.record import Crystal, checked
-from tltool.data.structure_files import from_dict, from_poscar
-from tltool.elements import number_of
+from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
 
 _CIF = re.compile(r"^\s*(data_|_cell_|_atom_site_)", re.IGNORECASE | re.MULTILINE)
-_WORD = re.compile(r"\s*([A-Z][a-z]?)(?:\d*\.?\d*[+-])?\s*")
 
 
 def crystal(value: Any, where: str) -> Crystal:
@@ -47,7 +44,10 @@ def from_columns(lattice: Any, species: Any, frac: Any, where: str) -> Crystal:
         found = Crystal(np.array(lattice, dtype=np.float64), np.array(frac, dtype=np.float64), numbers)
         return checked(found, where)
     except (TypeError, ValueError) as error:
-        raise cif.unreadable(where, "lattice, species and positions", error) from error
+        raise DataError(
+            f"{where}: cannot be read as lattice, species and positions, as one of them has another form; give "
+            "(3, 3) numbers, n words and (n, 3) numbers."
+        ) from error
 
 
 def _from_text(text: str, where: str) -> Crystal:
@@ -55,11 +55,12 @@ def _from_text(text: str, where: str) -> Crystal:
         raise DataError(f"{where}: is one line, but CIF and POSCAR text has several; for file names use data=folder.")
     if not _CIF.search(text):
         try:
-            return from_poscar(text, where)
-        except DataError:
-            raise
-        except Exception as error:  # the parser raises anything on damaged text
-            raise cif.unreadable(where, "CIF, as it has no data_ block, nor as POSCAR", error) from error
+            return poscar.crystal(text, where)
+        except DataError as error:
+            cause = str(error).removeprefix(f"{where}: ").split(";")[0]
+            raise DataError(
+                f"{where}: cannot be read as CIF, as it has no data_ block, nor as POSCAR ({cause}); repair it."
+            ) from error
     found = cif.crystals(text.encode(), where)
     if len(found) > 1:
         raise DataError(f"{where}: holds several structures; give each a row.")
@@ -76,21 +77,22 @@ def _from_jarvis(value: Mapping[str, Any], where: str) -> Crystal:
                 np.array(lattice, dtype=np.float64).T, np.array(positions, dtype=np.float64).T
             ).T
     except (KeyError, TypeError, ValueError) as error:  # a cell without volume among them
-        raise cif.unreadable(where, "a JARVIS structure", error) from error
+        raise DataError(
+            f"{where}: cannot be read as a JARVIS structure, with lattice_mat, elements and coords, as one of them is "
+            "missing or has another form; write it again."
+        ) from error
     return from_columns(lattice, species, positions, where)
 
 
-@lru_cache(maxsize=1024)
 def _number(word: str | float) -> int:
     """Return the atomic number that a symbol, with or without oxidation state, or a number stands for; 0 if none."""
-    if not isinstance(word, str):
-        return int(word)
-    match = _WORD.fullmatch(word)
-    return number_of(match[1]) if match else 0
+    return species.number(word) if isinstance(word, str) else int(word)
 
 
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise cif.unreadable(where, "JSON", error) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where}: cannot be read as JSON, as it is damaged or ends too early; write it again."
+        ) from error

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tltool.data import csv_rows, formulas, labelled, structure_files
+from tltool.data.plausible import Checks
 from tltool.data.record import reason
 from tltool.errors import ConfigError, DataError, ResourceError
+from tltool.training import inputs
 from tltool.training.predictor import Base, Item, Predictor, load_model
 from tltool.training.run import Run
 from tltool.training.sources import model_folder
@@ -22,13 +24,14 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     folder.say(f"Model: {path}")
     predictor = load_model(path, config["device"], config["functional"], config["state"], config["plugins"])
     base = _base(config["base"], predictor, config) if config["base"] else None
-    table = predictor.table(_items(Path(config["input"]).expanduser()), int(config["batch_size"]), base)
+    items = _items(Path(config["input"]).expanduser(), inputs.checks(config))
+    table = predictor.table(items, int(config["batch_size"]), base)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(output, index=False) if output.suffix == ".csv" else table.to_parquet(output, index=False)
     except OSError as error:
         raise ResourceError(f"Cannot write {output} ({error.strerror}); name another file with output=.") from error
-    bad = table[table.status != "ok"].drop_duplicates("id")
+    bad = table[table.prediction.isna()].drop_duplicates("id")
     good = table.id.nunique() - len(bad)
     folder.say(f"{good:,} structures predicted, {len(bad):,} not (see the column status): {output}")
     if not good:
@@ -59,7 +62,7 @@ def _base(name: str, predictor: Predictor, config: Mapping[str, Any]) -> Base:
     return found
 
 
-def _items(root: Path) -> Iterator[Item]:
+def _items(root: Path, checks: Checks) -> Iterator[Item]:
     """Yield what can be predicted, under names that tell it apart: with its folder where a name occurs twice."""
     if not root.exists():
         raise DataError(f"input={root} does not exist; name a structure file, a folder of them or a CSV of formulas.")
@@ -72,5 +75,5 @@ def _items(root: Path) -> Iterator[Item]:
         folder = (
             "" if file == root or names[structure_files.stem(file.name)] == 1 else f"{file.relative_to(root).parent}/"
         )
-        for name, crystal in structure_files.attempts(file):
+        for name, crystal in structure_files.attempts(file, checks):
             yield folder + name, crystal

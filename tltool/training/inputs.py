@@ -10,9 +10,10 @@ import torch
 
 from tltool import machine, plugs
 from tltool.config_tree import place_of
-from tltool.data import dataset, delta, several
+from tltool.data import dataset, delta, plausible, several
 from tltool.data.dataset import Batches, Dataset, Means
 from tltool.data.graphs import Recipe
+from tltool.data.plausible import Checks
 from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
 from tltool.data.store import Store
@@ -33,7 +34,12 @@ def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[
     cache, n = Path(config["cache"]).expanduser(), workers(config)
     torch.set_num_threads(threads(config["threads"], angles=recipe.angles))
     with distributed.first(), standing_at(place_of(description, config), "data"):
-        return several.opened(description, recipe, Means(cache, config["plugins"], n, say))
+        return several.opened(description, recipe, Means(cache, config["plugins"], n, say, checks(config)))
+
+
+def checks(config: Config) -> Checks:
+    """Return what crystals are held to, and what becomes of one that fails."""
+    return plausible.checks(config["checks"], config["limits"])
 
 
 def threads(wanted: int | str, *, angles: bool) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import torch
 
-from tltool.data import graphs, loading
+from tltool.data import graphs, loading, plausible
 from tltool.data.record import Crystal, formula, from_structure
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
@@ -99,7 +99,7 @@ class Predictor:
                 shared = {"id": name, "status": str(crystal)}
             else:
                 values = next(predictions)
-                shared = {"id": name, "status": "ok", **self._facts(crystal)}
+                shared = {"id": name, "status": _status(crystal), **self._facts(crystal)}
             for key, value in zip(self.model.quantities, values, strict=True):
                 entry = quantity(key)
                 if base is not None and value is not None:
@@ -115,7 +115,7 @@ class Predictor:
     def values(self, items: list[Item]) -> dict[tuple[str, str], float]:
         """Return the predictions for ``items`` by id and quantity."""
         rows = self._rows(items)
-        return {(row["id"], row["quantity"]): row["prediction"] for row in rows if row["status"] == "ok"}
+        return {(row["id"], row["quantity"]): row["prediction"] for row in rows if row.get("prediction") is not None}
 
     def _facts(self, crystal: Crystal) -> dict[str, str]:
         elements = {int(z) for z in crystal.numbers}
@@ -151,9 +151,17 @@ def load_model(
     return Predictor(checkpoint.load(folder, there, plugins), functional, state)
 
 
+def _status(crystal: Crystal) -> str:
+    """Return ok, and with it what failed a check or which parser had to be used."""
+    marks = [f"but {'; '.join(crystal.faults)}"] if crystal.faults else []
+    marks += [f"read by {crystal.reader}, as its text breaks the format"] if crystal.reader else []
+    return ", ".join(["ok", *marks])
+
+
 def _crystals(structures: "Iterable[Structure]") -> Iterator[Item]:
     for n, structure in enumerate(structures):
         try:
-            yield str(n), from_structure(structure, f"structure {n}")
+            where = f"structure {n}"
+            yield str(n), plausible.accepted(from_structure(structure, where), where, plausible.shipped())
         except DataError as error:
             yield str(n), error

@@ -39,7 +39,7 @@ def read(
     origin: dict[str, Path] = {}
     used: set[str] = set()
     for file in structure_files.files(root):
-        for name, crystal in structure_files.attempts(file):
+        for name, _, crystal in structure_files.readings(file):
             if name in origin:
                 raise DataError(f"{file} and {origin[name]} have the same id {name!r}; rename or remove one.")
             origin[name] = file

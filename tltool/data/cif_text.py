@@ -1,0 +1,158 @@
+"""The bytes of a CIF -> its data blocks, each as {tag: values}: characters and grammar, but no crystal.
+
+Tags come in small letters with ``_`` for ``.``. Whatever the encoding, one reading follows: a letter beyond ASCII far
+from the sites changes nothing. Gemmi tells the words apart; a text that it refuses goes to pymatgen's tokeniser, which
+is more forgiving, and the block then says so.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tltool.errors import DataError
+
+_UTF_16 = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_MINUS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-") | {0x2044: "/", 0x00D7: "x", 0xFEFF: ""}
+_PLAIN = bytes([9, 10, 13, *range(32, 127)])
+_BAR = re.compile("(\\d)[\u0304\u0305]")
+_OTHER = re.compile(r"[^\t\n\r -~]")
+_COORDINATES = tuple(f"_atom_site_{kind}_{axis}" for kind in ("fract", "cartn") for axis in "xyz")
+_CORE = (
+    "_cell_length_", "_cell_angle_", "_cell_formula_units_z", "_symmetry_", "_space_group_", "_atom_site_",
+    "_chemical_formula_sum",
+)  # fmt: skip
+
+
+class Block(NamedTuple):
+    """A data block: its ``name``, the ``values`` of each tag, and the ``reader`` if it was not gemmi."""
+
+    name: str
+    values: Mapping[str, Sequence[str]]
+    reader: str
+
+
+def blocks(data: bytes, where: str) -> list[Block | DataError]:
+    """Return the blocks with atom sites, in the order of the text, or what is wrong with one.
+
+    Raises DataError naming ``where`` if none has sites, or the text is no CIF.
+    """
+    text = decoded(data)
+    found = _by_gemmi(text, where)
+    if isinstance(found, DataError):
+        if not re.search(r"_atom_site[_.]", text, re.IGNORECASE):
+            raise DataError(f"{where}: holds no atom sites; give a CIF file with a structure in it.")
+        found = _by_pymatgen(text, where) or [found]
+    found = [block for block in found if isinstance(block, DataError) or block.values.keys() & set(_COORDINATES)]
+    if not found:
+        raise DataError(f"{where}: holds no atom sites; give a CIF file with a structure in it.")
+    return found
+
+
+def decoded(data: bytes) -> str:
+    """Return the text of ``data`` in ASCII, with minus signs and blanks as they are meant.
+
+    Letters beyond ASCII matter to no crystal; each becomes ``~``.
+    """
+    if data.isascii() and not data.translate(None, _PLAIN):
+        return data.decode("ascii")
+    for begin, encoding in _UTF_16:
+        if data.startswith(begin):
+            text = data.decode(encoding, "replace")
+            break
+    else:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")
+    if not text.isascii():
+        text = _BAR.sub(r"-\1", unicodedata.normalize("NFKC", _BAR.sub(r"-\1", text.translate(_MINUS))))
+    return _OTHER.sub("~", text.rstrip("\x00\x1a \t\r\n") + "\n")
+
+
+def _by_gemmi(text: str, where: str) -> list[Block | DataError] | DataError:
+    from gemmi import cif
+
+    try:
+        # Level 0: two blocks of one name are two crystals, not a mistake.
+        document = cif.read_string(text, 0)
+    except (ValueError, RuntimeError) as error:
+        return _no_cif(where, str(error))
+    named = [(block.name, where if len(document) == 1 else f"{where}, block {block.name}") for block in document]
+    return [_block(block, name, place) for block, (name, place) in zip(document, named, strict=True)]
+
+
+def _block(block: "object", name: str, where: str) -> Block | DataError:
+    values: dict[str, Sequence[str]] = {}
+    for item in block:  # type: ignore[attr-defined]
+        if (pair := item.pair) is not None:
+            columns = [(pair[0], [pair[1]])]
+        elif (loop := item.loop) is not None:
+            tags, words = loop.tags, loop.values
+            columns = [(tag, words[n :: len(tags)]) for n, tag in enumerate(tags)]
+        else:
+            continue
+        for word, column in columns:
+            tag = word.lower().replace(".", "_")
+            if values.setdefault(tag, column) is not column and tag.startswith(_CORE) and values[tag] != column:
+                return DataError(
+                    f"{where}: gives {word} twice with different values (first {plain(values[tag][0])!r}); keep the "
+                    "one that is right."
+                )
+    return Block(name, values, "")
+
+
+def _by_pymatgen(text: str, where: str) -> list[Block | DataError]:
+    """Return what pymatgen's tokeniser finds in a text that is no valid CIF, nothing if it finds nothing."""
+    from pymatgen.io.cif import CifBlock
+
+    found: list[Block | DataError] = []
+    for piece in re.split(r"(?im)^(?=\s*data_)", text):
+        if not re.match(r"\s*data_\S*", piece, re.IGNORECASE) or "_atom_site_" not in piece.lower():
+            continue
+        try:
+            data = CifBlock.from_str(piece.strip()).data
+        except Exception:  # it raises anything on damaged text
+            return []
+        values = {
+            tag.lower().replace(".", "_"): [str(word) for word in (value if isinstance(value, list) else [value])]
+            for tag, value in data.items()
+        }
+        found.append(Block(piece.split()[0][5:], values, "pymatgen"))
+    return found
+
+
+def _no_cif(where: str, cause: str) -> DataError:
+    line = re.match(r"\w+:(\d+)", cause)
+    place = f" near line {line[1]}" if line else ""
+    if "number of values" in cause:
+        return DataError(f"{where}: a row of a loop is incomplete ({place.strip()}); add what is missing.")
+    return DataError(f"{where}: is not a CIF that can be read (grammar broken{place}); repair or remove it.")
+
+
+def plain(word: str) -> str:
+    """Return a value without its quotes and line breaks."""
+    if word[:1] in ("'", '"', ";"):
+        from gemmi import cif
+
+        return " ".join(str(cif.as_string(word)).split())
+    return word
+
+
+def is_given(word: str) -> bool:
+    """Say whether a value is there: neither ``?`` (unknown) nor ``.`` (not applicable)."""
+    return word not in ("?", ".", "")
+
+
+def number(word: str) -> float:
+    """Return a number of a CIF, without its uncertainty; NaN if it is none."""
+    try:
+        return float(word) if word[-1:] != ")" and "_" not in word else _number(word)
+    except ValueError:
+        return _number(word)
+
+
+def _number(word: str) -> float:
+    from gemmi import cif
+
+    return float(cif.as_number(plain(word).removesuffix("()")))

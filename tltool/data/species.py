@@ -1,0 +1,71 @@
+"""The word for an element in a structure file -> atomic number; a word for anything else, or for several, gives 0.
+
+Oxidation states, isotope masses, D and T are understood. A site's label is no word for an element, but begins with one:
+which one, the stated formula helps to say. What cannot be told is left to the caller to refuse.
+"""
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+
+from tltool.elements import number_of
+
+_WORD = re.compile(r"(?:\(?\d{1,3}\)?)?([A-Za-z]{1,2})(\d*(?:\.\d+)?[+-]?|[+-]\d*(?:\.\d+)?)")
+_LETTERS = re.compile(r"[^A-Za-z]*([A-Za-z]+)(.*)")
+_ANOTHER = re.compile(r"[,/+&|]\s*\d*\.?\d*\s*[A-Za-z]|\.\d+\s*[A-Z]")
+
+
+@lru_cache(maxsize=4096)
+def number(word: str) -> int:
+    """Return the atomic number of an element's symbol such as ``Fe``, ``Fe3+``, ``O-2``, ``7Li`` or ``D``, else 0."""
+    found = _WORD.fullmatch(word.strip())
+    if not found:
+        return 0
+    symbol = found[1].capitalize()
+    if symbol == "T" and found[2][-1:].isdigit():
+        return 0  # T1 is a tetrahedral site, not tritium
+    return number_of(symbol)
+
+
+def is_shared(word: str) -> bool:
+    """Say whether a word names several elements, as ``Nb0.8Zr0.2``, ``Nb/Zr`` and ``'Nb,Zr'`` do."""
+    return bool(_ANOTHER.search(word))
+
+
+@lru_cache(maxsize=4096)
+def of_label(label: str, formula: frozenset[int]) -> int:
+    """Return the atomic number that a site's ``label`` begins with, 0 if that cannot be told.
+
+    ``formula`` holds the atomic numbers of the stated formula, none if there is none.
+    """
+    found = _LETTERS.match(label)
+    if not found or is_shared(label):
+        return 0
+    letters, rest = found[1], found[2]
+    one, two = _element(letters[0]), _element(letters[:2]) if len(letters) > 1 else 0
+    as_written = letters[0].isupper() and (len(letters) == 1 or letters[1].islower())
+    if formula:
+        inside = [z for z in dict.fromkeys((two, one)) if z in formula]
+        return inside[0] if len(inside) == 1 or (inside and as_written) else 0
+    if len(letters) == 1:
+        return one if letters.isupper() else 0
+    if as_written and two:
+        return 0 if _begins_element(letters[2:] + rest) else two
+    # Two capitals are one element and a name for the site, unless they might be one element as well. After O and H,
+    # which stand in labels such as Ow and Ha, a small letter is such a name too.
+    return one if not two and letters[0].isupper() and (letters[1].isupper() or letters[0] in "OH") else 0
+
+
+def _element(word: str) -> int:
+    return 0 if word.upper() == "T" else number_of(word.capitalize())
+
+
+def _begins_element(rest: str) -> bool:
+    """Say whether what follows an element in a label is another one, as in ``AlSi1``."""
+    found = re.match(r"[A-Z][a-z]?", rest)
+    return bool(found and number_of(found[0]))
+
+
+def known(numbers: Collection[int]) -> frozenset[int]:
+    """Return ``numbers`` as ``of_label`` takes them."""
+    return frozenset(numbers)
