@@ -248,6 +248,13 @@ def test_validation_rows_of_a_hash_are_a_share_too(size: int) -> None:
     assert len(small.val) == max(round(size * 0.2 / 0.6), 1)
 
 
+def test_a_hash_without_validation_rows_is_no_fault() -> None:
+    found = splits.by_hash(store_of([str(k) for k in range(99)]), np.ones(99), group="id", **HASHED | {"val": 0})
+    assert [len(rows) > 0 for rows in found] == [True, False, True]
+    with pytest.raises(DataError, match="The val split is empty"):
+        splits.by_hash(store_of([str(k) for k in range(99)]), np.ones(99), group="id", **HASHED | {"val": 1e-9})
+
+
 def test_a_share_of_one_and_above_is_a_number_of_rows() -> None:
     records, labels = store_of([str(k) for k in range(30)]), np.ones(30)
     keys = {"seed": 0, "draw": None, "val": 0.1, "train_size": None}
@@ -274,7 +281,9 @@ def test_a_draw_comes_again_and_another_seed_or_draw_does_not() -> None:
 def test_an_empty_part_is_told_with_the_counts(tmp_path: Path) -> None:
     file = tmp_path / "split.csv"
     file.write_text("id,split\na,test\nb,train\nc,val\n")
-    with pytest.raises(DataError, match=r"The train split is empty \(4 records, 2 of them labelled\)"):
+    with pytest.raises(
+        DataError, match=r"train split is empty \(4 records, 2 of them labelled\); add rows to split\.file="
+    ):
         splits.by_ids(store_of(["a", "b", "c", "d"]), np.array([1.0, np.nan, 1.0, 1.0]), file=str(file))
     parts = splits.by_ids(store_of(["a", "b", "c", "d"]), np.ones(4), file=str(file))
     assert [p.dtype for p in parts] == [np.int64] * 3
