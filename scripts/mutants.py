@@ -226,11 +226,13 @@ def main(words: Sequence[str] | None = None) -> int:
     for module in modules:
         folder = folder_of(module, given.fresh)
         forget_survivors(folder, module, said.tests[module])
-        done = statuses(folder, module, now[module])
-        todo = [name for name in wanted[module] if name not in done]
-        if todo:
-            print(f"{module}: {len(todo)} of {len(wanted[module])} mutants to test", file=sys.stderr, flush=True)
-            test(folder, module, said.tests[module], todo, given.jobs)
+        # mutmut forgets all results of a module where its settings changed, so what was done may be to do again.
+        for _ in range(2):
+            done = statuses(folder, module, now[module])
+            todo = [name for name in wanted[module] if name not in done]
+            if todo:
+                print(f"{module}: {len(todo)} of {len(wanted[module])} mutants to test", file=sys.stderr, flush=True)
+                test(folder, module, said.tests[module], todo, given.jobs)
         status = statuses(folder, module, now[module])
         alive = [name for name in wanted[module] if status.get(name) not in _KILLED]
         result = Result(status, {name: change(folder, module, name) for name in alive})
