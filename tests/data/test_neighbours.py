@@ -159,3 +159,10 @@ def test_sites_with_coordinates_outside_the_cell_are_those_inside(crystals: list
         np.testing.assert_allclose(mine, its, atol=1e-9)
     found = neighbours.find(moved, 6.0, 12, "whole")
     np.testing.assert_allclose(np.linalg.norm(neighbours.vectors(moved, found), axis=1), found.distance, atol=1e-6)
+
+
+def test_a_last_site_without_neighbours_leaves_the_shares_of_the_others() -> None:
+    frac = np.array([[0.0, 0, 0], [0.1, 0, 0], [0.5, 0.5, 0.5]])
+    found = neighbours.find(Crystal(20 * np.eye(3), frac, np.array([2, 2, 10])), 8.0, 12, "shared")
+    assert found.site.tolist() == [0, 1]
+    assert found.weight.tolist() == [1.0, 1.0]

@@ -71,3 +71,13 @@ def test_a_kept_logarithm_meets_a_label_without_one(part: Dataset) -> None:
         data.labels[rows[3]] = value
         with pytest.raises(ConfigError, match=rf"logarithm of e_form, and a training label is {value:g}, which has no"):
             train(model, data, a_fit(epochs=1))
+
+
+def test_only_positive_labels_of_a_scale_that_is_asked_for_are_learnt_as_logarithms(part: Dataset) -> None:
+    data = batches_of(part)
+    data.labels[:] = data.labels.abs() + 0.5
+    learnt = {scale: scalers(data, False, scale)["e_form"].logarithmic for scale in ("linear", "log", "auto")}
+    assert learnt == {"linear": False, "log": True, "auto": False}
+    data.labels[data.split["train"][0]] = 0.0
+    with pytest.raises(ConfigError, match=r"fit\.scale=log: e_form has a training label of 0, which has no logarithm"):
+        scalers(data, False, "log")

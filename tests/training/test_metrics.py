@@ -21,6 +21,8 @@ def test_logarithms_absent_labels_and_empty_sets() -> None:
     found = metrics("log10_K_VRH", label, prediction, 1.5)
     assert found["n"] == 2
     assert found["MAE_K_VRH"] == pytest.approx(45.0)
+    other = metrics("log10_K_VRH", np.array([2.0, 1.0]), np.array([1.0, 2.0]), 1.5)
+    assert other["MAE_K_VRH"] == pytest.approx(90.0)
     assert metrics("gap", np.array([np.nan]), np.array([1.0]), 0.0) == {"n": 0}
     assert np.isnan(metrics("gap", np.array([1.0]), np.array([1.0]), 1.0)["R2"])
 
