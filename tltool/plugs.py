@@ -1,21 +1,46 @@
 """From a YAML node with ``_target_`` to the Python thing it names, and nothing else.
 
-Only things that tltool, torch.optim and scikit-learn's estimators define can be named, plus the prefixes the user
-lists in ``plugins``; what a name leads to must be defined inside the allowed package too, so that a module's own
-imports cannot be reached through it. A config read from a checkpoint is held to the same rule.
+What may be named depends on the place: an encoder's place takes encoders, a regressor's place scikit-learn's
+estimators (``PLACES``). A package's name alone is no permission, since a package holds functions that run things. What a
+name leads to must be defined inside the allowed module too, so that a module's own imports cannot be reached through it.
+The packages that the user lists in ``plugins`` are allowed everywhere. A model's description on disk is held to the same
+rules (``training/saved_parts.py``).
 """
 
 import importlib
 import inspect
+import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from types import UnionType
+from types import ModuleType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tltool.errors import ConfigError, nearest
 
-ALLOWED = ("tltool.", "torch.optim.", "sklearn.")
+PLACES = {
+    "adapter": ("tltool.data.adapters.",),
+    "fetch": ("tltool.data.materials_project.fetch",),
+    "split": ("tltool.data.splits.", "tltool.data.folds."),
+    "encoder": ("tltool.model.encoders.",),
+    "readout": (
+        "tltool.model.readout.",
+        "tltool.model.set2set.",
+        "tltool.model.attention_pool.",
+        "tltool.model.atom_set.",
+        "tltool.model.beside.",
+    ),
+    "trunk": ("tltool.model.mlp.", "tltool.model.atom_set.", "tltool.model.estimator."),
+    "head": ("tltool.model.heads.", "tltool.model.mlp."),
+    "fit": ("tltool.training.fit.Settings",),
+    "optimiser": ("torch.optim.", "tltool.training.adamw."),
+    "mode": ("tltool.transfer.",),
+    "regressor": ("sklearn.", "tltool.model.atom_set.SetModel"),
+}
+"""What may be named where: a name as a whole, or what it begins with if that ends in a dot."""
+
+MODEL = ("encoder", "readout", "trunk", "head")
+"""The places of the parts of a model, each of which takes a ``torch.nn.Module`` or a function that returns one."""
 
 TRAINING = "/training"
 """In what ``idle_keys`` of a mode returns: nothing is trained by steps, so that ``fit`` and ``optimiser`` are idle."""
@@ -35,12 +60,17 @@ class Idle(NamedTuple):
         return Idle(self.why.replace("{at}", place), self.instead.replace("{at}", place))
 
 
-def locate(target: str, plugins: Iterable[str] = ()) -> Callable[..., Any]:
-    """Return the function or class called ``target``; raise ConfigError if it is not allowed or not there."""
-    allowed = (*ALLOWED, *(p.rstrip(".") + "." for p in plugins))
-    if not isinstance(target, str) or not target.startswith(allowed):
+def locate(target: str, plugins: Iterable[str] = (), place: str | None = None) -> Callable[..., Any]:
+    """Return the function or class called ``target``; raise ConfigError if ``place`` does not take it or it is not there.
+
+    Without a ``place`` it is one that any place takes.
+    """
+    own = tuple(p.rstrip(".") + "." for p in plugins)
+    allowed = PLACES[place] if place else tuple(name for names in PLACES.values() for name in names)
+    if not isinstance(target, str) or not _is_among(target, (*allowed, *own)):
+        where = f"{place}._target_" if place else "_target_"
         raise ConfigError(
-            f"_target_={target!r} may not be used: it must start with {', '.join(allowed)}; "
+            f"{where}={target!r} may not be used: it must be or start with {', '.join((*allowed, *own))}; "
             "list another package in plugins=[...] if you trust it."
         )
     module_name, _, name = target.rpartition(".")
@@ -49,33 +79,69 @@ def locate(target: str, plugins: Iterable[str] = ()) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"_target_={target!r} does not exist ({error}).") from error
     home = getattr(found, "__module__", "") or ""
-    if not callable(found) or not f"{home}.".startswith(allowed):
+    if not callable(found) or not _is_among(f"{home}.{getattr(found, '__name__', '')}", (*allowed, *own)):
         raise ConfigError(f"_target_={target!r} may not be used: it is defined in {home or 'no module'}.")
     if target.startswith("sklearn.") and not hasattr(found, "get_params"):
         raise ConfigError(f"_target_={target!r} may not be used: of scikit-learn only estimators and kernels are.")
+    if place in MODEL and not _makes_module(found):
+        raise ConfigError(f"{place}._target_={target!r} may not be used: it is no part of a network.")
     return found  # type: ignore[no-any-return]
 
 
-def call(node: Mapping[str, Any], /, *given: Any, plugins: Iterable[str] = ()) -> Any:
+def named(place: str, name: str) -> str | None:
+    """Return the dotted name of the part of a model called ``name`` that ``place`` takes; None if there is none."""
+    for prefix in PLACES[place]:
+        for module in _modules(prefix.rstrip(".")):
+            found = getattr(module, name, None)
+            if getattr(found, "__module__", None) == module.__name__ and _makes_module(found):
+                return f"{module.__name__}.{name}"
+    return None
+
+
+def _modules(name: str) -> Iterator[ModuleType]:
+    """Yield the module called ``name``, and of a package the modules in it."""
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError:
+        return
+    yield module
+    for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        yield importlib.import_module(f"{name}.{found.name}")
+
+
+def _is_among(name: str, allowed: Iterable[str]) -> bool:
+    return any(name.startswith(given) if given.endswith(".") else name == given for given in allowed)
+
+
+def _makes_module(found: Any) -> bool:
+    """Say whether ``found`` is a class of torch's modules, or a function that says it returns one."""
+    from torch import nn
+
+    kind = found if inspect.isclass(found) else get_type_hints(found).get("return") if callable(found) else None
+    return inspect.isclass(kind) and issubclass(kind, nn.Module)
+
+
+def call(node: Mapping[str, Any], /, *given: Any, plugins: Iterable[str] = (), place: str | None = None) -> Any:
     """Call what ``node['_target_']`` names with ``given`` by position and the other keys by name; see ``bound``."""
-    return bound(node, plugins)(*given)
+    return bound(node, plugins, place)(*given)
 
 
-def bound(node: Mapping[str, Any], plugins: Iterable[str] = ()) -> Callable[..., Any]:
+def bound(node: Mapping[str, Any], plugins: Iterable[str] = (), place: str | None = None) -> Callable[..., Any]:
     """Return what ``node['_target_']`` names with the other keys filled in by name, to be called by position.
 
-    Nested nodes with a ``_target_`` are called; those in a ``dict[str, Callable[...]]`` are bound like this one, for
-    the function to call them itself. Raises ConfigError for a missing target, and for a key that the function does not
-    take, with the nearest one it does.
+    ``place`` is a key of ``PLACES``: where the node stands. Nested nodes with a ``_target_`` are called; those in a
+    ``dict[str, Callable[...]]`` are bound like this one, for the function to call them itself. Each is held to the place
+    that its key names, or else to that of the node around it. Raises ConfigError for a missing target, one that the
+    place does not take, and for a key that the function does not take, with the nearest one it does.
     """
     if "_target_" not in node:
         raise ConfigError(f"A plug needs _target_; these keys have none: {', '.join(map(str, node)) or '(empty)'}.")
-    target = locate(node["_target_"], plugins)
+    target = locate(node["_target_"], plugins, place)
     hints = _hints(node["_target_"], target)
     keys = {
-        str(k): {str(name): bound(part, plugins) for name, part in v.items()}
+        str(k): {str(name): bound(part, plugins, _place(str(name), place)) for name, part in v.items()}
         if _takes_plugs(hints.get(k)) and isinstance(v, Mapping)
-        else _built(v, plugins)
+        else _built(v, plugins, _place(str(k), place))
         for k, v in node.items()
         if k != "_target_"
     }
@@ -127,11 +193,16 @@ def _check_types(name: str, hints: Mapping[str, Any], keys: Mapping[str, Any]) -
             raise ConfigError(f"{name}: {key}={value!r} must be {wanted}.")
 
 
-def _built(value: Any, plugins: Iterable[str]) -> Any:
+def _place(key: str, around: str | None) -> str | None:
+    """Return the place of a node below ``key`` of a node that stands ``around`` it."""
+    return key if key in PLACES and around is not None else around
+
+
+def _built(value: Any, plugins: Iterable[str], place: str | None) -> Any:
     if isinstance(value, Mapping):
-        return (
-            call(value, plugins=plugins) if "_target_" in value else {k: _built(v, plugins) for k, v in value.items()}
-        )
+        if "_target_" in value:
+            return call(value, plugins=plugins, place=place)
+        return {k: _built(v, plugins, place) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_built(v, plugins) for v in value]
+        return [_built(v, plugins, place) for v in value]
     return value

@@ -271,7 +271,7 @@ def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say
 def _key(root: Path, description: Mapping[str, Any], means: Means) -> str:
     """Hash what decides how files are read: where they are, adapter, YAML keys, checks, and the code that reads."""
     adapter = dict(description["adapter"])
-    code = preparing.code_of(plugs.locate(adapter["_target_"], means.plugins).__module__)
+    code = preparing.code_of(plugs.locate(adapter["_target_"], means.plugins, "adapter").__module__)
     facts = [str(root.resolve()), adapter, code, store.SCHEMA, preparing.PART]
     facts += [means.checks or plausible.shipped()]
     return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]

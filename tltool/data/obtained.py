@@ -28,7 +28,7 @@ def root(description: Mapping[str, Any], cache: Path, plugins: Iterable[str], sa
         if description.get("fetch"):
             asked = json.dumps(description["fetch"], default=str, sort_keys=True)
             target = _folder(description["name"], asked, cache)
-            plugs.call(description["fetch"], target, say, plugins=plugins)
+            plugs.call(description["fetch"], target, say, plugins=plugins, place="fetch")
             return target
         address, pattern = description.get("address"), description.get("pattern")
         if not address or not (pattern or file):

@@ -219,7 +219,7 @@ def _read(task: Task) -> Shard:
     kept = parts = 0
     sha256 = _sha256(task.source) if task.source.is_file() else ""
     facts = dict(task.facts) | ({"file": task.source.name, "sha256": sha256} if sha256 else {})
-    items = plugs.call(task.adapter, task.source, plugins=task.plugins)
+    items = plugs.call(task.adapter, task.source, plugins=task.plugins, place="adapter")
     records = _unique(_checked(items, task.checks or plausible.shipped(), doubted), dropped, first)
     ahead = next(records, None)
     while ahead is not None:

@@ -55,7 +55,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         f"{len(split.test):,} test rows ({where})."
     )
     torch.manual_seed(fit.seed)
-    model = plugs.call(config["mode"], source, data, fit, plugins=config["plugins"])
+    model = plugs.call(config["mode"], source, data, fit, plugins=config["plugins"], place="mode")
     if machine.rank():
         return
     outcome.remember(model, data, dataset, folder, "transfer", watch, name)

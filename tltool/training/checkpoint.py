@@ -42,12 +42,12 @@ def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel
 
     With ``functionals`` in it, the encoder gets a vector for each; without ``head``, heads are linear.
     """
-    encoder = plugs.call(spec["encoder"], plugins=plugins)
+    encoder = plugs.call(spec["encoder"], plugins=plugins, place="encoder")
     if spec.get("functionals"):
         functionals.give(encoder, len(spec["functionals"]))
-    readout = plugs.call(spec["readout"], *encoder_facts(encoder), plugins=plugins)
-    trunk = plugs.call(spec["trunk"], readout.dim, plugins=plugins)
-    fresh_head = plugs.bound(spec["head"], plugins) if "head" in spec else linear
+    readout = plugs.call(spec["readout"], *encoder_facts(encoder), plugins=plugins, place="readout")
+    trunk = plugs.call(spec["trunk"], readout.dim, plugins=plugins, place="trunk")
+    fresh_head = plugs.bound(spec["head"], plugins, "head") if "head" in spec else linear
     heads = {name: fresh_head(trunk.dim) for name in spec["quantities"]}
     scalers = {name: Scaler(name in spec.get("logarithmic", ())) for name in heads}
     return PropertyModel(encoder, readout, trunk, heads, scalers, spec, fresh_head)

@@ -87,7 +87,7 @@ def split_batches(
         say(line)
     if without is not None:
         some[without] = np.nan
-    split = plugs.call(config["split"], data.store, some, plugins=config["plugins"])
+    split = plugs.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
     return dataset.batches(data, quantities, split, base), split
 
 
@@ -133,7 +133,7 @@ def base_labels(
 
 def fit(config: Config, run: Run) -> Fit:
     """Return the fit of ``config``: settings, optimiser, seed, and the run as the one who hears."""
-    settings = plugs.call(config["fit"], plugins=config["plugins"])
+    settings = plugs.call(config["fit"], plugins=config["plugins"], place="fit")
     if not isinstance(settings, Settings):
         raise ConfigError("fit._target_ must be tltool.training.fit.Settings.")
     optimiser = partial(_optimiser, config["optimiser"], tuple(config["plugins"]))
@@ -142,4 +142,4 @@ def fit(config: Config, run: Run) -> Fit:
 
 
 def _optimiser(node: Config, plugins: tuple[str, ...], groups: list[dict[str, Any]]) -> Any:
-    return plugs.call(node, groups, plugins=plugins)
+    return plugs.call(node, groups, plugins=plugins, place="optimiser")
