@@ -144,8 +144,8 @@ def model_of(encoder: str, data: Batches, dim: int | None = None) -> PropertyMod
 def a_fit(line: Line, epochs: int, events: list[dict[str, Any]]) -> fit.Fit:
     """Return a fit as ``tltool pretrain`` has it, of so many ``epochs``."""
     settings = fit.Settings(
-        epochs=epochs, batch_size=line.batch, loss="l1", schedule="onecycle", warmup=0.3, clip=1.0, patience=None,
-        select="last", ema=0.99, mixed_precision=line.half, cuda_graphs=line.graphs, reference=False,
+        epochs=epochs, batch_size=line.batch, loss="l1", schedule="onecycle", period=None, warmup=0.3, clip=1.0,
+        patience=None, select="last", ema=0.99, mixed_precision=line.half, cuda_graphs=line.graphs, reference=False,
         scale="linear", weights=None, loss_balance="mean",
     )  # fmt: skip
     return fit.Fit(settings, lambda g: torch.optim.AdamW(g, weight_decay=0.01, fused=True), 4e-3, 0, events.append)

@@ -87,9 +87,9 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     began = time.perf_counter()
     new_heads(model, scalers(batches, reference=False, scale="linear"))
     settings = Settings(
-        epochs=1, batch_size=batch, loss="l1", schedule="constant", warmup=0.0, clip=None, patience=None, select="last",
-        ema=0.0, mixed_precision=False, cuda_graphs=False, reference=False, scale="linear", weights=None,
-        loss_balance="mean",
+        epochs=1, batch_size=batch, loss="l1", schedule="constant", period=None, warmup=0.0, clip=None,
+        patience=None, select="last", ema=0.0, mixed_precision=False, cuda_graphs=False, reference=False,
+        scale="linear", weights=None, loss_balance="mean",
     )  # fmt: skip
     events: list[dict[str, float]] = []
     optimiser = Fit(

@@ -1,10 +1,10 @@
 """From a YAML node with ``_target_`` to the Python thing it names, and nothing else.
 
 What may be named depends on the place: an encoder's place takes encoders, a regressor's place scikit-learn's
-estimators (``PLACES``). A package's name alone is no permission, since a package holds functions that run things. What a
-name leads to must be defined inside the allowed module too, so that a module's own imports cannot be reached through it.
-The packages that the user lists in ``plugins`` are allowed everywhere. A model's description on disk is held to the same
-rules (``training/saved_parts.py``).
+estimators (``PLACES``). A package's name alone is no permission, since a package holds functions that run things.
+What a name leads to must be defined inside the allowed module too, so that a module's own imports cannot be reached
+through it. The packages that the user lists in ``plugins`` are allowed everywhere. A model's description on disk is
+held to the same rules (``training/saved_parts.py``).
 """
 
 import importlib
@@ -61,9 +61,9 @@ class Idle(NamedTuple):
 
 
 def locate(target: str, plugins: Iterable[str] = (), place: str | None = None) -> Callable[..., Any]:
-    """Return the function or class called ``target``; raise ConfigError if ``place`` does not take it or it is not there.
+    """Return the function or class called ``target``.
 
-    Without a ``place`` it is one that any place takes.
+    Raises ConfigError if ``place`` does not take it, or without one no place does, and if it is not there.
     """
     own = tuple(p.rstrip(".") + "." for p in plugins)
     allowed = PLACES[place] if place else tuple(name for names in PLACES.values() for name in names)
@@ -130,9 +130,9 @@ def bound(node: Mapping[str, Any], plugins: Iterable[str] = (), place: str | Non
     """Return what ``node['_target_']`` names with the other keys filled in by name, to be called by position.
 
     ``place`` is a key of ``PLACES``: where the node stands. Nested nodes with a ``_target_`` are called; those in a
-    ``dict[str, Callable[...]]`` are bound like this one, for the function to call them itself. Each is held to the place
-    that its key names, or else to that of the node around it. Raises ConfigError for a missing target, one that the
-    place does not take, and for a key that the function does not take, with the nearest one it does.
+    ``dict[str, Callable[...]]`` are bound like this one, for the function to call them itself. Each is held to the
+    place that its key names, or else to that of the node around it. Raises ConfigError for a missing target, one that
+    the place does not take, and for a key that the function does not take, with the nearest one it does.
     """
     if "_target_" not in node:
         raise ConfigError(f"A plug needs _target_; these keys have none: {', '.join(map(str, node)) or '(empty)'}.")

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
@@ -31,10 +30,37 @@ from tltool.model.heads import linear
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import encoder_facts
 from tltool.model.scaler import Scaler
+from tltool.plugs import MODEL
+from tltool.training import plain_yaml, saved_parts
 
-SCHEMA = 1
+_SCHEMAS = (1, saved_parts.SCHEMA)
+_NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")
+_SMALL = 2048
 _WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
-_TRUSTED = ("sklearn.", "numpy.", "scipy.")
+_LARGEST = 16 << 20  # bytes of model.yaml and manifest.json
+_TRUSTED = frozenset(
+    {
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.gaussian_process.kernels.CompoundKernel",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.DotProduct",
+        "sklearn.gaussian_process.kernels.ExpSineSquared",
+        "sklearn.gaussian_process.kernels.Exponentiation",
+        "sklearn.gaussian_process.kernels.Matern",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.gaussian_process.kernels.RationalQuadratic",
+        "sklearn.gaussian_process.kernels.Sum",
+        "sklearn.gaussian_process.kernels.WhiteKernel",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.tree._tree.Tree",
+    }
+)
+"""What an estimator of scikit-learn may hold beside what skops knows to be harmless; no function is among it."""
 
 
 def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel:
@@ -72,7 +98,7 @@ def save(path: Path, model: PropertyModel) -> None:
             skops.io.dump(estimator, temporary / f"head-{name}.skops")
         if model.seen:
             save_arrays(model.seen, temporary / _SEEN)
-        spec = {**model.spec, "schema": SCHEMA, "estimators": sorted(estimators)}
+        spec = {**saved_parts.on_disk(model.spec), "schema": saved_parts.SCHEMA, "estimators": sorted(estimators)}
         (temporary / _SPEC).write_text(OmegaConf.to_yaml(OmegaConf.create(spec)), encoding="utf-8")
         sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / _MANIFEST).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
@@ -95,15 +121,19 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
     """
     spec = read_spec(path)
     try:
+        spec = saved_parts.in_memory(spec, plugins)
+        _bounded(spec, path / _WEIGHTS)
         model = build(spec, plugins)
         for name in spec["estimators"]:
+            if name not in model.heads:
+                raise ConfigError(f"estimators names {name!r}, which the model does not predict.")
             model.heads[name] = EstimatorHead(_estimator(path / f"head-{name}.skops"))
         model.load_state_dict(load_file(path / _WEIGHTS))
         if (path / _SEEN).is_file():
             model.seen = load_arrays(path / _SEEN)
     except ConfigError as error:
         raise CheckpointError(f"{path / _SPEC} cannot be used: {error}") from error
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
         first = str(error).strip().splitlines()[-1].strip() if str(error).strip() else repr(error)
         raise CheckpointError(f"{path} does not hold the model that its {_SPEC} describes ({first}).") from error
     return model.to(device).eval()
@@ -117,7 +147,9 @@ def read_spec(path: Path) -> dict[str, Any]:
     if not manifest.is_file():
         raise CheckpointError(f"{path} has no {_MANIFEST}: it is not a model folder, or was never finished.")
     try:
-        sums = json.loads(manifest.read_text(encoding="utf-8"))
+        sums = json.loads(_text(manifest))
+        if not isinstance(sums, dict):
+            raise ValueError("the manifest is no table of files")
         for name in {_WEIGHTS, _SPEC, *sums}:
             file = path / Path(name).name
             if not file.is_file():
@@ -126,25 +158,65 @@ def read_spec(path: Path) -> dict[str, Any]:
                 raise CheckpointError(
                     f"{file} has changed since the model was saved (its sha256 differs); copy it again."
                 )
-        spec = OmegaConf.to_container(OmegaConf.load(path / _SPEC))
-    except (ValueError, AttributeError, OSError, OmegaConfBaseException) as error:
-        raise CheckpointError(f"{path} is not a readable model folder ({error}).") from error
-    if not isinstance(spec, dict) or spec.get("schema") != SCHEMA:
+        spec = plain_yaml.parsed(_text(path / _SPEC))
+    except RecursionError as error:
+        raise CheckpointError(f"{path} is not a readable model folder (it is nested too deep).") from error
+    except (ValueError, AttributeError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable model folder ({str(error).splitlines()[0]}).") from error
+    if not isinstance(spec, dict) or spec.get("schema") not in _SCHEMAS:
         found = spec.get("schema") if isinstance(spec, dict) else None
         raise CheckpointError(
-            f"{path / _SPEC} has schema {found}, this version reads {SCHEMA}; use the tltool that made it."
+            f"{path / _SPEC} has schema {found}, this version reads {', '.join(map(str, _SCHEMAS))}; "
+            "use the tltool that made it."
         )
+    missing = [key for key in _NEEDED if key not in spec]
+    if missing:
+        raise CheckpointError(f"{path / _SPEC} lacks {', '.join(missing)}; copy the whole model folder again.")
     return {str(k): v for k, v in spec.items()}
+
+
+def _text(file: Path) -> str:
+    if file.stat().st_size > _LARGEST:
+        raise CheckpointError(f"{file} is larger than {_LARGEST >> 20} MB, which no model's is; do not use this model.")
+    return file.read_text(encoding="utf-8")
+
+
+def _bounded(spec: Mapping[str, Any], weights: Path) -> None:
+    """Raise ConfigError for a part of a size that no tensor of the file ``weights`` has: it would only fill memory."""
+    with safe_open(weights, framework="pt") as file:
+        sizes = [size for name in file.keys() for size in file.get_slice(name).get_shape()]  # noqa: SIM118
+    most = max([_SMALL, *sizes])
+
+    def check(where: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                check(f"{where}.{key}", inner)
+        elif isinstance(value, (list, tuple)):
+            for inner in value:
+                check(where, inner)
+        elif isinstance(value, int) and abs(value) > most:
+            raise ConfigError(f"{where}={value} is larger than any tensor of the model.")
+
+    for key in MODEL:
+        check(key, spec.get(key))
 
 
 def _estimator(file: Path) -> Any:
     import skops.io
 
-    unknown = skops.io.get_untrusted_types(file=file)
-    strange = [name for name in unknown if not name.startswith(_TRUSTED)]
-    if strange:
-        raise CheckpointError(f"{file} asks for {', '.join(strange)}, which is not allowed; do not use this model.")
-    return skops.io.load(file, trusted=unknown)
+    try:
+        unknown = skops.io.get_untrusted_types(file=file)
+        strange = sorted(set(unknown) - _TRUSTED)
+        if strange:
+            raise CheckpointError(f"{file} asks for {', '.join(strange)}, which is not allowed; do not use this model.")
+        estimator = skops.io.load(file, trusted=unknown)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a file of a stranger makes skops fail in any way there is
+        raise CheckpointError(f"{file} is no estimator that skops wrote ({type(error).__name__}).") from error
+    if not hasattr(estimator, "predict"):
+        raise CheckpointError(f"{file} holds no estimator that predicts; do not use this model.")
+    return estimator
 
 
 def _sha256(file: Path) -> str:
