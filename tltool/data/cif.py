@@ -26,6 +26,7 @@ FULL = 1e-3
 DENSITY, VOLUME, METRIC = 0.05, 0.02, 0.01
 """By how much density and volume may differ from the stated ones, relatively, and a cell from its symmetry."""
 
+_FULL_WORDS = {"1", "1.0", "1.00", "1.0000"}
 _RATIO = 1e-3
 _LENGTHS = tuple(f"_cell_length_{axis}" for axis in "abc")
 _ANGLES = tuple(f"_cell_angle_{name}" for name in ("alpha", "beta", "gamma"))
@@ -35,6 +36,7 @@ _MULTIPLICITY = ("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_m
 _OF_SITE = (
     "_atom_site_label", "_atom_site_type_symbol", "_atom_site_occupancy", "_atom_site_calc_flag", *_MULTIPLICITY,
 )  # fmt: skip
+_HEAVY = re.compile(r"\(?[DT23](?![a-z])")  # hydrogen as D, T, 2H or (3)H
 _PER_CUBIC_CENTIMETRE = 0.602214076  # u/Å3 in 1 g/cm3
 
 
@@ -134,7 +136,7 @@ def _sites(values: Mapping[str, Sequence[str]], lattice: Floats, where: str) -> 
         raise DataError(f"{where}: the columns of its sites are of different length; put them into one loop.")
     if gone := _left_out(table, n, where):
         table = {tag: [word for k, word in enumerate(column) if k not in gone] for tag, column in table.items()}
-    frac = np.array([[number(word) for word in table[tag]] for tag in _FRACT]).T.reshape(-1, 3)
+    frac = np.array([cif_text.column(table[tag]) for tag in _FRACT]).T.reshape(-1, 3)
     if not np.isfinite(frac).all():
         site = int(np.isfinite(frac).all(axis=1).argmin())
         words = " ".join(plain(table[tag][site]) for tag in _FRACT)
@@ -145,8 +147,7 @@ def _sites(values: Mapping[str, Sequence[str]], lattice: Floats, where: str) -> 
     formula = _formula(text)
     numbers, heavy = _elements(table, species.known(formula), len(frac), where)
     crystal = checked(Crystal(lattice, frac, numbers), where)
-    column = next((table[tag] for tag in _MULTIPLICITY if tag in table), [])
-    multiplicities = [number(word) for word in column]
+    multiplicities = cif_text.column(next((table[tag] for tag in _MULTIPLICITY if tag in table), []))
     density = 0.0 if heavy else _positive(values, "_exptl_crystal_density_diffrn")
     units = _positive(values, "_cell_formula_units_z")
     volume = _positive(values, "_cell_volume")
@@ -156,7 +157,8 @@ def _sites(values: Mapping[str, Sequence[str]], lattice: Floats, where: str) -> 
 def _left_out(table: Mapping[str, Sequence[str]], n: int, where: str) -> set[int]:
     """Return which rows are no atoms: marked as dummies, or with an occupancy of zero."""
     gone = {k for k, word in enumerate(table.get("_atom_site_calc_flag", ())) if word.lower() == "dum"}
-    for k, word in enumerate(table.get("_atom_site_occupancy", ())):
+    occupancies = table.get("_atom_site_occupancy", ())
+    for k, word in enumerate(occupancies if set(occupancies) - _FULL_WORDS else ()):
         if k in gone or not is_given(word):
             continue
         occupancy = number(word)
@@ -172,19 +174,19 @@ def _left_out(table: Mapping[str, Sequence[str]], n: int, where: str) -> set[int
 def _elements(table: Mapping[str, Sequence[str]], formula: frozenset[int], n: int, where: str) -> tuple[Ints, bool]:
     """Return the atomic numbers (n,), and whether there are heavy isotopes of hydrogen among them."""
     types, labels = table.get("_atom_site_type_symbol", ["."] * n), table.get("_atom_site_label", ["."] * n)
-    numbers, words = [], []
-    for kind, label in zip(types, labels, strict=True):
-        word = plain(kind if is_given(kind) else label)
-        words.append(word)
-        numbers.append(species.number(word) if is_given(kind) else species.of_label(word, formula))
-        if numbers[-1]:
-            continue
+    sites = [(True, kind) if is_given(kind) else (False, label) for kind, label in zip(types, labels, strict=True)]
+    found = {
+        (typed, raw): species.number(plain(raw)) if typed else species.of_label(plain(raw), formula)
+        for typed, raw in dict.fromkeys(sites)
+    }
+    for word in (plain(raw) for (_, raw), z in found.items() if not z):
         if not is_given(word):
             raise DataError(f"{where}: a site has neither a type symbol nor a label, so that its element is unknown.")
         if species.is_shared(word):
             raise DataError(f"{where}: a site is shared by several elements ({word[:30]}); give an ordered structure.")
         raise DataError(f"{where}: a site is not a real element ({word[:30]}); remove it or name its element.")
-    return np.array(numbers, dtype=np.int64), any(re.match(r"\W*\d*\W*[DT2-3](?![a-z])", word) for word in set(words))
+    heavy = any(z == 1 and _HEAVY.match(plain(raw)) for (_, raw), z in found.items())
+    return np.array([found[site] for site in sites], dtype=np.int64), heavy
 
 
 def _expanded(

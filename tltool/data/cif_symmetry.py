@@ -26,6 +26,7 @@ _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 _SYSTEMS = ("_space_group_crystal_system", "_symmetry_cell_setting")
 _CODE = "_space_group_it_coordinate_system_code"
 _P1 = np.eye(4)[None]
+_NAMES_OF_P1 = {"P 1", "P1", "1"}
 
 
 class Symmetry(NamedTuple):
@@ -55,7 +56,10 @@ def read(values: _Values, angles: Sequence[float], where: str) -> Symmetry:
             return _by_group(values, angles, where)
     except space_groups.NoGroupError as error:
         raise DataError(f"{where}: {error}; complete or correct the list.") from None
-    halls = _halls(values, angles, where) if len(_words(values, (*_HALL, *_NAMES, *_NUMBERS))) else None
+    stated = _words(values, (*_HALL, *_NAMES, *_NUMBERS))
+    if len(listed) == 1 and not set(stated) - _NAMES_OF_P1:  # most files that programs write
+        return Symmetry([listed])
+    halls = _halls(values, angles, where) if stated else None
     named = [operations for hall in halls or () if (operations := space_groups.operations(hall)) is not None]
     if named and all(len(operations) != len(listed) for operations in named):
         doubt = (

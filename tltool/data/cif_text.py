@@ -152,6 +152,17 @@ def number(word: str) -> float:
         return _number(word)
 
 
+def column(words: Sequence[str]) -> list[float]:
+    """Return the numbers of a column, as ``number`` does."""
+    text = "".join(words)
+    if "_" not in text and "(" not in text:
+        try:
+            return list(map(float, words))
+        except ValueError:
+            pass
+    return [number(word) for word in words]
+
+
 def _number(word: str) -> float:
     from gemmi import cif
 
