@@ -81,6 +81,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo: Store) -> Path:
             words = {"lattice": crystal.lattice.tolist(), "species": [int(z) for z in crystal.numbers]}
             words |= {"id": demo.ids[row], "frac": crystal.frac.tolist(), "e_form": float(demo.label("e_form")[row])}
             file.write(json.dumps(words) + "\n")
+    lines = ["NaCl", "1.0", "0.0 2.8 2.8", "2.8 0.0 2.8", "2.8 2.8 0.0", "Na Cl", "1 1", "Direct", "0 0 0", ".5 .5 .5"]
+    (folder / "NaCl.vasp").write_text("\n".join(lines) + "\n")
     return folder
 
 
@@ -203,7 +205,7 @@ def test_the_other_stages(home: Path, pretrained: Path, monkeypatch: pytest.Monk
         ("prepare", table(home, "data", "data")),
         ("eval", [f"model={pretrained}"]),
         ("eval", [f"model={pretrained}", *table(home, "data", "data")]),
-        ("predict", [f"model={pretrained}", f"input={home}"]),
+        ("predict", [f"model={pretrained}", f"input={home}/NaCl.vasp"]),
         ("report", [f"inputs=[{pretrained.parents[1]}]"]),
     ):
         settled(stage, *read_by(stage, home, words, monkeypatch))
