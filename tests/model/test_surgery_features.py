@@ -75,9 +75,9 @@ def test_mode_head_says_what_becomes_of_the_heads() -> None:
 def test_an_estimator_is_no_head_to_train_on() -> None:
     model = fresh_model()
     model.heads["e_form"] = EstimatorHead(Ridge())
-    with pytest.raises(ConfigError, match=r"head is an estimator.*use head=new"):
+    with pytest.raises(ConfigError, match=r"head is an estimator.*use mode\.head=new"):
         surgery.keep_head(model, {"e_form": Scaler()})
-    with pytest.raises(InapplicableError, match="labels needs a source with linear heads"):
+    with pytest.raises(InapplicableError, match="labels needs a source with a network"):
         surgery.give_features(model, [-1], ["mean"], ["labels"], bare=False)
 
 
