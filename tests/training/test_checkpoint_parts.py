@@ -17,7 +17,7 @@ from torch import nn
 from tltool.errors import CheckpointError, ResourceError
 from tltool.model.estimator import EstimatorHead
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint
+from tltool.training import checkpoint, saved_parts
 
 
 def spec_of(folder: Path) -> dict[str, object]:
@@ -36,7 +36,7 @@ def test_an_estimator_comes_back_beside_a_linear_head(tmp_path: Path) -> None:
     with_estimator(model, regressor)
     checkpoint.save(tmp_path / "model", model)
     assert spec_of(tmp_path / "model")["estimators"] == ["e_form"]
-    assert spec_of(tmp_path / "model")["schema"] == checkpoint.SCHEMA == 1
+    assert spec_of(tmp_path / "model")["schema"] == saved_parts.SCHEMA
     back = checkpoint.load(tmp_path / "model")
     assert isinstance(back.heads["e_form"], EstimatorHead)
     assert isinstance(back.heads["gap"], nn.Linear)
@@ -107,7 +107,9 @@ def test_a_description_of_another_kind_is_refused_with_both_schemas(text: str, t
     sums = {f.name: checkpoint._sha256(f) for f in file.parent.iterdir() if f.name != "manifest.json"}
     (file.parent / "manifest.json").write_text(json.dumps(sums))
     found = 0 if "0" in text else None
-    with pytest.raises(CheckpointError, match=rf"model\.yaml has schema {found}, this version reads 1; use the tltool"):
+    with pytest.raises(
+        CheckpointError, match=rf"model\.yaml has schema {found}, this version reads 1, 2; use the tltool"
+    ):
         checkpoint.load(tmp_path / "model")
 
 
