@@ -1,10 +1,12 @@
 import pytest
 import torch
 from support import FULL, QUOTIENT
+from torch import Tensor
 
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
-from tltool.model import kernels
+from tltool.fields import Graph
+from tltool.model import gate, kernels
 from tltool.model.gate import gated_sum
 from tltool.model.norm import WeightedBatchNorm
 
@@ -48,3 +50,20 @@ def test_no_edge_at_all() -> None:
     assert torch.equal(out, torch.zeros(1, 2))
     out.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in parts if p.grad is not None)
+
+
+def test_a_triton_kernel_that_disagrees_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(graph: Graph, a: Tensor, b: Tensor, c: Tensor, norm: WeightedBatchNorm) -> Tensor:
+        return 1.01 * gate._by_autograd_function(graph, a, b, c, norm)
+
+    cpu = torch.device("cpu")
+    for kernel, agrees in ((gate._by_autograd_function, True), (wrong, False)):
+        gate._triton_agrees.cache_clear()
+        monkeypatch.setattr(gate, "_by_triton", kernel)
+        assert gate._triton_agrees(cpu, torch.float32, 32) == agrees
+    said = capsys.readouterr().err
+    assert "Triton's kernels of 32 gates and messages give other numbers than plain PyTorch in float32" in said
+    assert said.count("\n") == 1
+    gate._triton_agrees.cache_clear()

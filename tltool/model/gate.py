@@ -6,6 +6,10 @@ backward pass is written out: left to automatic differentiation it takes about t
 Sizes as in ``fields``; f features, 2f gates and messages.
 """
 
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.fields import Graph
-from tltool.model import kernels, ranks
+from tltool.model import kernels, ranks, self_check
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.precision import single
 
@@ -32,13 +36,59 @@ def gated_sum(
     if kernels.chosen() == "dgl":
         edges = kernels.edge_sum(graph, at_receiver, at_neighbour, at_distance)
         return _plain(graph, norm(edges, graph.edge_weight()))
-    if kernels.chosen() == "triton" and not ranks.active():
+    if (
+        kernels.chosen() == "triton"
+        and not ranks.active()
+        and _triton_agrees(at_receiver.device, at_receiver.dtype, at_receiver.shape[1])
+    ):
         return _by_triton(graph, at_receiver, at_neighbour, at_distance, norm)
-    out, mean, variance = _GatedSum.apply(  # type: ignore[no-untyped-call]
-        at_receiver, at_neighbour, at_distance, norm.scale, norm.bias, norm.eps, graph
-    )
+    return _by_autograd_function(graph, at_receiver, at_neighbour, at_distance, norm)
+
+
+def _by_autograd_function(graph: Graph, a: Tensor, b: Tensor, c: Tensor, norm: WeightedBatchNorm) -> Tensor:
+    out, mean, variance = _GatedSum.apply(a, b, c, norm.scale, norm.bias, norm.eps, graph)  # type: ignore[no-untyped-call]
     norm.remember(mean, variance, _weights(graph).total)
     return out  # type: ignore[no-any-return]
+
+
+@lru_cache
+def _triton_agrees(device: torch.device, kind: torch.dtype, width: int) -> bool:
+    """Say whether Triton's kernels agree with the plain form in double precision at so many gates and messages.
+
+    They are compared on a tiny graph, at the first use of a width and a precision in a process; one that disagrees is
+    said on standard error.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        plain = _tiny(torch.device("cpu"), torch.float64, width, _by_autograd_function)
+        found = _tiny(device, kind, width, _by_triton)
+    off = self_check.off_by(plain, found, 1e-4)
+    if off:
+        print(
+            f"Triton's kernels of {width} gates and messages give other numbers than plain PyTorch in "
+            f"{str(kind).removeprefix('torch.')} ({off}); plain PyTorch is used in their place. Please report this.",
+            file=sys.stderr,
+        )
+    return not off
+
+
+def _tiny(device: torch.device, kind: torch.dtype, width: int, compute: Callable[..., Tensor]) -> dict[str, Tensor]:
+    """Return the gated sum of a tiny graph, its gradients and the running statistics, on the CPU."""
+    graph = self_check.tiny_graph(kind)
+    moved: dict[str, Any] = {
+        f.name: v.to(device) for f in fields(graph) if isinstance(v := getattr(graph, f.name), Tensor)
+    }
+    graph = replace(graph, **moved)
+    draw = torch.Generator().manual_seed(0)
+    rows = {"receiver": graph.n_nodes, "neighbour": graph.n_nodes, "distance": len(graph.distance)}
+    tables = {name: torch.rand(n, width, generator=draw, dtype=torch.float32) - 0.5 for name, n in rows.items()}
+    leaves = {name: (4 * table).to(device, kind).requires_grad_() for name, table in tables.items()}
+    upstream = (torch.rand(graph.n_nodes, width // 2, generator=draw, dtype=torch.float32) - 0.5).to(device, kind)
+    norm = WeightedBatchNorm(width).to(device, kind).train()
+    out = compute(graph, *leaves.values(), norm)
+    slopes = torch.autograd.grad((out * upstream).sum(), [*leaves.values(), norm.scale, norm.bias])
+    found = {"sum": out, "running mean": norm.mean, "running variance": norm.variance}
+    found |= {f"gradient by {name}": slope for name, slope in zip((*leaves, "scale", "bias"), slopes, strict=True)}
+    return {name: table.detach().cpu() for name, table in found.items()}
 
 
 def _by_triton(graph: Graph, a: Tensor, b: Tensor, c: Tensor, norm: WeightedBatchNorm) -> Tensor:
