@@ -34,7 +34,7 @@ def tried(device: torch.device) -> None:
     row = torch.ones(4, device=device)
     try:
         out, _ = gated_sum(graph, table, table, table, row, row, 1e-5, 3 * row, one)
-        found = float(out.sum() + torch.autograd.grad(out.sum(), table)[0].sum())
+        found = (out.sum() + torch.autograd.grad(out.sum(), table)[0].sum()).item()
     except Exception as error:  # Triton fails with exceptions of its own, its compiler's and the driver's
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ResourceError(f"Triton's kernels do not run on {device} ({reason}); use kernels=torch.") from error
