@@ -23,7 +23,7 @@ from tltool.data.obtained import BUNDLED
 from tltool.elements import symbol
 
 RECIPE = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
-ADAPTER = {"_target_": "tltool.data.adapters.alexandria.read", "pattern": "*.json.bz2"}
+ADAPTER = {"_target_": "tltool.data.adapters.alexandria.read", "pattern": "*.json.bz2", "min_elements": 1}
 
 
 def bundled(count: int) -> list[dict[str, Any]]:

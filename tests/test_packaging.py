@@ -42,7 +42,7 @@ def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel: Path) -> None:
         about = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         metadata = archive.read(about[0]).decode()
     wanted = {path for path in (ROOT / "tltool").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    kinds = (".py", ".cpp", ".h", ".h5", ".csv", ".typed")
+    kinds = (".py", ".cpp", ".h", ".h5", ".csv", ".npz", ".typed")
     packed = {path.relative_to(ROOT).as_posix() for path in wanted if path.suffix in kinds}
     trees = [path for path in (ROOT / "configs").rglob("*") if path.suffix in (".yaml", ".py")]
     packed |= {f"tltool/{path.relative_to(ROOT).as_posix()}" for path in trees}

@@ -117,7 +117,7 @@ def test_genuine_entries_come_through(server: Scripted, target: Path) -> None:
     server.at("/pbe/", autoindex(target.name))
     server.at(f"/pbe/{target.name}", resets(DATA, 1000, etag=TAG), whole(DATA, etag=TAG))
     get_all(server.address + "/pbe/", target.parent)
-    assert len(list(alexandria.read(target.parent, pattern="alexandria_*.json.bz2"))) == 10
+    assert len(list(alexandria.read(target.parent, pattern="alexandria_*.json.bz2", min_elements=1))) == 10
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_chunked_bodies_have_an_end(server: Scripted, target: Path) -> None:
         ([status(200, b"", content_type="application/x-bzip2")], "it is empty"),
         ([status(503)], "503 Service Unavailable, 3 times in a row"),
         ([status(429, retry_after=3600)], "429 Too Many Requests and asks to be left alone for 3600 s"),
-        ([status(429, retry_after=formatdate(time.time() + 3600, usegmt=True))], "left alone for 3[56]"),
+        ([status(429, retry_after=formatdate(time.time() + 3600, usegmt=True))], "left alone for 3[3-6]"),
         ([status(302, location="/a")], "redirects more than 10 times"),
         ([status(302, location="ftp://127.0.0.1/a")], "not valid .InvalidSchema"),
         ([whole(DATA, content_length=10**14)], "it has 100,000,000,000,000 bytes, and 20,000,000,000 are allow"),

@@ -91,7 +91,7 @@ def test_levels_and_gradients(encoder: str, crystals: list[Crystal]) -> None:
 def test_a_wrong_choice_is_named(encoder: str) -> None:
     node = config("pretrain", f"encoder={encoder}")["encoder"]
     if "elements" in node:
-        with pytest.raises(ConfigError, match="descriptors or learned"):
+        with pytest.raises(ConfigError, match="descriptors, learned or matscholar"):
             plugs.call(node | {"elements": "guessed"})
         assert plugs.call(node | {"elements": "learned"}).dim == node["dim"]
     with pytest.raises(ConfigError, match="takes no 'dimm'"):

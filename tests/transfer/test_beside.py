@@ -62,7 +62,7 @@ def test_it_survives_the_disk_and_is_a_source_itself(
         twice = features(again, target, "mode.beside=[labels]")
         torch.testing.assert_close(twice.embed(target.graph("test")), again(target.graph("test")))
     else:
-        with pytest.raises(ConfigError, match="linear heads"):
+        with pytest.raises(ConfigError, match="network's heads"):
             features(again, target, "mode.beside=[labels]")
 
 

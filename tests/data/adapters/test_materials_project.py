@@ -172,5 +172,5 @@ def test_a_data_set_says_what_went(tmp_path: Path) -> None:
     assert json.loads(made.store.attributes["dropped"]) == {"licence BY-NC": 1}
     without = "elastic labels: formation energy or energy above hull over 150 meV/atom"
     assert json.loads(made.store.attributes["without"]) == {without: 1}
-    assert f"  1 kept without {without}" in said
+    assert f"  1 kept without {without} (first: mp-2)" in said
     assert made.store.tags["db_version"] == [VERSION] * 5
