@@ -29,3 +29,11 @@ def test_every_table_begins_with_vectors_of_unit_standard_deviation(elements: st
 def test_another_table_is_refused() -> None:
     with pytest.raises(ConfigError, match="descriptors, learned or matscholar"):
         table("magpie")
+
+
+@pytest.mark.parametrize("elements", ["descriptors", "matscholar"])
+def test_a_model_that_is_changed_changes_no_other(elements: str) -> None:
+    first = Species(4, elements)
+    before = first.table.clone()
+    first.table.mul_(2)
+    assert torch.equal(Species(4, elements).table, before)

@@ -18,7 +18,8 @@ def table(elements: str) -> Tensor:
         raise ConfigError(f"encoder.elements={elements!r} is not known; use descriptors, learned or matscholar.")
     if elements == "learned":
         return torch.eye(119)
-    return torch.from_numpy(descriptors() if elements == "descriptors" else matscholar())
+    # A copy: the tables are shared by the whole process, and a model may be changed where it stands.
+    return torch.tensor(descriptors() if elements == "descriptors" else matscholar())
 
 
 class Species(nn.Module):
