@@ -243,7 +243,10 @@ def test_chunked_bodies_have_an_end(server: Scripted, target: Path) -> None:
         ([status(200, b"", content_type="application/x-bzip2")], "it is empty"),
         ([status(503)], "503 Service Unavailable, 3 times in a row"),
         ([status(429, retry_after=3600)], "429 Too Many Requests and asks to be left alone for 3600 s"),
-        ([status(429, retry_after=formatdate(time.time() + 3600, usegmt=True))], "left alone for 3[3-6]"),
+        (
+            [status(429, retry_after=formatdate(time.time() + 360_000, usegmt=True))],
+            r"left alone for 3(60000|59\d{3}) s",
+        ),
         ([status(302, location="/a")], "redirects more than 10 times"),
         ([status(302, location="ftp://127.0.0.1/a")], "not valid .InvalidSchema"),
         ([whole(DATA, content_length=10**14)], "it has 100,000,000,000,000 bytes, and 20,000,000,000 are allow"),
