@@ -44,7 +44,7 @@ mutants: $(INSTALLED)
 # Builds the C++ with sanitizers for addresses and undefined behaviour and runs its tests; needs GCC. Leaks are not looked
 # for, since Python and PyTorch end with memory in use.
 KERNEL_TESTS := tests/model/test_every_width.py tests/model/test_compiled.py tests/model/test_soft_layers.py \
-	tests/training/test_stacked.py tests/training/test_adamw.py tests/training/test_compute_check.py tests/data/test_assembly.py
+	tests/training/test_stacked.py
 
 sanitize: $(INSTALLED)
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \

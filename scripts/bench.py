@@ -211,9 +211,7 @@ class Ours:
 
     def optimiser(self, network: Any) -> torch.optim.Optimizer:
         """Return the optimiser that training takes."""
-        from tltool.training.adamw import AdamW
-
-        return AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+        return torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
 
     def batches(self, rows: list[int], size: int, generator: torch.Generator | None) -> Iterable[Any]:
         """Cut batches from the table."""

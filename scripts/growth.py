@@ -51,7 +51,6 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     from tltool.model.readout import Pool
     from tltool.model.surgery import new_heads
     from tltool.training import compute
-    from tltool.training.adamw import AdamW
     from tltool.training.fit import Fit, Settings, train
     from tltool.training.goals import scalers
 
@@ -93,7 +92,11 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     )  # fmt: skip
     events: list[dict[str, float]] = []
     optimiser = Fit(
-        settings, lambda groups: AdamW(groups, lr=1e-3, weight_decay=0.01, fused=True), 1e-3, 0, events.append
+        settings,
+        lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.01, fused=True),
+        1e-3,
+        0,
+        events.append,
     )
     train(model, batches, optimiser)
     whole = time.perf_counter() - began

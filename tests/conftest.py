@@ -9,14 +9,14 @@ import torch
 from hypothesis import settings
 from support import QUOTIENT, a_fit, batches_of, fresh_model
 
-from tltool.data import assembly, graphs, store
+from tltool.data import graphs, store
 from tltool.data.dataset import BUNDLED, Dataset
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model import kernels
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import new_heads
-from tltool.training import adamw, compute
+from tltool.training import compute
 from tltool.training.fit import train
 from tltool.training.goals import scalers
 
@@ -28,9 +28,9 @@ settings.load_profile("tltool")
 @pytest.fixture(autouse=True)
 def _kernels_as_they_were() -> Iterator[None]:
     """Leave no choice of kernels of a test to those that follow in the same process."""
-    before = kernels._chosen, assembly._library, adamw._library, compute._named
+    before = kernels._chosen, compute._named
     yield
-    kernels._chosen, assembly._library, adamw._library, compute._named = before
+    kernels._chosen, compute._named = before
 
 
 @pytest.fixture

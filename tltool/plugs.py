@@ -33,7 +33,7 @@ PLACES = {
     "trunk": ("tltool.model.mlp.", "tltool.model.atom_set.", "tltool.model.estimator."),
     "head": ("tltool.model.heads.", "tltool.model.mlp."),
     "fit": ("tltool.training.fit.Settings",),
-    "optimiser": ("torch.optim.", "tltool.training.adamw."),
+    "optimiser": ("torch.optim.",),
     "mode": ("tltool.transfer.",),
     "regressor": ("sklearn.", "tltool.model.atom_set.SetModel"),
 }

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import tltool
-from tltool.data import assembly
 from tltool.model import building, compiled, kernels
 from tltool.model.property_model import PropertyModel
 from tltool.training import checkpoint, compute
@@ -14,7 +13,6 @@ from tltool.training import checkpoint, compute
 @pytest.fixture(autouse=True)
 def _as_in_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(compiled, "_libraries", {})
-    monkeypatch.setattr(assembly, "_library", None)
     monkeypatch.setattr(kernels, "_chosen", "torch")
     monkeypatch.setattr(compute, "_named", False)
     return
@@ -33,7 +31,6 @@ def test_loading_a_model_compiles_once_and_says_so(
     monkeypatch.setenv("TLTOOL_CACHE", str(saved / "cache"))
     tltool.load_model(saved, "cpu")
     assert kernels.chosen() == "compiled"
-    assert assembly._library is not None
     assert "Compiling" in capsys.readouterr().err
     compiled._libraries.clear()
     tltool.load_model(saved, "cpu")

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tltool.data import assembly
 from tltool.data.graphs import GraphTable
 from tltool.fields import Graph
 
@@ -70,13 +69,6 @@ class Table:
     def select(self, rows: Tensor) -> Graph:
         """Return the graphs of ``rows`` (c,) int64 as one batch; rows may repeat."""
         line = None if self.line is None else self.line.select(rows)
-        made = assembly.select(vars(self), self._kinds, rows)
-        if made is not None:
-            kind = torch.get_default_dtype()
-            state = None if self.state is None else self.state[rows]
-            functional = None if self.functional is None else self.functional[rows]
-            volume = self.volume[rows].to(kind)
-            return replace(made, line=line, volume=volume, state=state, functional=functional)
         node, n_nodes, first_node = _ranges(self.first_node, rows)
         begin, end = self.first_edge[self.first_node[rows]], self.first_edge[self.first_node[rows + 1]]
         n_edges = end - begin
@@ -100,10 +92,6 @@ class Table:
             functional=None if self.functional is None else self.functional[rows],
             line=line,
         )
-
-    @cached_property
-    def _kinds(self) -> tuple[int, ...] | None:
-        return assembly.kinds(vars(self))
 
     def nodes(self, rows: Tensor) -> Tensor:
         """Return where the nodes of ``rows`` stand among those of the table, in the order of ``select``."""

@@ -21,12 +21,12 @@ from tltool.data.loading import cut, evaluation_size
 from tltool.errors import NumericError
 from tltool.model import stack
 from tltool.model.stack import Stack
-from tltool.training import adamw, embedded, loss
+from tltool.training import embedded, loss
 from tltool.training.fit import Trained, Training, errors_of, groups_of, schedule_of, weights_of
 from tltool.training.goals import goals_of
 
 # Those that treat each number by itself, so that it does not matter in which table a number stands.
-_OPTIMISERS = (adamw.AdamW, AdamW, Adam, SGD, NAdam, RAdam, RMSprop)
+_OPTIMISERS = (AdamW, Adam, SGD, NAdam, RAdam, RMSprop)
 _OF_TABLE = {embedded.values_of_embedding: stack.values_of_embedding, embedded.values_of_hidden: stack.values_of_hidden}
 # Network values (s, c, q) of a stack for rows (s, c).
 _Values = Callable[[Stack, Tensor], Tensor]
