@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading, padded, store
 from tltool.data.dataset import Batches
 from tltool.data.padded import Padded
-from tltool.fields import Graph
 from tltool.model import gate, kernels
 from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN

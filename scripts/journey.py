@@ -88,7 +88,7 @@ def main() -> None:
             pass
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
     if options.list:
         for file in journey.files:
             print(file)

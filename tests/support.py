@@ -15,13 +15,13 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
+from tltool.command_line.overrides import Cell
 from tltool.data import dataset, splits
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
-from tltool.overrides import Cell
 from tltool.training import checkpoint
 from tltool.training.fit import Fit, Settings
 

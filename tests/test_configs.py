@@ -10,9 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 from support import ROOT, cell, config, each_choice
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.cli import STAGES
-from tltool.overrides import refuse
+from tltool.command_line.overrides import refuse
 
 CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -48,7 +48,7 @@ def test_keys_are_the_keyword_only_parameters(path: Path) -> None:
     for word in group.parts:
         tree = tree[word]
     for where, node in nodes(tree):
-        function = plugs.locate(node["_target_"])
+        function = instantiate.locate(node["_target_"])
         parameters = inspect.signature(function).parameters.values()
         keys = set(node) - {"_target_"}
         if function.__module__.startswith("tltool."):

@@ -24,7 +24,7 @@ DOORS = {
     "skops": {"training/checkpoint.py"},
     "safetensors": {"training/checkpoint.py"},
     "matplotlib": {"plots.py"},
-    "hydra": {"cli.py", "overrides.py"},
+    "hydra": {"cli.py", "command_line/overrides.py"},
     "pickle": set(),
     "joblib": set(),
 }  # fmt: skip

@@ -16,9 +16,9 @@ from test_contributing import BLOCK
 
 from tltool import errors
 from tltool.cli import STAGES
+from tltool.command_line.overrides import refuse
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
-from tltool.overrides import refuse
 from tltool.quantities import QUANTITIES
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -107,7 +107,7 @@ def _launched(stage: str, words: list[str]) -> int:
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from tltool import overrides
+    from tltool.command_line import overrides
     from tltool.data import api_key
 
     try:

@@ -12,10 +12,10 @@ import torch
 import training
 from torch import Tensor, nn
 
+from tltool.crystal_graph import as_levels
 from tltool.data.graphs import GraphTable, Recipe, build
 from tltool.data.loading import table
 from tltool.data.record import Crystal
-from tltool.fields import as_levels
 from tltool.model import building, kernels
 from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN

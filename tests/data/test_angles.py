@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuffled
 
+from tltool.crystal_graph import Graph
 from tltool.data import angles, graphs, loading, neighbours
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 
 MERGED = dataclasses.replace(QUOTIENT, shells="mutual", angles=True)
 FULL = dataclasses.replace(MERGED, quotient=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import config, store_of
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data import folds
 from tltool.data.folds import TASKS, official_id
 from tltool.data.splits import Split
@@ -17,7 +17,7 @@ PHONONS = [official_id("matbench_phonons", row, 1265) for row in range(1265)]
 
 def split(ids: list[str], labels: np.ndarray | None = None, **keys: object) -> Split:
     """Return the split of the shipped YAML with ``keys`` changed."""
-    return plugs.call(shipped() | keys, store_of(ids), np.ones(len(ids)) if labels is None else labels)
+    return instantiate.call(shipped() | keys, store_of(ids), np.ones(len(ids)) if labels is None else labels)
 
 
 @cache

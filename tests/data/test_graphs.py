@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import FULL, QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuffled
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading, neighbours
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, DataError
-from tltool.fields import Graph
 
 
 def batch(crystals: list[Crystal], recipe: Recipe) -> Graph:

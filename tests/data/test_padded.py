@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import FULL, QUOTIENT, fresh_model, recipe_of
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading, padded
 from tltool.data.padded import Padded, Room
 from tltool.data.record import Crystal
-from tltool.fields import Graph
 from tltool.model.property_model import PropertyModel
 from tltool.training import loss
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from support import ROOT, config, fresh_model, recipe_of
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
@@ -19,7 +19,7 @@ PUBLISHED = 4_026_753
 
 
 def test_the_published_size() -> None:
-    encoder = plugs.call(config("pretrain", "encoder=alignn")["encoder"])
+    encoder = instantiate.call(config("pretrain", "encoder=alignn")["encoder"])
     head = 256 + 1
     unread_norms = 2 * 2 * 256
     element_features = (92 - encoder.table.shape[1]) * 256
@@ -89,7 +89,7 @@ def test_where_all_sites_are_equal_alignn_sees_the_element_alone() -> None:
 @pytest.mark.parametrize("key", ["line_blocks", "blocks"])
 def test_both_kinds_of_blocks_are_needed(key: str) -> None:
     with pytest.raises(ConfigError, match="1 or more"):
-        plugs.call(config("pretrain", "encoder=alignn_small", f"encoder.{key}=0")["encoder"])
+        instantiate.call(config("pretrain", "encoder=alignn_small", f"encoder.{key}=0")["encoder"])
 
 
 def test_it_brings_its_graph_along() -> None:

@@ -4,12 +4,12 @@ import pytest
 import torch
 from support import config, doubled
 
-from tltool import plugs
+from tltool import instantiate
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model.atom_set import AtomSet, Layers
 from tltool.model.estimator import Standardise
 
@@ -18,7 +18,7 @@ RECIPE = Recipe(cutoff=5.0, max_neighbours=12, shells="shared", quotient=True)
 
 def made(**keys) -> AtomSet:
     torch.manual_seed(0)
-    return plugs.call(config("pretrain", "readout=atom_set")["readout"] | keys, 6, 3)
+    return instantiate.call(config("pretrain", "readout=atom_set")["readout"] | keys, 6, 3)
 
 
 def graph_of(crystals: list[Crystal]) -> Graph:

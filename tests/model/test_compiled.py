@@ -8,9 +8,9 @@ import pytest
 import torch
 from support import FULL, QUOTIENT, fresh_model
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
-from tltool.fields import Graph
 from tltool.model import building, compiled, kernels
 from tltool.model.basis import Gaussians
 from tltool.model.encoders.cgcnn import Convolution

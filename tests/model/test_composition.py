@@ -2,9 +2,9 @@ import pytest
 import torch
 from support import FULL, QUOTIENT
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
-from tltool.fields import Graph
 from tltool.model.composition import Composition, of_elements
 from tltool.model.scaler import composition
 

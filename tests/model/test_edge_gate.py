@@ -8,9 +8,9 @@ import torch
 from support import QUOTIENT
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
-from tltool.fields import Graph
 from tltool.model import kernels, pieces
 from tltool.model.edge_gate import convolved
 from tltool.model.edge_rows import Edges, Maps

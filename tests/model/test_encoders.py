@@ -6,11 +6,11 @@ import pytest
 import torch
 from support import ROOT, config, doubled, fresh_model, other_lattice, recipe_of, rotated, shuffled
 
-from tltool import plugs
+from tltool import instantiate
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model import kernels
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import refit_statistics
@@ -92,7 +92,7 @@ def test_a_wrong_choice_is_named(encoder: str) -> None:
     node = config("pretrain", f"encoder={encoder}")["encoder"]
     if "elements" in node:
         with pytest.raises(ConfigError, match="descriptors, learned or matscholar"):
-            plugs.call(node | {"elements": "guessed"})
-        assert plugs.call(node | {"elements": "learned"}).dim == node["dim"]
+            instantiate.call(node | {"elements": "guessed"})
+        assert instantiate.call(node | {"elements": "learned"}).dim == node["dim"]
     with pytest.raises(ConfigError, match="takes no 'dimm'"):
-        plugs.call(node | {"dimm": 3})
+        instantiate.call(node | {"dimm": 3})

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from support import QUOTIENT
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading, padded, side_by_side
 from tltool.data.record import Crystal
-from tltool.fields import Graph
 from tltool.model import building, compiled, compiled_many, kernels, pieces, self_check, soft_layers
 from tltool.model.edge_gate import convolved
 from tltool.model.edge_passes import EPS

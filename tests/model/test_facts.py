@@ -6,12 +6,12 @@ import torch
 from pymatgen.core import Element, Lattice, Structure
 from support import FULL, QUOTIENT, doubled, shuffled
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.elements import PROPERTIES, properties
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model import facts
 
 ALL = (facts.of_elements, facts.of_geometry)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from support import ROOT, fresh_model, recipe_of
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model import functionals, surgery
 from tltool.model.property_model import PropertyModel
 

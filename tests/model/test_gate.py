@@ -3,9 +3,9 @@ import torch
 from support import FULL, QUOTIENT
 from torch import Tensor
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
-from tltool.fields import Graph
 from tltool.model import gate, kernels
 from tltool.model.gate import gated_sum
 from tltool.model.norm import WeightedBatchNorm

@@ -8,7 +8,7 @@ import torch
 from support import a_fit, batches_of, config, fresh_model
 from torch import nn
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data.dataset import Dataset
 from tltool.model import surgery
 from tltool.model.heads import MLPHead
@@ -31,7 +31,7 @@ def with_networks(part: Dataset) -> PropertyModel:
 
 
 def run(mode: str, source: PropertyModel, data, *overrides: str, **keys) -> PropertyModel:
-    return plugs.call(config("transfer", f"mode={mode}", *overrides)["mode"], source, data, a_fit(**keys))
+    return instantiate.call(config("transfer", f"mode={mode}", *overrides)["mode"], source, data, a_fit(**keys))
 
 
 def test_an_mlp_head_is_a_silu_before_each_map() -> None:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from support import FULL, QUOTIENT, fresh_model
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model import kernels
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from support import ROOT, config, doubled, fresh_model, recipe_of, shuffled
 
-from tltool import plugs
+from tltool import instantiate
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model import kernels
 from tltool.model.readout import reads_elements_alone
 
@@ -88,17 +88,19 @@ def test_a_crystal_without_an_edge(readout: str, encoder: str, crystals: list[Cr
 def test_levels_are_chosen_and_checked(readout: str) -> None:
     node = config("pretrain", f"readout={readout}")["readout"]
     for extras in ((), ("state",), ("edges", "state")):
-        one, two = (plugs.call(node | {"levels": levels}, 8, 4, extras) for levels in ([-1], [0, 3]))
+        one, two = (instantiate.call(node | {"levels": levels}, 8, 4, extras) for levels in ([-1], [0, 3]))
         assert two.dim > one.dim >= 8 or readout in ("set2set", "atom_set")
-    assert plugs.call(node | {"levels": [2]}, 8, 4).dim == plugs.call(node | {"levels": [-1]}, 8, 4).dim
+    assert instantiate.call(node | {"levels": [2]}, 8, 4).dim == instantiate.call(node | {"levels": [-1]}, 8, 4).dim
     with pytest.raises(ConfigError, match="levels 0 to 3"):
-        plugs.call(node | {"levels": [4]}, 8, 4)
+        instantiate.call(node | {"levels": [4]}, 8, 4)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
 def test_what_reads_the_elements_alone_says_so(readout: str) -> None:
     node = config("pretrain", f"readout={readout}")["readout"]
     for levels, alone in (([0], True), ([-4], True), ([0, 1], False), ([-1], False)):
-        assert reads_elements_alone(plugs.call(node | {"levels": levels}, 8, 4), 4) == alone
-    assert reads_elements_alone(plugs.call(node | {"levels": [0]}, 8, 4, ("state",)), 4) == (readout == "atom_set")
+        assert reads_elements_alone(instantiate.call(node | {"levels": levels}, 8, 4), 4) == alone
+    assert reads_elements_alone(instantiate.call(node | {"levels": [0]}, 8, 4, ("state",)), 4) == (
+        readout == "atom_set"
+    )
     assert not reads_elements_alone(torch.nn.Identity(), 4)

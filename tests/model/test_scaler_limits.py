@@ -8,9 +8,9 @@ import torch
 from sklearn.linear_model import Ridge
 from support import QUOTIENT
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
-from tltool.fields import Graph
 from tltool.model.scaler import Scaler, composition, fit_scaler
 
 THREE = torch.tensor([2.0, 4.0, 9.0])

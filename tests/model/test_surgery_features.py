@@ -5,11 +5,11 @@ import torch
 from sklearn.linear_model import Ridge
 from support import FULL, QUOTIENT, fresh_model, recipe_of
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.formulas import composition
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, InapplicableError
-from tltool.fields import Graph
 from tltool.model import surgery
 from tltool.model.estimator import EstimatorHead, Standardise
 from tltool.model.norm import WeightedBatchNorm

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import QUOTIENT, a_fit, batches_of, config
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data import graphs, store
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.formulas import composition
@@ -35,9 +35,9 @@ def node(*overrides: str) -> dict:
 def test_auto_is_the_chosen_mode_to_the_bit(source: PropertyModel, target: Batches, tolerance: str) -> None:
     events: list[dict] = []
     settings = node("~mode.candidates.gentle", "~mode.candidates.scratch", f"mode.tolerance={tolerance}")
-    model = plugs.call(settings, source, target, a_fit(seed=4, log=events.append))
+    model = instantiate.call(settings, source, target, a_fit(seed=4, log=events.append))
     choice = model.spec["auto"]
-    alone = plugs.call(settings["candidates"][choice["chosen"]], source, target, a_fit(seed=4))
+    alone = instantiate.call(settings["candidates"][choice["chosen"]], source, target, a_fit(seed=4))
     assert (predict(model, target, "test") == predict(alone, target, "test")).all()
     assert all(torch.equal(v, alone.state_dict()[k]) for k, v in model.state_dict().items())
     assert (choice["folds"], choice["rows"]) == (3, 30)
@@ -62,7 +62,7 @@ def test_labels_of_validation_and_test_rows_do_not_matter(source: PropertyModel,
         poisoned[target.split[name]] = 1e6
     settings = node("~mode.candidates.gentle", "~mode.candidates.scratch")
     found = [
-        plugs.call(settings, source, data, a_fit(select="last", epochs=2)).spec["auto"]["candidates"]
+        instantiate.call(settings, source, data, a_fit(select="last", epochs=2)).spec["auto"]["candidates"]
         for data in (target, replace(target, labels=poisoned))
     ]
     clean, other = ({name: row["error"] for name, row in table.items()} for table in found)
@@ -105,7 +105,7 @@ def test_a_candidate_is_left_out_with_more_rows_than_it_takes(source: PropertyMo
     said: list[str] = []
     fit = replace(a_fit(epochs=1), log=lambda event: said.append(event.get("text", "")))
     settings = node("~mode.candidates.scratch", "mode.most_rows.facts=29", "+mode.most_rows.ridge=30")
-    model = plugs.call(settings, source, target, fit)
+    model = instantiate.call(settings, source, target, fit)
     assert "facts" not in model.spec["auto"]["candidates"]
     assert "ridge" in model.spec["auto"]["candidates"]
     assert any("Too many training rows for facts" in text for text in said)
@@ -117,7 +117,7 @@ def test_what_these_data_or_this_source_do_not_allow_is_passed_over(source: Prop
     texts = [f"{metal}{n}O{k}" for metal in ("Li", "Na", "Mg", "Ca", "Ti") for n in (1, 2) for k in (1, 2, 2.5)]
     records = store.gather([Record(f"r{n}", composition(t, ""), {"gap": n / 9}) for n, t in enumerate(texts)], {})
     table = graphs.build([records.crystal(n) for n in range(len(texts))], QUOTIENT)
-    model = plugs.call(node(), source, batches_of(Dataset(records, table), ("gap",)), a_fit(epochs=1))
+    model = instantiate.call(node(), source, batches_of(Dataset(records, table), ("gap",)), a_fit(epochs=1))
     choice = model.spec["auto"]
     assert choice["chosen"] == "ridge"
     others = [row["given_up"] for name, row in choice["candidates"].items() if name != "ridge"]
@@ -133,6 +133,6 @@ def test_wrong_settings_are_named(source: PropertyModel, target: Batches) -> Non
     with pytest.raises(ConfigError, match="needs 4 training rows"):
         auto(source, few, a_fit(), candidates={"a": scratch}, **KEYS)
     tiny = replace(target, split={**target.split, "train": target.split["train"][:5]})
-    model = plugs.call(node("mode.folds=50", "~mode.candidates.scratch"), source, tiny, a_fit(epochs=1))
+    model = instantiate.call(node("mode.folds=50", "~mode.candidates.scratch"), source, tiny, a_fit(epochs=1))
     assert model.spec["auto"]["folds"] == 5
     assert np.isfinite(predict(model, tiny, "test")).all()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import QUOTIENT, a_fit, batches_of, config, fresh_model
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data import graphs, store
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.formulas import composition
@@ -26,7 +26,7 @@ def target(part: Dataset) -> Batches:
 
 def features(source: PropertyModel, data: Batches, *overrides: str) -> PropertyModel:
     node = config("transfer", "mode=features", "mode.level=[]", *overrides)["mode"]
-    return plugs.call(node, source, data, a_fit())
+    return instantiate.call(node, source, data, a_fit())
 
 
 def test_each_word_gives_its_columns(source: PropertyModel, target: Batches) -> None:
@@ -70,7 +70,7 @@ def test_predictions_of_a_source_on_a_logarithmic_scale_stand_as_logarithms(part
     volume = batches_of(part, ("e_form",), seed=1)
     positive = Batches(volume.table, volume.labels.exp(), volume.quantities, volume.split)
     node = config("transfer", "mode=scratch")["mode"]
-    source = plugs.call(node, fresh_model(), positive, a_fit(scale="log"))
+    source = instantiate.call(node, fresh_model(), positive, a_fit(scale="log"))
     source.spec["logarithmic"] = ["e_form"]
     found = features(source, target, "mode.beside=[labels]").embed(target.graph("test"))
     torch.testing.assert_close(found, source(target.graph("test")).log())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import ROOT, a_fit, batches_of, config
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data.dataset import Batches, Dataset
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
@@ -25,7 +25,7 @@ FIRST = {
 
 
 def run(source: PropertyModel, data: Batches, *overrides: str, **keys) -> PropertyModel:
-    return plugs.call(config("transfer", *overrides)["mode"], source, data, a_fit(**keys))
+    return instantiate.call(config("transfer", *overrides)["mode"], source, data, a_fit(**keys))
 
 
 @pytest.fixture(scope="module")

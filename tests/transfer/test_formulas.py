@@ -5,7 +5,7 @@ import pytest
 import torch
 from support import ROOT, a_fit, batches_of, config, fresh_model, recipe_of
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data import graphs, loading, store
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.formulas import composition
@@ -39,7 +39,7 @@ def formulas(part: Dataset) -> Batches:
 
 
 def run(source: PropertyModel, data: Batches, *overrides: str, **keys) -> PropertyModel:
-    return plugs.call(config("transfer", *overrides)["mode"], source, data, a_fit(**keys))
+    return instantiate.call(config("transfer", *overrides)["mode"], source, data, a_fit(**keys))
 
 
 @pytest.mark.usefixtures("double")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import ROOT, a_fit, batches_of, config
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data.dataset import Batches, Dataset
 from tltool.errors import ConfigError
 from tltool.model import surgery
@@ -35,7 +35,7 @@ def backbone(model: PropertyModel) -> list[tuple[str, torch.nn.Parameter]]:
 def run(mode: str, source: PropertyModel, data: Batches, *overrides: str, **keys) -> PropertyModel:
     mode, *regressor = mode.split("/")
     node = config("transfer", f"mode={mode}", *(f"mode/regressor={name}" for name in regressor), *overrides)["mode"]
-    return plugs.call(node, source, data, a_fit(**keys))
+    return instantiate.call(node, source, data, a_fit(**keys))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -264,6 +264,6 @@ def test_a_frozen_encoder_is_run_once(source: PropertyModel, part: Dataset, monk
     for how in (["mode=freeze"], ["mode=features"], ["mode=features", "mode/regressor=atom_set"]):
         runs.clear()
         mode = config("transfer", *how)["mode"]
-        plugs.call(mode, source, data, a_fit(epochs=5))
+        instantiate.call(mode, source, data, a_fit(epochs=5))
         # Once for the table; what is left are the validation rows, of the finished model as it is after loading.
         assert sum(runs) == len(part.store), how

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tltool import plugs
+from tltool import instantiate
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, joined, loading, obtained, plausible, preparing, store
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.marks import Mark
@@ -26,7 +27,6 @@ from tltool.data.record import Floats
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError, ResourceError, nearest
-from tltool.fields import Graph
 
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
 KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter")
@@ -271,7 +271,7 @@ def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say
 def _key(root: Path, description: Mapping[str, Any], means: Means) -> str:
     """Hash what decides how files are read: where they are, adapter, YAML keys, checks, and the code that reads."""
     adapter = dict(description["adapter"])
-    code = preparing.code_of(plugs.locate(adapter["_target_"], means.plugins, "adapter").__module__)
+    code = preparing.code_of(instantiate.locate(adapter["_target_"], means.plugins, "adapter").__module__)
     facts = [str(root.resolve()), adapter, code, store.SCHEMA, preparing.PART]
     facts += [means.checks or plausible.shipped()]
     return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tltool.crystal_graph import Graph
 from tltool.data.graphs import GraphTable
-from tltool.fields import Graph
 
 _OF_EDGES = ("neighbour", "edge_multiplicity", "distance_index", "distance")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data import listing
 from tltool.data.download import fetch
 from tltool.data.web import Limits
@@ -28,7 +28,7 @@ def root(description: Mapping[str, Any], cache: Path, plugins: Iterable[str], sa
         if description.get("fetch"):
             asked = json.dumps(description["fetch"], default=str, sort_keys=True)
             target = _folder(description["name"], asked, cache)
-            plugs.call(description["fetch"], target, say, plugins=plugins, place="fetch")
+            instantiate.call(description["fetch"], target, say, plugins=plugins, place="fetch")
             return target
         address, pattern = description.get("address"), description.get("pattern")
         if not address or not (pattern or file):

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tltool.crystal_graph import Graph
 from tltool.data import loading
 from tltool.data.loading import Table
 from tltool.data.record import Ints
-from tltool.fields import Graph
 
 _QUANTILES = (0.3, 0.7, 0.95, 1.0)
 _TRIALS = 256

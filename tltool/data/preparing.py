@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data import graphs, labelled, plausible, store
 from tltool.data.graphs import Recipe
 from tltool.data.plausible import Checks
@@ -219,7 +219,7 @@ def _read(task: Task) -> Shard:
     kept = parts = 0
     sha256 = _sha256(task.source) if task.source.is_file() else ""
     facts = dict(task.facts) | ({"file": task.source.name, "sha256": sha256} if sha256 else {})
-    items = plugs.call(task.adapter, task.source, plugins=task.plugins, place="adapter")
+    items = instantiate.call(task.adapter, task.source, plugins=task.plugins, place="adapter")
     records = _unique(_checked(items, task.checks or plausible.shipped(), doubted), dropped, first)
     ahead = next(records, None)
     while ahead is not None:

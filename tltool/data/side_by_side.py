@@ -7,8 +7,8 @@ without an edge, which belong to the part's last crystal. Other sizes as in ``fi
 import torch
 from torch import Tensor
 
+from tltool.crystal_graph import Graph, Parts
 from tltool.data.loading import Table
-from tltool.fields import Graph, Parts
 
 
 def select(table: Table, rows: Tensor) -> tuple[Graph, Parts]:

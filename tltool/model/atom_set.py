@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.errors import ConfigError
-from tltool.fields import Graph, Levels, as_levels
+from tltool.instantiate import Idle
 from tltool.model import kernels
 from tltool.model.estimator import Standardise
 from tltool.model.readout import checked_levels
 from tltool.model.set2set import Reader
-from tltool.plugs import Idle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class AtomSet(nn.Module):
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect without Set2Set (see ``plugs.idle_keys``)."""
+    """Return what has no effect without Set2Set (see ``instantiate.idle_keys``)."""
     if "pools" not in node or "set2set" in node["pools"]:
         return {}
     idle = Idle("it is of Set2Set, which does not stand in {at}.pools", "use {at}.pools=[set2set]")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tltool.fields import Graph
+from tltool.crystal_graph import Graph
 from tltool.model import kernels
 
 

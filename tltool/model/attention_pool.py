@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tltool.fields import Graph, Levels, as_levels
+from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model import kernels
 from tltool.model.attention import Heads
 from tltool.model.readout import checked_levels

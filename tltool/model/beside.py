@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
-from tltool.fields import Graph, Levels
 from tltool.model import facts, heads
 from tltool.model.readout import Pool
 from tltool.model.scaler import Scaler

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool import machine
+from tltool.crystal_graph import Graph
 from tltool.errors import ResourceError
-from tltool.fields import Graph
 from tltool.model import building
 from tltool.model.norm import WeightedBatchNorm
 

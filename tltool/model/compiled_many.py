@@ -1,7 +1,7 @@
 """The convolutions of CGCNN of several models at once, each on its own part of a graph, as one autograd function.
 
 The kernels of ``compiled.py``, called for one model after another with its weights: what they compute is the same to
-the bit. Sizes: s models; n nodes, c crystals of each, as in ``fields.Parts``; f features, m Gaussians, w = 2f.
+the bit. Sizes: s models; n nodes, c crystals of each, as in ``crystal_graph.Parts``; f features, m Gaussians, w = 2f.
 """
 
 import struct
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tltool.fields import Graph, Parts
+from tltool.crystal_graph import Graph, Parts
 from tltool.model import compiled
 from tltool.model.compiled import Weights
 

@@ -8,7 +8,7 @@ fraction says, so the operations on crystal graphs serve as they are. Sizes as i
 import torch
 from torch import Tensor, nn
 
-from tltool.fields import Graph
+from tltool.crystal_graph import Graph
 from tltool.model import kernels
 from tltool.model.attention import NeighbourAttention
 from tltool.model.scaler import composition

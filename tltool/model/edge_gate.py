@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tltool.fields import Graph
+from tltool.crystal_graph import Graph
 from tltool.model import kernels, ranks
 from tltool.model.edge_passes import EPS, Convolution
 from tltool.model.edge_rows import Edges, Maps, Update

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.amp import custom_fwd
 from torch.autograd.function import once_differentiable
 
-from tltool.fields import Graph
+from tltool.crystal_graph import Graph
 from tltool.model import edge_rows, norm_silu, pieces, ranks
 from tltool.model.edge_rows import Edges, Maps
 

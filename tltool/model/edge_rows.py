@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tltool.fields import Graph
+from tltool.crystal_graph import Graph
 from tltool.model import norm_silu
 
 Read = Callable[[slice], Tensor]

@@ -9,9 +9,9 @@ does. Sizes as in ``fields``.
 import torch
 from torch import Tensor
 
+from tltool.crystal_graph import Graph
 from tltool.elements import PROPERTIES, properties
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model import kernels
 
 N_OF_ELEMENTS, N_OF_GEOMETRY = 2 * len(PROPERTIES) + 1, 8

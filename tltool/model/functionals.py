@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.errors import ConfigError
-from tltool.fields import Graph, Levels, as_levels
 
 
 class Functionals(nn.Module):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tltool.fields import Graph
+from tltool.crystal_graph import Graph
 from tltool.model import kernels, ranks, self_check
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.precision import single

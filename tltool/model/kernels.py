@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tltool.crystal_graph import Graph, or_one
 from tltool.errors import ConfigError, ResourceError
-from tltool.fields import Graph, or_one
 from tltool.model import building, compiled, compiled_rows, self_check
 
 if TYPE_CHECKING:

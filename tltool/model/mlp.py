@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.errors import ConfigError
-from tltool.plugs import Idle
+from tltool.instantiate import Idle
 
 
 class Trunk(nn.Module):
@@ -82,5 +82,5 @@ def checked(widths: list[int]) -> list[int]:
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect without a layer (see ``plugs.idle_keys``)."""
+    """Return what has no effect without a layer (see ``instantiate.idle_keys``)."""
     return {} if node.get("depth", 1) else {"width": Idle("{at}.depth=0 has no layer", "use {at}.depth=1")}

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tltool.fields import Graph, Levels, as_levels
+from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model import functionals
 from tltool.model.heads import linear
 from tltool.model.readout import reads_elements_alone

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.errors import ConfigError
-from tltool.fields import Graph, Levels, as_levels
 from tltool.model import kernels
 
 

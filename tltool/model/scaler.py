@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tltool.fields import Graph
+from tltool.crystal_graph import Graph
 
 _FURTHEST = 5.0
 

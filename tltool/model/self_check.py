@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tltool.crystal_graph import Graph
 from tltool.errors import ResourceError
-from tltool.fields import Graph
 from tltool.model import building, compiled, compiled_rows
 from tltool.model.norm import WeightedBatchNorm
 

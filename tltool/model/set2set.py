@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tltool.fields import Graph, Levels, as_levels
+from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model import kernels
 from tltool.model.readout import checked_levels
 

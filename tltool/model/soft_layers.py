@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tltool.fields import Graph
+from tltool.crystal_graph import Graph
 from tltool.model import compiled, kernels
 
 _LOG_2 = math.log(2.0)

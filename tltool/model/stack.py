@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tltool.fields import Graph, Parts
+from tltool.crystal_graph import Graph, Parts
 from tltool.model import compiled, kernels, self_check
 from tltool.model.estimator import Standardise
 from tltool.model.low_rank import LowRank

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError, InapplicableError, standing_at
-from tltool.fields import Graph
 from tltool.model import heads
 from tltool.model.beside import Beside
 from tltool.model.estimator import EstimatorHead, Standardise

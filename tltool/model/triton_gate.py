@@ -12,8 +12,8 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tltool.crystal_graph import Graph
 from tltool.errors import ResourceError
-from tltool.fields import Graph
 from tltool.model import gate_kernels
 
 _PROGRAMS = 512

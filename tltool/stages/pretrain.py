@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tltool import machine, plugs
+from tltool import instantiate, machine
 from tltool.data.dataset import Dataset
 from tltool.data.graphs import Recipe
 from tltool.data.record import Ints
@@ -116,5 +116,5 @@ def _asked(config: Mapping[str, Any], target: Dataset, quantities: list[str]) ->
         raise ConfigError(f"overlap.rows={config['overlap']['rows']!r} is not known; use all or held_out.")
     # What is held out does not depend on the size of the training set, which transfer may vary.
     node = {k: None if k == "train_size" else value for k, value in config["split"].items()}
-    parts = plugs.call(node, target.store, labels, plugins=config["plugins"], place="split")
+    parts = instantiate.call(node, target.store, labels, plugins=config["plugins"], place="split")
     return np.concatenate([parts.val, parts.test])

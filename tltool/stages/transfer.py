@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tltool import machine, plugs
+from tltool import instantiate, machine
 from tltool.data import overlap
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.splits import Split, checked
@@ -55,7 +55,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         f"{len(split.test):,} test rows ({where})."
     )
     torch.manual_seed(fit.seed)
-    model = plugs.call(config["mode"], source, data, fit, plugins=config["plugins"], place="mode")
+    model = instantiate.call(config["mode"], source, data, fit, plugins=config["plugins"], place="mode")
     if machine.rank():
         return
     outcome.remember(model, data, dataset, folder, "transfer", watch, name)

@@ -21,16 +21,16 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data.graphs import Recipe
 from tltool.errors import CheckpointError, ConfigError, ResourceError
+from tltool.instantiate import MODEL
 from tltool.model import functionals
 from tltool.model.estimator import EstimatorHead
 from tltool.model.heads import linear
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import encoder_facts
 from tltool.model.scaler import Scaler
-from tltool.plugs import MODEL
 from tltool.training import plain_yaml, saved_parts
 
 _SCHEMAS = (1, saved_parts.SCHEMA)
@@ -68,12 +68,12 @@ def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel
 
     With ``functionals`` in it, the encoder gets a vector for each; without ``head``, heads are linear.
     """
-    encoder = plugs.call(spec["encoder"], plugins=plugins, place="encoder")
+    encoder = instantiate.call(spec["encoder"], plugins=plugins, place="encoder")
     if spec.get("functionals"):
         functionals.give(encoder, len(spec["functionals"]))
-    readout = plugs.call(spec["readout"], *encoder_facts(encoder), plugins=plugins, place="readout")
-    trunk = plugs.call(spec["trunk"], readout.dim, plugins=plugins, place="trunk")
-    fresh_head = plugs.bound(spec["head"], plugins, "head") if "head" in spec else linear
+    readout = instantiate.call(spec["readout"], *encoder_facts(encoder), plugins=plugins, place="readout")
+    trunk = instantiate.call(spec["trunk"], readout.dim, plugins=plugins, place="trunk")
+    fresh_head = instantiate.bound(spec["head"], plugins, "head") if "head" in spec else linear
     heads = {name: fresh_head(trunk.dim) for name in spec["quantities"]}
     scalers = {name: Scaler(name in spec.get("logarithmic", ())) for name in heads}
     return PropertyModel(encoder, readout, trunk, heads, scalers, spec, fresh_head)

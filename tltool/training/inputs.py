@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tltool import machine, plugs
+from tltool import instantiate, machine
 from tltool.config_tree import place_of
 from tltool.data import dataset, delta, plausible, several
 from tltool.data.dataset import Batches, Dataset, Means
@@ -87,7 +87,7 @@ def split_batches(
         say(line)
     if without is not None:
         some[without] = np.nan
-    split = plugs.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
+    split = instantiate.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
     return dataset.batches(data, quantities, split, base), split
 
 
@@ -133,7 +133,7 @@ def base_labels(
 
 def fit(config: Config, run: Run) -> Fit:
     """Return the fit of ``config``: settings, optimiser, seed, and the run as the one who hears."""
-    settings = plugs.call(config["fit"], plugins=config["plugins"], place="fit")
+    settings = instantiate.call(config["fit"], plugins=config["plugins"], place="fit")
     if not isinstance(settings, Settings):
         raise ConfigError("fit._target_ must be tltool.training.fit.Settings.")
     optimiser = partial(_optimiser, config["optimiser"], tuple(config["plugins"]))
@@ -142,4 +142,4 @@ def fit(config: Config, run: Run) -> Fit:
 
 
 def _optimiser(node: Config, plugins: tuple[str, ...], groups: list[dict[str, Any]]) -> Any:
-    return plugs.call(node, groups, plugins=plugins, place="optimiser")
+    return instantiate.call(node, groups, plugins=plugins, place="optimiser")

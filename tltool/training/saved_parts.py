@@ -1,9 +1,9 @@
 """The parts of a model as they are described on disk: data, never a call.
 
 In memory a part is a YAML node with ``_target_``. On disk it is ``part: CGCNN`` and the numbers and words it is made
-with. The name is looked up among the parts that its place takes (``plugs.PLACES``), so that a file says which known
-part, not which function to call, and modules may move. A part of a user's own package keeps its dotted name, and loads
-only where the user names the package in ``plugins``.
+with. The name is looked up among the parts that its place takes (``instantiate.PLACES``), so that a file says which
+known part, not which function to call, and modules may move. A part of a user's own package keeps its dotted name, and
+loads only where the user names the package in ``plugins``.
 
 Schema 1 (until 0.1.0 of 2026-11-21) had ``_target_`` on disk. Such files are read through the same checks.
 """
@@ -11,7 +11,7 @@ Schema 1 (until 0.1.0 of 2026-11-21) had ``_target_`` on disk. Such files are re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.errors import ConfigError
 
 SCHEMA = 2
@@ -21,7 +21,7 @@ _DEEPEST = 8
 
 def on_disk(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``spec`` with its parts as they are written."""
-    return {key: _written(key, value) if key in plugs.MODEL else value for key, value in spec.items()}
+    return {key: _written(key, value) if key in instantiate.MODEL else value for key, value in spec.items()}
 
 
 def in_memory(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> dict[str, Any]:
@@ -31,9 +31,9 @@ def in_memory(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> dict[str,
     """
     names = tuple(name.rstrip(".") + "." for name in plugins)
     word = "_target_" if spec.get("schema") == 1 else "part"
-    found = {key: _read(key, value, word, names) if key in plugs.MODEL else value for key, value in spec.items()}
+    found = {key: _read(key, value, word, names) if key in instantiate.MODEL else value for key, value in spec.items()}
     for key, value in found.items():
-        if key not in plugs.MODEL:
+        if key not in instantiate.MODEL:
             _plain(key, value)
     return found
 
@@ -44,7 +44,7 @@ def _written(place: str, node: Mapping[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in node.items() if key != "_target_"}
     if _PARTS in rest:
         rest[_PARTS] = {key: _written(key, part) for key, part in rest[_PARTS].items()}
-    return {"part": short if plugs.named(place, short) == name else name, **rest}
+    return {"part": short if instantiate.named(place, short) == name else name, **rest}
 
 
 def _read(place: str, node: Any, word: str, plugins: tuple[str, ...], depth: int = 0) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _read(place: str, node: Any, word: str, plugins: tuple[str, ...], depth: int
         target = given
     else:
         home, _, short = given.rpartition(".")
-        known = plugs.named(place, short) if not home or home.startswith("tltool.model.") else None
+        known = instantiate.named(place, short) if not home or home.startswith("tltool.model.") else None
         if known is None:
             raise ConfigError(
                 f"{place}={given!r} is not known and may not be used; if it is of a package that you trust, "
@@ -72,8 +72,8 @@ def _read(place: str, node: Any, word: str, plugins: tuple[str, ...], depth: int
         _plain(f"{place}.{key}", value)
     if parts is None:
         return {"_target_": target, **rest}
-    if not isinstance(parts, Mapping) or not set(parts) <= set(plugs.MODEL):
-        raise ConfigError(f"{place}.{_PARTS} must name {', '.join(plugs.MODEL)} and nothing else.")
+    if not isinstance(parts, Mapping) or not set(parts) <= set(instantiate.MODEL):
+        raise ConfigError(f"{place}.{_PARTS} must name {', '.join(instantiate.MODEL)} and nothing else.")
     own = {str(key): _read(str(key), part, word, plugins, depth + 1) for key, part in parts.items()}
     return {"_target_": target, **rest, _PARTS: own}
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tltool import machine, plugs
+from tltool import instantiate, machine
 from tltool.data.dataset import Batches
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, InapplicableError, NumericError, standing_at
+from tltool.instantiate import TRAINING, Idle
 from tltool.model.property_model import PropertyModel
-from tltool.plugs import TRAINING, Idle
 from tltool.training import inner
 from tltool.training.fit import Fit
 
@@ -103,10 +103,10 @@ def auto(
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what no candidate reads (see ``plugs.idle_keys``)."""
+    """Return what no candidate reads (see ``instantiate.idle_keys``)."""
     limits = [name for name in node["most_rows"] or {} if name not in node["candidates"]]
     found = {f"most_rows.{name}": Idle(f"{{at}}.candidates has no {name}", "name one of those") for name in limits}
-    told = [plugs.idle_keys(mode, config, config.get("plugins") or ()) for mode in node["candidates"].values()]
+    told = [instantiate.idle_keys(mode, config, config.get("plugins") or ()) for mode in node["candidates"].values()]
     if told and all(TRAINING in keys for keys in told):
         why = "no candidate of {at}.candidates trains by steps"
         found[TRAINING] = Idle(why, "add one, as +mode@{at}.candidates.lora=lora")

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from tltool.data.dataset import Batches
 from tltool.data.loading import Batch
 from tltool.errors import ConfigError
+from tltool.instantiate import TRAINING, Idle
 from tltool.model import surgery
 from tltool.model.atom_set import AtomSet, Layers, SetModel
 from tltool.model.estimator import Standardise, as_head
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import encoder_facts
 from tltool.model.scaler import Scaler
-from tltool.plugs import TRAINING, Idle
 from tltool.training import embedded
 from tltool.training.fit import Fit, train
 from tltool.training.goals import goals_of, scalers
@@ -102,7 +102,7 @@ def features(
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return which keys of this mode's ``node`` have no effect beside its others (see ``plugs.idle_keys``)."""
+    """Return which keys of this mode's ``node`` have no effect beside its others (see ``instantiate.idle_keys``)."""
     regressor = str((node.get("regressor") or {}).get("_target_", ""))
     level, beside = node.get("level"), node.get("beside") or []
     found: dict[str, Idle] = {}

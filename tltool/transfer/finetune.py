@@ -8,10 +8,10 @@ from torch import Tensor
 
 from tltool.data.dataset import Batches
 from tltool.errors import ConfigError
+from tltool.instantiate import Idle
 from tltool.model import surgery
 from tltool.model.depth import below, depths
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.plugs import Idle
 from tltool.training.fit import Fit, train
 from tltool.training.goals import scalers
 from tltool.training.start import announce
@@ -81,7 +81,7 @@ def finetune(
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect without training (see ``plugs.idle_keys``)."""
+    """Return what has no effect without training (see ``instantiate.idle_keys``)."""
     if config["fit"]["epochs"]:
         return {}
     return dict.fromkeys(

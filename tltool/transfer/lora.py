@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from tltool.data.dataset import Batches
+from tltool.instantiate import Idle
 from tltool.model import low_rank, surgery
 from tltool.model.property_model import PropertyModel
-from tltool.plugs import Idle
 from tltool.training.fit import Fit, train
 from tltool.training.goals import scalers
 from tltool.training.start import announce
@@ -47,7 +47,7 @@ def lora(
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect without training (see ``plugs.idle_keys``)."""
+    """Return what has no effect without training (see ``instantiate.idle_keys``)."""
     if config["fit"]["epochs"]:
         return {}
     return dict.fromkeys(("rank", "alpha", "maps"), Idle("fit.epochs=0 trains nothing", "raise fit.epochs"))

@@ -11,7 +11,7 @@ import pytest
 from scripted_server import serving, whole
 from support import QUOTIENT, ROOT, config
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.data import dataset, labelled
 from tltool.data.adapters.matbench import read
 from tltool.data.folds import TASKS
@@ -202,7 +202,7 @@ def test_a_whole_task_with_its_folds(tmp_path: Path) -> None:
         assert len(records) == 1265
         peaks = records.label("phonon_peak")
         assert np.abs(peaks - peaks.mean()).mean() == pytest.approx(spread, abs=1e-3)  # 1/cm
-        parts = plugs.call(composed["split"], records, peaks)
+        parts = instantiate.call(composed["split"], records, peaks)
         assert [records.ids[row] for row in parts.test[:3]] == ["mb-phonons-0002", "mb-phonons-0003", "mb-phonons-0007"]
         assert [len(part) for part in parts] == [911, 101, 253]
 

@@ -3,11 +3,11 @@ import pytest
 import torch
 from support import FULL, QUOTIENT, config, doubled, fresh_model, shuffled
 
+from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
 from tltool.data.graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model import kernels
 from tltool.model.encoders.cgat import shell_of_edge
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from support import QUOTIENT, fresh_model
 
+from tltool.crystal_graph import Graph, Levels
 from tltool.data import graphs, loading
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.fields import Graph, Levels
 
 PUBLISHED = ("readout=set2set", "encoder.elements=learned")
 

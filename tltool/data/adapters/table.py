@@ -13,7 +13,7 @@ from tltool.data.listing import RECORD
 from tltool.data.record import Crystal, Dropped, Record, reason
 from tltool.data.rows import Row
 from tltool.errors import ConfigError, DataError
-from tltool.plugs import Idle
+from tltool.instantiate import Idle
 
 _NONE = ("", "nan", "null", "None")
 
@@ -75,7 +75,7 @@ def read(
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect beside a column of formulas (see ``plugs.idle_keys``)."""
+    """Return what has no effect beside a column of formulas (see ``instantiate.idle_keys``)."""
     column = node.get("formula_column")
     why = f"{{at}}.formula_column={column} is read in place of structures"
     return {} if column is None else {"structure_column": Idle(why, "set {at}.formula_column=null")}

@@ -18,8 +18,8 @@ import math
 
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError
-from tltool.fields import Graph
 from tltool.model import species
 from tltool.model.basis import Gaussians
 from tltool.model.edge_gate import convolved

@@ -10,8 +10,8 @@ published code are named in ``configs/encoder/cgat.yaml``. Sizes as in ``fields`
 import torch
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
-from tltool.fields import Graph, Levels
 from tltool.model.attention import Heads, NeighbourAttention, Pairs
 from tltool.model.composition import Composition
 from tltool.model.hypernetwork import Hypernetwork

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tltool.fields import Graph, Parts
+from tltool.crystal_graph import Graph, Parts
 from tltool.model import compiled, compiled_many, kernels, self_check, species
 from tltool.model.basis import Gaussians
 from tltool.model.gate import gated_sum

@@ -17,8 +17,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
-from tltool.fields import Graph, Levels
 from tltool.model import kernels, soft_layers
 from tltool.model.basis import Gaussians
 from tltool.model.species import Species

@@ -1,6 +1,6 @@
 import pytest
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.errors import ConfigError
 
 
@@ -23,24 +23,24 @@ from tltool.errors import ConfigError
 )
 def test_what_may_not_be_named(target: object) -> None:
     with pytest.raises(ConfigError, match=r"may not be used|does not exist"):
-        plugs.locate(target)  # type: ignore[arg-type]
+        instantiate.locate(target)  # type: ignore[arg-type]
 
 
 def test_a_listed_package_may_be_named() -> None:
-    assert plugs.locate("json.loads", ["json"])("[1]") == [1]
+    assert instantiate.locate("json.loads", ["json"])("[1]") == [1]
 
 
 def test_missing_things_are_named() -> None:
     with pytest.raises(ConfigError, match="does not exist"):
-        plugs.locate("tltool.model.encoders.cgcnn.CGNN")
+        instantiate.locate("tltool.model.encoders.cgcnn.CGNN")
     with pytest.raises(ConfigError, match="does not exist"):
-        plugs.locate("tltool.model.encoders.nothing.CGCNN")
+        instantiate.locate("tltool.model.encoders.nothing.CGCNN")
     with pytest.raises(ConfigError, match="needs _target_"):
-        plugs.call({"dim": 3})
+        instantiate.call({"dim": 3})
     with pytest.raises(ConfigError, match=r"takes no 'alphaa'\. Did you mean 'alpha'"):
-        plugs.call({"_target_": "sklearn.linear_model.Ridge", "alphaa": 1})
+        instantiate.call({"_target_": "sklearn.linear_model.Ridge", "alphaa": 1})
     with pytest.raises(ConfigError, match="needs depth, dropout"):
-        plugs.call({"_target_": "tltool.model.mlp.Trunk", "width": 3}, 4)
+        instantiate.call({"_target_": "tltool.model.mlp.Trunk", "width": 3}, 4)
 
 
 def test_nested_nodes_are_called_first() -> None:
@@ -48,16 +48,16 @@ def test_nested_nodes_are_called_first() -> None:
         "_target_": "sklearn.gaussian_process.GaussianProcessRegressor",
         "kernel": {"_target_": "sklearn.gaussian_process.kernels.RBF", "length_scale": 2.0},
     }
-    assert plugs.call(node).kernel.length_scale == 2.0
-    assert plugs.call({"_target_": "sklearn.linear_model.RidgeCV", "alphas": [1, 2]}).alphas == [1, 2]
+    assert instantiate.call(node).kernel.length_scale == 2.0
+    assert instantiate.call({"_target_": "sklearn.linear_model.RidgeCV", "alphas": [1, 2]}).alphas == [1, 2]
 
 
 def test_plugs_that_a_function_calls_itself_are_bound_and_checked_at_once() -> None:
     scratch = {"_target_": "tltool.transfer.scratch.scratch"}
     node = {"_target_": "tltool.transfer.auto.auto", "folds": 5, "tolerance": 1.0, "most_rows": {}, "max_seconds": None}
-    found = plugs.bound(node | {"candidates": {"plain": scratch}}).keywords["candidates"]["plain"]
+    found = instantiate.bound(node | {"candidates": {"plain": scratch}}).keywords["candidates"]["plain"]
     assert (found.func.__name__, found.keywords) == ("scratch", {})
     with pytest.raises(ConfigError, match="takes no 'rate'"):
-        plugs.bound(node | {"candidates": {"plain": scratch | {"rate": 1}}})
+        instantiate.bound(node | {"candidates": {"plain": scratch | {"rate": 1}}})
     with pytest.raises(ConfigError, match="needs _target_"):
-        plugs.bound(node | {"candidates": {"plain": {"rate": 1}}})
+        instantiate.bound(node | {"candidates": {"plain": {"rate": 1}}})

@@ -2,17 +2,17 @@
 
 Most keys are always read. Those here are read under a condition on other keys: what a stage reads of a data set, what
 of ``fit`` counts where nothing is trained. What concerns one function alone (``mode.statistics`` without a level) is in
-that function's module, see ``plugs.idle_keys``. A test runs every stage, notes what it reads, and holds this to it.
+that function's module, see ``instantiate.idle_keys``. A test runs every stage, notes what it reads, and compares.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tltool import plugs
+from tltool import instantiate
 from tltool.config_tree import data_nodes, nodes
 from tltool.errors import ConfigError
-from tltool.plugs import TRAINING, Idle
+from tltool.instantiate import TRAINING, Idle
 
 Config = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ def idle_keys(stage: str, config: Config) -> dict[str, Idle]:
         found |= {f"{place}.{key}": idle for key, idle in _of_data(stage, place, node).items()}
     for place, node in nodes(config):
         try:
-            told = plugs.idle_keys(node, config, plugins)
+            told = instantiate.idle_keys(node, config, plugins)
         except ConfigError:
             continue  # the run says so when it calls it
         found |= {f"{place}.{key}": idle.at(place) for key, idle in told.items() if key != TRAINING}

@@ -8,11 +8,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from support import cell, config
 
+from tltool.command_line.overrides import BeforeSweep, refuse, refuse_hydra
 from tltool.data import several
 from tltool.data.dataset import Means
 from tltool.data.graphs import Recipe
 from tltool.errors import ConfigError, DataError, TltoolError, standing_at
-from tltool.overrides import BeforeSweep, refuse, refuse_hydra
 from tltool.training import inputs
 
 SET_MODEL = ["mode=features", "mode/regressor=atom_set", "mode.level=[1]"]

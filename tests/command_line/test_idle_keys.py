@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from support import ROOT, batches_of, config
 
-from tltool import plugs
+from tltool import instantiate
+from tltool.command_line.idle_keys import ANYWHERE, idle_keys, why
 from tltool.config_tree import data_nodes, leaves, nodes
 from tltool.data.dataset import KEYS, Dataset
 from tltool.data.record import Floats
 from tltool.data.store import Store
 from tltool.errors import ConfigError
-from tltool.idle_keys import ANYWHERE, idle_keys, why
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
 from tltool.stages import evaluate, predict, prepare, pretrain, report, transfer
@@ -247,9 +247,11 @@ def test_a_key_called_idle_changes_nothing(
 ) -> None:
     def predicted(*more: str) -> Floats:
         made = config("transfer", *words, *more)
-        settings = plugs.call(made["fit"])
-        fit = Fit(settings, lambda groups: plugs.call(made["optimiser"], groups), made["optimiser"]["lr"], 0, print)
-        return predict_rows(plugs.call(made["mode"], source, data, fit), data, "test")
+        settings = instantiate.call(made["fit"])
+        fit = Fit(
+            settings, lambda groups: instantiate.call(made["optimiser"], groups), made["optimiser"]["lr"], 0, print
+        )
+        return predict_rows(instantiate.call(made["mode"], source, data, fit), data, "test")
 
     data = batches_of(part)
     plain = predicted()

@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tltool import machine
+from tltool.command_line.idle_keys import idle_keys, why
 from tltool.config_tree import leaves
 from tltool.errors import ConfigError
-from tltool.idle_keys import idle_keys, why
-from tltool.plugs import Idle
+from tltool.instantiate import Idle
 
 _DRAWS = ("seed", "split.seed", "split.draw", "split.fold", "hydra.run.dir", "hydra.sweep.dir")
 """Keys whose value never decides whether another one is read."""
