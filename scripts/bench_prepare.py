@@ -17,7 +17,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tltool.data import preparing, store, unpack
+from tltool.data import preparing, store
+from tltool.data.formats import decompress
 from tltool.data.graphs import Recipe
 from tltool.data.obtained import BUNDLED
 from tltool.elements import symbol
@@ -50,7 +51,7 @@ def bundled(count: int) -> list[dict[str, Any]]:
 
 def like(path: Path) -> list[dict[str, Any]]:
     """Return the entries of a dump."""
-    with unpack.opened(path) as packed:
+    with decompress.opened(path) as packed:
         found = json.load(packed)
     return found["entries"] if isinstance(found, dict) else list(found)
 

@@ -20,7 +20,9 @@ import numpy as np
 from pymatgen.core.composition import Composition
 from pymatgen.io.vasp.inputs import Poscar
 
-from tltool.data import cif, neighbours, store, structure_files
+from tltool.data import neighbours, store
+from tltool.data.formats import structure_files
+from tltool.data.formats.cif import cif_file
 from tltool.data.record import Crystal, Dropped, Record, from_structure
 from tltool.elements import symbol
 from tltool.errors import DataError
@@ -53,7 +55,7 @@ def from_poscar_and_cif(row: Row) -> Crystal:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         crystal = from_structure(Poscar.from_str(row["poscar"]).structure, name)
-    other = cif.crystals(row["structure"].encode(), name)[0]
+    other = cif_file.crystals(row["structure"].encode(), name)[0]
     if isinstance(other, DataError):
         raise other
     same_sites = np.array_equal(np.sort(crystal.numbers), np.sort(other.numbers))

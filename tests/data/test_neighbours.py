@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from tltool.data import neighbours
-from tltool.data.formulas import composition
+from tltool.data.formats.formulas import composition
 from tltool.data.record import Crystal
 
 NACL = Crystal(

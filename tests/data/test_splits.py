@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support import store_of
 
 from tltool.data import marks, prototype, splits, store
-from tltool.data.formulas import composition
+from tltool.data.formats.formulas import composition
 from tltool.data.marks import Mark
 from tltool.data.record import Crystal, Record, formula
 from tltool.data.splits import Split

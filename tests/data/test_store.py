@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tltool.data import formulas, store
+from tltool.data import store
+from tltool.data.formats import formulas
 from tltool.data.record import Crystal, Record
 from tltool.errors import DataError, ResourceError
 

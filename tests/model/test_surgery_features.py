@@ -7,7 +7,7 @@ from support import FULL, QUOTIENT, fresh_model, recipe_of
 
 from tltool.crystal_graph import Graph
 from tltool.data import graphs, loading
-from tltool.data.formulas import composition
+from tltool.data.formats.formulas import composition
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, InapplicableError
 from tltool.model import surgery

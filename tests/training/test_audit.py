@@ -9,7 +9,7 @@ from support import QUOTIENT
 
 from tltool.data import graphs, overlap, prototype, store
 from tltool.data.dataset import Dataset
-from tltool.data.formulas import composition
+from tltool.data.formats.formulas import composition
 from tltool.data.record import Crystal, Record
 from tltool.training import audit, held
 from tltool.training.held import Held

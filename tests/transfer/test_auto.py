@@ -10,7 +10,7 @@ from support import QUOTIENT, a_fit, batches_of, config
 from tltool import instantiate
 from tltool.data import graphs, store
 from tltool.data.dataset import Batches, Dataset
-from tltool.data.formulas import composition
+from tltool.data.formats.formulas import composition
 from tltool.data.record import Record
 from tltool.errors import ConfigError, NumericError
 from tltool.model import surgery

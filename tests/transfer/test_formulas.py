@@ -8,7 +8,7 @@ from support import ROOT, a_fit, batches_of, config, fresh_model, recipe_of
 from tltool import instantiate
 from tltool.data import graphs, loading, store
 from tltool.data.dataset import Batches, Dataset
-from tltool.data.formulas import composition
+from tltool.data.formats.formulas import composition
 from tltool.data.record import Crystal, formula
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from tltool import instantiate
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, joined, loading, obtained, plausible, preparing, store
+from tltool.data import graphs, joined, loading, obtained, preparing, store, structure_checks
 from tltool.data.graphs import GraphTable, Recipe
 from tltool.data.marks import Mark
 from tltool.data.obtained import BUNDLED
-from tltool.data.plausible import Checks
 from tltool.data.preparing import Shard, Task
 from tltool.data.record import Floats
 from tltool.data.splits import Split
 from tltool.data.store import Store
+from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError, nearest
 
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
@@ -273,7 +273,7 @@ def _key(root: Path, description: Mapping[str, Any], means: Means) -> str:
     adapter = dict(description["adapter"])
     code = preparing.code_of(instantiate.locate(adapter["_target_"], means.plugins, "adapter").__module__)
     facts = [str(root.resolve()), adapter, code, store.SCHEMA, preparing.PART]
-    facts += [means.checks or plausible.shipped()]
+    facts += [means.checks or structure_checks.shipped()]
     return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tltool import instantiate
-from tltool.data import graphs, labelled, plausible, store
+from tltool.data import graphs, store, structure_checks
+from tltool.data.formats import label_columns
 from tltool.data.graphs import Recipe
-from tltool.data.plausible import Checks
 from tltool.data.record import Dropped, Record, reason
+from tltool.data.structure_checks import Checks
 from tltool.errors import DataError, ResourceError, TltoolError
 
 Say = Callable[[str], None]
@@ -220,7 +221,7 @@ def _read(task: Task) -> Shard:
     sha256 = _sha256(task.source) if task.source.is_file() else ""
     facts = dict(task.facts) | ({"file": task.source.name, "sha256": sha256} if sha256 else {})
     items = instantiate.call(task.adapter, task.source, plugins=task.plugins, place="adapter")
-    records = _unique(_checked(items, task.checks or plausible.shipped(), doubted), dropped, first)
+    records = _unique(_checked(items, task.checks or structure_checks.shipped(), doubted), dropped, first)
     ahead = next(records, None)
     while ahead is not None:
         block = [ahead, *islice(records, PART - 1)]
@@ -253,7 +254,7 @@ def _checked(items: Iterable[Record | Dropped], checks: Checks, doubted: Counter
             yield item
             continue
         try:
-            crystal = plausible.accepted(item.crystal, "crystal", checks)
+            crystal = structure_checks.accepted(item.crystal, "crystal", checks)
         except DataError as error:
             detail = re.search(r"\(([^()]*)\)", str(error))
             yield Dropped(item.id, reason(error), detail[1] if detail else "")
@@ -267,7 +268,7 @@ def _checked(items: Iterable[Record | Dropped], checks: Checks, doubted: Counter
 def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dict[str, str]) -> Iterator[Record]:
     """Yield the records; count what the adapter leaves out, and a second record of one id."""
     seen: set[str] = set()
-    for item in map(labelled.within, items):
+    for item in map(label_columns.within, items):
         if isinstance(item, Record) and item.id in seen:
             item = Dropped(item.id, "the id occurred before")
         if isinstance(item, Dropped):

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tltool.data import csv_rows, formulas, labelled, structure_files
-from tltool.data.plausible import Checks
+from tltool.data.formats import csv_rows, formulas, label_columns, structure_files
 from tltool.data.record import reason
+from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError
 from tltool.training import inputs
 from tltool.training.predictor import Base, Item, Predictor, load_model
@@ -51,11 +51,11 @@ def _base(name: str, predictor: Predictor, config: Mapping[str, Any]) -> Base:
     found: dict[tuple[str, str], float] = {}
     seen: dict[str, str] = {}
     for where, row in csv_rows.read(path, ["id", *predictor.model.quantities]):
-        name = labelled.text(row["id"])
+        name = label_columns.text(row["id"])
         if name in seen:
             raise DataError(f"base={path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
         seen[name] = where
-        said = labelled.labels({key: row[key] for key in predictor.model.quantities})
+        said = label_columns.labels({key: row[key] for key in predictor.model.quantities})
         for key, (why, cell) in said.bad.items():
             raise DataError(f"base={path}, {where}, id {name!r}: {key} is {why}, but {cell}; correct it.")
         found |= {(name, key): value for key, value in said.good.items()}

@@ -10,13 +10,13 @@ import torch
 
 from tltool import instantiate, machine
 from tltool.config_tree import place_of
-from tltool.data import dataset, delta, plausible, several
+from tltool.data import dataset, delta, several, structure_checks
 from tltool.data.dataset import Batches, Dataset, Means
 from tltool.data.graphs import Recipe
-from tltool.data.plausible import Checks
 from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
 from tltool.data.store import Store
+from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, standing_at
 from tltool.quantities import quantity
 from tltool.training import distributed
@@ -39,7 +39,7 @@ def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[
 
 def checks(config: Config) -> Checks:
     """Return what crystals are held to, and what becomes of one that fails."""
-    return plausible.checks(config["checks"], config["limits"])
+    return structure_checks.checks(config["checks"], config["limits"])
 
 
 def threads(wanted: int | str, *, angles: bool) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import torch
 
-from tltool.data import graphs, loading, plausible
+from tltool.data import graphs, loading, structure_checks
 from tltool.data.record import Crystal, formula, from_structure
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
@@ -162,6 +162,6 @@ def _crystals(structures: "Iterable[Structure]") -> Iterator[Item]:
     for n, structure in enumerate(structures):
         try:
             where = f"structure {n}"
-            yield str(n), plausible.accepted(from_structure(structure, where), where, plausible.shipped())
+            yield str(n), structure_checks.accepted(from_structure(structure, where), where, structure_checks.shipped())
         except DataError as error:
             yield str(n), error

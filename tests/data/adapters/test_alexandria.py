@@ -6,8 +6,8 @@ import genuine
 import numpy as np
 import pytest
 
-from tltool.data import json_stream, labelled
 from tltool.data.adapters.alexandria import read
+from tltool.data.formats import json_stream, label_columns
 from tltool.data.record import Dropped, Record
 from tltool.errors import DataError
 
@@ -93,7 +93,7 @@ def test_genuine_entries(tmp_path: Path) -> None:
     """Written in the layout of the published entries; where such are at hand, they are read as well."""
     files = [genuine.alexandria(tmp_path / "sample.json.bz2"), genuine.PUBLISHED / "alexandria_sample.json.bz2"]
     for file in filter(Path.is_file, files):
-        found = [labelled.within(item) for item in read(file, pattern="*", min_elements=1)]
+        found = [label_columns.within(item) for item in read(file, pattern="*", min_elements=1)]
         assert len(found) == 10
         assert all(isinstance(r, Record) and "without" not in r.tags for r in found)
         labels = [r.labels for r in found if isinstance(r, Record)]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from support import config
 
-from tltool.data import labelled
 from tltool.data.adapters import table
+from tltool.data.formats import label_columns
 from tltool.data.record import Dropped, Record
 
 Rows = list[dict[str, Any]]
@@ -32,7 +32,7 @@ def read(name: str, file: Path) -> tuple[dict[str, Record], list[str]]:
     """Read ``file`` as ``configs/data/NAME.yaml`` says; return the records by id and the reasons."""
     keys = config("prepare", f"data={name}", f"data.root={file}")["data"]["adapter"]
     keys.pop("_target_")
-    items = [labelled.within(item) for item in table.read(file, **keys)]
+    items = [label_columns.within(item) for item in table.read(file, **keys)]
     return {i.id: i for i in items if isinstance(i, Record)}, [i.reason for i in items if isinstance(i, Dropped)]
 
 

@@ -12,9 +12,10 @@ from scripted_server import serving, whole
 from support import QUOTIENT, ROOT, config
 
 from tltool import instantiate
-from tltool.data import dataset, labelled
+from tltool.data import dataset
 from tltool.data.adapters.matbench import read
 from tltool.data.folds import TASKS
+from tltool.data.formats import label_columns
 from tltool.data.record import Dropped, Record
 from tltool.errors import DataError
 from tltool.quantities import QUANTITIES
@@ -215,7 +216,7 @@ def test_a_part_of_a_task(tmp_path: Path) -> None:
     file = genuine.matbench(tmp_path / "matbench_log_kvrh_part.json.gz", "log10(K_VRH)", rows)
     published = genuine.PUBLISHED / file.name
     for path, n in [(file, 12)] + [(published, 5332)] * published.is_file():
-        records = [r for r in map(labelled.within, found(path, **words)) if isinstance(r, Record)]
+        records = [r for r in map(label_columns.within, found(path, **words)) if isinstance(r, Record)]
         assert len(records) == n
         assert records[0].id == "mb-log-kvrh-00003"
         assert 1 < np.mean([10 ** r.labels["log10_K_VRH"] for r in records]) < 300  # GPa

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import json_stream, labelled, unpack
+from tltool.data.formats import decompress, json_stream, label_columns
+from tltool.data.formats.structure_files import from_dict
 from tltool.data.record import Dropped, Record
-from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
 
 _PER_ATOM = {"e_form": "e_form", "e_above_hull": "e_above_hull", "gap": "band_gap_ind", "gap_direct": "band_gap_dir"}
@@ -38,7 +38,7 @@ def read(root: Path, /, *, pattern: str, min_elements: int) -> Iterator[Record |
 
 def _entries(file: Path) -> Iterator[Any]:
     """Yield one entry after another, so that memory does not grow with the file."""
-    with unpack.opened(file) as packed, io.TextIOWrapper(packed, encoding="utf-8") as text:
+    with decompress.opened(file) as packed, io.TextIOWrapper(packed, encoding="utf-8") as text:
         yield from (entry for key, _, entry in json_stream.members(text, file) if key in ("", "entries"))
 
 
@@ -52,7 +52,7 @@ def _record(entry: Any, where: str) -> Record | Dropped:
     except DataError as error:
         return Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
     n = len(crystal.numbers)
-    said = labelled.labels({q: data.get(key) for q, key in (_PER_ATOM | _PER_CELL).items()})
+    said = label_columns.labels({q: data.get(key) for q, key in (_PER_ATOM | _PER_CELL).items()})
     good = {q: label / n if q in _PER_CELL else label for q, label in said.good.items()}
     good["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n
-    return labelled.record(name, crystal, said._replace(good=good), {"mat_id": name})
+    return label_columns.record(name, crystal, said._replace(good=good), {"mat_id": name})

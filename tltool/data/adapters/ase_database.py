@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import labelled
+from tltool.data.formats import label_columns
+from tltool.data.formats.tables import Row, cells, value
 from tltool.data.record import Crystal, Dropped, Record, checked, reason
-from tltool.data.rows import Row, cells, value
 from tltool.errors import DataError, nearest
 
 _SUFFIXES = (".db", ".json")
@@ -34,16 +34,16 @@ def read(
     begins in ``data``. The keys are those of the adapter of tables. Raises DataError for a file that cannot be read, a
     column that no row has and an id that occurs twice.
     """
-    wanted = labelled.columns(labels, columns, per_cell, largest, tags)
+    wanted = label_columns.columns(labels, columns, per_cell, largest, tags)
     path = _file(root)
-    missing = {id_column, *labelled.names(wanted)}
+    missing = {id_column, *label_columns.names(wanted)}
     known: set[str] = set()
     seen: dict[str, int] = {}
     for entry in _entries(path, selection):
         row = _row(entry)
         missing -= {column for column in missing if value(row, column) is not None}
         known = known or set(row)
-        name = labelled.text(value(row, id_column))
+        name = label_columns.text(value(row, id_column))
         if name in seen:
             raise DataError(
                 f"{path}: rows {seen[name]} and {entry.id} have the same id {name!r}; rename or remove one."
@@ -52,13 +52,13 @@ def read(
             yield Dropped(f"row {entry.id}", "no id")
             continue
         seen[name] = entry.id
-        said, at = labelled.labels(cells(row, wanted.labels)), f"row {entry.id}"
+        said, at = label_columns.labels(cells(row, wanted.labels)), f"row {entry.id}"
         try:
             crystal = _crystal(entry)
         except DataError as error:
             yield Dropped(name, reason(error), at)
         else:
-            yield labelled.converted(name, crystal, said, cells(row, wanted.tags), wanted, at)
+            yield label_columns.converted(name, crystal, said, cells(row, wanted.tags), wanted, at)
     if not known:
         raise DataError(f"{path}: no row matches selection={selection!r}; correct it, or leave it empty to take all.")
     for column in sorted(missing):

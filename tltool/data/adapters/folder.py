@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from tltool.data import csv_rows, labelled, structure_files
-from tltool.data.labelled import Labels
+from tltool.data.formats import csv_rows, label_columns, structure_files
+from tltool.data.formats.label_columns import Labels
 from tltool.data.record import Dropped, Record, reason
 from tltool.errors import DataError
 
@@ -28,7 +28,7 @@ def read(
     have no header if one quantity is asked for. Raises DataError for a CSV that is missing, lacks a column, has a row
     of another length or names an id twice, and for two files of one id; ConfigError for an unknown quantity.
     """
-    wanted = labelled.columns(labels, columns, [], {}, {})
+    wanted = label_columns.columns(labels, columns, [], {}, {})
     path = root / table
     if not path.is_file():
         raise DataError(f"{path}: there is no such table of labels; name it with data.adapter.table=FILE.")
@@ -56,7 +56,7 @@ def _record(name: str, crystal: Any, row: _Row | None) -> Record | Dropped:
         return Dropped(name, reason(crystal))
     if row is None:
         return Dropped(name, "no row in the table")
-    return labelled.record(name, crystal, row.said, {}, row.where)
+    return label_columns.record(name, crystal, row.said, {}, row.where)
 
 
 def _rows(
@@ -66,14 +66,14 @@ def _rows(
     rows: dict[str, _Row] = {}
     nameless = []
     for where, cells in csv_rows.read(path, [id_column, *columns.values()], bare):
-        given = labelled.text(cells[id_column])
+        given = label_columns.text(cells[id_column])
         name = structure_files.stem(given)
         if not name:
             nameless.append(Dropped(where, "no id", path.name))
             continue
         if name in rows:
             raise DataError(f"{path}: the id {name!r} occurs twice; keep one row of it.")
-        said = labelled.labels({label: cells[column] for label, column in columns.items()})
+        said = label_columns.labels({label: cells[column] for label, column in columns.items()})
         rows[name] = _Row(f"{path.name}, {where}", given, said)
     if not rows:
         raise DataError(f"{path}: has no row with an id; give it an id and a label per line.")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tltool import quantities
-from tltool.data import json_stream, labelled, unpack
 from tltool.data.folds import TASKS, official_id
+from tltool.data.formats import decompress, json_stream, label_columns
+from tltool.data.formats.structure_files import from_dict
 from tltool.data.record import Dropped, Record
-from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
 
 _INDEX, _COLUMNS, _DATA = "index", "columns", "data"
@@ -31,12 +31,12 @@ def read(root: Path, /, *, file: str, task: str, column: str, quantity: str) -> 
         if not isinstance(structure, dict):
             yield Dropped(name, "no structure")
             continue
-        said = labelled.labels({wanted.name: value})
-        if lost := labelled.unlabelled(name, said):
+        said = label_columns.labels({wanted.name: value})
+        if lost := label_columns.unlabelled(name, said):
             yield lost
             continue
         try:
-            yield labelled.record(name, from_dict(structure, name), said, {})
+            yield label_columns.record(name, from_dict(structure, name), said, {})
         except DataError as error:
             yield Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
 
@@ -71,7 +71,7 @@ def _rows(path: Path, task: str, column: str) -> Iterator[tuple[str, Any, Any]]:
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the members of the object in ``path``: rows of data one by one, other lists whole."""
     lists: dict[str, list[Any]] = {}
-    with unpack.opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8") as text:
+    with decompress.opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8") as text:
         for key, _, value in json_stream.members(text, path):
             yield from [(name, lists.pop(name)) for name in list(lists) if name != key]
             if key == _DATA:

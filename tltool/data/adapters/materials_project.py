@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import frozen, labelled
+from tltool.data import frozen
+from tltool.data.formats import label_columns
+from tltool.data.formats.structure_files import from_dict
 from tltool.data.record import Dropped, Record
-from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
 
 NOBLE_GASES = {2, 10, 18, 36, 54, 86}
@@ -66,14 +67,14 @@ def _record(row: Mapping[str, Any], name: str, hygiene: bool, tags: dict[str, st
         return Dropped(name, "partly occupied sites" if "occupied" in str(error) else "unusable structure")
     n = len(crystal.numbers)
     found = {q: row.get(key) for q, key in _FIELDS.items()} | {q: _inner(row, k, "vrh") for q, k in _MODULI.items()}
-    said = labelled.labels(found | {"magnetisation": row.get("total_magnetization")})
+    said = label_columns.labels(found | {"magnetisation": row.get("total_magnetization")})
     good = {q: label / n if q == "magnetisation" else label for q, label in said.good.items()}
     good["volume"] = float(abs(np.linalg.det(crystal.lattice))) / n
     tags = {"mat_id": name} | tags | _origin(row)
     if hygiene and any(q in good for q in ELASTIC) and (fault := _fault(row, crystal.numbers.tolist())):
         good = {q: label for q, label in good.items() if q not in ELASTIC}
         tags["without"] = f"elastic labels: {fault}"
-    return labelled.record(name, crystal, said._replace(good=good), tags)
+    return label_columns.record(name, crystal, said._replace(good=good), tags)
 
 
 def _inner(row: Mapping[str, Any], key: str, inner: str) -> Any:
@@ -114,4 +115,4 @@ def _fault(row: Mapping[str, Any], numbers: list[int]) -> str | None:
 
 def _number(value: Any) -> float | None:
     """Return ``value`` if it is a finite number."""
-    return labelled.labels({"K_VRH": value}).good.get("K_VRH")
+    return label_columns.labels({"K_VRH": value}).good.get("K_VRH")

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tltool.data import formulas, labelled, rows, structure_value
+from tltool.data.formats import formulas, label_columns, structure_value, tables
+from tltool.data.formats.tables import Row
 from tltool.data.listing import RECORD
 from tltool.data.record import Crystal, Dropped, Record, reason
-from tltool.data.rows import Row
 from tltool.errors import ConfigError, DataError
 from tltool.instantiate import Idle
 
@@ -40,7 +40,7 @@ def read(
     kept as words. A dotted column leads into nested values. Raises DataError for a file that cannot be read, a column
     that it lacks and an id that occurs twice.
     """
-    wanted = labelled.columns(labels, columns, per_cell, largest, tags)
+    wanted = label_columns.columns(labels, columns, per_cell, largest, tags)
     if formula_column is not None:
         structure_column = formula_column
         if per_cell:
@@ -53,17 +53,17 @@ def read(
     path = _file(root)
     stem = path.name.split(".")[0]
     seen: dict[str, str] = {}
-    used = [*cell, *labelled.names(wanted), *([id_column] if id_column else [])]
-    for n, (where, row) in enumerate(rows.rows(path, used), start=1):
-        name = labelled.text(rows.value(row, id_column)) if id_column else f"{stem}-{n}"
+    used = [*cell, *label_columns.names(wanted), *([id_column] if id_column else [])]
+    for n, (where, row) in enumerate(tables.rows(path, used), start=1):
+        name = label_columns.text(tables.value(row, id_column)) if id_column else f"{stem}-{n}"
         if not name:
             yield Dropped(where, "no id", path.name)
             continue
         if name in seen:
             raise DataError(f"{path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
         seen[name] = where
-        said, at = labelled.labels(rows.cells(row, wanted.labels)), f"{path.name}, {where}"
-        if lost := labelled.unlabelled(name, said, at):
+        said, at = label_columns.labels(tables.cells(row, wanted.labels)), f"{path.name}, {where}"
+        if lost := label_columns.unlabelled(name, said, at):
             yield lost
             continue
         try:
@@ -71,7 +71,7 @@ def read(
         except DataError as error:
             yield Dropped(name, reason(error), at)
         else:
-            yield labelled.converted(name, crystal, said, rows.cells(row, wanted.tags), wanted, at)
+            yield label_columns.converted(name, crystal, said, tables.cells(row, wanted.tags), wanted, at)
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
@@ -86,7 +86,7 @@ def _file(root: Path) -> Path:
     if root.is_file():
         return root
     found = sorted(
-        path for path in root.iterdir() if rows.is_table(path) and path.name[0] != "." and path.name != RECORD
+        path for path in root.iterdir() if tables.is_table(path) and path.name[0] != "." and path.name != RECORD
     )
     if len(found) != 1:
         some = ", ".join(path.name for path in found[:5]) or "none"
@@ -97,7 +97,7 @@ def _file(root: Path) -> Path:
 
 
 def _crystal(row: Row, columns: list[str], where: str, as_formula: bool) -> Crystal:
-    values = [rows.value(row, column) for column in columns]
+    values = [tables.value(row, column) for column in columns]
     if any(value is None or value != value or value in _NONE for value in values):
         raise DataError(f"{where}: no {'formula' if as_formula else 'structure'}.")
     if as_formula:

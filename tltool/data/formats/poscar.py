@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from tltool.data import species
+from tltool.data.formats import species
 from tltool.data.record import Crystal, Floats, Ints, checked
 from tltool.errors import DataError
 

@@ -18,7 +18,9 @@ from pymatgen.core import Element, Lattice, Species, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 from pymatgen.io.vasp.inputs import Poscar
 
-from tltool.data import cif, cif_text, neighbours, store, structure_files
+from tltool.data import neighbours, store
+from tltool.data.formats import structure_files
+from tltool.data.formats.cif import cif_file, cif_text
 from tltool.data.record import Crystal, from_structure
 from tltool.errors import DataError
 
@@ -125,7 +127,7 @@ def test_alexandria_cifs_are_read_as_pymatgen_reads_them() -> None:
             texts |= {member.name: archive.extractfile(member).read() for member in members}  # type: ignore[union-attr]
     assert len(texts) >= 40
     for name, data in texts.items():
-        (found,) = cif.crystals(data, name)
+        (found,) = cif_file.crystals(data, name)
         assert isinstance(found, Crystal), found
         assert_same(found, by_pymatgen(data.decode()), tolerance=2e-3)
 
@@ -405,5 +407,6 @@ def test_files_below_a_folder(tmp_path: Path) -> None:
 
 
 def test_heavy_readers_are_imported_only_when_used() -> None:
-    code = "import sys, tltool.data.structure_files; sys.exit(bool({'ase', 'gemmi', 'pymatgen'} & sys.modules.keys()))"
+    heavy = "{'ase', 'gemmi', 'pymatgen'}"
+    code = f"import sys, tltool.data.formats.structure_files; sys.exit(bool({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,7 +5,7 @@ Sizes: n listed sites, m operations.
 
 import numpy as np
 
-from tltool.data import plausible
+from tltool.data import structure_checks
 from tltool.data.record import Crystal, Floats
 
 SAME_SITE = 0.1
@@ -33,7 +33,7 @@ def expanded(crystal: Crystal, operations: Floats) -> Crystal:
     else:
         frac, numbers = _images(crystal, operations), np.repeat(crystal.numbers, m)
     found = Crystal(crystal.lattice, frac, numbers)
-    site, other, _ = plausible.near_pairs(found, SAME_SITE)
+    site, other, _ = structure_checks.near_pairs(found, SAME_SITE)
     if len(site):
         clash = numbers[site] != numbers[other]
         if clash.any():

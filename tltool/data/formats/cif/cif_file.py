@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tltool.data import cif_symmetry, cif_text, expansion, plausible, species
-from tltool.data.cif_symmetry import Symmetry
-from tltool.data.cif_text import Block, is_given, number, plain
+from tltool.data import structure_checks
+from tltool.data.formats import species
+from tltool.data.formats.cif import cif_symmetry, cif_text, expansion
+from tltool.data.formats.cif.cif_symmetry import Symmetry
+from tltool.data.formats.cif.cif_text import Block, is_given, number, plain
 from tltool.data.record import Crystal, Floats, Ints, cell_volume, checked
 from tltool.elements import masses, number_of, symbol
 from tltool.errors import DataError
@@ -76,7 +78,7 @@ def _attempt(block: Block | DataError, where: str, n_blocks: int) -> Crystal | D
 
 def _crystal(block: Block, where: str) -> Crystal:
     lattice, angles = _cell(block.values, where)
-    plausible.require_shape(lattice, where, plausible.WIDEST)
+    structure_checks.require_shape(lattice, where, structure_checks.WIDEST)
     asymmetric, stated = _sites(block.values, lattice, where)
     symmetry = cif_symmetry.read(block.values, angles, where)
     results = [_expanded(asymmetric, choice, symmetry, stated, where) for choice in symmetry.choices]
@@ -86,7 +88,9 @@ def _crystal(block: Block, where: str) -> Crystal:
     if len(results) > 1:
         found = [crystal for crystal in found if not crystal.faults]
     if len(found) > 1:
-        found = [crystal for crystal in found if not plausible.faults(crystal, plausible.shipped().limits)]
+        found = [
+            crystal for crystal in found if not structure_checks.faults(crystal, structure_checks.shipped().limits)
+        ]
     if len(found) != 1:
         raise DataError(
             f"{where}: its space group can have two origins and the file does not say which; "

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tltool.data import space_groups
-from tltool.data.cif_text import number, plain
+from tltool.data.formats.cif import space_groups
+from tltool.data.formats.cif.cif_text import number, plain
 from tltool.data.record import Floats
 from tltool.errors import DataError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import labelled, rows
+from tltool.data.formats import label_columns, tables
 from tltool.data.record import Crystal
 from tltool.elements import number_of
 from tltool.errors import DataError
@@ -78,7 +78,7 @@ def _add(total: dict[int, float], part: dict[int, float], times: float) -> None:
 
 def is_table(path: Path) -> bool:
     """Say whether the name is that of a table that may hold formulas."""
-    return rows.is_table(path) and rows.kind(path) in SUFFIXES
+    return tables.is_table(path) and tables.kind(path) in SUFFIXES
 
 
 def attempts(path: Path) -> Iterator[tuple[str, Crystal | DataError]]:
@@ -89,8 +89,8 @@ def attempts(path: Path) -> Iterator[tuple[str, Crystal | DataError]]:
     """
     stem = path.name.split(".")[0]
     seen: dict[str, str] = {}
-    for n, (where, row) in enumerate(rows.rows(path, ["formula"]), start=1):
-        name = labelled.text(row.get("id")) or f"{stem}-{n}"
+    for n, (where, row) in enumerate(tables.rows(path, ["formula"]), start=1):
+        name = label_columns.text(row.get("id")) or f"{stem}-{n}"
         if name in seen:
             raise DataError(f"{path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
         seen[name] = where

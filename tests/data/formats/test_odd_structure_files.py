@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tltool.data import cif, neighbours, plausible, space_groups, structure_files
+from tltool.data import neighbours, structure_checks
+from tltool.data.formats import structure_files
+from tltool.data.formats.cif import cif_file, space_groups
 from tltool.data.record import Crystal
 from tltool.elements import symbol
 from tltool.errors import ConfigError, DataError
@@ -539,7 +541,7 @@ def test_near_pairs_are_those_of_the_plain_search(n: int, seed: int, reach: floa
     random = np.random.default_rng(seed)
     lattice = 3.0 * n ** (1 / 3) * np.eye(3) + random.uniform(-1, 1, (3, 3)) * n ** (1 / 3)
     crystal = Crystal(lattice, random.random((n, 3)), np.full(n, 6))
-    site, other, distance = plausible.near_pairs(crystal, reach)
+    site, other, distance = structure_checks.near_pairs(crystal, reach)
     plain = neighbours.find(crystal, reach, None, "strict")
     both = np.sort(np.concatenate([distance, distance[site != other]]))
     np.testing.assert_allclose(both, np.sort(plain.distance), atol=1e-9)
@@ -569,9 +571,9 @@ def test_a_crystal_is_the_same_in_any_spelling_of_its_group(group: gemmi.SpaceGr
     box, rows = cell(*SYSTEMS[group.crystal_system_str()]), "Mg1 Mg .1234 .2357 .3171\n"
     suffix = {"1": " S", "2": " Z", "H": " HR"}.get(group.ext, "")
     name = SPELLINGS[spelling](group) + suffix
-    (found,) = cif.crystals(text(box, rows, group=name).encode(), "named")
+    (found,) = cif_file.crystals(text(box, rows, group=name).encode(), "named")
     listed = operations(*(f"'{op.triplet()}'" for op in group.operations()))
-    (wanted,) = cif.crystals(text(box, rows, more=listed).encode(), "listed")
+    (wanted,) = cif_file.crystals(text(box, rows, more=listed).encode(), "listed")
     assert isinstance(found, Crystal), found
     assert isinstance(wanted, Crystal), wanted
     np.testing.assert_array_equal(*(np.unique(np.round(c.frac % 1, 4), axis=0) for c in (found, wanted)))
@@ -586,7 +588,7 @@ def test_all_groups_have_their_full_symbols() -> None:
 
 
 def test_failed_checks_are_kept_and_named_if_asked(tmp_path: Path) -> None:
-    warn = plausible.shipped()._replace(failed="warn")
+    warn = structure_checks.shipped()._replace(failed="warn")
     file = tmp_path / "a.cif"
     file.write_text(text(cell(10, 10, 10), "Ni1 Ni 0 0 0\nO1 O .02 0 0\n", formula="Ni O H2"))
     ((_, found),) = structure_files.attempts(file, warn)
@@ -601,7 +603,7 @@ def test_failed_checks_are_kept_and_named_if_asked(tmp_path: Path) -> None:
 
 
 def test_limits_are_those_of_the_yaml_and_can_be_changed(tmp_path: Path) -> None:
-    shipped = plausible.shipped()
+    shipped = structure_checks.shipped()
     assert shipped.failed == "refuse"
     file = tmp_path / "a.cif"
     file.write_text(text(cell(10, 10, 10), "Ni1 Ni 0 0 0\nO1 O .09 0 0\n"))
@@ -613,11 +615,11 @@ def test_limits_are_those_of_the_yaml_and_can_be_changed(tmp_path: Path) -> None
     whole = shipped.limits._asdict()
     for limits, words in ((whole | {"nearst": 1}, "Did you mean 'nearest'"), (whole | {"radii": -1}, "zero or more")):
         with pytest.raises(ConfigError, match=words):
-            plausible.checks("refuse", limits)
+            structure_checks.checks("refuse", limits)
     with pytest.raises(ConfigError, match="must be refuse or warn"):
-        plausible.checks("skip", whole)
+        structure_checks.checks("skip", whole)
     with pytest.raises(ConfigError, match="lacks longest_edge"):
-        plausible.checks("refuse", {})
+        structure_checks.checks("refuse", {})
 
 
 def test_folders_that_are_links_are_followed_once(tmp_path: Path) -> None:

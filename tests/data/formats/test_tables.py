@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tltool.data import rows
+from tltool.data.formats import tables
 from tltool.errors import DataError
 
 TABLE = [
@@ -50,8 +50,8 @@ TEXTS: dict[str, tuple[str, str]] = {
 }
 
 
-def read(path: Path, *wanted: str) -> list[tuple[str, rows.Row]]:
-    return list(rows.rows(path, wanted))
+def read(path: Path, *wanted: str) -> list[tuple[str, tables.Row]]:
+    return list(tables.rows(path, wanted))
 
 
 def written(path: Path, text: str | bytes) -> Path:
@@ -65,7 +65,7 @@ def test_every_layout_of_json(tmp_path: Path, layout: str, packed: str) -> None:
     name, text = TEXTS[layout]
     found = read(written(tmp_path / (name + packed), PACKED[packed](text.encode())), "id", "gap", "more.K.vrh")
     assert [{k: v for k, v in row.items() if k != "index"} for _, row in found] == TABLE
-    assert [rows.value(row, "more.K.vrh") for _, row in found] == [3.0, 4.0]
+    assert [tables.value(row, "more.K.vrh") for _, row in found] == [3.0, 4.0]
     if layout.startswith("split"):
         assert [row["index"] for _, row in found] == [7, 9]
 
@@ -86,7 +86,7 @@ def test_parquet_reads_only_what_is_wanted(tmp_path: Path, packed: str) -> None:
     path = written(tmp_path / f"u.parquet{packed}", PACKED[packed]((tmp_path / "t.parquet").read_bytes()))
     found = read(path, "id", "more.K.vrh")
     assert [where for where, _ in found] == ["row 1", "row 2"]
-    assert [(row["id"], rows.value(row, "more.K.vrh")) for _, row in found] == [("a", 3.0), ("b", 4.0)]
+    assert [(row["id"], tables.value(row, "more.K.vrh")) for _, row in found] == [("a", 3.0), ("b", 4.0)]
     assert "text" not in found[0][1]
 
 
@@ -97,7 +97,7 @@ def test_a_cell_longer_than_the_csv_module_takes_by_itself(tmp_path: Path) -> No
 
 def test_a_dotted_name_may_be_the_name_of_a_column() -> None:
     row: dict[str, Any] = {"a.b": 1, "a": {"b": 2, "c": {"d": 3}}}
-    assert [rows.value(row, name) for name in ("a.b", "a.c.d", "a.c.e", "a.c.d.e", "z", "z.y")] == [1, 3, *[None] * 4]
+    assert [tables.value(row, name) for name in ("a.b", "a.c.d", "a.c.e", "a.c.d.e", "z", "z.y")] == [1, 3, *[None] * 4]
 
 
 BAD = {
@@ -153,7 +153,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     whole = f"[{','.join([line] * n)}]" if name == "t.json" else "\n".join([*(["id"] * ("csv" in name)), *[line] * n])
     path = written(tmp_path / name, gzip.compress(whole.encode()) if name.endswith("gz") else whole)
     tracemalloc.start()
-    assert sum(len(row["id"]) for _, row in rows.rows(path, ["id"])) == n * 1000
+    assert sum(len(row["id"]) for _, row in tables.rows(path, ["id"])) == n * 1000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6e6

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tltool.data import labelled, store
-from tltool.data.labelled import Labels
+from tltool.data import store
+from tltool.data.formats import label_columns
+from tltool.data.formats.label_columns import Labels
 from tltool.data.record import Crystal, Dropped, Record
 from tltool.quantities import QUANTITIES
 
@@ -22,14 +23,14 @@ CUBE = Crystal(3 * np.eye(3), np.zeros((1, 3)), np.array([29]))
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_is_itself_however_it_is_written(value: float) -> None:
     for text in (repr(value), f"{value:.17e}", f" {value!r}\t", f"{value:+.17E}", str(value).replace("-", "−")):
-        assert labelled.labels({"gap": text}) == Labels({"gap": value}, {})
+        assert label_columns.labels({"gap": text}) == Labels({"gap": value}, {})
     for cell in (value, np.float64(value)):
-        assert labelled.labels({"gap": cell}) == Labels({"gap": value}, {})
+        assert label_columns.labels({"gap": cell}) == Labels({"gap": value}, {})
 
 
 @given(st.text(alphabet="0123456789.,_-+eE ()±", max_size=8))
 def test_no_text_is_another_number_than_that_of_python(text: str) -> None:
-    said = labelled.labels({"gap": text})
+    said = label_columns.labels({"gap": text})
     if said.good:
         assert "_" not in text
         assert said.good["gap"] == float(text)
@@ -40,7 +41,7 @@ def test_no_text_is_another_number_than_that_of_python(text: str) -> None:
 @pytest.mark.parametrize("cell", [None, "", "  ", "nan", "NaN", "-nan", "NA", "n/a", "#N/A", "null", "None", "-", "?",
                                   float("nan"), np.float32("nan"), Decimal("nan")])  # fmt: skip
 def test_what_is_missing(cell: Any) -> None:
-    assert labelled.labels({"gap": cell}) == Labels({}, {})
+    assert label_columns.labels({"gap": cell}) == Labels({}, {})
 
 
 @pytest.mark.parametrize(
@@ -79,26 +80,28 @@ def test_what_is_missing(cell: Any) -> None:
     ],
 )
 def test_what_is_there_and_no_number(cell: Any, why: str) -> None:
-    said = labelled.labels({"gap": cell, "e_form": 1})
+    said = label_columns.labels({"gap": cell, "e_form": 1})
     assert said.good == {"e_form": 1.0}
     assert said.bad["gap"][0] == why
-    lost = labelled.unlabelled("a", labelled.labels({"gap": cell}), "t.csv, line 3")
+    lost = label_columns.unlabelled("a", label_columns.labels({"gap": cell}), "t.csv, line 3")
     assert lost is not None
     assert lost.reason == f"gap is {why}"
     assert lost.detail.startswith("t.csv, line 3: ")
 
 
 def test_a_record_says_which_labels_it_lost() -> None:
-    item = labelled.record("a", CUBE, labelled.labels({"gap": "1_0", "e_form": -1}), {"without": "elastic labels: x"})
+    item = label_columns.record(
+        "a", CUBE, label_columns.labels({"gap": "1_0", "e_form": -1}), {"without": "elastic labels: x"}
+    )
     assert isinstance(item, Record)
     assert item.labels == {"e_form": -1.0}
     assert item.tags["without"] == "elastic labels: x, gap: not a number alone: more stands behind it"
-    assert labelled.unlabelled("a", Labels({}, {})) == Dropped("a", "no label")
+    assert label_columns.unlabelled("a", Labels({}, {})) == Dropped("a", "no label")
 
 
 @pytest.mark.parametrize(("cell", "value"), [(True, 1.0), ("false", 0.0), ("True", 1.0), (1, 1.0), ("0", 0.0)])
 def test_a_class_may_be_a_word(cell: Any, value: float) -> None:
-    assert labelled.labels({"is_metal": cell}).good == {"is_metal": value}
+    assert label_columns.labels({"is_metal": cell}).good == {"is_metal": value}
 
 
 @pytest.mark.parametrize(
@@ -114,8 +117,8 @@ def test_a_class_may_be_a_word(cell: Any, value: float) -> None:
     ],
 )
 def test_what_a_quantity_cannot_be_is_no_label(name: str, value: float, why: str) -> None:
-    assert labelled.within(Record("a", CUBE, {name: value})) == Dropped("a", why, f"{value:g}")
-    kept = labelled.within(Record("a", CUBE, {name: value, "volume": 27.0}))
+    assert label_columns.within(Record("a", CUBE, {name: value})) == Dropped("a", why, f"{value:g}")
+    kept = label_columns.within(Record("a", CUBE, {name: value, "volume": 27.0}))
     assert isinstance(kept, Record)
     assert kept.labels == {"volume": 27.0}
     assert kept.tags == {"without": why.replace(" is ", ": ", 1)}
@@ -127,10 +130,10 @@ def test_limits_hold_at_both_ends(name: str) -> None:
     assert about.least < about.most
     for value in (about.least, about.most):
         item = Record("a", CUBE, {name: value})
-        assert labelled.within(item) is item
+        assert label_columns.within(item) is item
     step = 1e-6 * (about.most - about.least)
     for value in (about.least - step, about.most + step):
-        assert isinstance(labelled.within(Record("a", CUBE, {name: value})), Dropped)
+        assert isinstance(label_columns.within(Record("a", CUBE, {name: value})), Dropped)
 
 
 @pytest.mark.parametrize("path", sorted(BUNDLED.glob("*.h5")), ids=lambda path: path.stem)
@@ -147,4 +150,4 @@ def test_no_genuine_label_is_beyond_the_limits(path: Path) -> None:
      ("NaN", "NaN"), (0.5, "0.5"), (1e300, "1e+300"), (-3.0, "-3"), ("12.0", "12.0")],
 )  # fmt: skip
 def test_ids_are_what_stands_there(cell: Any, word: str) -> None:
-    assert labelled.text(cell) == word
+    assert label_columns.text(cell) == word

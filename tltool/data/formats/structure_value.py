@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import cif, poscar, species
+from tltool.data.formats import poscar, species
+from tltool.data.formats.cif import cif_file
+from tltool.data.formats.structure_files import from_dict
 from tltool.data.record import Crystal, checked
-from tltool.data.structure_files import from_dict
 from tltool.errors import DataError
 
 _CIF = re.compile(r"^\s*(data_|_cell_|_atom_site_)", re.IGNORECASE | re.MULTILINE)
@@ -61,7 +62,7 @@ def _from_text(text: str, where: str) -> Crystal:
             raise DataError(
                 f"{where}: cannot be read as CIF, as it has no data_ block, nor as POSCAR ({cause}); repair it."
             ) from error
-    found = cif.crystals(text.encode(), where)
+    found = cif_file.crystals(text.encode(), where)
     if len(found) > 1:
         raise DataError(f"{where}: holds several structures; give each a row.")
     if isinstance(found[0], DataError):

@@ -1,7 +1,7 @@
 """Files that users have -> (id, crystal): CIF, POSCAR, extended xyz and JSON.
 
-CIF is read next door in ``cif.py``, POSCAR in ``poscar.py``. ase is imported where it is used, as it takes seconds to
-start. Whatever is wrong with one structure becomes a DataError that names the file; those beside it stay readable.
+CIF is read next door in ``cif_file.py``, POSCAR in ``poscar.py``. ase is imported where it is used, as it takes seconds
+to start. Whatever is wrong with one structure becomes a DataError that names the file; those beside it stay readable.
 """
 
 import json
@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import cif, plausible, poscar, species, unpack
-from tltool.data.plausible import Checks
+from tltool.data import structure_checks
+from tltool.data.formats import decompress, poscar, species
+from tltool.data.formats.cif import cif_file
 from tltool.data.record import Crystal, checked
+from tltool.data.structure_checks import Checks
 from tltool.errors import DataError
 
 SUFFIXES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".json", ".json.gz")
@@ -23,7 +25,7 @@ SUFFIXES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".json", ".json.gz")
 
 _BARE = ("POSCAR", "CONTCAR")
 _PERIODIC = (True,)
-_BOUNDS = unpack.Bounds(ratio=50)  # of JSON with structures
+_BOUNDS = decompress.Bounds(ratio=50)  # of JSON with structures
 _Found = list[tuple[str | None, str, Crystal | DataError]]
 
 
@@ -97,7 +99,7 @@ def readings(path: Path) -> Iterator[tuple[str, str, Crystal | DataError]]:
 
 def _accepted(crystal: Crystal, where: str, checks: Checks | None) -> Crystal | DataError:
     try:
-        return plausible.accepted(crystal, where, checks or plausible.shipped())
+        return structure_checks.accepted(crystal, where, checks or structure_checks.shipped())
     except DataError as error:
         return error
 
@@ -108,7 +110,7 @@ def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
         lattice = np.array(structure["lattice"]["matrix"], dtype=np.float64)
         frac = np.array([site["abc"] for site in structure["sites"]], dtype=np.float64)
         species_of = [site["species"] for site in structure["sites"]]
-        full = all(len(words) == 1 and abs(words[0]["occu"] - 1) < cif.FULL for words in species_of)
+        full = all(len(words) == 1 and abs(words[0]["occu"] - 1) < cif_file.FULL for words in species_of)
         numbers = np.array([species.number(words[0]["element"]) for words in species_of if words], dtype=np.int64)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         lacking = f"it lacks {error.args[0]!r}" if isinstance(error, KeyError) else "a part of it has another form"
@@ -164,7 +166,7 @@ def _text(path: Path) -> str:
 
 
 def _cif(path: Path) -> _Found:
-    found = cif.crystals(path.read_bytes(), str(path))
+    found = cif_file.crystals(path.read_bytes(), str(path))
     return [(None, str(path) if len(found) == 1 else f"{path}, structure {n}", part) for n, part in enumerate(found)]
 
 
@@ -201,7 +203,7 @@ def _of_atoms(atoms: Any, where: str) -> Crystal:
 
 def _json(path: Path) -> _Found:
     try:
-        with unpack.opened(path, _BOUNDS) as file:
+        with decompress.opened(path, _BOUNDS) as file:
             named = _structures(json.loads(file.read()), stem(path.name))
     except (ValueError, RecursionError) as error:  # text that is no JSON, or no UTF-8
         raise DataError(f"{path}: is no JSON, or ends too early; write or download it again.") from error

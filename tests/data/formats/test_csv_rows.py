@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tltool.data import csv_rows
+from tltool.data.formats import csv_rows
 from tltool.errors import DataError
 
 WANTED = ["id", "label"]

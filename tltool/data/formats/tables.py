@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from tltool.data import csv_rows, json_stream, unpack
+from tltool.data.formats import csv_rows, decompress, json_stream
 from tltool.errors import DataError
 
 Row = Mapping[str, Any]
@@ -94,7 +94,7 @@ def _parquet(path: Path, wanted: Collection[str]) -> _Rows:
     import pyarrow
     from pyarrow import parquet
 
-    with unpack.opened(path) as file:
+    with decompress.opened(path) as file:
         try:
             plain = path.suffix.lower() not in _PACKED
             table: Any = parquet.ParquetFile(path if plain else io.BytesIO(file.read()))

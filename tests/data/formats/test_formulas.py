@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition
 
-from tltool.data import formulas
+from tltool.data.formats import formulas
 from tltool.data.prototype import PROTOTYPE_BITS, fingerprint
 from tltool.data.record import Crystal, formula, reason, reduced
 from tltool.errors import DataError

@@ -10,7 +10,7 @@ from pymatgen.core import Element, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp.inputs import Poscar
 
-from tltool.data import structure_value
+from tltool.data.formats import structure_value
 from tltool.data.record import Crystal
 from tltool.errors import DataError
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from tltool.data import unpack
-from tltool.data.labelled import is_numeric
+from tltool.data.formats import decompress
+from tltool.data.formats.label_columns import is_numeric
 from tltool.errors import DataError, nearest
 
 _SEPARATORS = (",", ";", "\t")
@@ -66,10 +66,10 @@ def near(column: str, names: Sequence[object]) -> str:
 
 def text(path: Path, newline: str | None = None) -> TextIO:
     """Return the unpacked text of ``path``, to be used in a ``with``, without the mark that it may begin with."""
-    with unpack.opened(path) as file:
+    with decompress.opened(path) as file:
         head = file.read(4)
     encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
-    return io.TextIOWrapper(unpack.opened(path), encoding=encoding, newline=newline)
+    return io.TextIOWrapper(decompress.opened(path), encoding=encoding, newline=newline)
 
 
 @contextmanager
