@@ -30,7 +30,7 @@ from tltool.data import store
 from tltool.data.record import Crystal, Floats
 
 if TYPE_CHECKING:
-    from tltool.data.graphs import Recipe
+    from tltool.data.graph.crystal_graphs import Recipe
 
 HERE = Path(__file__).parent
 LAST = HERE / "bench_last.json"
@@ -149,7 +149,7 @@ class Ours:
     """The same network from the parts of tltool."""
 
     def __init__(self, task: Task) -> None:
-        from tltool.data.graphs import Recipe
+        from tltool.data.graph.crystal_graphs import Recipe
         from tltool.model import building
         from tltool.training import compute
 
@@ -173,13 +173,13 @@ class Ours:
 
     def graphs(self, kind: str) -> int:
         """Make the graphs of all crystals."""
-        from tltool.data.graphs import build
+        from tltool.data.graph.crystal_graphs import build
 
         return len(build(self.crystals, self.recipes[kind]))
 
     def load(self) -> dict[str, float]:
         """Make the table that batches are cut from."""
-        from tltool.data.graphs import build
+        from tltool.data.graph.crystal_graphs import build
         from tltool.data.loading import table
 
         self.table = table(build(self.crystals, self.recipes["shared"]))

@@ -31,7 +31,7 @@ class Encoder(bench.Ours):
         from hydra import compose, initialize_config_module
         from omegaconf import OmegaConf
 
-        from tltool.data.graphs import Recipe
+        from tltool.data.graph.crystal_graphs import Recipe
 
         super().__init__(task)
         with initialize_config_module("tltool.configs", version_base="1.3"):

@@ -17,7 +17,7 @@ import bench_published
 from pymatgen.core.structure import Structure
 
 from tltool.data import dataset, loading
-from tltool.data.graphs import Recipe
+from tltool.data.graph.crystal_graphs import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 

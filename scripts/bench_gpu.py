@@ -30,8 +30,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading, padded, store
+from tltool.data import loading, padded, store
 from tltool.data.dataset import Batches
+from tltool.data.graph import crystal_graphs
 from tltool.data.padded import Padded
 from tltool.model import gate, kernels
 from tltool.model.encoders.alignn import ALIGNN
@@ -45,8 +46,8 @@ from tltool.training import captured, fit, goals, loss
 
 DEMO = Path(__file__).parents[1] / "tltool" / "data" / "bundled" / "demo.h5"
 RECIPES = {
-    "cgcnn": graphs.Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),
-    "alignn": graphs.Recipe(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True),
+    "cgcnn": crystal_graphs.Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),
+    "alignn": crystal_graphs.Recipe(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True),
 }
 RECIPES["megnet"] = RECIPES["cgcnn"]
 ROWS = {"cgcnn": 65_536, "megnet": 65_536, "alignn": 8_192}
@@ -82,22 +83,24 @@ LINES = [
 ]
 
 
-def tables(count: int, encoders: list[str]) -> tuple[dict[str, graphs.GraphTable], Tensor]:
+def tables(count: int, encoders: list[str]) -> tuple[dict[str, crystal_graphs.GraphTable], Tensor]:
     """Return the graphs of ``count`` bundled crystals, of 200 to 1,000 with angles, and their e_form (n, 1)."""
     demo = store.load(DEMO)
     crystals = [demo.crystal(row) for row in range(0, len(demo), len(demo) // count)][:count]
     labels = torch.from_numpy(demo.label("e_form"))[:: len(demo) // count][:count, None].float()
-    made = {name: graphs.build(crystals[: 1000 if name == "alignn" else None], RECIPES[name]) for name in encoders}
+    made = {
+        name: crystal_graphs.build(crystals[: 1000 if name == "alignn" else None], RECIPES[name]) for name in encoders
+    }
     return made, labels
 
 
-def saved(path: Path, made: dict[str, graphs.GraphTable], labels: Tensor) -> None:
+def saved(path: Path, made: dict[str, crystal_graphs.GraphTable], labels: Tensor) -> None:
     """Write graphs and labels to ``path`` as .npz."""
     arrays = {f"{name}/{key}": values for name, table in made.items() for key, values in table.arrays().items()}
     np.savez_compressed(path, labels=labels.numpy(), **arrays)  # type: ignore[arg-type]
 
 
-def read(path: Path) -> tuple[dict[str, graphs.GraphTable], Tensor]:
+def read(path: Path) -> tuple[dict[str, crystal_graphs.GraphTable], Tensor]:
     """Return what ``saved`` wrote."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
@@ -106,10 +109,10 @@ def read(path: Path) -> tuple[dict[str, graphs.GraphTable], Tensor]:
     for name, values in arrays.items():
         encoder, key = name.split("/")
         parts.setdefault(encoder, {})[key] = values
-    return {name: graphs.from_arrays(own) for name, own in parts.items()}, labels
+    return {name: crystal_graphs.from_arrays(own) for name, own in parts.items()}, labels
 
 
-def data_of(table: graphs.GraphTable, labels: Tensor, rows: int, device: torch.device) -> Batches:
+def data_of(table: crystal_graphs.GraphTable, labels: Tensor, rows: int, device: torch.device) -> Batches:
     """Return the crystals of ``table``, repeated to so many ``rows``, all to train on."""
     every = torch.arange(rows) % len(table)
     none = every[:0]
@@ -278,7 +281,7 @@ def near(found: list[float], expected: list[float]) -> str:
     return f"losses of three epochs to {off:.1e}"
 
 
-def checks(made: dict[str, graphs.GraphTable], labels: Tensor, device: torch.device) -> bool:
+def checks(made: dict[str, crystal_graphs.GraphTable], labels: Tensor, device: torch.device) -> bool:
     """Run and print all checks that ``device`` allows; return whether they held."""
     held = True
 
@@ -374,7 +377,11 @@ def bandwidth(device: torch.device) -> float:
 
 
 def timed(
-    made: dict[str, graphs.GraphTable], labels: Tensor, device: torch.device, until: float, keep: Callable[[Any], None]
+    made: dict[str, crystal_graphs.GraphTable],
+    labels: Tensor,
+    device: torch.device,
+    until: float,
+    keep: Callable[[Any], None],
 ) -> None:
     """Time every line that there is time for, print the table and give ``keep`` all that is known after each line."""
     rate = bandwidth(device)
@@ -411,7 +418,7 @@ def timed(
             keep(report)
 
 
-def measured(line: Line, table: graphs.GraphTable, labels: Tensor, device: torch.device) -> dict[str, Any]:
+def measured(line: Line, table: crystal_graphs.GraphTable, labels: Tensor, device: torch.device) -> dict[str, Any]:
     """Return what ``line`` reaches: its fastest of three epochs, what a step moves, and the largest memory in use."""
     data = data_of(table, labels, ROWS[line.encoder] // (1 if line.graphs else 4), device)
     if device.type == "cuda":
@@ -461,7 +468,7 @@ def published(size: int, device: torch.device, crystals: int = 1000, epochs: int
     return crystals / fastest
 
 
-def profiled(line: Line, table: graphs.GraphTable, labels: Tensor, device: torch.device) -> None:
+def profiled(line: Line, table: crystal_graphs.GraphTable, labels: Tensor, device: torch.device) -> None:
     """Print where the device spends its time."""
     from torch.profiler import ProfilerActivity, profile
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from tltool.data import preparing, store
 from tltool.data.formats import decompress
-from tltool.data.graphs import Recipe
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.obtained import BUNDLED
 from tltool.elements import symbol
 

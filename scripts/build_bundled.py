@@ -20,9 +20,10 @@ import numpy as np
 from pymatgen.core.composition import Composition
 from pymatgen.io.vasp.inputs import Poscar
 
-from tltool.data import neighbours, store
+from tltool.data import store
 from tltool.data.formats import structure_files
 from tltool.data.formats.cif import cif_file
+from tltool.data.graph import neighbours
 from tltool.data.record import Crystal, Dropped, Record, from_structure
 from tltool.elements import symbol
 from tltool.errors import DataError

@@ -43,7 +43,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     import torch
 
     from tltool.data import dataset, splits
-    from tltool.data.graphs import Recipe
+    from tltool.data.graph.crystal_graphs import Recipe
     from tltool.model import building, compiled
     from tltool.model.encoders.cgcnn import CGCNN
     from tltool.model.mlp import Trunk

@@ -9,8 +9,9 @@ import torch
 from hypothesis import settings
 from support import QUOTIENT, a_fit, batches_of, fresh_model
 
-from tltool.data import graphs, store
+from tltool.data import store
 from tltool.data.dataset import BUNDLED, Dataset
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model import kernels
@@ -64,7 +65,7 @@ def crystals(demo: Store) -> list[Crystal]:
 def part(demo: Store) -> Dataset:
     """Two hundred records with their graphs."""
     records = store.gather([demo.record(row) for row in range(0, 200)], demo.attributes)
-    return Dataset(records, graphs.build([records.crystal(row) for row in range(len(records))], QUOTIENT))
+    return Dataset(records, crystal_graphs.build([records.crystal(row) for row in range(len(records))], QUOTIENT))
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf, open_dict
 from tltool.command_line.overrides import Cell
 from tltool.data import dataset, splits
 from tltool.data.dataset import Batches, Dataset
-from tltool.data.graphs import Recipe
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel

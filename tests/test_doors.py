@@ -9,7 +9,7 @@ from support import ROOT
 DOORS = {
     "h5py": {"data/store.py"},
     "pymatgen": {
-        "data/record.py", "data/neighbours.py", "data/formats/cif/cif_text.py", "data/structure_match.py",
+        "data/record.py", "data/graph/neighbours.py", "data/formats/cif/cif_text.py", "data/structure_match.py",
         "data/api_key.py", "training/predictor.py",
     },
     "dgl": {"model/kernels.py"},

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tltool.data import angles, graphs, loading, neighbours, store
-from tltool.data.graphs import Recipe
+from tltool.data import loading, store
+from tltool.data.graph import angles, crystal_graphs, neighbours
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal, Ints
 from tltool.dgl_door import load as load_dgl
 from tltool.elements import symbols
@@ -165,7 +166,7 @@ def values_of_published(network: Any, pairs: list[tuple[Any, Any]]) -> Tensor:
 @torch.no_grad()
 def values_of_ours(encoder: ALIGNN, head: nn.Linear, crystals: list[Crystal]) -> Tensor:
     """Return the outputs (c,) of our encoder under the published pooling and ``head``."""
-    graph = loading.table(graphs.build(crystals, RECIPE)).select(torch.arange(len(crystals)))
+    graph = loading.table(crystal_graphs.build(crystals, RECIPE)).select(torch.arange(len(crystals)))
     return head(kernels.crystal_mean(graph, encoder(graph)[-1]))[:, 0]  # type: ignore[no-any-return]
 
 
@@ -193,9 +194,9 @@ def compare(n: int) -> None:
     numbers = np.concatenate([c.numbers for c in crystals])
     copy_weights(network, encoder, numbers)
     its = torch.cat([values_of_published(network.eval(), [pair]) for pair in on_ours])
-    exact = graphs.DISTANCE_TOLERANCE, angles.COSINE_TOLERANCE
+    exact = crystal_graphs.DISTANCE_TOLERANCE, angles.COSINE_TOLERANCE
     for tolerances in ((1e-12, 1e-12), exact):
-        graphs.DISTANCE_TOLERANCE, angles.COSINE_TOLERANCE = tolerances
+        crystal_graphs.DISTANCE_TOLERANCE, angles.COSINE_TOLERANCE = tolerances
         mine = values_of_ours(encoder.train(), network.fc, crystals)
         copy_weights(network, encoder, numbers)
         in_training = (mine - training).abs().max()

@@ -11,7 +11,7 @@ from support import cell, config
 from tltool.command_line.overrides import BeforeSweep, refuse, refuse_hydra
 from tltool.data import several
 from tltool.data.dataset import Means
-from tltool.data.graphs import Recipe
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.errors import ConfigError, DataError, TltoolError, standing_at
 from tltool.training import inputs
 

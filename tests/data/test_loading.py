@@ -4,13 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import FULL, QUOTIENT, fresh_model
 
-from tltool.data import graphs, loading
+from tltool.data import loading
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 
 
 @given(st.lists(st.integers(0, 59), min_size=1, max_size=9), st.booleans())
 def test_a_batch_equals_its_members(crystals: list[Crystal], rows: list[int], quotient: bool) -> None:
-    table = loading.table(graphs.build(crystals, QUOTIENT if quotient else FULL))
+    table = loading.table(crystal_graphs.build(crystals, QUOTIENT if quotient else FULL))
     together = table.select(torch.tensor(rows))
     node = edge = spot = 0
     for place, row in enumerate(rows):
@@ -27,7 +28,7 @@ def test_a_batch_equals_its_members(crystals: list[Crystal], rows: list[int], qu
 
 
 def test_predictions_do_not_depend_on_the_batch(crystals: list[Crystal]) -> None:
-    table = loading.table(graphs.build(crystals, QUOTIENT))
+    table = loading.table(crystal_graphs.build(crystals, QUOTIENT))
     model = fresh_model().eval()
     together = model(table.select(torch.arange(60)))
     alone = torch.cat([model(table.select(torch.tensor([row]))) for row in range(60)])
@@ -35,7 +36,7 @@ def test_predictions_do_not_depend_on_the_batch(crystals: list[Crystal]) -> None
 
 
 def test_every_row_once_an_epoch_and_no_batch_of_one(crystals: list[Crystal]) -> None:
-    table = loading.table(graphs.build(crystals[:21], QUOTIENT))
+    table = loading.table(crystal_graphs.build(crystals[:21], QUOTIENT))
     labels = torch.arange(21.0)[:, None]
     rows = torch.arange(21)
     shuffled = list(loading.batches(table, labels, rows, 10, torch.Generator().manual_seed(1)))

@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from support import FULL, QUOTIENT, fresh_model, recipe_of
 
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading, padded
+from tltool.data import loading, padded
+from tltool.data.graph import crystal_graphs
 from tltool.data.padded import Padded, Room
 from tltool.data.record import Crystal
 from tltool.model.property_model import PropertyModel
 from tltool.training import loss
 
 
-def table_of(crystals: list[Crystal], recipe: graphs.Recipe = QUOTIENT) -> loading.Table:
-    return loading.table(graphs.build(crystals, recipe))
+def table_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> loading.Table:
+    return loading.table(crystal_graphs.build(crystals, recipe))
 
 
 def with_room(source: loading.Table, rows: list[int], *more: int) -> tuple[Padded, torch.Tensor]:
@@ -28,7 +29,7 @@ def with_room(source: loading.Table, rows: list[int], *more: int) -> tuple[Padde
 
 
 @pytest.mark.parametrize("recipe", [QUOTIENT, FULL, recipe_of("alignn")])
-def test_what_is_not_padding_is_the_batch_itself(crystals: list[Crystal], recipe: graphs.Recipe) -> None:
+def test_what_is_not_padding_is_the_batch_itself(crystals: list[Crystal], recipe: crystal_graphs.Recipe) -> None:
     source = table_of(crystals[:20], recipe)
     rows = [7, 3, 3, 19, 0]
     table, held = with_room(source, rows, 2, 5, 3, 7)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from support import QUOTIENT, config, dump
 
-from tltool.data import dataset, graphs, preparing, store
+from tltool.data import dataset, preparing, store
 from tltool.data.dataset import Dataset
-from tltool.data.graphs import GraphTable
+from tltool.data.graph import crystal_graphs
+from tltool.data.graph.crystal_graphs import GraphTable
 from tltool.errors import DataError
 
 NAMES = [[f"agm{10 * file + n}" for n in range(5)] for file in range(3)]
@@ -57,7 +58,7 @@ def test_parts_and_processes_change_nothing(dumps: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(preparing, "PART", 2)
     assert_same(whole, opened(dumps, tmp_path / "small"))
     crystals = [whole.store.crystal(row) for row in range(len(whole.store))]
-    built = graphs.build(crystals, QUOTIENT)
+    built = crystal_graphs.build(crystals, QUOTIENT)
     for name, values in built.arrays().items():
         np.testing.assert_array_equal(getattr(whole.graphs, name), values)
 
@@ -110,7 +111,7 @@ def test_labels_and_tags_that_only_some_parts_have(tmp_path: Path, monkeypatch: 
         records = store.gather([Record(f"r{n}", cube, labels, tags)], {})
         places.append((tmp_path / f"{n}.h5", tmp_path / f"{n}.graphs.h5"))
         store.save(places[-1][0], records)
-        store.write_arrays(places[-1][1], graphs.build([cube], QUOTIENT).arrays(), {}, {})
+        store.write_arrays(places[-1][1], crystal_graphs.build([cube], QUOTIENT).arrays(), {}, {})
     assert joined.join(places, tmp_path / "joined") == 0
     records, table, _ = joined.opened(tmp_path / "joined", {})
     np.testing.assert_array_equal(records.label("gap"), [1, np.nan, 3])
@@ -130,10 +131,10 @@ def test_labels_and_tags_that_only_some_parts_have(tmp_path: Path, monkeypatch: 
 
 
 def test_taken_graphs_are_the_graphs_of_those_crystals(crystals: list) -> None:
-    table = graphs.build(crystals, QUOTIENT)
+    table = crystal_graphs.build(crystals, QUOTIENT)
     rows = np.array([7, 3, 3, 50])
-    expected = graphs.build([crystals[row] for row in rows], QUOTIENT)
-    for name, values in graphs.taken(table, rows).arrays().items():
+    expected = crystal_graphs.build([crystals[row] for row in rows], QUOTIENT)
+    for name, values in crystal_graphs.taken(table, rows).arrays().items():
         np.testing.assert_array_equal(values, getattr(expected, name))
 
 

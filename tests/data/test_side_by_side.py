@@ -1,12 +1,13 @@
 import torch
 from support import QUOTIENT, fresh_model
 
-from tltool.data import graphs, loading, side_by_side
+from tltool.data import loading, side_by_side
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 
 
 def test_each_part_gives_what_it_gives_alone(crystals: list[Crystal]) -> None:
-    table = loading.table(graphs.build(crystals, QUOTIENT))
+    table = loading.table(crystal_graphs.build(crystals, QUOTIENT))
     rows = torch.tensor([[3, 0, 7], [20, 21, 22], [5, 5, 40]])
     graph, parts = side_by_side.select(table, rows)
     assert graph.n_crystals == rows.numel()

@@ -9,7 +9,8 @@ import torch
 from support import FULL, QUOTIENT, fresh_model
 
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading
+from tltool.data import loading
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import building, compiled, kernels
 from tltool.model.basis import Gaussians
@@ -34,7 +35,7 @@ def _afterwards() -> Iterator[None]:
 
 
 def batch(crystals: list[Crystal], recipe=QUOTIENT) -> Graph:
-    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def lonely() -> Crystal:

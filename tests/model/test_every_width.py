@@ -16,7 +16,8 @@ from support import QUOTIENT
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading, padded, side_by_side
+from tltool.data import loading, padded, side_by_side
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import building, compiled, compiled_many, kernels, pieces, self_check, soft_layers
 from tltool.model.edge_gate import convolved
@@ -59,7 +60,7 @@ def table(crystals: list[Crystal]) -> loading.Table:
     """A lonely atom, one that has only its images as neighbours, and real crystals."""
     alone = Crystal(30 * np.eye(3), np.zeros((1, 3)), np.array([2]))
     cubic = Crystal(3 * np.eye(3), np.zeros((1, 3)), np.array([84]))
-    return loading.table(graphs.build([alone, cubic, *crystals[:14]], QUOTIENT))
+    return loading.table(crystal_graphs.build([alone, cubic, *crystals[:14]], QUOTIENT))
 
 
 def graph_of(name: str, table: loading.Table, kind: torch.dtype) -> Graph:

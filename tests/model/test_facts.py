@@ -7,8 +7,9 @@ from pymatgen.core import Element, Lattice, Structure
 from support import FULL, QUOTIENT, doubled, shuffled
 
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading
-from tltool.data.graphs import Recipe
+from tltool.data import loading
+from tltool.data.graph import crystal_graphs
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.elements import PROPERTIES, properties
 from tltool.errors import ConfigError
@@ -18,7 +19,7 @@ ALL = (facts.of_elements, facts.of_geometry)
 
 
 def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
-    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def rock_salt(edge: float) -> Crystal:

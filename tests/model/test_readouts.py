@@ -8,7 +8,8 @@ from support import ROOT, config, doubled, fresh_model, recipe_of, shuffled
 
 from tltool import instantiate
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading
+from tltool.data import loading
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 from tltool.model import kernels
@@ -22,7 +23,7 @@ SPREAD = "readout.statistics=[mean,spread]"
 
 def graph_of(crystals: list[Crystal], encoder: str, quotient: bool = True) -> Graph:
     recipe = replace(recipe_of(encoder), quotient=quotient)
-    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def embedded(readout: str, encoder: str, graph: Graph) -> torch.Tensor:

@@ -6,8 +6,9 @@ from sklearn.linear_model import Ridge
 from support import FULL, QUOTIENT, fresh_model, recipe_of
 
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading
+from tltool.data import loading
 from tltool.data.formats.formulas import composition
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, InapplicableError
 from tltool.model import surgery
@@ -18,8 +19,8 @@ from tltool.model.scaler import Scaler
 from tltool.training import checkpoint
 
 
-def graph_of(crystals: list[Crystal], recipe: graphs.Recipe = QUOTIENT) -> Graph:
-    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+def graph_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> Graph:
+    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def rebuilt(model: PropertyModel) -> PropertyModel:

@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import bench_published as published
 
-from tltool.data import graphs, loading
-from tltool.data.graphs import GraphTable, Recipe
+from tltool.data import loading
+from tltool.data.graph import crystal_graphs
+from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.record import from_structure
 from tltool.model.encoders.cgcnn import CGCNN, Convolution
 from tltool.model.mlp import Trunk
@@ -111,7 +112,7 @@ def copy_norm(ours: WeightedBatchNorm, theirs: nn.BatchNorm1d) -> None:
 
 def test_our_algebra_is_the_published_network() -> None:
     crystals = [from_structure(s, "test") for s in structures()]
-    table = graphs.build(crystals, STRICT)
+    table = crystal_graphs.build(crystals, STRICT)
     assert (np.diff(table.first_edge) == published.NEIGHBOURS).all()
     inputs, _ = published.collate([(item, 0.0) for item in published_items(table)])
     graph = loading.table(table).select(torch.arange(len(crystals)))
@@ -140,7 +141,7 @@ def test_our_algebra_is_the_published_network() -> None:
 
 def test_our_neighbours_are_the_published_ones() -> None:
     made = structures()
-    table = graphs.build([from_structure(s, "test") for s in made], STRICT)
+    table = crystal_graphs.build([from_structure(s, "test") for s in made], STRICT)
     for structure, ours in zip(made, published_items(table), strict=True):
         torch.testing.assert_close(ours.gaussians, published.graph(structure).gaussians, rtol=0, atol=2e-3)
 
@@ -150,7 +151,7 @@ def test_too_few_neighbours_are_filled_up() -> None:
     neighbours, distances = published.nearest(lonely)
     assert neighbours.tolist() == [[0] * 12]
     np.testing.assert_allclose(distances, [[7.0] * 6 + [9.0] * 6])
-    assert len(graphs.build([from_structure(lonely, "test")], STRICT).neighbour) == 6
+    assert len(crystal_graphs.build([from_structure(lonely, "test")], STRICT).neighbour) == 6
 
 
 def test_a_batch_counts_sites_through() -> None:

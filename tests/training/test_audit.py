@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from support import QUOTIENT
 
-from tltool.data import graphs, overlap, prototype, store
+from tltool.data import overlap, prototype, store
 from tltool.data.dataset import Dataset
 from tltool.data.formats.formulas import composition
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, Record
 from tltool.training import audit, held
 from tltool.training.held import Held
@@ -25,7 +26,7 @@ def tetragonal(ratio: float) -> Crystal:
 def data_set(name: str, *ratios: float) -> Dataset:
     crystals = [tetragonal(ratio) for ratio in ratios]
     records = [Record(f"{name}{n}", crystal, {"e_form": 0.0}) for n, crystal in enumerate(crystals)]
-    return Dataset(store.gather(records, {"name": name}), graphs.build(crystals, QUOTIENT))
+    return Dataset(store.gather(records, {"name": name}), crystal_graphs.build(crystals, QUOTIENT))
 
 
 LONG, SHORT, TARGET = data_set("long", 2.5), data_set("short", 1.3), data_set("target", 1.32)
@@ -74,7 +75,7 @@ def test_of_formulas_the_formula_decides() -> None:
     made = [Record(text, composition(text, ""), {"e_form": 0.0}) for text in ("Cu0.5", "CuNi", "Ni")]
     store_of_formulas = store.gather(made, {"name": "mine"})
     crystals = [store_of_formulas.crystal(row) for row in range(3)]
-    formulas, rows = Dataset(store_of_formulas, graphs.build(crystals, QUOTIENT)), np.arange(3)
+    formulas, rows = Dataset(store_of_formulas, crystal_graphs.build(crystals, QUOTIENT)), np.arange(3)
     found = audit.audit(SEEN, formulas, rows, 2, [Held("long", LONG, None, True)])
     assert found.how == ("formula", "", "")
     assert found.source[0] in ("long", "short")
@@ -114,7 +115,9 @@ def test_a_distorted_copy_is_found_where_the_records_are_at_hand_and_unknown_whe
     records = [
         Record(str(n), crystal, {"e_form": 0.0}) for n, crystal in enumerate([copy, distorted(tetragonal(1.9)), other])
     ]
-    target = Dataset(store.gather(records, {"name": "mine"}), graphs.build([r.crystal for r in records], QUOTIENT))
+    target = Dataset(
+        store.gather(records, {"name": "mine"}), crystal_graphs.build([r.crystal for r in records], QUOTIENT)
+    )
     rows, seen = np.arange(3), audit.index(SHORT, ALL, 1)
     assert prototype.fingerprint(copy) not in seen.fingerprint
     blind = audit.audit(seen, target, rows, 1, [])
@@ -137,7 +140,7 @@ def test_a_distorted_copy_is_found_where_the_records_are_at_hand_and_unknown_whe
 
 def test_what_is_over_the_limit_is_said_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     copy = Record("1", distorted(tetragonal(1.3)), {"e_form": 0.0})
-    source = Dataset(store.gather([copy], {"name": "mine"}), graphs.build([copy.crystal], QUOTIENT))
+    source = Dataset(store.gather([copy], {"name": "mine"}), crystal_graphs.build([copy.crystal], QUOTIENT))
     said: list[str] = []
     monkeypatch.setattr(held, "MOST_PAIRS", 0)
     assert audit.rows_to_drop(source, SHORT, ALL, 1, said.append).tolist() == []

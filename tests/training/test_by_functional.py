@@ -8,8 +8,9 @@ import pytest
 import torch
 from support import QUOTIENT, a_fit, batches_of
 
-from tltool.data import graphs, marks, store
+from tltool.data import marks, store
 from tltool.data.dataset import Batches, Dataset
+from tltool.data.graph import crystal_graphs
 from tltool.data.marks import Mark
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
@@ -38,7 +39,7 @@ def both(part: Dataset) -> Dataset:
         for record in rows
     ]
     found = store.gather(records, {"name": "both"})
-    return Dataset(found, graphs.build([found.crystal(row) for row in range(len(found))], QUOTIENT))
+    return Dataset(found, crystal_graphs.build([found.crystal(row) for row in range(len(found))], QUOTIENT))
 
 
 def test_names(both: Dataset, part: Dataset) -> None:

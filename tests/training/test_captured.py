@@ -15,8 +15,9 @@ from support import a_fit, batches_of, fresh_model, recipe_of
 from torch import nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
-from tltool.data import graphs, padded
+from tltool.data import padded
 from tltool.data.dataset import Batches, Dataset
+from tltool.data.graph import crystal_graphs
 from tltool.data.loading import Source
 from tltool.data.padded import Padded
 from tltool.model import kernels, surgery
@@ -31,7 +32,8 @@ def as_it_is(step: captured.Step, parameters: object, say: object) -> captured.S
 
 def data_of(part: Dataset, encoder: str, rows: int) -> Batches:
     few = Dataset(
-        part.store, graphs.build([part.store.crystal(row) for row in range(len(part.store))], recipe_of(encoder))
+        part.store,
+        crystal_graphs.build([part.store.crystal(row) for row in range(len(part.store))], recipe_of(encoder)),
     )
     return batches_of(few, ("e_form", "e_above_hull"), train_size=rows)
 

@@ -3,8 +3,8 @@
 import numpy as np
 from support import QUOTIENT, config
 
-from tltool.data import graphs
 from tltool.data.dataset import Dataset
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, Record
 from tltool.data.store import gather
 from tltool.training import inputs
@@ -15,7 +15,7 @@ def test_moduli_without_a_logarithm_are_counted() -> None:
     labels = [{"K_VRH": 100.0 + n} for n in range(40)]
     labels[3], labels[5], labels[7] = {"K_VRH": -12.5}, {"K_VRH": 0.0}, {"gap": 1.0}
     records = gather([Record(f"mp-{n}", cube, each) for n, each in enumerate(labels)], {})
-    data = Dataset(records, graphs.build([cube] * len(labels), QUOTIENT))
+    data = Dataset(records, crystal_graphs.build([cube] * len(labels), QUOTIENT))
     said: list[str] = []
     _, split = inputs.split_batches(config("pretrain"), data, ["log10_K_VRH"], said.append)
     assert said == [

@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 from support import batches_of, fresh_model, recipe_of
 
-from tltool.data import graphs, store
+from tltool.data import store
 from tltool.data.dataset import BUNDLED, Batches, Dataset
+from tltool.data.graph import crystal_graphs
 from tltool.model import ranks
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import new_heads
@@ -38,7 +39,7 @@ def main() -> None:
     demo = store.load(BUNDLED / "demo.h5")
     records = store.gather([demo.record(row) for row in range(24)], demo.attributes)
     for encoder in sys.argv[1:]:
-        table = graphs.build([records.crystal(row) for row in range(len(records))], recipe_of(encoder))
+        table = crystal_graphs.build([records.crystal(row) for row in range(len(records))], recipe_of(encoder))
         data = batches_of(Dataset(records, table))
         for size in (9, 1):
             models = [fresh_model(encoder=encoder) for _ in range(2)]

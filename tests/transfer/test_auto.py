@@ -8,9 +8,10 @@ import torch
 from support import QUOTIENT, a_fit, batches_of, config
 
 from tltool import instantiate
-from tltool.data import graphs, store
+from tltool.data import store
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.formats.formulas import composition
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Record
 from tltool.errors import ConfigError, NumericError
 from tltool.model import surgery
@@ -116,7 +117,7 @@ def test_a_candidate_is_left_out_with_more_rows_than_it_takes(source: PropertyMo
 def test_what_these_data_or_this_source_do_not_allow_is_passed_over(source: PropertyModel) -> None:
     texts = [f"{metal}{n}O{k}" for metal in ("Li", "Na", "Mg", "Ca", "Ti") for n in (1, 2) for k in (1, 2, 2.5)]
     records = store.gather([Record(f"r{n}", composition(t, ""), {"gap": n / 9}) for n, t in enumerate(texts)], {})
-    table = graphs.build([records.crystal(n) for n in range(len(texts))], QUOTIENT)
+    table = crystal_graphs.build([records.crystal(n) for n in range(len(texts))], QUOTIENT)
     model = instantiate.call(node(), source, batches_of(Dataset(records, table), ("gap",)), a_fit(epochs=1))
     choice = model.spec["auto"]
     assert choice["chosen"] == "ridge"

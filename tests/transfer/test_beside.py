@@ -8,9 +8,10 @@ import torch
 from support import QUOTIENT, a_fit, batches_of, config, fresh_model
 
 from tltool import instantiate
-from tltool.data import graphs, store
+from tltool.data import store
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.formats.formulas import composition
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Record
 from tltool.errors import ConfigError
 from tltool.model import facts
@@ -79,7 +80,7 @@ def test_predictions_of_a_source_on_a_logarithmic_scale_stand_as_logarithms(part
 def test_facts_of_elements_are_known_of_formulas(source: PropertyModel, tmp_path: Path) -> None:
     texts = [f"{metal}{n}O{k}" for metal in ("Li", "Na", "Mg", "Ca", "Ti") for n in (1, 2) for k in (1, 2, 2.5)]
     records = store.gather([Record(f"r{n}", composition(t, ""), {"gap": n / 9}) for n, t in enumerate(texts)], {})
-    table = graphs.build([records.crystal(n) for n in range(len(texts))], QUOTIENT)
+    table = crystal_graphs.build([records.crystal(n) for n in range(len(texts))], QUOTIENT)
     data = batches_of(Dataset(records, table), ("gap",))
     model = features(source, data, "mode.beside=[elements]")
     assert np.isfinite(predict(model, data, "test")).all()

@@ -6,9 +6,10 @@ import torch
 from support import ROOT, a_fit, batches_of, config, fresh_model, recipe_of
 
 from tltool import instantiate
-from tltool.data import graphs, loading, store
+from tltool.data import loading, store
 from tltool.data.dataset import Batches, Dataset
 from tltool.data.formats.formulas import composition
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
@@ -30,7 +31,7 @@ def bare(records: store.Store, times: float = 1.0) -> Dataset:
         crystal = crystal._replace(amounts=times * crystal.amounts)
         made.append(records.record(row)._replace(crystal=crystal))
     found = store.gather(made, records.attributes)
-    return Dataset(found, graphs.build((found.crystal(row) for row in range(len(found))), recipe_of("cgcnn")))
+    return Dataset(found, crystal_graphs.build((found.crystal(row) for row in range(len(found))), recipe_of("cgcnn")))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_a_formula_is_its_crystals_level_0(encoder: str, crystals: list[Crystal]
     model.readout = pool_of_sites(model.encoder.dim, model.encoder.n_levels, levels=[0], statistics=["mean", "spread"])
     assert not model.needs_structures
     texts = [composition(formula(c.numbers), "") for c in crystals]
-    tables = [graphs.build(some, recipe_of(encoder)) for some in (crystals, texts)]
+    tables = [crystal_graphs.build(some, recipe_of(encoder)) for some in (crystals, texts)]
     assert len(tables[1].neighbour) == 0
     with torch.no_grad():
         of_crystals, of_formulas = (model.embed(loading.table(t).select(torch.arange(len(t)))) for t in tables)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from tltool import instantiate
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, joined, loading, obtained, preparing, store, structure_checks
-from tltool.data.graphs import GraphTable, Recipe
+from tltool.data import joined, loading, obtained, preparing, store, structure_checks
+from tltool.data.graph import crystal_graphs
+from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.marks import Mark
 from tltool.data.obtained import BUNDLED
 from tltool.data.preparing import Shard, Task
@@ -210,7 +211,7 @@ def _whole(
     facts = [[a.name for a, _ in parts], *([marks] if marks else [])]
     key = hashlib.sha256(json.dumps(facts if marks else facts[0]).encode()).hexdigest()[:12]
     if len(parts) == 1 and not marks:
-        records, table = store.load(parts[0][0]), graphs.from_arrays(store.read_arrays(parts[0][1])[0])
+        records, table = store.load(parts[0][0]), crystal_graphs.from_arrays(store.read_arrays(parts[0][1])[0])
         return Dataset(replace(records, attributes=attributes), table, folder, key)
     place = folder / f"joined-{recipe.key()}-{key}"
     if not joined.is_whole(place):

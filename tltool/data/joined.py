@@ -16,8 +16,9 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import graphs, store
-from tltool.data.graphs import GraphTable
+from tltool.data import store
+from tltool.data.graph import crystal_graphs
+from tltool.data.graph.crystal_graphs import GraphTable
 from tltool.data.marks import Mark, mark_id, marked
 from tltool.data.store import Store
 from tltool.errors import DataError, ResourceError
@@ -74,11 +75,11 @@ def join(parts: Sequence[tuple[Path, Path]], folder: Path, marks: Sequence[Mark]
             begin = 0
             for (place, graph_place), mark in zip(parts, of_part, strict=True):
                 records = store.load(place) if mark is None else marked(store.load(place), mark)
-                table = graphs.from_arrays(store.read_arrays(graph_place)[0])
+                table = crystal_graphs.from_arrays(store.read_arrays(graph_place)[0])
                 rows = np.flatnonzero(keep[begin : begin + len(records)])
                 begin += len(records)
                 if len(rows) < len(records):
-                    records, table = store.taken(records, rows), graphs.taken(table, rows)
+                    records, table = store.taken(records, rows), crystal_graphs.taken(table, rows)
                 _append(writer, records, table)
             repeated = int((~keep).sum())
             writer.finish({"repeated": repeated})
@@ -115,7 +116,7 @@ def opened(folder: Path, attributes: Mapping[str, str]) -> tuple[Store, GraphTab
         dict(attributes),
         found.get("amounts"),
     )
-    table = graphs.from_arrays({name[6:]: found[name] for name in names if name.startswith("graph/")})
+    table = crystal_graphs.from_arrays({name[6:]: found[name] for name in names if name.startswith("graph/")})
     return records, table, int(content["repeated"])
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
-from tltool.data.graphs import GraphTable
+from tltool.data.graph.crystal_graphs import GraphTable
 
 _OF_EDGES = ("neighbour", "edge_multiplicity", "distance_index", "distance")
 

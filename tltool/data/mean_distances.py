@@ -7,7 +7,7 @@ differ are other structures; crystals whose averages agree may be the same. Size
 
 import numpy as np
 
-from tltool.data import neighbours
+from tltool.data.graph import neighbours
 from tltool.data.record import Crystal, Floats
 
 NEIGHBOURS = 12

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tltool import instantiate
-from tltool.data import graphs, store, structure_checks
+from tltool.data import store, structure_checks
 from tltool.data.formats import label_columns
-from tltool.data.graphs import Recipe
+from tltool.data.graph import crystal_graphs
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Dropped, Record, reason
 from tltool.data.structure_checks import Checks
 from tltool.errors import DataError, ResourceError, TltoolError
@@ -280,7 +281,7 @@ def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dic
 
 
 def _build(task: Task, number: int, records: store.Store) -> None:
-    table = graphs.build((records.crystal(row) for row in range(len(records))), task.recipe)
+    table = crystal_graphs.build((records.crystal(row) for row in range(len(records))), task.recipe)
     about = {"graph": json.dumps(vars(task.recipe))}
     store.write_arrays(task.graphs(number), table.arrays(), about, {"distance": "Å"})
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tltool import elements
-from tltool.data import neighbours
+from tltool.data.graph import neighbours
 from tltool.data.record import Crystal, Floats, Ints, cell_volume
 from tltool.errors import ConfigError, DataError, nearest
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tltool.data.graphs import Recipe
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.training.inputs import data_set
 from tltool.training.run import Run, show
 

@@ -10,7 +10,7 @@ import torch
 
 from tltool import instantiate, machine
 from tltool.data.dataset import Dataset
-from tltool.data.graphs import Recipe
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Ints
 from tltool.errors import ConfigError
 from tltool.model.surgery import new_heads

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from tltool import instantiate
-from tltool.data.graphs import Recipe
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.instantiate import MODEL
 from tltool.model import functionals

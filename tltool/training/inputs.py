@@ -12,7 +12,7 @@ from tltool import instantiate, machine
 from tltool.config_tree import place_of
 from tltool.data import dataset, delta, several, structure_checks
 from tltool.data.dataset import Batches, Dataset, Means
-from tltool.data.graphs import Recipe
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
 from tltool.data.store import Store

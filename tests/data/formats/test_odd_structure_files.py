@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tltool.data import neighbours, structure_checks
+from tltool.data import structure_checks
 from tltool.data.formats import structure_files
 from tltool.data.formats.cif import cif_file, space_groups
+from tltool.data.graph import neighbours
 from tltool.data.record import Crystal
 from tltool.elements import symbol
 from tltool.errors import ConfigError, DataError

@@ -18,9 +18,10 @@ from pymatgen.core import Element, Lattice, Species, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 from pymatgen.io.vasp.inputs import Poscar
 
-from tltool.data import neighbours, store
+from tltool.data import store
 from tltool.data.formats import structure_files
 from tltool.data.formats.cif import cif_file, cif_text
+from tltool.data.graph import neighbours
 from tltool.data.record import Crystal, from_structure
 from tltool.errors import DataError
 

@@ -4,8 +4,9 @@ import torch
 from support import FULL, QUOTIENT, config, doubled, fresh_model, shuffled
 
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading
-from tltool.data.graphs import Recipe
+from tltool.data import loading
+from tltool.data.graph import crystal_graphs
+from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 from tltool.model import kernels
@@ -23,7 +24,7 @@ variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
-    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def predictions(variant: str, graph: Graph) -> torch.Tensor:

@@ -5,7 +5,8 @@ import torch
 from support import QUOTIENT, fresh_model
 
 from tltool.crystal_graph import Graph, Levels
-from tltool.data import graphs, loading
+from tltool.data import loading
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 
@@ -14,7 +15,7 @@ PUBLISHED = ("readout=set2set", "encoder.elements=learned")
 
 @pytest.fixture
 def graph(crystals: list[Crystal]) -> Graph:
-    return loading.table(graphs.build(crystals[:8], QUOTIENT)).select(torch.arange(8))
+    return loading.table(crystal_graphs.build(crystals[:8], QUOTIENT)).select(torch.arange(8))
 
 
 def test_published_sizes() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tltool.data import grouping
+from tltool.data.graph import distance_groups
 
 GAPS = st.lists(st.sampled_from([0.0, 1e-9, 2e-5, 6e-5, 9e-5, 1.1e-4, 1e-3, 0.1]), max_size=60)
 TOLERANCE, WIDTH = 1e-4, 5e-4
@@ -12,7 +12,7 @@ TOLERANCE, WIDTH = 1e-4, 5e-4
 
 def groups(values: np.ndarray, apart: np.ndarray | None = None) -> list[list[float]]:
     none = np.zeros(max(len(values) - 1, 0), dtype=bool)
-    new = grouping.begins(values, none if apart is None else apart, tolerance=TOLERANCE, width=WIDTH)
+    new = distance_groups.begins(values, none if apart is None else apart, tolerance=TOLERANCE, width=WIDTH)
     return [part.tolist() for part in np.split(values, np.flatnonzero(new)[1:])] if len(values) else []
 
 

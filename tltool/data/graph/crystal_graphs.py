@@ -2,10 +2,11 @@
 
 Sites that message passing on species and distances cannot tell apart are merged into one node with a multiplicity
 (colour refinement; the idea of computing on the asymmetric unit is coGN's, doi:10.1039/d4dd00018h), and equal edges
-into one node pair with a multiplicity. Both are exact: see ``tests/data/test_graphs.py``. Distances that differ by
-less than ``DISTANCE_TOLERANCE`` are one distance, in the full graph too, so that rounding noise of the input does
-not decide what is equal; none moves by more than ``DISTANCE_WIDTH``. A formula without a structure is a node for each
-element, its amount the multiplicity, and no edge. Sizes: c crystals, s sites, n nodes, e edges, d different distances.
+into one node pair with a multiplicity. Both are exact: see ``tests/data/graph/test_crystal_graphs.py``. Distances that
+differ by less than ``DISTANCE_TOLERANCE`` are one distance, in the full graph too, so that rounding noise of the input
+does not decide what is equal; none moves by more than ``DISTANCE_WIDTH``. A formula without a structure is a node for
+each element, its amount the multiplicity, and no edge. Sizes: c crystals, s sites, n nodes, e edges, d different
+distances.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import angles, grouping, neighbours, refinement
+from tltool.data.graph import angles, distance_groups, neighbours, refinement
 from tltool.data.record import Crystal, Floats, Ints
 from tltool.errors import ConfigError, DataError
 
@@ -231,7 +232,7 @@ def _different(length: Floats, crystal: Ints, n_crystals: int) -> tuple[Ints, Fl
     """Return where each crystal's different distances begin, their values, and each edge's among them."""
     order = np.lexsort((length, crystal))
     ordered, owner = length[order], crystal[order]
-    begins = grouping.begins(ordered, np.diff(owner) > 0, tolerance=DISTANCE_TOLERANCE, width=DISTANCE_WIDTH)
+    begins = distance_groups.begins(ordered, np.diff(owner) > 0, tolerance=DISTANCE_TOLERANCE, width=DISTANCE_WIDTH)
     group = np.cumsum(begins) - 1
     n_groups = int(group[-1]) + 1 if len(group) else 0
     mean = np.bincount(group, ordered, n_groups) / np.bincount(group, minlength=n_groups)

@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 from support import FULL, QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuffled
 
 from tltool.crystal_graph import Graph
-from tltool.data import graphs, loading, neighbours
-from tltool.data.graphs import GraphTable, Recipe
+from tltool.data import loading
+from tltool.data.graph import crystal_graphs, neighbours
+from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, DataError
 
 
 def batch(crystals: list[Crystal], recipe: Recipe) -> Graph:
-    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def pairs(table: GraphTable, row: int) -> list[tuple[float, ...]]:
@@ -62,7 +63,7 @@ def test_quotient_and_full_graph_give_the_same_predictions_and_gradients(
 
 
 def test_sizes_of_the_full_graph_are_kept(crystals: list[Crystal]) -> None:
-    quotient, full = graphs.build(crystals, QUOTIENT), graphs.build(crystals, FULL)
+    quotient, full = crystal_graphs.build(crystals, QUOTIENT), crystal_graphs.build(crystals, FULL)
     for row, crystal in enumerate(crystals):
         nodes = slice(quotient.first_node[row], quotient.first_node[row + 1])
         assert quotient.multiplicity[nodes].sum() == len(crystal.numbers)
@@ -77,7 +78,7 @@ def test_sizes_of_the_full_graph_are_kept(crystals: list[Crystal]) -> None:
 def test_known_quotients() -> None:
     fcc = Crystal(1.8 * (np.ones((3, 3)) - np.eye(3)), np.zeros((1, 3)), np.array([29]))
     cubic = Crystal(3.6 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]), np.full(4, 29))
-    table = graphs.build([fcc, cubic], QUOTIENT)
+    table = crystal_graphs.build([fcc, cubic], QUOTIENT)
     assert table.multiplicity.tolist() == [1, 4]
     assert table.edge_multiplicity.tolist() == [12, 12]
     assert len(table.distance) == 2
@@ -86,7 +87,7 @@ def test_known_quotients() -> None:
 @pytest.mark.parametrize("change", [lambda c: rotated(c, 1), lambda c: shuffled(c, 2), other_lattice])
 @pytest.mark.parametrize("recipe", [QUOTIENT, FULL])
 def test_the_graph_does_not_depend_on_how_a_crystal_is_written(crystals: list[Crystal], change, recipe: Recipe) -> None:
-    before, after = graphs.build(crystals, recipe), graphs.build([change(c) for c in crystals], recipe)
+    before, after = crystal_graphs.build(crystals, recipe), crystal_graphs.build([change(c) for c in crystals], recipe)
     for row in range(len(crystals)):
         old, new = np.array(pairs(before, row)), np.array(pairs(after, row))
         assert old.shape == new.shape
@@ -94,7 +95,10 @@ def test_the_graph_does_not_depend_on_how_a_crystal_is_written(crystals: list[Cr
 
 
 def test_a_supercell_has_the_same_quotient_with_doubled_multiplicities(crystals: list[Crystal]) -> None:
-    before, after = graphs.build(crystals, QUOTIENT), graphs.build([doubled(c) for c in crystals], QUOTIENT)
+    before, after = (
+        crystal_graphs.build(crystals, QUOTIENT),
+        crystal_graphs.build([doubled(c) for c in crystals], QUOTIENT),
+    )
     np.testing.assert_array_equal(before.first_node, after.first_node)
     np.testing.assert_array_equal(2 * before.multiplicity.sum(), after.multiplicity.sum())
     np.testing.assert_allclose(before.edge_multiplicity, after.edge_multiplicity, rtol=1e-6)
@@ -115,10 +119,10 @@ def test_cells_without_neighbours_and_of_one_atom() -> None:
 
 
 def test_blocks_join_to_the_same_table(crystals: list[Crystal], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = graphs.build(crystals, QUOTIENT)
-    monkeypatch.setattr(graphs, "_CHUNK", 7)
+    whole = crystal_graphs.build(crystals, QUOTIENT)
+    monkeypatch.setattr(crystal_graphs, "_CHUNK", 7)
     seen: list[int] = []
-    parts = graphs.build(crystals, QUOTIENT, seen.append)
+    parts = crystal_graphs.build(crystals, QUOTIENT, seen.append)
     assert seen[-1] == len(crystals)
     for name, array in whole.arrays().items():
         np.testing.assert_array_equal(array, parts.arrays()[name])
@@ -131,7 +135,7 @@ def test_recipe_refuses_nonsense_and_names_differences() -> None:
         dataclasses.replace(QUOTIENT, shells="half")
     assert QUOTIENT.key() != FULL.key()
     with pytest.raises(DataError, match="lacks"):
-        graphs.from_arrays({})
+        crystal_graphs.from_arrays({})
 
 
 def disordered(edge: int, noise: float, seed: int) -> Crystal:
@@ -159,8 +163,8 @@ def test_of_disordered_cells_the_quotient_is_exact_and_distances_are_bounded(
 ) -> None:
     crystal = disordered(edge, noise, seed)
     crystal = doubled(crystal)
-    quotient, full = (graphs.build([crystal], recipe) for recipe in (QUOTIENT, FULL))
-    assert moved_by(crystal, full) <= graphs.DISTANCE_WIDTH
+    quotient, full = (crystal_graphs.build([crystal], recipe) for recipe in (QUOTIENT, FULL))
+    assert moved_by(crystal, full) <= crystal_graphs.DISTANCE_WIDTH
     np.testing.assert_array_equal(quotient.distance, full.distance)
     assert 2 * len(quotient.number) <= len(full.number)
     model = fresh_model().eval()
@@ -169,10 +173,10 @@ def test_of_disordered_cells_the_quotient_is_exact_and_distances_are_bounded(
 
 def test_distances_of_thousands_of_sites_do_not_merge_along_chains() -> None:
     crystal = disordered(18, 0.1, 0)
-    full = graphs.build([crystal], FULL)
+    full = crystal_graphs.build([crystal], FULL)
     assert len(crystal.numbers) == 5832
-    assert moved_by(crystal, full) <= graphs.DISTANCE_WIDTH
+    assert moved_by(crystal, full) <= crystal_graphs.DISTANCE_WIDTH
     # They do lie closely enough together for chains that are wider.
     found = np.sort(neighbours.find(crystal, FULL.cutoff, FULL.max_neighbours, FULL.shells).distance)
-    chains = np.split(found, np.flatnonzero(np.diff(found) > graphs.DISTANCE_TOLERANCE) + 1)
-    assert max(chain[-1] - chain[0] for chain in chains) > 10 * graphs.DISTANCE_WIDTH
+    chains = np.split(found, np.flatnonzero(np.diff(found) > crystal_graphs.DISTANCE_TOLERANCE) + 1)
+    assert max(chain[-1] - chain[0] for chain in chains) > 10 * crystal_graphs.DISTANCE_WIDTH

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from tltool.data import neighbours
 from tltool.data.formats.formulas import composition
+from tltool.data.graph import neighbours
 from tltool.data.record import Crystal
 
 NACL = Crystal(

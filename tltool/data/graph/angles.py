@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tltool.data import grouping
+from tltool.data.graph import distance_groups
 from tltool.data.record import Floats, Ints
 
 COSINE_TOLERANCE = 1e-4
@@ -73,7 +73,7 @@ def _different(cosine: Floats, pair: Ints) -> tuple[Ints, Ints, Floats]:
     order = np.argsort(key)
     key = key[order]
     pairs_differ = np.diff(key >> 31) > 0
-    begins = grouping.begins(key, pairs_differ, tolerance=COSINE_TOLERANCE * _STEPS, width=COSINE_WIDTH * _STEPS)
+    begins = distance_groups.begins(key, pairs_differ, tolerance=COSINE_TOLERANCE * _STEPS, width=COSINE_WIDTH * _STEPS)
     which = np.empty(len(key), dtype=np.int64)
     which[order] = np.cumsum(begins) - 1
     first = np.flatnonzero(begins)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from support import QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuffled
 
 from tltool.crystal_graph import Graph
-from tltool.data import angles, graphs, loading, neighbours
-from tltool.data.graphs import GraphTable, Recipe
+from tltool.data import loading
+from tltool.data.graph import angles, crystal_graphs, neighbours
+from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 
@@ -24,7 +25,7 @@ NACL = Crystal(
 
 
 def batch(crystals: list[Crystal], recipe: Recipe) -> Graph:
-    return loading.table(graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def line_of(table: GraphTable) -> GraphTable:
@@ -85,7 +86,7 @@ def test_angles_are_those_of_all_pairs_of_edges_that_meet(crystals: list[Crystal
             cosine = -vector[edge] @ vector[before] / np.prod(lengths)
             mixed = lengths[0] + 10 * lengths[1]
             expected.setdefault((int(middle), int(found.neighbour[before])), []).append((cosine, mixed))
-    table = graphs.build([crystals[row]], FULL)
+    table = crystal_graphs.build([crystals[row]], FULL)
     line = line_of(table)
     length = table.distance[table.distance_index]
     mine: dict[tuple[int, int], list[tuple[float, float]]] = {}
@@ -100,20 +101,20 @@ def test_angles_are_those_of_all_pairs_of_edges_that_meet(crystals: list[Crystal
 
 
 def test_known_lines() -> None:
-    line = line_of(graphs.build([CU], MERGED))
+    line = line_of(crystal_graphs.build([CU], MERGED))
     assert len(line.number) == 1
     assert line.multiplicity.tolist() == [12]
     assert sorted(zip(line.distance[line.distance_index].round(6).tolist(), line.edge_multiplicity, strict=True)) == [
         (-1.0, 1), (-0.5, 4), (0.0, 2), (0.5, 4), (1.0, 1),
     ]  # fmt: skip
-    table = graphs.build([NACL], MERGED)
+    table = crystal_graphs.build([NACL], MERGED)
     assert len(table.neighbour) == 4, "6 + 12 neighbours of each of two sites"
     assert line_of(table).multiplicity.tolist() == [6, 12, 6, 12]
     assert line_of(table).edge_multiplicity.sum() == 4 * 18
 
 
 def test_the_line_stands_for_all_angles(crystals: list[Crystal]) -> None:
-    merged, full = graphs.build(crystals, MERGED), graphs.build(crystals, FULL)
+    merged, full = crystal_graphs.build(crystals, MERGED), crystal_graphs.build(crystals, FULL)
     small, large = line_of(merged), line_of(full)
     assert len(small.neighbour) < 0.3 * len(large.neighbour)
     stands_for = np.repeat(small.multiplicity, np.diff(small.first_edge)) * small.edge_multiplicity
@@ -128,13 +129,13 @@ def test_the_line_stands_for_all_angles(crystals: list[Crystal]) -> None:
 @pytest.mark.parametrize("change", [lambda c: rotated(c, 1), lambda c: shuffled(c, 2), other_lattice])
 def test_the_line_does_not_depend_on_how_a_crystal_is_written(crystals: list[Crystal], change) -> None:
     for crystal in crystals[:30]:
-        before, after = graphs.build([crystal], MERGED), graphs.build([change(crystal)], MERGED)
+        before, after = crystal_graphs.build([crystal], MERGED), crystal_graphs.build([change(crystal)], MERGED)
         assert before.arrays().keys() == after.arrays().keys()
         np.testing.assert_allclose(triples(before), triples(after), atol=3e-4)
 
 
 def test_a_supercell_has_the_same_line_with_doubled_multiplicities(crystals: list[Crystal]) -> None:
-    before, after = (graphs.build(some, MERGED) for some in (crystals, [doubled(c) for c in crystals]))
+    before, after = (crystal_graphs.build(some, MERGED) for some in (crystals, [doubled(c) for c in crystals]))
     np.testing.assert_array_equal(before.first_node, after.first_node)
     np.testing.assert_array_equal(line_of(before).first_node, line_of(after).first_node)
     np.testing.assert_array_equal(line_of(before).first_edge, line_of(after).first_edge)
@@ -156,18 +157,18 @@ def test_close_cosines_of_the_same_lengths_are_one_and_others_are_not() -> None:
 def test_blocks_join_to_the_same_table(
     crystals: list[Crystal], monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
-    whole = graphs.build(crystals, recipe)
-    monkeypatch.setattr(graphs, "_CHUNK_WITH_ANGLES", 7)
-    parts = graphs.build(crystals, recipe).arrays()
+    whole = crystal_graphs.build(crystals, recipe)
+    monkeypatch.setattr(crystal_graphs, "_CHUNK_WITH_ANGLES", 7)
+    parts = crystal_graphs.build(crystals, recipe).arrays()
     for name, array in whole.arrays().items():
         np.testing.assert_array_equal(array, parts[name])
-    again = graphs.from_arrays(parts).arrays()
+    again = crystal_graphs.from_arrays(parts).arrays()
     assert all(again[name] is array for name, array in parts.items())
 
 
 @given(st.lists(st.integers(0, 59), min_size=1, max_size=6))
 def test_a_batch_carries_the_lines_of_its_members(crystals: list[Crystal], rows: list[int]) -> None:
-    table = loading.table(graphs.build(crystals, MERGED))
+    table = loading.table(crystal_graphs.build(crystals, MERGED))
     together = table.select(torch.tensor(rows)).line
     assert together is not None
     edge = angle = 0
@@ -186,7 +187,7 @@ def test_a_batch_carries_the_lines_of_its_members(crystals: list[Crystal], rows:
 
 
 def test_without_angles_there_is_no_line(crystals: list[Crystal]) -> None:
-    table = graphs.build(crystals[:3], QUOTIENT)
+    table = crystal_graphs.build(crystals[:3], QUOTIENT)
     assert table.line is None
     assert not [name for name in table.arrays() if name.startswith("line")]
     graph = loading.table(table).to("cpu").select(torch.arange(3))
@@ -201,7 +202,9 @@ def test_sites_without_neighbours_have_no_angle() -> None:
     lonely = Crystal(30 * np.eye(3), np.zeros((1, 3)), np.array([2]))
     for some in ([lonely, CU, lonely], [lonely], []):
         for recipe in (MERGED, FULL):
-            assert len(line_of(graphs.build(some, recipe)).number) == (len(some) == 3) * (1 if recipe is MERGED else 12)
+            assert len(line_of(crystal_graphs.build(some, recipe)).number) == (len(some) == 3) * (
+                1 if recipe is MERGED else 12
+            )
     model = fresh_model(encoder="alignn_small")
     values = model.train().values(model.embed(batch([lonely, CU, lonely], MERGED)))
     values.sum().backward()

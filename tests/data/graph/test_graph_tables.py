@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support import FULL, QUOTIENT
 
-from tltool.data import graphs
+from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, DataError
 
@@ -14,28 +14,28 @@ ANGLES = dataclasses.replace(FULL, cutoff=5.0, angles=True)
 
 
 @pytest.mark.parametrize("recipe", [QUOTIENT, FULL, ANGLES], ids=["quotient", "full", "angles"])
-def test_rows_taken_are_the_graphs_of_those_crystals(recipe: graphs.Recipe, crystals: list[Crystal]) -> None:
+def test_rows_taken_are_the_graphs_of_those_crystals(recipe: crystal_graphs.Recipe, crystals: list[Crystal]) -> None:
     some = crystals[:6]
     rows = np.array([4, 0, 5, 4])
-    taken = graphs.taken(graphs.build(some, recipe), rows)
-    built = graphs.build([some[row] for row in rows], recipe)
+    taken = crystal_graphs.taken(crystal_graphs.build(some, recipe), rows)
+    built = crystal_graphs.build([some[row] for row in rows], recipe)
     assert len(taken) == 4
     assert (taken.line is None) == (not recipe.angles)
     mine, its = taken.arrays(), built.arrays()
     assert mine.keys() == its.keys()
     for name in its:
         np.testing.assert_array_equal(mine[name], its[name], err_msg=name)
-    again = graphs.from_arrays(mine)
+    again = crystal_graphs.from_arrays(mine)
     assert {name: array.tolist() for name, array in again.arrays().items()} == {
         name: array.tolist() for name, array in mine.items()
     }
 
 
 def test_a_table_without_an_array_names_it(crystals: list[Crystal]) -> None:
-    arrays = graphs.build(crystals[:2], FULL).arrays()
+    arrays = crystal_graphs.build(crystals[:2], FULL).arrays()
     del arrays["distance"], arrays["volume"]
     with pytest.raises(DataError, match=r"The graph file lacks distance, volume; delete it"):
-        graphs.from_arrays(arrays)
+        crystal_graphs.from_arrays(arrays)
 
 
 @pytest.mark.parametrize(("keys", "fine"), [
@@ -71,16 +71,16 @@ def test_differences_name_both_sides_and_any_changes_the_key() -> None:
 
 def test_progress_hears_of_each_block(crystals: list[Crystal], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, recipe in (("_CHUNK", FULL), ("_CHUNK_WITH_ANGLES", ANGLES)):
-        monkeypatch.setattr(graphs, name, 3)
+        monkeypatch.setattr(crystal_graphs, name, 3)
         for count, expected in ((7, [3, 6, 7]), (6, [3, 6]), (2, [2])):
             seen: list[int] = []
-            assert len(graphs.build(iter(crystals[:count]), recipe, seen.append)) == count
+            assert len(crystal_graphs.build(iter(crystals[:count]), recipe, seen.append)) == count
             assert seen == expected
-    nothing = graphs.build([], FULL)
+    nothing = crystal_graphs.build([], FULL)
     assert len(nothing) == 0
 
 
 def test_volumes_are_those_of_a_site(crystals: list[Crystal]) -> None:
-    table = graphs.build(crystals[:5], QUOTIENT)
+    table = crystal_graphs.build(crystals[:5], QUOTIENT)
     sizes = [abs(np.linalg.det(c.lattice)) / len(c.numbers) for c in crystals[:5]]
     np.testing.assert_allclose(table.volume, sizes)

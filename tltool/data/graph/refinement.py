@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data.angles import Angles
+from tltool.data.graph.angles import Angles
 from tltool.data.record import Floats, Ints
 
 Words = npt.NDArray[np.uint64]
