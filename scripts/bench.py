@@ -179,8 +179,8 @@ class Ours:
 
     def load(self) -> dict[str, float]:
         """Make the table that batches are cut from."""
+        from tltool.data.batches.tensor_table import table
         from tltool.data.graph.crystal_graphs import build
-        from tltool.data.loading import table
 
         self.table = table(build(self.crystals, self.recipes["shared"]))
         return {"nodes": len(self.table.number), "edges": len(self.table.neighbour)}
@@ -215,7 +215,7 @@ class Ours:
 
     def batches(self, rows: list[int], size: int, generator: torch.Generator | None) -> Iterable[Any]:
         """Cut batches from the table."""
-        from tltool.data.loading import batches
+        from tltool.data.batches.tensor_table import batches
 
         return batches(self.table, self.labels, torch.tensor(rows), size, generator)
 

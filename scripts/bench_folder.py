@@ -16,7 +16,8 @@ from pathlib import Path
 import bench_published
 from pymatgen.core.structure import Structure
 
-from tltool.data import dataset, loading
+from tltool.data import dataset
+from tltool.data.batches import tensor_table
 from tltool.data.graph.crystal_graphs import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
 
         def opened(turn: int) -> None:
             data = dataset.opened(description, RECIPE, dataset.Means(folder / f"cache{turn}", (), 1, lambda text: None))
-            loading.table(data.graphs)
+            tensor_table.table(data.graphs)
 
         files = sorted((folder / "in").glob("*.cif"))
         files = files[:: max(len(files) // options.sample, 1)][: options.sample]

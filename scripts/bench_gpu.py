@@ -30,10 +30,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading, padded, store
-from tltool.data.dataset import Batches
+from tltool.data import store
+from tltool.data.batches import padded, tensor_table
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.padded import Padded
 from tltool.data.graph import crystal_graphs
-from tltool.data.padded import Padded
 from tltool.model import gate, kernels
 from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN
@@ -117,7 +118,7 @@ def data_of(table: crystal_graphs.GraphTable, labels: Tensor, rows: int, device:
     every = torch.arange(rows) % len(table)
     none = every[:0]
     split = {"train": every, "val": none, "test": none}
-    return Batches(loading.table(table), labels[: len(table)], ("e_form",), split).to(device)
+    return Batches(tensor_table.table(table), labels[: len(table)], ("e_form",), split).to(device)
 
 
 def model_of(encoder: str, data: Batches, dim: int | None = None) -> PropertyModel:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tltool.data.batches import batches
 from tltool.data.record import Record
 
 HERE = Path(__file__).parent
@@ -74,7 +75,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     prepared = time.perf_counter() - began
     labels = data.store.label("e_form")
     split = splits.random(data.store, labels, seed=0, draw=None, val=0.01, test=0.01, train_size=None)
-    batches = dataset.batches(data, ["e_form"], split)
+    cut = batches.batches(data, ["e_form"], split)
     model = PropertyModel(
         CGCNN(dim=64, blocks=3, n_basis=41, basis_stop=8.0, elements="descriptors"),
         Pool(64, 4, levels=[-1], statistics=["mean"]),
@@ -84,7 +85,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
         {},
     )
     began = time.perf_counter()
-    new_heads(model, scalers(batches, reference=False, scale="linear"))
+    new_heads(model, scalers(cut, reference=False, scale="linear"))
     settings = Settings(
         epochs=1, batch_size=batch, loss="l1", schedule="constant", period=None, warmup=0.0, clip=None,
         patience=None, select="last", ema=0.0, mixed_precision=False, cuda_graphs=False, reference=False,
@@ -98,7 +99,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
         0,
         events.append,
     )
-    train(model, batches, optimiser)
+    train(model, cut, optimiser)
     whole = time.perf_counter() - began
     largest = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {

@@ -16,8 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
 from tltool.command_line.overrides import Cell
-from tltool.data import dataset, splits
-from tltool.data.dataset import Batches, Dataset
+from tltool.data import splits
+from tltool.data.batches import batches
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.data.store import Store
@@ -71,7 +73,7 @@ def batches_of(data: Dataset, quantities: tuple[str, ...] = ("e_form",), seed: i
     """Return the batches of a random split of ``data``."""
     labels = data.store.label(quantities[0])
     how = {"draw": None, "val": 0.1, "test": 0.1, "train_size": None} | keys
-    return dataset.batches(data, quantities, splits.random(data.store, labels, seed=seed, **how))
+    return batches.batches(data, quantities, splits.random(data.store, labels, seed=seed, **how))
 
 
 def a_fit(log: Callable[[dict[str, Any]], None] = lambda event: None, seed: int = 0, **keys: Any) -> Fit:

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tltool.data import loading, store
+from tltool.data import store
+from tltool.data.batches import tensor_table
 from tltool.data.graph import angles, crystal_graphs, neighbours
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal, Ints
@@ -166,7 +167,7 @@ def values_of_published(network: Any, pairs: list[tuple[Any, Any]]) -> Tensor:
 @torch.no_grad()
 def values_of_ours(encoder: ALIGNN, head: nn.Linear, crystals: list[Crystal]) -> Tensor:
     """Return the outputs (c,) of our encoder under the published pooling and ``head``."""
-    graph = loading.table(crystal_graphs.build(crystals, RECIPE)).select(torch.arange(len(crystals)))
+    graph = tensor_table.table(crystal_graphs.build(crystals, RECIPE)).select(torch.arange(len(crystals)))
     return head(kernels.crystal_mean(graph, encoder(graph)[-1]))[:, 0]  # type: ignore[no-any-return]
 
 

@@ -27,8 +27,8 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 
 from tltool.data import store
+from tltool.data.batches.tensor_table import table
 from tltool.data.graph.crystal_graphs import Recipe, build
-from tltool.data.loading import table
 from tltool.data.record import Crystal
 from tltool.elements import number_of
 from tltool.model.encoders.megnet import EdgeUpdate, Layers, MEGNet

@@ -13,8 +13,8 @@ import training
 from torch import Tensor, nn
 
 from tltool.crystal_graph import as_levels
+from tltool.data.batches.tensor_table import table
 from tltool.data.graph.crystal_graphs import GraphTable, Recipe, build
-from tltool.data.loading import table
 from tltool.data.record import Crystal
 from tltool.model import building, kernels
 from tltool.model.encoders.alignn import ALIGNN

@@ -9,6 +9,7 @@ from scripted_server import autoindex, serving, status, whole
 from support import QUOTIENT, config, dump
 
 from tltool.data import dataset
+from tltool.data.batches import batches
 from tltool.data.record import formula
 from tltool.data.splits import Split
 from tltool.errors import ConfigError, DataError, ResourceError
@@ -101,4 +102,4 @@ def test_formulas_of_two_files_are_one_data_set(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.graphs.multiplicity, [0.7, 0.3, 3, 2, 1, 1])
         assert len(found.graphs.neighbour) == 0
     whole = Split(np.arange(3), np.empty(0, np.int64), np.empty(0, np.int64))
-    assert dataset.batches(found, ["e_form"], whole).bare
+    assert batches.batches(found, ["e_form"], whole).bare

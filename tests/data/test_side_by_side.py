@@ -1,13 +1,14 @@
 import torch
 from support import QUOTIENT, fresh_model
 
-from tltool.data import loading, side_by_side
+from tltool.data import side_by_side
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 
 
 def test_each_part_gives_what_it_gives_alone(crystals: list[Crystal]) -> None:
-    table = loading.table(crystal_graphs.build(crystals, QUOTIENT))
+    table = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT))
     rows = torch.tensor([[3, 0, 7], [20, 21, 22], [5, 5, 40]])
     graph, parts = side_by_side.select(table, rows)
     assert graph.n_crystals == rows.numel()
@@ -28,5 +29,5 @@ def test_each_part_gives_what_it_gives_alone(crystals: list[Crystal]) -> None:
 
 def test_pieces_are_those_of_batches() -> None:
     rows = torch.arange(26).view(2, 13)
-    assert [piece.shape[1] for piece in loading.cut(rows, 4, shuffled=True)] == [4, 4, 5]
-    assert [piece.shape[1] for piece in loading.cut(rows, 4, shuffled=False)] == [4, 4, 4, 1]
+    assert [piece.shape[1] for piece in tensor_table.cut(rows, 4, shuffled=True)] == [4, 4, 5]
+    assert [piece.shape[1] for piece in tensor_table.cut(rows, 4, shuffled=False)] == [4, 4, 4, 1]

@@ -9,7 +9,7 @@ import torch
 from support import ROOT, config, fresh_model, recipe_of
 
 from tltool import instantiate
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
@@ -57,7 +57,7 @@ def test_all_strategies_are_found() -> None:
 def levels_of(crystals: list[Crystal], training: bool) -> list[torch.Tensor]:
     """Site features of crystals of one site, or a few of different kinds: (crystals, sites, dim) of every level."""
     recipe = replace(recipe_of("alignn_small"), cutoff=3.5)
-    graph = loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    graph = tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
     levels = fresh_model(encoder="alignn_small").train(training).levels(graph)
     return [level.detach().unflatten(0, (len(crystals), -1)) for level in levels]
 

@@ -6,7 +6,7 @@ from support import config, doubled
 
 from tltool import instantiate
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
@@ -23,7 +23,7 @@ def made(**keys) -> AtomSet:
 
 
 def graph_of(crystals: list[Crystal]) -> Graph:
-    return loading.table(crystal_graphs.build(crystals, RECIPE)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, RECIPE)).select(torch.arange(len(crystals)))
 
 
 @pytest.mark.parametrize("pools", [["mean"], ["set2set"], ["set2set", "mean"]])
@@ -34,7 +34,7 @@ def test_a_set_has_no_size_and_no_edge(pools: list[str], crystals: list[Crystal]
     for some in (crystals[:20], [doubled(c) for c in crystals[:20]]):
         graph = graph_of(some)
         found = readout([torch.eye(6)[graph.number % 6]] * 3, graph)
-        alone = loading.table(crystal_graphs.build(some, RECIPE)).without_edges().select(torch.arange(20))
+        alone = tensor_table.table(crystal_graphs.build(some, RECIPE)).without_edges().select(torch.arange(20))
         assert len(alone.neighbour) == len(alone.distance) == 0
         torch.testing.assert_close(readout.of_sites(torch.eye(6)[graph.number % 6], alone), found)
         both.append(found)

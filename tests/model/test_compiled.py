@@ -9,7 +9,7 @@ import torch
 from support import FULL, QUOTIENT, fresh_model
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import building, compiled, kernels
@@ -35,7 +35,7 @@ def _afterwards() -> Iterator[None]:
 
 
 def batch(crystals: list[Crystal], recipe=QUOTIENT) -> Graph:
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def lonely() -> Crystal:

@@ -3,7 +3,7 @@ import torch
 from support import FULL, QUOTIENT
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model.composition import Composition, of_elements
@@ -11,7 +11,7 @@ from tltool.model.scaler import composition
 
 
 def graph_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> Graph:
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def test_every_element_hears_all(crystals: list[Crystal]) -> None:

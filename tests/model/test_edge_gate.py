@@ -9,7 +9,7 @@ from support import QUOTIENT
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import kernels, pieces
@@ -24,7 +24,7 @@ DIM, LAYERS = 5, 4
 @pytest.fixture(params=["graph", "line"])
 def graph(crystals: list[Crystal], request: pytest.FixtureRequest) -> Graph:
     recipe = replace(QUOTIENT, angles=True)
-    made = loading.table(crystal_graphs.build(crystals[:12], recipe)).select(torch.arange(12))
+    made = tensor_table.table(crystal_graphs.build(crystals[:12], recipe)).select(torch.arange(12))
     assert made.line is not None
     return made if request.param == "graph" else made.line
 

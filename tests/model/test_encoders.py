@@ -8,7 +8,7 @@ from support import ROOT, config, doubled, fresh_model, other_lattice, recipe_of
 
 from tltool import instantiate
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
@@ -34,7 +34,7 @@ def _plain_afterwards():
 
 def graph_of(encoder: str, crystals: list[Crystal], quotient: bool = True) -> Graph:
     recipe = replace(recipe_of(encoder), quotient=quotient)
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def settled(encoder: str, crystals: list[Crystal]) -> PropertyModel:

@@ -16,7 +16,8 @@ from support import QUOTIENT
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading, padded, side_by_side
+from tltool.data import side_by_side
+from tltool.data.batches import padded, tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import building, compiled, compiled_many, kernels, pieces, self_check, soft_layers
@@ -56,14 +57,14 @@ def _afterwards() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def table(crystals: list[Crystal]) -> loading.Table:
+def table(crystals: list[Crystal]) -> tensor_table.Table:
     """A lonely atom, one that has only its images as neighbours, and real crystals."""
     alone = Crystal(30 * np.eye(3), np.zeros((1, 3)), np.array([2]))
     cubic = Crystal(3 * np.eye(3), np.zeros((1, 3)), np.array([84]))
-    return loading.table(crystal_graphs.build([alone, cubic, *crystals[:14]], QUOTIENT))
+    return tensor_table.table(crystal_graphs.build([alone, cubic, *crystals[:14]], QUOTIENT))
 
 
-def graph_of(name: str, table: loading.Table, kind: torch.dtype) -> Graph:
+def graph_of(name: str, table: tensor_table.Table, kind: torch.dtype) -> Graph:
     if name == "padding":
         # Two crystals that are not there, and more nodes, edges and distances than the others have.
         rows = torch.tensor([0, 3, 4, 5, 16, 16])
@@ -119,7 +120,7 @@ def running(norm: WeightedBatchNorm) -> Tables:
 
 @needs_a_compiler
 @pytest.mark.parametrize("name", GRAPHS)
-def test_convolutions(name: str, kind: torch.dtype, table: loading.Table) -> None:
+def test_convolutions(name: str, kind: torch.dtype, table: tensor_table.Table) -> None:
     for width in WIDTHS:
         graph, in_double = (graph_of(name, table, k) for k in (kind, torch.float64))
         given = self_check.tables_for(graph, width, kind)
@@ -143,7 +144,7 @@ def with_threads(count: int, graph: Graph, given: Tables, training: tuple[bool, 
 
 
 @needs_a_compiler
-def test_stacked_convolutions(kind: torch.dtype, table: loading.Table) -> None:
+def test_stacked_convolutions(kind: torch.dtype, table: tensor_table.Table) -> None:
     rows = torch.tensor([[0, 1, 6], [2, 3, 4], [5, 0, 0]])
     whole, parts = side_by_side.select(table, rows)
     whole, alone = cast(whole, kind), [cast(table.select(own), torch.float64) for own in rows]
@@ -195,7 +196,7 @@ def test_operations_around_the_convolutions(kind: torch.dtype) -> None:
 
 
 @needs_a_compiler
-def test_gradients_of_rows_and_means(kind: torch.dtype, table: loading.Table) -> None:
+def test_gradients_of_rows_and_means(kind: torch.dtype, table: tensor_table.Table) -> None:
     def outcome(name: str, kind: torch.dtype, width: int) -> Tables:
         kernels.use("torch")
         kernels._chosen = name
@@ -210,7 +211,7 @@ def test_gradients_of_rows_and_means(kind: torch.dtype, table: loading.Table) ->
 
 @needs_a_compiler
 @pytest.mark.parametrize("by_distance", [True, False])
-def test_layers(by_distance: bool, kind: torch.dtype, table: loading.Table) -> None:
+def test_layers(by_distance: bool, kind: torch.dtype, table: tensor_table.Table) -> None:
     def outcome(name: str, kind: torch.dtype, width: int) -> Tables:
         kernels.use("torch")
         kernels._chosen = name
@@ -230,7 +231,7 @@ def test_layers(by_distance: bool, kind: torch.dtype, table: loading.Table) -> N
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("name", GRAPHS)
-def test_the_gate(name: str, kind: torch.dtype, table: loading.Table) -> None:
+def test_the_gate(name: str, kind: torch.dtype, table: tensor_table.Table) -> None:
     def outcome(plain: bool, kind: torch.dtype, width: int, training: bool) -> Tables:
         graph, w = graph_of(name, table, kind), 2 * width
         leaves = leaves_of(
@@ -288,7 +289,9 @@ def test_silu_after_normalisation(rows: int, kind: torch.dtype, monkeypatch: pyt
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("name", GRAPHS)
-def test_the_edge_gate(name: str, kind: torch.dtype, table: loading.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_edge_gate(
+    name: str, kind: torch.dtype, table: tensor_table.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pieces, "_NUMBERS", 2000)
 
     def outcome(plain: bool, keep: bool, kind: torch.dtype, width: int, training: bool) -> Tables:

@@ -7,7 +7,7 @@ from pymatgen.core import Element, Lattice, Structure
 from support import FULL, QUOTIENT, doubled, shuffled
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
@@ -19,7 +19,7 @@ ALL = (facts.of_elements, facts.of_geometry)
 
 
 def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def rock_salt(edge: float) -> Crystal:

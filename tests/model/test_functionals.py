@@ -7,7 +7,7 @@ import torch
 from support import ROOT, fresh_model, recipe_of
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
@@ -19,7 +19,7 @@ every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
 
 
 def graph_of(encoder: str, crystals: list[Crystal], of: list[int] | None, quotient: bool = True) -> Graph:
-    made = loading.table(crystal_graphs.build(crystals, replace(recipe_of(encoder), quotient=quotient)))
+    made = tensor_table.table(crystal_graphs.build(crystals, replace(recipe_of(encoder), quotient=quotient)))
     place = None if of is None else torch.tensor(of)
     return replace(made, functional=place).select(torch.arange(len(crystals)))
 
@@ -78,7 +78,8 @@ def test_a_graph_that_does_not_say_it(crystals: list[Crystal]) -> None:
 
 def test_batches_carry_it_to_any_device(crystals: list[Crystal]) -> None:
     table = replace(
-        loading.table(crystal_graphs.build(crystals[:4], recipe_of("cgcnn"))), functional=torch.tensor([2, 0, 1, 0])
+        tensor_table.table(crystal_graphs.build(crystals[:4], recipe_of("cgcnn"))),
+        functional=torch.tensor([2, 0, 1, 0]),
     )
     assert table.to("cpu").select(torch.tensor([3, 0])).to("cpu").functional.tolist() == [0, 2]
     plain = replace(table, functional=None)

@@ -4,7 +4,7 @@ from support import FULL, QUOTIENT
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import gate, kernels
@@ -16,7 +16,7 @@ from tltool.model.norm import WeightedBatchNorm
 @pytest.mark.parametrize("recipe", [QUOTIENT, FULL], ids=["quotient", "full"])
 @pytest.mark.parametrize("training", [True, False])
 def test_the_written_out_pass_equals_the_composed_one(crystals: list[Crystal], recipe, training: bool) -> None:
-    graph = loading.table(crystal_graphs.build(crystals[:15], recipe)).select(torch.arange(15))
+    graph = tensor_table.table(crystal_graphs.build(crystals[:15], recipe)).select(torch.arange(15))
     torch.manual_seed(0)
     sizes = (graph.n_nodes, graph.n_nodes, len(graph.distance))
     parts = [torch.randn(size, 6, requires_grad=True) for size in sizes]
@@ -45,7 +45,7 @@ def test_no_edge_at_all() -> None:
     import numpy as np
 
     lonely = Crystal(30 * np.eye(3), np.zeros((1, 3)), np.array([2]))
-    graph = loading.table(crystal_graphs.build([lonely], QUOTIENT)).select(torch.arange(1))
+    graph = tensor_table.table(crystal_graphs.build([lonely], QUOTIENT)).select(torch.arange(1))
     parts = [torch.randn(size, 4, requires_grad=True) for size in (1, 1, 0)]
     out = gated_sum(graph, *parts, WeightedBatchNorm(4))
     assert torch.equal(out, torch.zeros(1, 2))

@@ -6,7 +6,7 @@ import torch
 from support import FULL, QUOTIENT, fresh_model
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
@@ -16,7 +16,7 @@ from tltool.model import kernels
 @pytest.fixture(params=[QUOTIENT, FULL], ids=["quotient", "full"])
 def graph(crystals: list[Crystal], request: pytest.FixtureRequest) -> Graph:
     lonely = Crystal(30 * np.eye(3), np.zeros((1, 3)), crystals[0].numbers[:1])
-    return loading.table(crystal_graphs.build([*crystals[:20], lonely], request.param)).select(torch.arange(21))
+    return tensor_table.table(crystal_graphs.build([*crystals[:20], lonely], request.param)).select(torch.arange(21))
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_dgl_and_torch_agree(graph: Graph, operation: str) -> None:
 
 @pytest.mark.usefixtures("double")
 def test_the_whole_model_agrees_to_1e_6(crystals: list[Crystal]) -> None:
-    graph = loading.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))
+    graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))
     model = fresh_model().eval()
     kernels.use("torch")
     plain = model(graph)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support import QUOTIENT
 
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model.gate import gated_sum
@@ -13,7 +13,7 @@ from tltool.model.norm import WeightedBatchNorm
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_gate_of_half_precision_tables_is_that_of_single_precision(crystals: list[Crystal], training: bool) -> None:
-    graph = loading.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))
+    graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))
     torch.manual_seed(0)
     sizes = graph.n_nodes, graph.n_nodes, len(graph.distance)
     parts = [torch.randn(size, 8, dtype=torch.bfloat16) for size in sizes]

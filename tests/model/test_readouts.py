@@ -8,7 +8,7 @@ from support import ROOT, config, doubled, fresh_model, recipe_of, shuffled
 
 from tltool import instantiate
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
@@ -23,7 +23,7 @@ SPREAD = "readout.statistics=[mean,spread]"
 
 def graph_of(crystals: list[Crystal], encoder: str, quotient: bool = True) -> Graph:
     recipe = replace(recipe_of(encoder), quotient=quotient)
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def embedded(readout: str, encoder: str, graph: Graph) -> torch.Tensor:

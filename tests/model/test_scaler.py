@@ -3,14 +3,14 @@ import pytest
 import torch
 from support import QUOTIENT
 
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model.scaler import composition, fit_scaler
 
 
 def test_there_and_back_and_zero_mean(crystals: list[Crystal]) -> None:
-    graph = loading.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
+    graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
     labels = torch.randn(60, generator=torch.Generator().manual_seed(0)) * 3 + 5
     labels[7] = torch.nan
     for reference in (False, True):
@@ -24,7 +24,7 @@ def test_there_and_back_and_zero_mean(crystals: list[Crystal]) -> None:
 
 
 def test_minmax_puts_the_training_labels_between_minus_one_and_one(crystals: list[Crystal]) -> None:
-    graph = loading.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
+    graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
     labels = torch.rand(60, generator=torch.Generator().manual_seed(0)) * 30 + 5
     labels[7] = torch.nan
     values = fit_scaler(labels, composition(graph), reference=False, logarithmic=False, minmax=True).to_value(
@@ -36,7 +36,7 @@ def test_minmax_puts_the_training_labels_between_minus_one_and_one(crystals: lis
 
 
 def test_composition_is_that_of_the_cell(crystals: list[Crystal]) -> None:
-    graph = loading.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
+    graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
     fractions = composition(graph).numpy()
     for row, crystal in enumerate(crystals):
         expected = np.bincount(crystal.numbers, minlength=119) / len(crystal.numbers)
@@ -44,20 +44,20 @@ def test_composition_is_that_of_the_cell(crystals: list[Crystal]) -> None:
 
 
 def test_references_explain_a_sum_over_elements(crystals: list[Crystal]) -> None:
-    graph = loading.table(crystal_graphs.build(crystals * 4, QUOTIENT)).select(torch.arange(240))
+    graph = tensor_table.table(crystal_graphs.build(crystals * 4, QUOTIENT)).select(torch.arange(240))
     fractions = composition(graph)
     labels = fractions @ torch.linspace(-3, 3, 119)
     assert fit_scaler(labels, fractions, reference=True, logarithmic=False).spread < 0.05 * labels.std()
 
 
 def test_equal_labels_do_not_divide_by_zero(crystals: list[Crystal]) -> None:
-    graph = loading.table(crystal_graphs.build(crystals[:3], QUOTIENT)).select(torch.arange(3))
+    graph = tensor_table.table(crystal_graphs.build(crystals[:3], QUOTIENT)).select(torch.arange(3))
     scaler = fit_scaler(torch.full((3,), 2.0), composition(graph), reference=False, logarithmic=False)
     torch.testing.assert_close(scaler.to_label(torch.zeros(3), graph), torch.full((3,), 2.0))
 
 
 def test_a_logarithmic_scaler_learns_the_logarithm_and_gives_the_label(crystals: list[Crystal]) -> None:
-    graph = loading.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
+    graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(60))
     labels = (torch.randn(60, generator=torch.Generator().manual_seed(0)) * 0.7 + 3).exp()
     labels[7] = torch.nan
     known = torch.isfinite(labels)

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from support import QUOTIENT
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model.scaler import Scaler, composition, fit_scaler
@@ -19,7 +19,7 @@ THREE = torch.tensor([2.0, 4.0, 9.0])
 
 @pytest.fixture
 def three(crystals: list[Crystal]) -> Graph:
-    return loading.table(crystal_graphs.build(crystals[:3], QUOTIENT)).select(torch.arange(3))
+    return tensor_table.table(crystal_graphs.build(crystals[:3], QUOTIENT)).select(torch.arange(3))
 
 
 @pytest.mark.parametrize("side", [-1, 1])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from support import QUOTIENT, fresh_model
 
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ResourceError
@@ -60,7 +60,7 @@ def test_the_fault_of_odd_multiples_of_16_is_found_and_plain_pytorch_used(
         said[1],
     )
     model = fresh_model(overrides=("encoder.dim=48",)).train()
-    graph = loading.table(crystal_graphs.build(crystals[:9], QUOTIENT)).select(torch.arange(9))
+    graph = tensor_table.table(crystal_graphs.build(crystals[:9], QUOTIENT)).select(torch.arange(9))
     called: list[bool] = []
     monkeypatch.setattr(compiled, "convolutions", lambda *given: called.append(True))
     assert bool(model(graph).isfinite().all())

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from support import QUOTIENT
 from torch import Tensor
 
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import building, compiled, kernels, soft_layers
@@ -63,7 +63,7 @@ def test_layers(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("by_distance", [True, False])
 def test_edge_layers(by_distance: bool, crystals: list[Crystal], tmp_path: Path) -> None:
-    graph = loading.table(crystal_graphs.build(crystals[:9], QUOTIENT)).select(torch.arange(9))
+    graph = tensor_table.table(crystal_graphs.build(crystals[:9], QUOTIENT)).select(torch.arange(9))
     found = {}
     for kernel in ("compiled", "torch"):
         use(kernel, tmp_path)

@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 from support import FULL, QUOTIENT, fresh_model, recipe_of
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.formats.formulas import composition
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
@@ -20,7 +20,7 @@ from tltool.training import checkpoint
 
 
 def graph_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> Graph:
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def rebuilt(model: PropertyModel) -> PropertyModel:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import bench_published as published
 
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.record import from_structure
@@ -115,7 +115,7 @@ def test_our_algebra_is_the_published_network() -> None:
     table = crystal_graphs.build(crystals, STRICT)
     assert (np.diff(table.first_edge) == published.NEIGHBOURS).all()
     inputs, _ = published.collate([(item, 0.0) for item in published_items(table)])
-    graph = loading.table(table).select(torch.arange(len(crystals)))
+    graph = tensor_table.table(table).select(torch.arange(len(crystals)))
     torch.manual_seed(0)
     theirs = published.Network()
     ours = copied(theirs)

@@ -9,7 +9,8 @@ import torch
 from support import QUOTIENT, a_fit, batches_of
 
 from tltool.data import marks, store
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
 from tltool.data.marks import Mark
 from tltool.errors import ConfigError, DataError

@@ -15,11 +15,12 @@ from support import a_fit, batches_of, fresh_model, recipe_of
 from torch import nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
-from tltool.data import padded
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.batches import padded
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.padded import Padded
+from tltool.data.batches.tensor_table import Source
+from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
-from tltool.data.loading import Source
-from tltool.data.padded import Padded
 from tltool.model import kernels, surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training import captured, fit, goals, loss

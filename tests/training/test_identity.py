@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from support import batches_of, config, fresh_model
 
-from tltool.data import dataset, splits, store
+from tltool.data import splits, store
+from tltool.data.batches import batches
 from tltool.data.dataset import Dataset
 from tltool.data.store import Store
 from tltool.training import identity
@@ -95,7 +96,7 @@ def test_a_base_has_a_digest_of_its_own_and_leaves_the_labels_whole(part: Datase
     split = splits.random(part.store, part.store.label("e_form"), seed=0, draw=None, val=0.1, test=0.1, train_size=None)
 
     def with_base(values):
-        data = dataset.batches(part, ["e_form"], split, values)
+        data = batches.batches(part, ["e_form"], split, values)
         return identity.of(data, part, fresh_model().spec, CONFIG, {"e_form": "content"}, base={"name": "PBE"})
 
     one, other = with_base(low), with_base(low + 0.5)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from support import a_fit, batches_of, fresh_model
 
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel

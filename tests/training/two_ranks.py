@@ -10,7 +10,8 @@ import torch.distributed as dist
 from support import batches_of, fresh_model, recipe_of
 
 from tltool.data import store
-from tltool.data.dataset import BUNDLED, Batches, Dataset
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import BUNDLED, Dataset
 from tltool.data.graph import crystal_graphs
 from tltool.model import ranks
 from tltool.model.property_model import PropertyModel

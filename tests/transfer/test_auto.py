@@ -9,7 +9,8 @@ from support import QUOTIENT, a_fit, batches_of, config
 
 from tltool import instantiate
 from tltool.data import store
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.data.formats.formulas import composition
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Record

@@ -8,7 +8,8 @@ import torch
 from support import ROOT, a_fit, batches_of, config
 
 from tltool import instantiate
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training import checkpoint

@@ -6,8 +6,10 @@ import torch
 from support import ROOT, a_fit, batches_of, config, fresh_model, recipe_of
 
 from tltool import instantiate
-from tltool.data import loading, store
-from tltool.data.dataset import Batches, Dataset
+from tltool.data import store
+from tltool.data.batches import tensor_table
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.data.formats.formulas import composition
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula
@@ -54,7 +56,7 @@ def test_a_formula_is_its_crystals_level_0(encoder: str, crystals: list[Crystal]
     tables = [crystal_graphs.build(some, recipe_of(encoder)) for some in (crystals, texts)]
     assert len(tables[1].neighbour) == 0
     with torch.no_grad():
-        of_crystals, of_formulas = (model.embed(loading.table(t).select(torch.arange(len(t)))) for t in tables)
+        of_crystals, of_formulas = (model.embed(tensor_table.table(t).select(torch.arange(len(t)))) for t in tables)
     assert float(of_crystals.std(0).mean()) > 1e-4
     torch.testing.assert_close(of_formulas, of_crystals, atol=1e-9, rtol=1e-9)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tltool.crystal_graph import Graph, Parts
-from tltool.data.loading import Table
+from tltool.data.batches.tensor_table import Table
 
 
 def select(table: Table, rows: Tensor) -> tuple[Graph, Parts]:

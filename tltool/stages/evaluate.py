@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from tltool.data.dataset import Batches, Dataset, batches
+from tltool.data.batches.batches import Batches, batches
+from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
 from tltool.training import audit, by_functional, checkpoint, identity, inputs, outcome, state

@@ -10,7 +10,8 @@ import torch
 
 from tltool import instantiate, machine
 from tltool.data import overlap
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError, standing_at
 from tltool.model.property_model import PropertyModel

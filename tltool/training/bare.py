@@ -1,6 +1,6 @@
 """Formulas without structures: which models may be used on them. What needs an edge may not, and says so."""
 
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.errors import InapplicableError
 from tltool.model.property_model import PropertyModel
 

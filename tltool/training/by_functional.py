@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from tltool.data import marks
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.data.record import Ints
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError, nearest

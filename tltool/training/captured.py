@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tltool.data import padded
-from tltool.data.dataset import Batches
-from tltool.data.loading import Batch
-from tltool.data.padded import Padded, Room
+from tltool.data.batches import padded
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.padded import Padded, Room
+from tltool.data.batches.tensor_table import Batch
 from tltool.training import distributed
 
 Step = Callable[[], Tensor]

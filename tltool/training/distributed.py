@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from tltool import machine
-from tltool.data.loading import Batch
+from tltool.data.batches.tensor_table import Batch
 from tltool.errors import ConfigError, ResourceError
 from tltool.model import ranks
 from tltool.model.property_model import PropertyModel

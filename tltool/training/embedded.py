@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tltool.data.dataset import Batches
-from tltool.data.loading import Batch, evaluation_size
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.tensor_table import Batch, evaluation_size
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel, is_under
 from tltool.training import bare

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
-from tltool.data.dataset import Batches
-from tltool.data.loading import Batch, evaluation_size
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.tensor_table import Batch, evaluation_size
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model import ranks

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from tltool.data.dataset import Batches
-from tltool.data.loading import evaluation_size
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.tensor_table import evaluation_size
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tltool.data import store
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.data.record import Floats, Ints
 from tltool.data.store import Store
 from tltool.quantities import quantity

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
 from tltool.model.property_model import PropertyModel
 from tltool.training.fit import Settings, predict

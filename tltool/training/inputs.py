@@ -10,8 +10,10 @@ import torch
 
 from tltool import instantiate, machine
 from tltool.config_tree import place_of
-from tltool.data import dataset, delta, several, structure_checks
-from tltool.data.dataset import Batches, Dataset, Means
+from tltool.data import delta, several, structure_checks
+from tltool.data.batches import batches
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset, Means
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
@@ -88,7 +90,7 @@ def split_batches(
     if without is not None:
         some[without] = np.nan
     split = instantiate.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
-    return dataset.batches(data, quantities, split, base), split
+    return batches.batches(data, quantities, split, base), split
 
 
 def _without_logarithm(records: Store, quantities: list[str]) -> list[str]:

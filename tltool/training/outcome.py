@@ -8,7 +8,8 @@ import numpy as np
 
 from tltool import plots
 from tltool.data import overlap
-from tltool.data.dataset import Batches, Dataset
+from tltool.data.batches.batches import Batches
+from tltool.data.dataset import Dataset
 from tltool.data.overlap import Matches
 from tltool.data.record import formula
 from tltool.elements import symbols

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Union
 
 import torch
 
-from tltool.data import loading, structure_checks
+from tltool.data import structure_checks
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula, from_structure
 from tltool.elements import symbols
@@ -86,7 +87,7 @@ class Predictor:
         where = next(self.model.encoder.parameters()).device
         predictions: Iterator[list[float | None]] = iter(())
         if good:
-            table = loading.table(crystal_graphs.build(good, self._recipe)).to(where)
+            table = tensor_table.table(crystal_graphs.build(good, self._recipe)).to(where)
             if self._functional is not None:
                 table = replace(table, functional=torch.full((len(good),), self._functional, device=where))
             if self._state:

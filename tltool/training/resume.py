@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tltool import machine
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.training.average import Average, average_of

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, NAdam, RAdam, RMSprop
 
 from tltool.data import side_by_side
-from tltool.data.loading import cut, evaluation_size
+from tltool.data.batches.tensor_table import cut, evaluation_size
 from tltool.errors import NumericError
 from tltool.model import stack
 from tltool.model.stack import Stack

@@ -1,6 +1,6 @@
 """What is said before a transfer's first update: what was loaded, what the source never saw, the error as it is."""
 
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import report

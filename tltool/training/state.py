@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats, Ints
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError

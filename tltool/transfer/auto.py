@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tltool import instantiate, machine
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, InapplicableError, NumericError, standing_at
 from tltool.instantiate import TRAINING, Idle

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tltool.data.dataset import Batches
-from tltool.data.loading import Batch
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.tensor_table import Batch
 from tltool.errors import ConfigError
 from tltool.instantiate import TRAINING, Idle
 from tltool.model import surgery

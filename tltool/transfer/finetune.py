@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.errors import ConfigError
 from tltool.instantiate import Idle
 from tltool.model import surgery

@@ -4,7 +4,7 @@ from functools import partial
 
 import torch
 
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training import embedded

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.instantiate import Idle
 from tltool.model import low_rank, surgery
 from tltool.model.property_model import PropertyModel

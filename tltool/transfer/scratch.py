@@ -2,7 +2,7 @@
 
 import torch
 
-from tltool.data.dataset import Batches
+from tltool.data.batches.batches import Batches
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training.fit import Fit, train

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuffled
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import angles, crystal_graphs, neighbours
 from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.record import Crystal
@@ -25,7 +25,7 @@ NACL = Crystal(
 
 
 def batch(crystals: list[Crystal], recipe: Recipe) -> Graph:
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def line_of(table: GraphTable) -> GraphTable:
@@ -168,7 +168,7 @@ def test_blocks_join_to_the_same_table(
 
 @given(st.lists(st.integers(0, 59), min_size=1, max_size=6))
 def test_a_batch_carries_the_lines_of_its_members(crystals: list[Crystal], rows: list[int]) -> None:
-    table = loading.table(crystal_graphs.build(crystals, MERGED))
+    table = tensor_table.table(crystal_graphs.build(crystals, MERGED))
     together = table.select(torch.tensor(rows)).line
     assert together is not None
     edge = angle = 0
@@ -190,7 +190,7 @@ def test_without_angles_there_is_no_line(crystals: list[Crystal]) -> None:
     table = crystal_graphs.build(crystals[:3], QUOTIENT)
     assert table.line is None
     assert not [name for name in table.arrays() if name.startswith("line")]
-    graph = loading.table(table).to("cpu").select(torch.arange(3))
+    graph = tensor_table.table(table).to("cpu").select(torch.arange(3))
     with pytest.raises(ConfigError, match="add graph=angles"):
         fresh_model(encoder="alignn_small")(graph)
     moved = batch(crystals[:3], MERGED).to("cpu")

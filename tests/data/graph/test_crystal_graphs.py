@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support import FULL, QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuffled
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs, neighbours
 from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.record import Crystal
@@ -16,7 +16,7 @@ from tltool.errors import ConfigError, DataError
 
 
 def batch(crystals: list[Crystal], recipe: Recipe) -> Graph:
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def pairs(table: GraphTable, row: int) -> list[tuple[float, ...]]:

@@ -4,7 +4,7 @@ import torch
 from support import FULL, QUOTIENT, config, doubled, fresh_model, shuffled
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
@@ -24,7 +24,7 @@ variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
-    return loading.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
 
 
 def predictions(variant: str, graph: Graph) -> torch.Tensor:

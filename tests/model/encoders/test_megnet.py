@@ -5,7 +5,7 @@ import torch
 from support import QUOTIENT, fresh_model
 
 from tltool.crystal_graph import Graph, Levels
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
@@ -15,7 +15,7 @@ PUBLISHED = ("readout=set2set", "encoder.elements=learned")
 
 @pytest.fixture
 def graph(crystals: list[Crystal]) -> Graph:
-    return loading.table(crystal_graphs.build(crystals[:8], QUOTIENT)).select(torch.arange(8))
+    return tensor_table.table(crystal_graphs.build(crystals[:8], QUOTIENT)).select(torch.arange(8))
 
 
 def test_published_sizes() -> None:

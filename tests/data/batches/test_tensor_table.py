@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import FULL, QUOTIENT, fresh_model
 
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 
 
 @given(st.lists(st.integers(0, 59), min_size=1, max_size=9), st.booleans())
 def test_a_batch_equals_its_members(crystals: list[Crystal], rows: list[int], quotient: bool) -> None:
-    table = loading.table(crystal_graphs.build(crystals, QUOTIENT if quotient else FULL))
+    table = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT if quotient else FULL))
     together = table.select(torch.tensor(rows))
     node = edge = spot = 0
     for place, row in enumerate(rows):
@@ -28,7 +28,7 @@ def test_a_batch_equals_its_members(crystals: list[Crystal], rows: list[int], qu
 
 
 def test_predictions_do_not_depend_on_the_batch(crystals: list[Crystal]) -> None:
-    table = loading.table(crystal_graphs.build(crystals, QUOTIENT))
+    table = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT))
     model = fresh_model().eval()
     together = model(table.select(torch.arange(60)))
     alone = torch.cat([model(table.select(torch.tensor([row]))) for row in range(60)])
@@ -36,15 +36,15 @@ def test_predictions_do_not_depend_on_the_batch(crystals: list[Crystal]) -> None
 
 
 def test_every_row_once_an_epoch_and_no_batch_of_one(crystals: list[Crystal]) -> None:
-    table = loading.table(crystal_graphs.build(crystals[:21], QUOTIENT))
+    table = tensor_table.table(crystal_graphs.build(crystals[:21], QUOTIENT))
     labels = torch.arange(21.0)[:, None]
     rows = torch.arange(21)
-    shuffled = list(loading.batches(table, labels, rows, 10, torch.Generator().manual_seed(1)))
+    shuffled = list(tensor_table.batches(table, labels, rows, 10, torch.Generator().manual_seed(1)))
     assert [len(b.rows) for b in shuffled] == [10, 11]
     assert sorted(torch.cat([b.rows for b in shuffled]).tolist()) == list(range(21))
     assert all(torch.equal(b.labels[:, 0], b.rows.float()) for b in shuffled)
-    again = list(loading.batches(table, labels, rows, 10, torch.Generator().manual_seed(1)))
+    again = list(tensor_table.batches(table, labels, rows, 10, torch.Generator().manual_seed(1)))
     assert all(torch.equal(a.rows, b.rows) for a, b in zip(shuffled, again, strict=True))
-    in_order = list(loading.batches(table, labels, rows, 10, None))
+    in_order = list(tensor_table.batches(table, labels, rows, 10, None))
     assert [len(b.rows) for b in in_order] == [10, 10, 1]
     np.testing.assert_array_equal(torch.cat([b.rows for b in in_order]), np.arange(21))

@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 from support import FULL, QUOTIENT, fresh_model, recipe_of
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading, padded
+from tltool.data.batches import padded, tensor_table
+from tltool.data.batches.padded import Padded, Room
 from tltool.data.graph import crystal_graphs
-from tltool.data.padded import Padded, Room
 from tltool.data.record import Crystal
 from tltool.model.property_model import PropertyModel
 from tltool.training import loss
 
 
-def table_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> loading.Table:
-    return loading.table(crystal_graphs.build(crystals, recipe))
+def table_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> tensor_table.Table:
+    return tensor_table.table(crystal_graphs.build(crystals, recipe))
 
 
-def with_room(source: loading.Table, rows: list[int], *more: int) -> tuple[Padded, torch.Tensor]:
+def with_room(source: tensor_table.Table, rows: list[int], *more: int) -> tuple[Padded, torch.Tensor]:
     """Return ``source`` with so much more room than ``rows`` need, and the rows with padding."""
     crystals, *extra = more
     held = padded.counts(source)[rows].sum(0) + 1
@@ -109,7 +109,7 @@ def test_an_epoch_is_that_of_the_plain_batches(data: st.DataObject) -> None:
     ready = padded.rooms(sizes[rows.numpy()], size)
     assert 1 <= len(ready) <= 6
     epoch = padded.epoch(rows, sizes, ready, size, torch.Generator().manual_seed(3))
-    plain = loading.pieces(rows, size, torch.Generator().manual_seed(3))
+    plain = tensor_table.pieces(rows, size, torch.Generator().manual_seed(3))
     assert epoch.held == [len(piece) for piece in plain]
     for line, room, piece in zip(epoch.rows, epoch.rooms, plain, strict=True):
         assert torch.equal(line[: len(piece)], piece)

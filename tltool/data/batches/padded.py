@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
-from tltool.data import loading
-from tltool.data.loading import Table
+from tltool.data.batches import tensor_table
+from tltool.data.batches.tensor_table import Table
 from tltool.data.record import Ints
 
 _QUANTILES = (0.3, 0.7, 0.95, 1.0)
@@ -119,12 +119,12 @@ class Epoch(NamedTuple):
 
 
 def epoch(rows: Tensor, sizes: Ints, ready: Sequence[Room], size: int, generator: torch.Generator) -> Epoch:
-    """Return an epoch over ``rows`` (r,), the batches being those of ``loading.batches``; all of it on the CPU.
+    """Return an epoch over ``rows`` (r,), the batches being those of ``tensor_table.batches``; all of it on the CPU.
 
     Each batch gets the smallest of the rooms that are ``ready``, a room of its own if none of them holds it. ``sizes``
     are those of all rows of the table.
     """
-    cut = loading.pieces(rows, size, generator)
+    cut = tensor_table.pieces(rows, size, generator)
     held = [len(piece) for piece in cut]
     ends = np.cumsum([0, *held])
     totals = np.add.reduceat(sizes[torch.cat(cut).numpy()], ends[:-1], axis=0)

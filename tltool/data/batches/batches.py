@@ -1,0 +1,70 @@
+"""The batches of a data set and a split: what a fit needs."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tltool.crystal_graph import Graph
+from tltool.data.batches import tensor_table
+from tltool.data.dataset import Dataset
+from tltool.data.record import Floats
+from tltool.data.splits import Split
+
+_BLOCK = 65_536
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What a fit needs: ``table`` of graphs, ``labels`` (n, q) with NaN where absent, the quantities and the split.
+
+    ``base`` (n, q) is what the labels are differences from (a cheaper level of theory), None for labels as they are.
+    ``bare`` says that the records are formulas, without a structure and so without an edge.
+    """
+
+    table: tensor_table.Table
+    labels: Tensor
+    quantities: tuple[str, ...]
+    split: Mapping[str, Tensor]
+    base: Tensor | None = None
+    bare: bool = False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.split)
+
+    def of(self, part: str, size: int, generator: torch.Generator | None = None) -> Iterator[tensor_table.Batch]:
+        """Cut the rows of ``part`` into batches, shuffled if there is a ``generator``."""
+        return tensor_table.batches(self.table, self.labels, self.split[part], size, generator)
+
+    def rows(self) -> Tensor:
+        """Return the rows of all parts."""
+        return torch.cat([self.split[part] for part in self])
+
+    def graph(self, part: str) -> Graph:
+        """Return all crystals of ``part`` as one batch."""
+        return self.table.select(self.split[part])
+
+    def elements(self, part: str) -> set[int]:
+        """Return the atomic numbers that occur in ``part``."""
+        found: set[int] = set()
+        for rows in torch.split(self.split[part], _BLOCK):
+            found |= set(torch.unique(self.table.numbers(rows)).tolist())
+        return found
+
+    def to(self, device: torch.device | str) -> "Batches":
+        """Return the same with every tensor on ``device``."""
+        rows = {name: part.to(device) for name, part in self.split.items()}
+        base = None if self.base is None else self.base.to(device)
+        return replace(self, table=self.table.to(device), labels=self.labels.to(device), split=rows, base=base)
+
+
+def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats | None = None) -> Batches:
+    """Return the batches of ``data`` with the labels of ``quantities``, less ``base`` (n, q) where that is given."""
+    names, kind = tuple(quantities), torch.get_default_dtype()
+    labels = torch.stack([torch.from_numpy(data.store.label(name)) for name in names], dim=1)
+    parts = {name: torch.from_numpy(rows) for name, rows in split.items()}
+    low = None if base is None else torch.from_numpy(base)
+    learned = labels if low is None else labels - low
+    low = None if low is None else low.to(kind)
+    return Batches(tensor_table.table(data.graphs), learned.to(kind), names, parts, low, data.store.amounts is not None)
