@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from tltool.data import overlap, store, structure_match
+from tltool.data.download.locate import BUNDLED
 from tltool.data.fingerprinting import fingerprints
-from tltool.data.obtained import BUNDLED
 from tltool.data.record import Crystal
 from tltool.training import held
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tltool.data import preparing, store
+from tltool.data.download.locate import BUNDLED
 from tltool.data.formats import decompress
 from tltool.data.graph.crystal_graphs import Recipe
-from tltool.data.obtained import BUNDLED
 from tltool.elements import symbol
 
 RECIPE = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from tltool.data import overlap, store, structure_match
+from tltool.data.download.locate import BUNDLED
 from tltool.data.fingerprinting import fingerprints
 from tltool.data.graph import neighbours
 from tltool.data.mean_distances import scaled
-from tltool.data.obtained import BUNDLED
 from tltool.data.prototype import fingerprint
 from tltool.data.record import Crystal, Floats
 from tltool.elements import number_of

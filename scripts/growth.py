@@ -27,7 +27,7 @@ SHARD = 20_000
 def read(root: Path, /) -> Iterator[Record]:
     """Yield the crystals numbered as the file ``root`` says, every one at a volume of its own."""
     from tltool.data import store
-    from tltool.data.obtained import BUNDLED
+    from tltool.data.download.locate import BUNDLED
 
     demo = store.load(BUNDLED / "demo.h5")
     begin, end = json.loads(root.read_text(encoding="utf-8"))

@@ -18,8 +18,8 @@ from support import config
 
 from tltool.data import frozen, mp_pages
 from tltool.data.adapters.materials_project import read
+from tltool.data.download.http import Limits
 from tltool.data.materials_project import fetch
-from tltool.data.web import Limits
 from tltool.errors import ConfigError, DataError, TltoolError
 
 KEY = "abcdefghijklmnopqrstuvwxyz012345"

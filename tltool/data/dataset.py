@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tltool import instantiate
-from tltool.data import joined, obtained, preparing, store, structure_checks
+from tltool.data import joined, preparing, store, structure_checks
+from tltool.data.download import locate
+from tltool.data.download.locate import BUNDLED
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.marks import Mark
-from tltool.data.obtained import BUNDLED
 from tltool.data.preparing import Shard, Task
 from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
@@ -90,7 +91,7 @@ def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) ->
     for key in description:
         if key not in KEYS:
             raise ConfigError(f"There is no key data.{key}.{nearest(key, KEYS)}")
-    root = obtained.root(description, means.cache, means.plugins, means.say)
+    root = locate.root(description, means.cache, means.plugins, means.say)
     folder = means.cache / f"{description['name']}-{_key(root, description, means)}"
     tasks = _tasks(root, description, folder, recipe, means)
     with _locked(folder, means.say):

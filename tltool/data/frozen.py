@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from tltool.data import receipt
+from tltool.data.download import receipt
 from tltool.errors import DataError
 
 QUERY = "query.json"

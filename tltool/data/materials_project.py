@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tltool.data import api_key, frozen, mp_client, mp_pages, receipt, web
-from tltool.data.web import Again, Hopeless, Limits, Say
+from tltool.data import api_key, frozen, mp_client, mp_pages
+from tltool.data.download import http, receipt
+from tltool.data.download.http import Again, Hopeless, Limits, Say
 from tltool.errors import ConfigError, DataError
 
 ENDPOINT = "https://api.materialsproject.org/"
@@ -41,7 +42,7 @@ def fetch(
         raise ConfigError("data.fetch needs a page_size of at least 1, and material_id and structure in its fields.")
     key = api_key.api_key()
     address = (os.environ.get("MP_API_ENDPOINT") or ENDPOINT).rstrip("/") + "/"
-    wanted = {"query": _narrow(query), "fields": fields, "page_size": page_size, "endpoint": web.shown(address)}
+    wanted = {"query": _narrow(query), "fields": fields, "page_size": page_size, "endpoint": http.shown(address)}
     with receipt.disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with receipt.alone(folder / frozen.QUERY, say):
@@ -55,7 +56,8 @@ def fetch(
         except (Again, Hopeless) as error:
             kept = ", the pages that came are kept" if pages.is_dir() and any(pages.glob("*.jsonl")) else ""
             raise DataError(
-                f"The Materials Project could not be had from {web.shown(address)}: {error}{kept}; run again later, or "
+                f"The Materials Project could not be had from {http.shown(address)}: {error}{kept}; run again later, "
+                f"or "
                 "pass data.root=FOLDER with what was fetched."
             ) from None
         date = datetime.now(UTC).isoformat(timespec="seconds")
@@ -85,7 +87,7 @@ def _narrow(query: Mapping[str, Any]) -> dict[str, Any]:
 
 def _version(address: str, limits: Limits, say: Say) -> str:
     try:
-        return str(json.loads(web.text(f"{address}heartbeat", limits, say))["db_version"])
+        return str(json.loads(http.text(f"{address}heartbeat", limits, say))["db_version"])
     except (ValueError, KeyError, TypeError) as error:
         raise Hopeless("its heartbeat does not tell a db_version") from error
 
@@ -101,7 +103,7 @@ def _asking(address: str, key: str, wanted: Mapping[str, Any], limits: Limits, s
                 clients.append(mp_client.connected(address, key, limits.stall))
             return mp_client.page(clients[0], wanted["query"], wanted["fields"], number, wanted["page_size"])
 
-        return web.patiently(once, lambda: 0, f"Materials Project, page {number}", limits, say)
+        return http.patiently(once, lambda: 0, f"Materials Project, page {number}", limits, say)
 
     try:
         yield ask

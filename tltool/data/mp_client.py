@@ -1,7 +1,7 @@
 """The door to mp-api, the Materials Project's own client: one page of a search, and what its failures mean.
 
 mp-api is the extra ``tltool[mp]`` and is imported when it is needed. Its own retries are switched off: how long to
-wait, and for how many times, is decided in ``web.py`` alone, so that a server's Retry-After of an hour is a sentence
+wait, and for how many times, is decided in ``http.py`` alone, so that a server's Retry-After of an hour is a sentence
 and not an hour.
 """
 
@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
-from tltool.data import api_key, web
-from tltool.data.web import Again, Hopeless
+from tltool.data import api_key
+from tltool.data.download import http
+from tltool.data.download.http import Again, Hopeless
 from tltool.errors import ConfigError, nearest
 
 _NO_ANSWER = "there is no answer, or it broke off (is there a network?)"
@@ -60,7 +61,7 @@ def page(
 ) -> tuple[list[dict[str, Any]], int]:
     """Return the documents of page ``number``, counted from 1, and how many the server counts in all.
 
-    Raises Again or Hopeless as ``web.py`` does, ConfigError for what mp-api itself refuses.
+    Raises Again or Hopeless as ``http.py`` does, ConfigError for what mp-api itself refuses.
     """
     answers: list[Any] = []
 
@@ -92,8 +93,8 @@ def _failure(response: Any, key: str) -> Again | Hopeless:
     """Return what an answer means that mp-api could not use."""
     status = response.status_code
     reason = f"the server answers {status} {response.reason or ''}".rstrip()
-    if web.passing(status):
-        return Again(reason, web.retry_after(response.headers.get("Retry-After")))
+    if http.passing(status):
+        return Again(reason, http.retry_after(response.headers.get("Retry-After")))
     if status in (401, 403):
         return Hopeless(f"{reason}: it does not accept the API key, see MP_API_KEY")
     if status in (400, 422):

@@ -12,8 +12,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from tltool.data import receipt
-from tltool.data.web import Say
+from tltool.data.download import receipt
+from tltool.data.download.http import Say
 from tltool.errors import DataError
 
 Row = dict[str, Any]

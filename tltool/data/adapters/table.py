@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tltool.data.download.listing import RECORD
 from tltool.data.formats import formulas, label_columns, structure_value, tables
 from tltool.data.formats.tables import Row
-from tltool.data.listing import RECORD
 from tltool.data.record import Crystal, Dropped, Record, reason
 from tltool.errors import ConfigError, DataError
 from tltool.instantiate import Idle

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tltool import instantiate
-from tltool.data import listing
-from tltool.data.download import fetch
-from tltool.data.web import Limits
+from tltool.data.download import listing
+from tltool.data.download.fetch import fetch
+from tltool.data.download.http import Limits
 from tltool.errors import DataError
 
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 def root(description: Mapping[str, Any], cache: Path, plugins: Iterable[str], say: Callable[[str], None]) -> Path:

@@ -32,10 +32,10 @@ from scripted_server import (
 )
 
 from tltool.data.adapters import alexandria
-from tltool.data.download import Progress, fetch
-from tltool.data.listing import folder, listing, spoken
-from tltool.data.receipt import receipt
-from tltool.data.web import Limits, local, shown
+from tltool.data.download.fetch import Progress, fetch
+from tltool.data.download.http import Limits, local, shown
+from tltool.data.download.listing import folder, listing, spoken
+from tltool.data.download.receipt import receipt
 from tltool.errors import DataError, ResourceError, TltoolError
 
 NOISE = hashlib.shake_256(b"crystals").hexdigest(3000)
@@ -392,7 +392,8 @@ def test_one_download_at_a_time(server: Scripted, target: Path) -> None:
 def test_killed_at_any_moment_it_goes_on(server: Scripted, target: Path) -> None:
     address = server.at("/a", stalls(DATA, 1000, etag=TAG), whole(DATA, etag=TAG))
     call = (
-        "import sys; from pathlib import Path; from tltool.data.download import fetch; from tltool.data.web import "
+        "import sys; from pathlib import Path; from tltool.data.download.fetch import fetch; from "
+        "tltool.data.download.http import "
         "Limits; fetch(sys.argv[1], Path(sys.argv[2]), sha256=None, limits=Limits(), say=print, progress=print)"
     )
     part = target.with_name(target.name + ".part")

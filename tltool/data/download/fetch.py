@@ -1,7 +1,7 @@
 """An address -> a whole, checked file on disk; whatever of it was downloaded before is kept and continued.
 
 While it is fetched, ``target.part`` holds the bytes so far and ``target.part.json`` says of which file they are. How
-the network is asked is in ``web.py``, what is recorded of the file in ``receipt.py``.
+the network is asked is in ``http.py``, what is recorded of the file in ``receipt.py``.
 """
 
 import json
@@ -12,9 +12,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tltool.data import receipt, web
-from tltool.data.receipt import beside
-from tltool.data.web import Again, Hopeless, Limits, Say
+from tltool.data.download import http, receipt
+from tltool.data.download.http import Again, Hopeless, Limits, Say
+from tltool.data.download.receipt import beside
 from tltool.errors import DataError, ResourceError
 
 _BEGINS = {".bz2": b"BZh", ".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ"}
@@ -51,7 +51,7 @@ def fetch(address: str, target: Path, *, sha256: str | None, limits: Limits, say
     against the hash recorded when it was first used. Raises DataError, which says what, from where and where to put
     it by hand, or ResourceError where the disk is full or cannot be written.
     """
-    part, source, whence = beside(target, ".part"), web.local(address), web.shown(address)
+    part, source, whence = beside(target, ".part"), http.local(address), http.shown(address)
     with receipt.disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with receipt.alone(target, say):
@@ -65,7 +65,7 @@ def fetch(address: str, target: Path, *, sha256: str | None, limits: Limits, say
             if source is not None:
                 _copied(source, target, part, limits, progress)
             else:
-                etag = web.patiently(
+                etag = http.patiently(
                     lambda: _continued(address, target, part, limits, progress),
                     lambda: _size(part),
                     target.name,
@@ -91,8 +91,8 @@ def _continued(address: str, target: Path, part: Path, limits: Limits, progress:
     if have and have == note.size:
         return note.etag
     ask = {"Range": f"bytes={have}-", "If-Range": guard} if have and guard else {}
-    with web.get(address, ask, limits) as response:
-        first, size = web.span(response)
+    with http.get(address, ask, limits) as response:
+        first, size = http.span(response)
         now = _Note(response.headers.get("ETag"), response.headers.get("Last-Modified"), size)
         if response.status_code == 200:
             have = 0
@@ -106,9 +106,9 @@ def _continued(address: str, target: Path, part: Path, limits: Limits, progress:
         if "text/html" in response.headers.get("Content-Type", "") and target.suffix not in _PAGES:
             raise Hopeless("the server sends a web page (HTML) instead of the file")
         _bounded(size, have, target, limits)
-        body = web.pieces(response, limits)
+        body = http.pieces(response, limits)
         if not have:
-            body = _begun(body, part, target, {"address": web.shown(address)} | now._asdict())
+            body = _begun(body, part, target, {"address": http.shown(address)} | now._asdict())
         _append(body, part, target, have, size, limits, progress)
     return now.etag
 
@@ -176,7 +176,7 @@ def _note(part: Path, address: str) -> _Note:
     """Return what is noted of the bytes in ``part``; nothing if they are not of ``address``."""
     try:
         note = json.loads(beside(part, ".json").read_text(encoding="utf-8"))
-        if note.pop("address") == web.shown(address):
+        if note.pop("address") == http.shown(address):
             return _Note(**note)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass

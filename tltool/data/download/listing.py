@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from tltool.data import receipt, web
-from tltool.data.download import Progress, Watch, fetch
-from tltool.data.web import Hopeless, Limits, Say
+from tltool.data.download import http, receipt
+from tltool.data.download.fetch import Progress, Watch, fetch
+from tltool.data.download.http import Hopeless, Limits, Say
 from tltool.errors import DataError
 
 RECORD = "listing.json"
@@ -29,10 +29,10 @@ def listing(address: str, pattern: str, *, limits: Limits, say: Say) -> list[str
     ``pattern`` is a glob, or a regular expression if it begins with ``^``. Names that lead elsewhere (``/``, ``..``)
     are passed over. Raises DataError if the address cannot be read, or nothing matches, or too much.
     """
-    place = web.local(address)
+    place = http.local(address)
     try:
         if place is None:
-            links = _LINK.findall(web.text(address.rstrip("/") + "/", limits, say))
+            links = _LINK.findall(http.text(address.rstrip("/") + "/", limits, say))
             found = {unquote(html.unescape(link)).removeprefix("./") for link in links}
         else:
             found = {path.name for path in place.iterdir() if path.is_file()}
@@ -40,7 +40,7 @@ def listing(address: str, pattern: str, *, limits: Limits, say: Say) -> list[str
     except (Hopeless, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"The list of files {pattern} could not be had from {web.shown(address)}: {reason}; run again, or put the "
+            f"The list of files {pattern} could not be had from {http.shown(address)}: {reason}; run again, or put the "
             f"files into a folder and pass data.root=FOLDER."
         ) from error
     except re.error as error:
@@ -49,7 +49,8 @@ def listing(address: str, pattern: str, *, limits: Limits, say: Say) -> list[str
     names = sorted(name for name in plain if matches(name) and not _OURS.fullmatch(name))
     if not 0 < len(names) <= limits.files:
         raise DataError(
-            f"{web.shown(address)} lists {len(names) or 'no'} files that match {pattern}, of {len(found)} names in all "
+            f"{http.shown(address)} lists {len(names) or 'no'} files that match {pattern}, of {len(found)} names in "
+            f"all "
             f"({limits.files} are allowed); correct the address or the pattern."
         )
     return names
@@ -74,7 +75,7 @@ def folder(
     names = _recorded(address, pattern, target) or listing(address, pattern, limits=limits, say=say)
     here = sum((target / name).is_file() for name in names)
     if here < len(names):
-        say(f"{web.shown(address)}: {len(names)} files match {pattern}, {here} of them are in {target} already.")
+        say(f"{http.shown(address)}: {len(names)} files match {pattern}, {here} of them are in {target} already.")
     paths: list[Path] = []
     before = 0
     for n, name in enumerate(names, start=1):
@@ -92,7 +93,7 @@ def folder(
 
 def joined(address: str, name: str) -> str:
     """Return where the file ``name`` is at ``address``, a page or a local folder."""
-    local = web.local(address)
+    local = http.local(address)
     return str(local / name) if local is not None else f"{address.rstrip('/')}/{quote(name)}"
 
 
@@ -118,14 +119,14 @@ def _record(address: str, pattern: str, paths: list[Path]) -> dict[str, Any]:
         facts = {"etag": known.etag, "sha256": known.sha256} if known else {}
         files.append({"name": path.name, "size": path.stat().st_size} | facts)
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"address": web.shown(address), "pattern": pattern, "date": date, "files": files}
+    return {"address": http.shown(address), "pattern": pattern, "date": date, "files": files}
 
 
 def _recorded(address: str, pattern: str, target: Path) -> list[str] | None:
     """Return the names recorded in ``target``, None unless all these files are there."""
     try:
         record = json.loads((target / RECORD).read_text(encoding="utf-8"))
-        same = (record["address"], record["pattern"]) == (web.shown(address), pattern)
+        same = (record["address"], record["pattern"]) == (http.shown(address), pattern)
         names = [str(file["name"]) for file in record["files"]]
     except (OSError, ValueError, TypeError, KeyError):
         return None
