@@ -12,9 +12,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from tltool.data import overlap, store, structure_match
+from tltool.data import store
 from tltool.data.download.locate import BUNDLED
-from tltool.data.fingerprinting import fingerprints
+from tltool.data.overlap import crystal_index, structure_match
+from tltool.data.overlap.many_fingerprints import fingerprints
 from tltool.data.record import Crystal
 from tltool.training import held
 
@@ -60,24 +61,24 @@ def main(arguments: list[str] | None = None) -> None:
     invented = generator.integers(1 << 64, size=n_index - len(known), dtype=np.uint64)
     names = list(demo.ids[: len(known)]) + [f"agm{number:09d}" for number in range(len(invented))]
     with timed(f"index of {n_index:,} crystals"):
-        index = overlap.index(names, None, np.concatenate([seen, invented]), "demo")
-    size = sum(array.nbytes for array in overlap.arrays(index).values())
+        index = crystal_index.index(names, None, np.concatenate([seen, invented]), "demo")
+    size = sum(array.nbytes for array in crystal_index.arrays(index).values())
     print(f"{'size of the index':<48} {size / 1e6:8.2f} MB, {size / len(index):.1f} bytes a crystal")
     with timed("audit in all"):
         with timed(f"  fingerprints of {n_target:,} crystals, {options.workers} workers"):
             asked = fingerprints(target, options.workers)
         with timed("  look-up"):
-            matches = overlap.audit(index, ids, None, asked)
+            matches = crystal_index.audit(index, ids, None, asked)
         open_rows = np.array([row for row, how in enumerate(matches.how) if how != "id"])
-        chosen, rows = overlap.pairs(seen, asked[open_rows], formula=True)
-        alike = overlap.of_one_prototype(seen[rows], asked[open_rows[chosen]])
+        chosen, rows = crystal_index.pairs(seen, asked[open_rows], formula=True)
+        alike = crystal_index.of_one_prototype(seen[rows], asked[open_rows[chosen]])
         with timed(f"  comparison of {len(rows):,} pairs of one formula"):
             result = structure_match.compared(target, known, open_rows[chosen], rows, alike, held.MOST_PAIRS)
         pairs = zip(open_rows[chosen].tolist(), rows.tolist(), result.same.tolist(), strict=True)
         same = {row: ("demo", demo.ids[source_row]) for row, source_row, equal in pairs if equal}
         none_left = np.ones(len(target), dtype=bool)
         none_left[open_rows[chosen[~result.known]]] = False
-        matches = overlap.settled(matches, same, none_left, none_left)
+        matches = crystal_index.settled(matches, same, none_left, none_left)
     kinds = Counter("unknown" if unknown else how for how, unknown in zip(matches.how, matches.unknown, strict=True))
     print(", ".join(f"{count} {how or 'not found'}" for how, count in sorted(kinds.items())))
 

@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tltool.data import preparing, store
+from tltool.data import prepare, store
 from tltool.data.download.locate import BUNDLED
 from tltool.data.formats import decompress
 from tltool.data.graph.crystal_graphs import Recipe
@@ -95,11 +95,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         folder = Path(name)
         paths = written(entries, options.entries, folder, options.files)
         for turn in range(options.rounds):
-            tasks = [
-                preparing.Task(path, folder / f"turn{turn}" / path.name, ADAPTER, (), {}, RECIPE) for path in paths
-            ]
+            tasks = [prepare.Task(path, folder / f"turn{turn}" / path.name, ADAPTER, (), {}, RECIPE) for path in paths]
             begin = time.perf_counter()
-            shards = preparing.prepare_all(tasks, options.workers, lambda text: None)
+            shards = prepare.prepare_all(tasks, options.workers, lambda text: None)
             prepared = max(prepared, sum(shard.kept for shard in shards) / (time.perf_counter() - begin))
             if not turn:  # before the other side, which holds a whole dump, has children of its own
                 peak = _largest_child()

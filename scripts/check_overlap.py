@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tltool.data import overlap, store, structure_match
+from tltool.data import store
 from tltool.data.download.locate import BUNDLED
-from tltool.data.fingerprinting import fingerprints
 from tltool.data.graph import neighbours
-from tltool.data.mean_distances import scaled
-from tltool.data.prototype import fingerprint
+from tltool.data.overlap import crystal_index, structure_match
+from tltool.data.overlap.fingerprint import fingerprint
+from tltool.data.overlap.many_fingerprints import fingerprints
+from tltool.data.overlap.mean_distances import scaled
 from tltool.data.record import Crystal, Floats
 from tltool.elements import number_of
 
@@ -121,7 +122,7 @@ def precision(
 ) -> None:
     """Print how many of at most ``most`` pairs of one formula the audit calls the same, and how many of these are."""
     prints = fingerprints(crystals, workers)
-    first, second = overlap.pairs(prints, prints, formula=True)
+    first, second = crystal_index.pairs(prints, prints, formula=True)
     chosen = generator.permutation(np.flatnonzero(first < second))[:most]
     first, second = first[chosen], second[chosen]
     alike = prints[first] == prints[second]

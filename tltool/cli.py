@@ -108,7 +108,7 @@ def _launched(stage: str, words: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from tltool.command_line import overrides
-    from tltool.data import api_key
+    from tltool.data.materials_project import api_key
 
     try:
         api_key.refuse_overrides(words)  # before Hydra writes them anywhere
@@ -285,7 +285,7 @@ def _checked(stage: str, config: Any) -> dict[str, Any]:
 
     import yaml
 
-    from tltool.data import api_key
+    from tltool.data.materials_project import api_key
 
     api_key.refuse_config(config)
     known: set[str] = set()

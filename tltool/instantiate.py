@@ -20,8 +20,8 @@ from tltool.errors import ConfigError, nearest
 
 PLACES = {
     "adapter": ("tltool.data.adapters.",),
-    "fetch": ("tltool.data.materials_project.fetch",),
-    "split": ("tltool.data.splits.", "tltool.data.folds."),
+    "fetch": ("tltool.data.materials_project.fetch.fetch",),
+    "split": ("tltool.data.splits.", "tltool.data.matbench_folds."),
     "encoder": ("tltool.model.encoders.",),
     "readout": (
         "tltool.model.readout.",

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_module
 from support import cell, config
 
 from tltool.command_line.overrides import BeforeSweep, refuse, refuse_hydra
-from tltool.data import several
+from tltool.data import union
 from tltool.data.dataset import Means
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.errors import ConfigError, DataError, TltoolError, standing_at
@@ -167,7 +167,7 @@ def test_a_remedy_names_the_key_of_this_command(tmp_path: Path) -> None:
         assert "sha256" not in str(other.value)
     parts = config("pretrain", "data=functionals", "data.parts.pbe.root=nowhere")["data"]
     with pytest.raises(DataError, match=r"^data\.parts\.pbe\.root=nowhere does not exist"):
-        several.opened(parts, recipe, Means(tmp_path, [], 1, print))
+        union.opened(parts, recipe, Means(tmp_path, [], 1, print))
 
 
 def test_a_message_keeps_what_is_no_key() -> None:

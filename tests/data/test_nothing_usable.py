@@ -125,21 +125,21 @@ def test_a_data_set_is_read_again_when_the_code_that_reads_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels that an earlier version took for numbers do not stay in the cache."""
-    from tltool.data import preparing
+    from tltool.data import prepare
 
     words = table(tmp_path)
     rows = json.loads((tmp_path / "t.json").read_text())
     rows[0]["e_form"] = -1.5
     (tmp_path / "t.json").write_text(json.dumps(rows))
-    code = preparing.code_of("tltool.data.adapters.table")
-    assert code != preparing.code_of("tltool.data.adapters.folder")
+    code = prepare.code_of("tltool.data.adapters.table")
+    assert code != prepare.code_of("tltool.data.adapters.folder")
     first, again = opened(words, tmp_path / "cache").folder, opened(words, tmp_path / "cache").folder
     assert first == again
-    source = Path(str(preparing.labelled.__file__))
+    source = Path(str(prepare.labelled.__file__))
     changed = tmp_path / "labelled.py"
     changed.write_bytes(source.read_bytes() + b"#")
-    monkeypatch.setattr(preparing.labelled, "__file__", str(changed))
-    assert preparing.code_of("tltool.data.adapters.table") != code
+    monkeypatch.setattr(prepare.labelled, "__file__", str(changed))
+    assert prepare.code_of("tltool.data.adapters.table") != code
     assert opened(words, tmp_path / "cache").folder != first
 
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import store_of
 
-from tltool.data import marks, prototype, splits, store
+from tltool.data import origin, splits, store
 from tltool.data.formats.formulas import composition
-from tltool.data.marks import Mark
+from tltool.data.origin import Mark
+from tltool.data.overlap import fingerprint
 from tltool.data.record import Crystal, Record, formula
 from tltool.data.splits import Split
 from tltool.data.store import Store
@@ -125,7 +126,7 @@ def test_by_composition_keeps_a_formula_together() -> None:
 def test_by_prototype_keeps_a_structure_type_together(demo: Store) -> None:
     some = store.taken(demo, np.arange(400))
     split = splits.by_hash(some, np.ones(400), group="prototype", **HASHED)
-    kinds = [{prototype.structure_type(some.crystal(int(row))) for row in rows} for _, rows in split.items()]
+    kinds = [{fingerprint.structure_type(some.crystal(int(row))) for row in rows} for _, rows in split.items()]
     assert sum(map(len, kinds)) == len(set.union(*kinds)) > 20
 
 
@@ -136,7 +137,7 @@ def test_a_structure_type_does_not_depend_on_the_elements() -> None:
     one = Crystal(fcc, rock_salt, np.array([11] * 4 + [17] * 4))
     two = Crystal(fcc * 1.2, rock_salt, np.array([20] * 4 + [8] * 4))
     other = Crystal(4 * np.eye(3), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.array([55, 17]))
-    assert prototype.structure_type(one) == prototype.structure_type(two) != prototype.structure_type(other)
+    assert fingerprint.structure_type(one) == fingerprint.structure_type(two) != fingerprint.structure_type(other)
 
 
 def of_several(demo: Store, kept: dict[str, list[int]], strain: float = 0.0) -> Store:
@@ -167,7 +168,7 @@ def test_a_crystal_of_several_functionals_is_in_one_part(how: str, demo: Store) 
         demo, {"a": list(range(150)), "b": list(range(40, 190)), "c": list(range(0, 190, 2))}, strain=0.02
     )
     labels = np.where(np.arange(len(some)) % 5 == 1, np.nan, 1.0)
-    names = np.array(list(marks.crystals(some)))
+    names = np.array(list(origin.crystals(some)))
     keys: dict[str, Any] = {"seed": 2, "val": 0.2, "test": 0.2}
     for train_size in (None, 61):
         split = HOW[how](some, labels, keys | {"train_size": train_size})
@@ -183,7 +184,7 @@ def test_a_crystal_of_several_functionals_is_in_one_part(how: str, demo: Store) 
 
 def test_rows_of_one_crystal_stand_together_in_their_order(demo: Store) -> None:
     some = of_several(demo, {name: list(range(120)) for name in "abc"})
-    names = np.array(list(marks.crystals(some)))
+    names = np.array(list(origin.crystals(some)))
     for rows in splits.random(some, np.ones(360), seed=0, draw=None, val=0.2, test=0.2, train_size=None):
         together = [list(of) for _, of in groupby(rows.tolist(), lambda row: names[row])]
         assert [sorted(of) for of in together] == together
@@ -192,7 +193,7 @@ def test_rows_of_one_crystal_stand_together_in_their_order(demo: Store) -> None:
 
 def test_a_hash_puts_a_crystal_where_its_own_data_set_does(demo: Store) -> None:
     alone = store.taken(demo, np.arange(100))
-    both = marks.marked(alone, Mark("x", "PBE"))
+    both = origin.marked(alone, Mark("x", "PBE"))
     parts = [splits.by_hash(some, np.ones(100), group="id", **HASHED) for some in (alone, both)]
     assert [p.tolist() for p in parts[0]] == [p.tolist() for p in parts[1]]
 

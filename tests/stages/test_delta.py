@@ -9,7 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from support import run
 
-from tltool.data import delta, store
+from tltool.data import cheaper_level, store
 from tltool.data.record import Crystal, Record
 from tltool.data.store import Store
 from tltool.errors import DataError
@@ -102,8 +102,8 @@ def test_a_base_of_other_crystals() -> None:
         return store.gather([Record(n, cube, {"gap": 1.0}, {"mat_id": m} if m else {}) for n, m in names.items()], {})
 
     one = made(a="agm1", b="agm2", c="")
-    np.testing.assert_array_equal(delta.base_labels(one, made(x="agm2", c="c"), ["gap"])[:, 0], [np.nan, 1, 1])
+    np.testing.assert_array_equal(cheaper_level.base_labels(one, made(x="agm2", c="c"), ["gap"])[:, 0], [np.nan, 1, 1])
     with pytest.raises(DataError, match="no id in common"):
-        delta.base_labels(one, made(a="", b=""), ["gap"])
+        cheaper_level.base_labels(one, made(a="", b=""), ["gap"])
     with pytest.raises(DataError, match="no label 'e_form'"):
-        delta.base_labels(one, one, ["e_form"])
+        cheaper_level.base_labels(one, one, ["e_form"])

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from support import QUOTIENT
 
-from tltool.data import overlap, prototype, store
+from tltool.data import store
 from tltool.data.dataset import Dataset
 from tltool.data.formats.formulas import composition
 from tltool.data.graph import crystal_graphs
+from tltool.data.overlap import crystal_index, fingerprint
 from tltool.data.record import Crystal, Record
 from tltool.training import audit, held
 from tltool.training.held import Held
@@ -30,11 +31,11 @@ def data_set(name: str, *ratios: float) -> Dataset:
 
 
 LONG, SHORT, TARGET = data_set("long", 2.5), data_set("short", 1.3), data_set("target", 1.32)
-SEEN = overlap.merged([audit.index(LONG, ALL, 1), audit.index(SHORT, ALL, 1)])
+SEEN = crystal_index.merged([audit.index(LONG, ALL, 1), audit.index(SHORT, ALL, 1)])
 
 
 def test_the_example_has_one_prototype() -> None:
-    assert len({prototype.fingerprint(tetragonal(ratio)) for ratio in (1.3, 1.32, 2.5)}) == 1
+    assert len({fingerprint.fingerprint(tetragonal(ratio)) for ratio in (1.3, 1.32, 2.5)}) == 1
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -119,7 +120,7 @@ def test_a_distorted_copy_is_found_where_the_records_are_at_hand_and_unknown_whe
         store.gather(records, {"name": "mine"}), crystal_graphs.build([r.crystal for r in records], QUOTIENT)
     )
     rows, seen = np.arange(3), audit.index(SHORT, ALL, 1)
-    assert prototype.fingerprint(copy) not in seen.fingerprint
+    assert fingerprint.fingerprint(copy) not in seen.fingerprint
     blind = audit.audit(seen, target, rows, 1, [])
     assert (blind.how, blind.unknown.tolist()) == (("", "", ""), [True, True, False])
     assert audit.counted(blind) == {"unknown": 2, "unseen": 1}

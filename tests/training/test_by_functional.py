@@ -8,11 +8,11 @@ import pytest
 import torch
 from support import QUOTIENT, a_fit, batches_of
 
-from tltool.data import marks, store
+from tltool.data import origin, store
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
-from tltool.data.marks import Mark
+from tltool.data.origin import Mark
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import copy_of
@@ -46,7 +46,7 @@ def both(part: Dataset) -> Dataset:
 def test_names(both: Dataset, part: Dataset) -> None:
     assert by_functional.names(both.store) == ["PBE", "HSE"]
     assert by_functional.names(part.store) == []
-    one = marks.marked(part.store, Mark("demo", "PBE"))
+    one = origin.marked(part.store, Mark("demo", "PBE"))
     assert by_functional.names(one) == []
     assert {k: v.tolist() for k, v in by_functional.groups(both.store, np.array([0, 25])).items()} == {
         "PBE": [True, False],

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tltool import instantiate
-from tltool.data import joined, preparing, store, structure_checks
+from tltool.data import memory_mapped, prepare, store, structure_checks
 from tltool.data.download import locate
 from tltool.data.download.locate import BUNDLED
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphTable, Recipe
-from tltool.data.marks import Mark
-from tltool.data.preparing import Shard, Task
+from tltool.data.origin import Mark
+from tltool.data.prepare import Shard, Task
 from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError, nearest
@@ -95,14 +95,14 @@ def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) ->
     folder = means.cache / f"{description['name']}-{_key(root, description, means)}"
     tasks = _tasks(root, description, folder, recipe, means)
     with _locked(folder, means.say):
-        fresh = any(preparing.done(task) is None for task in tasks)
-        shards = preparing.prepare_all(tasks, means.workers, means.say)
+        fresh = any(prepare.done(task) is None for task in tasks)
+        shards = prepare.prepare_all(tasks, means.workers, means.say)
     parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
     attributes = dict(tasks[0].facts) | counts([(tasks, shards)])
     if not parts:
         raise DataError(
             f"The data set {description['name']!r} has no usable record in {root}: "
-            f"{'; '.join(preparing.told(shards)) or 'its files are empty'}. Correct the files, or the keys that say "
+            f"{'; '.join(prepare.told(shards)) or 'its files are empty'}. Correct the files, or the keys that say "
             "how to read them."
         )
     return Prepared(parts, folder, attributes, tasks, shards, fresh)
@@ -121,7 +121,7 @@ def settled(
         data = _whole(parts, folder, recipe, attributes, marks)
         names = [(os.path.relpath(a, folder), os.path.relpath(b, folder)) for a, b in parts]
         now = {"parts": names, "graph": vars(recipe), "attributes": dict(attributes), "marks": list(marks)}
-        preparing.write(folder / _CURRENT, json.dumps(now))
+        prepare.write(folder / _CURRENT, json.dumps(now))
     return data
 
 
@@ -153,11 +153,11 @@ def _whole(
         records, table = store.load(parts[0][0]), crystal_graphs.from_arrays(store.read_arrays(parts[0][1])[0])
         return Dataset(replace(records, attributes=attributes), table, folder, key)
     place = folder / f"joined-{recipe.key()}-{key}"
-    if not joined.is_whole(place):
+    if not memory_mapped.is_whole(place):
         for old in folder.glob(f"joined-{recipe.key()}-*"):
             shutil.rmtree(old, ignore_errors=True)
-        joined.join(parts, place, marks)
-    records, table, repeated = joined.opened(place, attributes)
+        memory_mapped.join(parts, place, marks)
+    records, table, repeated = memory_mapped.opened(place, attributes)
     if repeated:
         dropped = Counter(json.loads(attributes["dropped"])) + Counter({_REPEATED: repeated})
         left = {"kept": str(len(records)), "dropped": json.dumps(dict(sorted(dropped.items())))}
@@ -198,7 +198,7 @@ def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say
     """Say how much of a data set was kept, what was left out and why, and how long it took."""
     dropped: dict[str, int] = json.loads(data.store.attributes["dropped"])
     say(f"Data set {name}: {len(data.store):,} records kept, {sum(dropped.values()):,} left out.")
-    lines = preparing.told(shard for one in made for shard in one.shards)
+    lines = prepare.told(shard for one in made for shard in one.shards)
     repeated = {reason: n for reason, n in dropped.items() if reason == _REPEATED}
     for line in [*lines, *(f"{n:,} left out: {reason}" for reason, n in repeated.items())]:
         say(f"  {line}")
@@ -211,8 +211,8 @@ def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say
 def _key(root: Path, description: Mapping[str, Any], means: Means) -> str:
     """Hash what decides how files are read: where they are, adapter, YAML keys, checks, and the code that reads."""
     adapter = dict(description["adapter"])
-    code = preparing.code_of(instantiate.locate(adapter["_target_"], means.plugins, "adapter").__module__)
-    facts = [str(root.resolve()), adapter, code, store.SCHEMA, preparing.PART]
+    code = prepare.code_of(instantiate.locate(adapter["_target_"], means.plugins, "adapter").__module__)
+    facts = [str(root.resolve()), adapter, code, store.SCHEMA, prepare.PART]
     facts += [means.checks or structure_checks.shipped()]
     return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tltool.data import marks, prototype
+from tltool.data import origin
+from tltool.data.overlap import fingerprint
 from tltool.data.record import Floats, Ints, formula
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
@@ -98,15 +99,15 @@ def by_hash(
 
 def _names(records: Store, rows: Ints) -> list[str]:
     """Return what tells the crystals of ``rows`` apart: ids, or the names that several data sets share."""
-    if not marks.is_of_several(records):
+    if not origin.is_of_several(records):
         return [records.ids[int(row)] for row in rows]
-    every = list(marks.crystals(records))
+    every = list(origin.crystals(records))
     return [every[int(row)] for row in rows]
 
 
 def _crystals(records: Store, rows: Ints) -> Ints:
     """Return (r,): the number of each row's crystal, counted from 0 in the order in which they come."""
-    if not marks.is_of_several(records):
+    if not origin.is_of_several(records):
         return np.arange(len(rows))
     number: dict[str, int] = {}
     return np.array([number.setdefault(name, len(number)) for name in _names(records, rows)], dtype=np.int64)
@@ -119,7 +120,7 @@ def _groups(records: Store, rows: Ints, names: list[str], group: str) -> list[st
     if group == "prototype":
         if records.amounts is not None:
             raise DataError("split.group=prototype needs structures, and these are formulas; use split=composition.")
-        types = (str(prototype.structure_type(records.crystal(int(row)))) for row in rows)
+        types = (str(fingerprint.structure_type(records.crystal(int(row)))) for row in rows)
         # Relaxed with another functional a crystal may be of another type; the first one's puts it into one part.
         first: dict[str, str] = {}
         return [first.setdefault(name, kind) for name, kind in zip(names, types, strict=True)]

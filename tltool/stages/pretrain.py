@@ -108,7 +108,7 @@ def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch:
 
 
 def _asked(config: Mapping[str, Any], target: Dataset, quantities: list[str]) -> Ints:
-    """Return the rows of ``target`` whose crystals leave the source: all or those held out (``overlap.rows``)."""
+    """Return the rows of ``target`` whose crystals leave the source: all or those held out (``crystal_index.rows``)."""
     labels = inputs.labelled(target, quantities, None)
     if config["overlap"]["rows"] == "all":
         return np.flatnonzero(np.isfinite(labels))

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from tltool import instantiate, machine
-from tltool.data import overlap
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
+from tltool.data.overlap import crystal_index
 from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError, standing_at
 from tltool.model.property_model import PropertyModel
@@ -114,7 +114,7 @@ def _audited(
     if not source.seen:
         folder.say("The source model has no index of its training crystals (overlap=none); nothing can be audited.")
         return data, split
-    seen = overlap.from_arrays(source.seen, "the source model")
+    seen = crystal_index.from_arrays(source.seen, "the source model")
     found = audit.audit(seen, dataset, split.test, watch.workers, held.at_hand(source.spec), folder.say)
     folder.say(audit.told(found, target))
     known = np.array([bool(how) for how in found.how], dtype=bool)

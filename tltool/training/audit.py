@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import overlap, store
+from tltool.data import store
 from tltool.data.dataset import Dataset
-from tltool.data.fingerprinting import fingerprints
-from tltool.data.overlap import Index, Matches
-from tltool.data.prototype import RECIPE, UInts
+from tltool.data.overlap import crystal_index
+from tltool.data.overlap.crystal_index import Index, Matches
+from tltool.data.overlap.fingerprint import RECIPE, UInts
+from tltool.data.overlap.many_fingerprints import fingerprints
 from tltool.data.record import Ints
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
@@ -102,7 +103,7 @@ def _file(data: Dataset) -> Path | None:
 def index(data: Dataset, rows: Ints, workers: int, say: Say = _silent) -> Index:
     """Return the index of the records in ``rows``."""
     ids, mat_ids = names(data.store, rows)
-    return overlap.index(ids, mat_ids, prints(data, workers, say)[rows], data.store.attributes.get("name", ""))
+    return crystal_index.index(ids, mat_ids, prints(data, workers, say)[rows], data.store.attributes.get("name", ""))
 
 
 def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequence[Held], say: Say = _silent) -> Matches:
@@ -112,9 +113,9 @@ def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequenc
     """
     ids, mat_ids = names(data.store, rows)
     asked = prints(data, workers, say)[rows]
-    found = overlap.audit(seen, ids, mat_ids, asked)
+    found = crystal_index.audit(seen, ids, mat_ids, asked)
     if data.store.amounts is not None:
-        return overlap.by_formula(found, seen, asked)
+        return crystal_index.by_formula(found, seen, asked)
     return held.compared(found, seen, data.store, rows, asked, sources, lambda other: prints(other, workers, say))
 
 
@@ -144,7 +145,7 @@ def told(matches: Matches, target: str) -> str:
 
 
 def write(run: Run, matches: Matches, records: Store, rows: Ints) -> None:
-    """Write ``overlap.csv``: each crystal of ``rows`` that was seen, how that is known, and as which crystal."""
+    """Write ``crystal_index.csv``: each crystal of ``rows`` that was seen, how that is known, and as which crystal."""
     with (run.folder / "overlap.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "how", "source", "source_id"])
@@ -160,7 +161,7 @@ def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int
     """
     if target.store.amounts is not None:
         known, asked = prints(data, workers, say), prints(target, workers, say)[target_rows]
-        return np.unique(overlap.pairs(known, asked, formula=True)[1])
+        return np.unique(crystal_index.pairs(known, asked, formula=True)[1])
     wanted = index(target, target_rows, workers, say)
     rows = np.arange(len(data.store))
     mine = Held(target.store.attributes.get("name", ""), target, target_rows, True)

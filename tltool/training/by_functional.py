@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tltool.data import marks
+from tltool.data import origin
 from tltool.data.batches.batches import Batches
 from tltool.data.record import Ints
 from tltool.data.store import Store
@@ -26,7 +26,7 @@ Bools = npt.NDArray[np.bool_]
 
 def names(records: Store) -> list[str]:
     """Return the functionals of several data sets in one, in the order in which they come; [] if there is but one."""
-    found = list(dict.fromkeys(marks.functionals(records))) if marks.is_of_several(records) else []
+    found = list(dict.fromkeys(origin.functionals(records))) if origin.is_of_several(records) else []
     return found if len(found) > 1 else []
 
 
@@ -126,10 +126,10 @@ def groups(records: Store, rows: Ints) -> dict[str, Bools]:
     found = names(records)
     if not found:
         return {}
-    every = list(marks.functionals(records))
+    every = list(origin.functionals(records))
     of_row = np.array([every[row] for row in rows])
     return {name: of_row == name for name in found if (of_row == name).any()}
 
 
 def _names(records: Store, silent: str) -> Iterator[str]:
-    return (word or silent for word in marks.functionals(records))
+    return (word or silent for word in origin.functionals(records))

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tltool.data import dataset, marks, overlap, structure_match
+from tltool.data import dataset, origin
 from tltool.data.dataset import Dataset
-from tltool.data.overlap import Index, Matches
-from tltool.data.prototype import UInts
+from tltool.data.overlap import crystal_index, structure_match
+from tltool.data.overlap.crystal_index import Index, Matches
+from tltool.data.overlap.fingerprint import UInts
 from tltool.data.record import Crystal, Ints
 from tltool.data.store import Store
 
@@ -89,16 +90,16 @@ def compared(
     cleared = []
     for formula, left in ((False, unknown & alike), (True, unknown)):
         told = np.zeros(len(found.how), dtype=bool)
-        all_held = [of <= complete for of in overlap.holders(seen, asked[open_], formula=formula)]
+        all_held = [of <= complete for of in crystal_index.holders(seen, asked[open_], formula=formula)]
         told[open_] = np.array(all_held, dtype=bool) & (np.bincount(place[left], minlength=len(open_)) == 0)
         cleared.append(told)
-    return overlap.settled(found, same, *cleared)
+    return crystal_index.settled(found, same, *cleared)
 
 
 def names(records: Store, rows: Ints) -> tuple[list[str], list[str]]:
     """Return ids and ``mat_id`` tags ("" where there is none) of ``rows``."""
     tags = records.tags.get("mat_id")
-    own = marks.own_ids(records)
+    own = origin.own_ids(records)
     ids = [own[int(row)] for row in rows]
     return ids, [tags[int(row)] for row in rows] if tags is not None else [""] * len(ids)
 
@@ -114,7 +115,7 @@ def _listed(
     for number, held in enumerate(sources):
         known = prints(held.data)
         place, which = _pairs(seen, held, target, rows, asked, known)
-        alike = overlap.of_one_prototype(known[which], asked[place])
+        alike = crystal_index.of_one_prototype(known[which], asked[place])
         parts.append((place, np.full(len(place), number), which, alike))
     place, source, which, alike = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(~alike, kind="stable")
@@ -123,12 +124,12 @@ def _listed(
 
 def _pairs(seen: Index, source: Held, target: Store, rows: Ints, asked: UInts, known: UInts) -> tuple[Ints, Ints]:
     """Return places among ``rows`` of the target, and rows of the source that were trained on, of one formula."""
-    candidates = np.unique(overlap.pairs(known, np.unique(asked), formula=True)[1])
+    candidates = np.unique(crystal_index.pairs(known, np.unique(asked), formula=True)[1])
     # A source's own test crystals were not seen. An id that means nothing elsewhere (0) cannot tell, but rows can.
-    codes = overlap.named(*names(source.data.store, candidates), known[candidates])
+    codes = crystal_index.named(*names(source.data.store, candidates), known[candidates])
     trained = codes == 0 if source.rows is None else np.isin(candidates, source.rows)
     candidates = candidates[trained | ((codes > 0) & np.isin(codes, seen.id))]
-    place, which = overlap.pairs(known[candidates], asked, formula=True)
+    place, which = crystal_index.pairs(known[candidates], asked, formula=True)
     which = candidates[which]
     # A crystal is no news to itself, where target and source are one data set.
     other = np.ones(len(place), dtype=bool) if source.data.store is not target else which != rows[place]

@@ -10,7 +10,7 @@ import torch
 
 from tltool import instantiate, machine
 from tltool.config_tree import place_of
-from tltool.data import delta, several, structure_checks
+from tltool.data import cheaper_level, structure_checks, union
 from tltool.data.batches import batches
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset, Means
@@ -36,7 +36,7 @@ def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[
     cache, n = Path(config["cache"]).expanduser(), workers(config)
     torch.set_num_threads(threads(config["threads"], angles=recipe.angles))
     with distributed.first(), standing_at(place_of(description, config), "data"):
-        return several.opened(description, recipe, Means(cache, config["plugins"], n, say, checks(config)))
+        return union.opened(description, recipe, Means(cache, config["plugins"], n, say, checks(config)))
 
 
 def checks(config: Config) -> Checks:
@@ -127,7 +127,7 @@ def base_labels(
     if not description:
         return None
     low = data_set(config, description, recipe, say).store
-    found = delta.base_labels(data.store, low, quantities)
+    found = cheaper_level.base_labels(data.store, low, quantities)
     if alone := int(np.isnan(found).all(axis=1).sum()):
         say(f"{alone:,} of {len(found):,} crystals have no {', '.join(quantities)} in {description['name']}.")
     return found

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tltool import plots
-from tltool.data import overlap
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
-from tltool.data.overlap import Matches
+from tltool.data.overlap import crystal_index
+from tltool.data.overlap.crystal_index import Matches
 from tltool.data.record import formula
 from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
@@ -53,8 +53,10 @@ def remember(
         model.seen = {}
     else:
         rows = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
-        before = [overlap.from_arrays(model.seen, "the source model")] if model.seen else []
-        model.seen = overlap.arrays(overlap.merged([*before, audit.index(dataset, rows, auditor.workers, run.say)]))
+        before = [crystal_index.from_arrays(model.seen, "the source model")] if model.seen else []
+        model.seen = crystal_index.arrays(
+            crystal_index.merged([*before, audit.index(dataset, rows, auditor.workers, run.say)])
+        )
     model.spec["elements"] = sorted(int(z) for z in seen)
     if model.spec.get("functionals"):
         model.spec["functional"] = by_functional.last(data, model.spec["functionals"])
@@ -150,7 +152,7 @@ def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Aud
     """Return which test rows the model was trained on; None without an index, or where nobody asks."""
     if auditor.action == "none" or not model.seen:
         return None
-    seen = overlap.from_arrays(model.seen, "the model")
+    seen = crystal_index.from_arrays(model.seen, "the model")
     trained = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
     sources = held.at_hand(model.spec, dataset, trained)
     return audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, sources, run.say)

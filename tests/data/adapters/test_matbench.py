@@ -14,8 +14,8 @@ from support import QUOTIENT, ROOT, config
 from tltool import instantiate
 from tltool.data import dataset
 from tltool.data.adapters.matbench import read
-from tltool.data.folds import TASKS
 from tltool.data.formats import label_columns
+from tltool.data.matbench_folds import TASKS
 from tltool.data.record import Dropped, Record
 from tltool.errors import DataError
 from tltool.quantities import QUANTITIES

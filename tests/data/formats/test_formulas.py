@@ -8,7 +8,7 @@ import pytest
 from pymatgen.core import Composition
 
 from tltool.data.formats import formulas
-from tltool.data.prototype import PROTOTYPE_BITS, fingerprint
+from tltool.data.overlap.fingerprint import PROTOTYPE_BITS, fingerprint
 from tltool.data.record import Crystal, formula, reason, reduced
 from tltool.errors import DataError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tltool import quantities
-from tltool.data.folds import TASKS, official_id
 from tltool.data.formats import decompress, json_stream, label_columns
 from tltool.data.formats.structure_files import from_dict
+from tltool.data.matbench_folds import TASKS, official_id
 from tltool.data.record import Dropped, Record
 from tltool.errors import DataError
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tltool.data import frozen
 from tltool.data.formats import label_columns
 from tltool.data.formats.structure_files import from_dict
+from tltool.data.materials_project import snapshot
 from tltool.data.record import Dropped, Record
 from tltool.errors import DataError
 
@@ -44,8 +44,8 @@ def read(
     so (true), only rows that do not (false), or both (null). With ``hygiene`` a row that breaks one of Matbench's rules
     for moduli (doi:10.1038/s41524-020-00406-3) loses its elastic labels, and the tag ``without`` says why.
     """
-    version = str(frozen.asked(root).get("db_version", ""))
-    for n, row in enumerate(frozen.documents(root), start=1):
+    version = str(snapshot.asked(root).get("db_version", ""))
+    for n, row in enumerate(snapshot.documents(root), start=1):
         name = str(row.get("material_id") or f"line {n}")
         licence = _inner(row, "builder_meta", "license")
         if licences is not None and licence not in licences:

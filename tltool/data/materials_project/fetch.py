@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tltool.data import api_key, frozen, mp_client, mp_pages
 from tltool.data.download import http, receipt
 from tltool.data.download.http import Again, Hopeless, Limits, Say
+from tltool.data.materials_project import api_key, client, pages, snapshot
 from tltool.errors import ConfigError, DataError
 
 ENDPOINT = "https://api.materialsproject.org/"
@@ -36,7 +36,7 @@ def fetch(
     Raises ConfigError for a query that cannot be asked or without an API key, DataError if not every row that the
     server counts came, or no answer did; what came is kept.
     """
-    if (folder / frozen.QUERY).is_file():
+    if (folder / snapshot.QUERY).is_file():
         return
     if page_size < 1 or not {"material_id", "structure"} <= set(fields):
         raise ConfigError("data.fetch needs a page_size of at least 1, and material_id and structure in its fields.")
@@ -45,30 +45,29 @@ def fetch(
     wanted = {"query": _narrow(query), "fields": fields, "page_size": page_size, "endpoint": http.shown(address)}
     with receipt.disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with receipt.alone(folder / frozen.QUERY, say):
-        if (folder / frozen.QUERY).is_file():
+    with receipt.alone(folder / snapshot.QUERY, say):
+        if (folder / snapshot.QUERY).is_file():
             return
-        pages = folder / "pages"
+        parts = folder / "pages"
         try:
             wanted["db_version"] = _version(address, limits, say)
             with _asking(address, key, wanted, limits, say) as ask:
-                files = mp_pages.received(pages, wanted, ask, page_size, say)
+                files = pages.received(parts, wanted, ask, page_size, say)
         except (Again, Hopeless) as error:
-            kept = ", the pages that came are kept" if pages.is_dir() and any(pages.glob("*.jsonl")) else ""
+            kept = ", the pages that came are kept" if parts.is_dir() and any(parts.glob("*.jsonl")) else ""
             raise DataError(
                 f"The Materials Project could not be had from {http.shown(address)}: {error}{kept}; run again later, "
-                f"or "
-                "pass data.root=FOLDER with what was fetched."
+                "or pass data.root=FOLDER with what was fetched."
             ) from None
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        count = frozen.seal(folder, files, wanted | {"date": date, "client": mp_client.release()})
-        shutil.rmtree(pages)
+        count = snapshot.seal(folder, files, wanted | {"date": date, "client": client.release()})
+        shutil.rmtree(parts)
         say(f"Materials Project: {count:,} rows of database {wanted['db_version']} are in {folder}.")
 
 
 def _narrow(query: Mapping[str, Any]) -> dict[str, Any]:
     """Return the query without what is null; raise ConfigError for one that cannot be fetched in pages."""
-    given = mp_client.checked(query)
+    given = client.checked(query)
     if not given.keys() - _WIDE:
         raise ConfigError(
             "data.fetch.query has no filter, which is the whole Materials Project; narrow it, for example with "
@@ -93,15 +92,15 @@ def _version(address: str, limits: Limits, say: Say) -> str:
 
 
 @contextmanager
-def _asking(address: str, key: str, wanted: Mapping[str, Any], limits: Limits, say: Say) -> Iterator[mp_pages.Ask]:
+def _asking(address: str, key: str, wanted: Mapping[str, Any], limits: Limits, say: Say) -> Iterator[pages.Ask]:
     """Yield what asks for one page, again where that helps; the client is made when the first page is asked for."""
     clients: list[Any] = []
 
-    def ask(number: int) -> tuple[list[mp_pages.Row], int]:
-        def once() -> tuple[list[mp_pages.Row], int]:
+    def ask(number: int) -> tuple[list[pages.Row], int]:
+        def once() -> tuple[list[pages.Row], int]:
             if not clients:
-                clients.append(mp_client.connected(address, key, limits.stall))
-            return mp_client.page(clients[0], wanted["query"], wanted["fields"], number, wanted["page_size"])
+                clients.append(client.connected(address, key, limits.stall))
+            return client.page(clients[0], wanted["query"], wanted["fields"], number, wanted["page_size"])
 
         return http.patiently(once, lambda: 0, f"Materials Project, page {number}", limits, say)
 

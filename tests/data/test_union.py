@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from support import QUOTIENT, config, dump
 
-from tltool.data import dataset, marks, several
+from tltool.data import dataset, origin, union
 from tltool.errors import ConfigError, DataError
 from tltool.training import audit
 
 
 def opened(description: dict[str, Any], cache: Path, said: list[str]) -> dataset.Dataset:
-    return several.opened(description, QUOTIENT, dataset.Means(cache, [], 1, said.append))
+    return union.opened(description, QUOTIENT, dataset.Means(cache, [], 1, said.append))
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def test_records_of_all_parts_know_their_functional(description: dict[str, Any],
     said: list[str] = []
     data = opened(description, tmp_path / "cache", said)
     assert list(data.store.ids) == ["pbe:agm1", "pbe:agm2", "pbe:agm3", "pbesol:agm3", "pbesol:agm1", "scan:agm4"]
-    assert list(marks.own_ids(data.store)) == ["agm1", "agm2", "agm3", "agm3", "agm1", "agm4"]
-    assert list(marks.functionals(data.store)) == ["PBE"] * 3 + ["PBEsol"] * 2 + ["SCAN"]
+    assert list(origin.own_ids(data.store)) == ["agm1", "agm2", "agm3", "agm3", "agm1", "agm4"]
+    assert list(origin.functionals(data.store)) == ["PBE"] * 3 + ["PBEsol"] * 2 + ["SCAN"]
     np.testing.assert_allclose(data.store.label("e_form"), [0, -0.1, 0, 0, -0.1, 0], atol=1e-6)
     about = data.store.attributes
     assert (about["name"], about["functional"], about["kept"]) == ("functionals", "PBE, PBEsol, SCAN", "6")
@@ -85,7 +85,7 @@ def test_another_functional_is_another_data_set(description: dict[str, Any], tmp
     del description["parts"]["scan"]["functional"]
     description["parts"]["pbe"]["functional"] = "PBE+U"
     again = opened(description, tmp_path / "cache", [])
-    assert list(dict.fromkeys(marks.functionals(again.store))) == ["PBE+U", "PBEsol", "scan"]
+    assert list(dict.fromkeys(origin.functionals(again.store))) == ["PBE+U", "PBEsol", "scan"]
 
 
 def test_an_id_that_occurs_in_two_files_of_a_part_counts_once(description: dict[str, Any], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from tltool.data.prototype import UInts
+from tltool.data.overlap.fingerprint import UInts
 
 _REGISTRIES = ("mp-", "mvc-", "agm", "oqmd-", "icsd-")  # The order is part of the number: append only.
 _NUMBERED = re.compile(rf"({'|'.join(_REGISTRIES)})(\d{{1,15}})", re.ASCII)

@@ -7,7 +7,8 @@ import pytest
 from mp_rows import freeze, rows
 from support import QUOTIENT, config
 
-from tltool.data import dataset, mp_client
+from tltool.data import dataset
+from tltool.data.materials_project import client
 from tltool.errors import ConfigError
 
 
@@ -19,7 +20,7 @@ def without_mp_api(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_to_install() -> None:
     with pytest.raises(ConfigError, match=r"needs mp-api; install it with: pip install 'tltool\[mp\]', or pass data\."):
-        mp_client.checked({})
+        client.checked({})
 
 
 def test_a_fetched_folder_needs_neither_client_nor_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

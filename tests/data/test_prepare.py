@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support import QUOTIENT, config, dump
 
-from tltool.data import dataset, preparing, store
+from tltool.data import dataset, prepare, store
 from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphTable
@@ -55,7 +55,7 @@ def test_parts_and_processes_change_nothing(dumps: Path, tmp_path: Path, monkeyp
     whole = opened(dumps, tmp_path / "whole")
     assert list(whole.store.ids) == [name for names in NAMES for name in names]
     assert_same(whole, opened(dumps, tmp_path / "two", workers=2))
-    monkeypatch.setattr(preparing, "PART", 2)
+    monkeypatch.setattr(prepare, "PART", 2)
     assert_same(whole, opened(dumps, tmp_path / "small"))
     crystals = [whole.store.crystal(row) for row in range(len(whole.store))]
     built = crystal_graphs.build(crystals, QUOTIENT)
@@ -101,7 +101,7 @@ def test_a_repeated_id_in_one_file_is_left_out(tmp_path: Path) -> None:
 
 
 def test_labels_and_tags_that_only_some_parts_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tltool.data import joined
+    from tltool.data import memory_mapped
     from tltool.data.record import Crystal, Record
 
     cube = Crystal(3 * np.eye(3), np.zeros((1, 3)), np.array([29]))
@@ -112,8 +112,8 @@ def test_labels_and_tags_that_only_some_parts_have(tmp_path: Path, monkeypatch: 
         places.append((tmp_path / f"{n}.h5", tmp_path / f"{n}.graphs.h5"))
         store.save(places[-1][0], records)
         store.write_arrays(places[-1][1], crystal_graphs.build([cube], QUOTIENT).arrays(), {}, {})
-    assert joined.join(places, tmp_path / "joined") == 0
-    records, table, _ = joined.opened(tmp_path / "joined", {})
+    assert memory_mapped.join(places, tmp_path / "joined") == 0
+    records, table, _ = memory_mapped.opened(tmp_path / "joined", {})
     np.testing.assert_array_equal(records.label("gap"), [1, np.nan, 3])
     np.testing.assert_array_equal(records.label("e_form"), [np.nan, 2, np.nan])
     assert list(records.tags["mat_id"]) == ["", "é2", ""]
@@ -127,7 +127,7 @@ def test_labels_and_tags_that_only_some_parts_have(tmp_path: Path, monkeypatch: 
     file = next(path for path in (tmp_path / "joined").iterdir() if path.suffix == ".bin" and path.stat().st_size > 8)
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(DataError, match="is damaged"):
-        joined.opened(tmp_path / "joined", {})
+        memory_mapped.opened(tmp_path / "joined", {})
 
 
 def test_taken_graphs_are_the_graphs_of_those_crystals(crystals: list) -> None:
@@ -160,7 +160,7 @@ opened(Path(sys.argv[1]), Path(sys.argv[2]))
 def test_a_kill_loses_no_finished_file(
     dumps: Path, tmp_path: Path, delay: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparing, "PART", 2)
+    monkeypatch.setattr(prepare, "PART", 2)
     cache = tmp_path / "cache"
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": f"{here}:{here.parent}"}

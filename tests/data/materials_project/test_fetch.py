@@ -16,10 +16,10 @@ from mp_rows import VERSION, rows
 from scripted_server import Behaviour, Handler, Scripted, resets, serving, status, whole
 from support import config
 
-from tltool.data import frozen, mp_pages
 from tltool.data.adapters.materials_project import read
 from tltool.data.download.http import Limits
-from tltool.data.materials_project import fetch
+from tltool.data.materials_project import pages, snapshot
+from tltool.data.materials_project.fetch import fetch
 from tltool.errors import ConfigError, DataError, TltoolError
 
 KEY = "abcdefghijklmnopqrstuvwxyz012345"
@@ -75,7 +75,7 @@ def get(folder: Path, said: list[str] | None = None, fields: tuple[str, ...] = F
     """Fetch as data=mp does, but in pages of 6, and return the documents."""
     say = (lambda _: None) if said is None else said.append
     fetch(folder, say, QUICK, query=node()["query"] | query, fields=list(fields), page_size=6)
-    return list(frozen.documents(folder))
+    return list(snapshot.documents(folder))
 
 
 def refused(folder: Path, reason: str, kind: type[TltoolError] = DataError, **query: Any) -> None:
@@ -109,7 +109,7 @@ def test_whole(server: Scripted, tmp_path: Path) -> None:
     assert KEY not in first
 
     assert sorted(path.name for path in (tmp_path / "mp").iterdir()) == ["query.json", "summary.jsonl.gz"]
-    note = frozen.asked(tmp_path / "mp")
+    note = snapshot.asked(tmp_path / "mp")
     assert (note["count"], note["db_version"]) == (20, VERSION)
     assert note["query"]["energy_above_hull"] == [0, 0.1]
     assert note["client"].startswith("mp-api ")
@@ -136,7 +136,7 @@ def test_fewer_rows_than_counted(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, summary(sorted(rows(20), key=lambda row: row["material_id"])[:10], total=20))
     refused(tmp_path, r"sent 10 of the 20 rows that it counts: page 2 has 4 rows where 6 are due; run again")
     with pytest.raises(DataError, match=r"no query\.json"):
-        list(frozen.documents(tmp_path))
+        list(snapshot.documents(tmp_path))
     # The first page is kept; the next run asks for the second.
     server.asked.clear()
     server.at(SUMMARY, summary(rows(20)))
@@ -226,7 +226,7 @@ def test_another_database_starts_anew(server: Scripted, tmp_path: Path) -> None:
     assert len(get(tmp_path, said)) == 20
     assert "starting anew" in said[0]
     assert pages_asked(server) == ["1", "2", "3", "4"]
-    assert frozen.asked(tmp_path)["db_version"] == "2026.01.01"
+    assert snapshot.asked(tmp_path)["db_version"] == "2026.01.01"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_no_network(tmp_path: Path, server: Scripted, monkeypatch: pytest.Monkey
 
 def test_pages_are_asked_once(tmp_path: Path) -> None:
     documents = [{"material_id": f"mp-{n}"} for n in range(4)]
-    pages = tmp_path / "pages"
+    parts = tmp_path / "pages"
     asked: list[int] = []
 
     def ask(number: int) -> tuple[list[dict[str, Any]], int]:
@@ -277,7 +277,7 @@ def test_pages_are_asked_once(tmp_path: Path) -> None:
         return documents[2 * number - 2 : 2 * number], 4
 
     for _ in range(2):
-        files = mp_pages.received(pages, {"db_version": "1"}, ask, 2, print)
+        files = pages.received(parts, {"db_version": "1"}, ask, 2, print)
         assert [path.name for path in files] == ["00001.jsonl", "00002.jsonl"]
     assert asked == [1, 2]
 

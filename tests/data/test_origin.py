@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tltool.data import marks, store
-from tltool.data.marks import Mark
+from tltool.data import origin, store
+from tltool.data.origin import Mark
 from tltool.data.record import Crystal, Record
 from tltool.data.store import Store
 
@@ -17,17 +17,17 @@ def made(*tags: dict[str, str], functional: str = "") -> Store:
 
 def test_a_record_keeps_its_id_and_says_its_functional() -> None:
     plain = made({"mat_id": "mp-1"}, {}, {"functional": "r2SCAN"}, functional="PBE")
-    assert not marks.is_of_several(plain)
-    assert list(marks.functionals(plain)) == ["PBE", "PBE", "r2SCAN"]
-    found = marks.marked(plain, Mark("mp", "PBE"))
-    assert marks.is_of_several(found)
+    assert not origin.is_of_several(plain)
+    assert list(origin.functionals(plain)) == ["PBE", "PBE", "r2SCAN"]
+    found = origin.marked(plain, Mark("mp", "PBE"))
+    assert origin.is_of_several(found)
     assert list(found.ids) == ["mp:r0", "mp:r1", "mp:r2"]
-    assert list(marks.own_ids(found)) == list(marks.own_ids(plain)) == ["r0", "r1", "r2"]
-    assert list(marks.crystals(found)) == list(marks.crystals(plain)) == ["mp-1", "r1", "r2"]
+    assert list(origin.own_ids(found)) == list(origin.own_ids(plain)) == ["r0", "r1", "r2"]
+    assert list(origin.crystals(found)) == list(origin.crystals(plain)) == ["mp-1", "r1", "r2"]
     assert found.tags["functional"] == ["PBE", "PBE", "r2SCAN"]
     assert list(plain.ids) == ["r0", "r1", "r2"]
 
 
 def test_nobody_says_it() -> None:
-    assert list(marks.functionals(made({}, {}))) == ["", ""]
-    assert list(marks.crystals(made({}, {}))) == ["r0", "r1"]
+    assert list(origin.functionals(made({}, {}))) == ["", ""]
+    assert list(origin.crystals(made({}, {}))) == ["r0", "r1"]

@@ -13,7 +13,7 @@ from typing import Any
 from tltool.data import dataset
 from tltool.data.dataset import Dataset, Means, Prepared
 from tltool.data.graph.crystal_graphs import Recipe
-from tltool.data.marks import Mark
+from tltool.data.origin import Mark
 from tltool.errors import ConfigError, nearest, standing_at
 
 KEYS = ("name", "root", "quantities", "parts")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tltool.data.marks import crystals
+from tltool.data.origin import crystals
 from tltool.data.record import Floats
 from tltool.data.store import Store
 from tltool.errors import DataError

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
-from tltool.data import api_key
 from tltool.data.download import http
 from tltool.data.download.http import Again, Hopeless
+from tltool.data.materials_project import api_key
 from tltool.errors import ConfigError, nearest
 
 _NO_ANSWER = "there is no answer, or it broke off (is there a network?)"

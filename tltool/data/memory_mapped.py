@@ -1,7 +1,8 @@
 """Many parts as one data set: flat arrays in files of a folder, memory-mapped, so that any size opens at once.
 
 What stands in the parts' stores is the truth, with checksums; this folder is made from them and can be thrown away.
-An array is a raw file; words are one file of bytes and one of offsets. ``joined.json`` names them and is written last.
+An array is a raw file; words are one file of bytes and one of offsets. ``memory_mapped.json`` names them and is written
+last.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from tltool.data import store
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphTable
-from tltool.data.marks import Mark, mark_id, marked
+from tltool.data.origin import Mark, mark_id, marked
 from tltool.data.store import Store
 from tltool.errors import DataError, ResourceError
 

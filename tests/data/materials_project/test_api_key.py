@@ -8,7 +8,7 @@ import pytest
 from support import config
 
 from tltool.cli import STAGES
-from tltool.data import api_key
+from tltool.data.materials_project import api_key
 from tltool.errors import ConfigError
 
 KEY = "abcdefghijklmnopqrstuvwxyz012345"

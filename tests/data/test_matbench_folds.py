@@ -7,8 +7,8 @@ import pytest
 from support import config, store_of
 
 from tltool import instantiate
-from tltool.data import folds
-from tltool.data.folds import TASKS, official_id
+from tltool.data import matbench_folds
+from tltool.data.matbench_folds import TASKS, official_id
 from tltool.data.splits import Split
 from tltool.errors import ConfigError, DataError
 
@@ -47,14 +47,14 @@ def test_the_published_folds(task: str, first: list[str], sizes: list[int]) -> N
     if len(ids) < 20_000:
         tests = [split(ids, fold=k).test for k in range(5)]
     else:
-        tests = folds._official(task, np.ones(len(ids)), np.arange(len(ids)))
+        tests = matbench_folds._official(task, np.ones(len(ids)), np.arange(len(ids)))
     assert [ids[row] for row in tests[0][:3]] == first
     assert [len(test) for test in tests] == sizes
     assert np.array_equal(np.sort(np.concatenate(tests)), np.arange(len(ids)))
 
 
 def test_other_folds_than_published_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folds, "_SEED", 1)
+    monkeypatch.setattr(matbench_folds, "_SEED", 1)
     with pytest.raises(DataError, match=r"folds of matbench_phonons come out other than published"):
         split(PHONONS)
 
@@ -102,8 +102,8 @@ def test_a_part_and_other_data_are_refused() -> None:
 
 def test_folds_of_classes() -> None:
     labels = np.random.default_rng(0).random(1000) < 0.43
-    tests = folds.tests_of(1000, labels.astype(float))
-    assert all(np.array_equal(a, b) for a, b in zip(tests, folds.tests_of(1000, labels), strict=True))
+    tests = matbench_folds.tests_of(1000, labels.astype(float))
+    assert all(np.array_equal(a, b) for a, b in zip(tests, matbench_folds.tests_of(1000, labels), strict=True))
     assert np.array_equal(np.sort(np.concatenate(tests)), np.arange(1000))
     assert {len(test) for test in tests} == {200}
     assert np.ptp([labels[test].sum() for test in tests]) <= 1

@@ -15,12 +15,14 @@ from typing import IO
 
 import numpy as np
 
-from tltool.data.prototype import UInts, in_order
+from tltool.data.overlap.fingerprint import UInts, in_order
 from tltool.data.record import Crystal
 from tltool.errors import ResourceError
 
 _CHUNK = 2000
-_CHILD = "import sys; from tltool.data.fingerprinting import answer; answer(sys.stdin.buffer, sys.stdout.buffer)"
+_CHILD = (
+    "import sys; from tltool.data.overlap.many_fingerprints import answer; answer(sys.stdin.buffer, sys.stdout.buffer)"
+)
 
 
 def fingerprints(

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tltool.data import fingerprinting, store
+from tltool.data import store
 from tltool.data.dataset import BUNDLED
-from tltool.data.fingerprinting import fingerprints
-from tltool.data.prototype import in_order
+from tltool.data.overlap import many_fingerprints
+from tltool.data.overlap.fingerprint import in_order
+from tltool.data.overlap.many_fingerprints import fingerprints
 from tltool.data.record import Crystal
 from tltool.errors import ResourceError
 
@@ -35,7 +36,7 @@ def test_the_program_that_asks_needs_no_guard(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
         "import numpy as np\n"
-        "from tltool.data.fingerprinting import fingerprints\n"
+        "from tltool.data.overlap.many_fingerprints import fingerprints\n"
         "from tltool.data.record import Crystal\n"
         "crystal = Crystal(3.35 * np.eye(3), np.zeros((1, 3)), np.array([84]))\n"
         "print(len(set(fingerprints([crystal] * 2100, 2).tolist())))\n",
@@ -47,6 +48,6 @@ def test_the_program_that_asks_needs_no_guard(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("death", ["raise SystemExit(3)", "import sys; sys.stdin.buffer.read(1); raise SystemExit(3)"])
 def test_a_worker_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch, death: str) -> None:
-    monkeypatch.setattr(fingerprinting, "_CHILD", death)
+    monkeypatch.setattr(many_fingerprints, "_CHILD", death)
     with pytest.raises(ResourceError, match=r"exit code 3.*fewer workers"):
         fingerprints([POLONIUM] * 2000, 2)

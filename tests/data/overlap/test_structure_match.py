@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 from support import doubled, other_lattice, rotated, shuffled
 
-from tltool.data import structure_match
-from tltool.data.mean_distances import difference, mean_distances
-from tltool.data.prototype import fingerprint
+from tltool.data.overlap import structure_match
+from tltool.data.overlap.fingerprint import fingerprint
+from tltool.data.overlap.mean_distances import difference, mean_distances
 from tltool.data.record import Crystal, from_structure
 
 

@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
-from tltool.data.prototype import PROTOTYPE_BITS, fingerprint, in_order
+from tltool.data.overlap.fingerprint import PROTOTYPE_BITS, fingerprint, in_order
 from tltool.data.record import Crystal, from_structure
 
 ROWS = 200
@@ -143,7 +143,7 @@ def test_a_panic_leaves_the_formula_and_an_interruption_interrupts(monkeypatch: 
         pass
 
     for error in (PanicException, KeyboardInterrupt):
-        monkeypatch.setattr("tltool.data.prototype._prototype", Mock(side_effect=error))
+        monkeypatch.setattr("tltool.data.overlap.fingerprint._prototype", Mock(side_effect=error))
         if error is PanicException:
             assert prototype(rock_salt("Na", 5.64)) == 0
         else:

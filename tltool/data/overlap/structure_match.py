@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data.mean_distances import difference, mean_distances, scaled
+from tltool.data.overlap.mean_distances import difference, mean_distances, scaled
 from tltool.data.record import Crystal, Floats, Ints
 
 if TYPE_CHECKING:

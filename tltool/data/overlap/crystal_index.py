@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tltool.data import registry
-from tltool.data.prototype import PROTOTYPE_BITS, RECIPE, UInts
+from tltool.data.overlap import shared_ids
+from tltool.data.overlap.fingerprint import PROTOTYPE_BITS, RECIPE, UInts
 from tltool.data.record import Ints
 from tltool.errors import CheckpointError, DataError
 
@@ -132,7 +132,7 @@ def audit(index: Index, ids: Sequence[str], mat_ids: Sequence[str] | None, finge
         tuple(index.sources[index.origin[r]] if r >= 0 else "" for r in hits),
         tuple(
             # A number that is a hash cannot be written out, but what matches it by id can.
-            (registry.name(int(index.id[r])) if r >= 0 else "") or (call if kind == "id" else "")
+            (shared_ids.name(int(index.id[r])) if r >= 0 else "") or (call if kind == "id" else "")
             for call, kind, r in zip(called, how, hits, strict=True)
         ),
         formula,
@@ -207,8 +207,8 @@ def named(ids: Sequence[str], mat_ids: Sequence[str] | None, fingerprints: UInts
 
     A free name may mean another crystal elsewhere; only with the same formula is it the same.
     """
-    codes = registry.codes(ids, mat_ids)
-    return codes ^ (fingerprints >> _SHIFT) * registry.is_hash(codes)
+    codes = shared_ids.codes(ids, mat_ids)
+    return codes ^ (fingerprints >> _SHIFT) * shared_ids.is_hash(codes)
 
 
 def _rows_by_id(index: Index, codes: UInts) -> Ints:
