@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import kernels_kept
 from hypothesis import settings
 from support import QUOTIENT, a_fit, batches_of, fresh_model
 
@@ -14,10 +15,8 @@ from tltool.data.dataset import BUNDLED, Dataset
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.data.store import Store
-from tltool.model import kernels
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import new_heads
-from tltool.training import compute
 from tltool.training.fit import train
 from tltool.training.goals import scalers
 
@@ -29,9 +28,18 @@ settings.load_profile("tltool")
 @pytest.fixture(autouse=True)
 def _kernels_as_they_were() -> Iterator[None]:
     """Leave no choice of kernels of a test to those that follow in the same process."""
-    before = kernels._chosen, compute._named
-    yield
-    kernels._chosen, compute._named = before
+    with kernels_kept():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for all tests, those of other processes of this run among them: what is bundled is prepared once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLTOOL_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture
@@ -43,10 +51,9 @@ def double() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def kernel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where compiled kernels are kept for all tests, those of other processes of this run among them."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
+def kernel_folder(cache_folder: Path) -> Path:
+    """Where compiled kernels are kept for all tests, where a command looks for them too."""
+    return cache_folder / "kernels"
 
 
 @pytest.fixture(scope="session")

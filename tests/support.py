@@ -2,8 +2,6 @@
 
 import bz2
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -125,14 +123,6 @@ def store_of(ids: list[str], numbers: list[list[int]] | None = None) -> Store:
     frac[:, 0] = np.concatenate([np.arange(len(z)) / len(z) for z in atoms])
     lattice = np.broadcast_to(5 * np.eye(3), (len(ids), 3, 3))
     return Store(ids, first, np.concatenate(atoms), frac, lattice, {})
-
-
-def run(home: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run ``tltool`` in the folder ``home``, with a cache of its own there; it has to end with ``code``."""
-    command = [sys.executable, "-m", "tltool", *words, f"cache={home}/cache"]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
-    assert done.returncode == code, done.stderr
-    return done
 
 
 def rotated(crystal: Crystal, seed: int) -> Crystal:

@@ -1,20 +1,17 @@
 """A transferred model as the source of another transfer, on the command line: all steps are told."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from command_line import run
 
 from tltool.model.property_model import PropertyModel
 from tltool.training import checkpoint
 
 
 def transfer(home: Path, *words: str) -> str:
-    few = ["split.train_size=20", "threads=1", f"cache={home}/cache", f"runs={home}/runs"]
-    command = [sys.executable, "-m", "tltool", "transfer", *words, *few]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    few = ["split.train_size=20", "threads=1", f"runs={home}/runs"]
+    return run(home, "transfer", *words, *few).stderr
 
 
 def test_two_transfers_and_the_verdict(source: PropertyModel, tmp_path: Path) -> None:

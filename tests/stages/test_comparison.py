@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 from pymatgen.core import Lattice, Structure
-from support import run
 
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
@@ -58,7 +58,7 @@ def test_a_scratch_run_on_another_table_is_no_baseline_and_the_command_makes_one
     (home / "bin").mkdir()
     (home / "bin" / "tltool").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m tltool "$@"\n')
     (home / "bin" / "tltool").chmod(0o755)
-    env = os.environ | {"PATH": f"{home}/bin:{os.environ['PATH']}", "TLTOOL_CACHE": f"{home}/cache"}
+    env = os.environ | {"PATH": f"{home}/bin:{os.environ['PATH']}"}
     pasted = subprocess.run(["sh", "-ec", few], cwd=home, env=env, capture_output=True, text=True, timeout=400)
     assert pasted.returncode == 0, pasted.stderr
     made = [json.loads(file.read_text()) for file in home.glob("runs/transfer/*/*/metrics.json")]

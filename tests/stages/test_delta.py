@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run
 from pymatgen.core import Lattice, Structure
-from support import run
 
 from tltool.data import cheaper_level, store
 from tltool.data.record import Crystal, Record

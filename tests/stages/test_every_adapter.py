@@ -3,8 +3,6 @@
 import bz2
 import gzip
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import mp_rows
 import numpy as np
 import pytest
 from ase import Atoms
+from command_line import run
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from scripted_server import autoindex, serving, whole
@@ -94,10 +93,7 @@ FORMATS: dict[str, Callable[[Path, Store], list[str]]] = {
 
 def trained(home: Path, *words: str) -> dict[str, float]:
     """Pretrain for one epoch; return what the run says of its test rows."""
-    command = [sys.executable, "-m", "tltool", "pretrain", *words, "fit.epochs=1", "split.test=0.3", "overlap=none",
-               f"cache={home}/cache", f"runs={home}/runs", f"hydra.run.dir={home}/run"]  # fmt: skip
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    run(home, "pretrain", *words, "fit.epochs=1", "split.test=0.3", "overlap=none", "hydra.run.dir=run")
     return json.loads((home / "run" / "metrics.json").read_text())["quantities"]["e_form"]["test"]
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run
 from omegaconf import OmegaConf
 from pymatgen.core import Lattice, Structure
-from support import run
 
 from tltool.data.store import Store
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support import run
+from command_line import run
 
 FAST = ["fit.epochs=1", "fit.batch_size=512"]
 TRANSFER = ["transfer", "mode=features", "target=bulk_modulus"]

@@ -1,13 +1,12 @@
 """The job on a user's own files: a folder of structures with a table, one of them bad, and a folder to predict on."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run, start
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from support import batches_of
@@ -56,13 +55,6 @@ def home(demo: Store, source: PropertyModel, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tltool", *words, f"cache={home}/cache"]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 def test_transfer_and_predict_on_own_files(home: Path, demo: Store) -> None:
     done = run(home, "transfer", *TARGET, "source=source", "mode=features", "hydra.run.dir=here")
     assert "39 records kept" in done.stderr
@@ -71,7 +63,7 @@ def test_transfer_and_predict_on_own_files(home: Path, demo: Store) -> None:
     assert len(table) == 39
     assert set(table.unit) == {"eV"}
 
-    done = run(home, "predict", "model=here", "input=new", "output=out.csv")
+    done = start(home, "predict", "model=here", "input=new", "output=out.csv")
     assert "5 structures predicted, 1 not" in done.stderr
     table = pd.read_csv(home / "out.csv").set_index("id")
     assert set(table.index) == {"./POSCAR", "deep/POSCAR", "fine", "bad", "several-0", "several-1"}

@@ -1,12 +1,10 @@
 """A data set in a known format is one YAML, or none: a table of CIF texts, a YAML for it beside, and nothing else."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import run
 from pymatgen.core import Lattice, Structure
 
 from tltool.data import store
@@ -51,16 +49,17 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"TLTOOL_CACHE": str(home / "cache"), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "tltool", *words]
-    return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=240, check=False)
-
-
 def test_a_known_format_is_one_yaml(home: Path) -> None:
-    done = run(home, "prepare", "--config-dir", "mine", "data=halides", "data.root=gaps.csv.gz")
+    done = run(
+        home,
+        "prepare",
+        "--config-dir",
+        "mine",
+        "data=halides",
+        "data.root=gaps.csv.gz",
+        TLTOOL_CACHE=str(home / "cache"),
+    )
     said = done.stdout + done.stderr
-    assert done.returncode == 0, said
     assert "Data set halides: 16 records kept, 4 left out" in said
     for reason, name in (("no label", "LiI"), ("no structure", "NaI"), ("holds no atom sites", "KCl"),
                          ("gap beyond 20 eV", "NaCl")):  # fmt: skip
@@ -78,6 +77,5 @@ def test_or_none(home: Path) -> None:
     words = ["data=table", "data.root=gaps.csv.gz", *(f"data.{key}" for key in keys)]
     done = run(home, "prepare", *words)
     assert "Data set table: 17 records kept, 3 left out" in done.stdout + done.stderr
-    done = run(home, "prepare", *words[:-1], "data.adapter.columns=[gap]")
-    assert done.returncode == 3
+    done = run(home, "prepare", *words[:-1], "data.adapter.columns=[gap]", code=3)
     assert "gaps.csv.gz: has no column 'gap'. Did you mean 'gap_ev'?" in done.stderr
