@@ -1,7 +1,6 @@
 """The command line as a shell sees it: words in, exit code, output and files out."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -11,33 +10,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import Done, run, start
 
 from tltool.cli import STAGES
 
 FAST = ["fit.epochs=1", "split.train_size=40"]
 
 
-def tltool(*words: str, cwd: Path, check: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in ``cwd`` with a cache of its own beside it."""
-    cache = os.environ.get("TLTOOL_TEST_CACHE", str(cwd / "cache"))
-    full = os.environ | {"TLTOOL_CACHE": cache, "COLUMNS": "200", "TLTOOL_OFFLINE": "1"} | env
-    done = subprocess.run(
-        [sys.executable, "-m", "tltool", *words], cwd=cwd, env=full, capture_output=True, text=True, timeout=240
-    )
-    if check is not None:
-        assert done.returncode == check, done.stderr
-    return done
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TLTOOL_OFFLINE", "1")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a short pretraining has run."""
     folder = tmp_path_factory.mktemp("home")
-    tltool("pretrain", "fit.epochs=1", "split.train_size=300", cwd=folder, check=0)
+    start(folder, "pretrain", "fit.epochs=1", "split.train_size=300")
     return folder
 
 
-def run_folder(done: subprocess.CompletedProcess[str], cwd: Path) -> Path:
+def run_folder(done: Done, cwd: Path) -> Path:
     (line,) = [x for x in done.stderr.splitlines() if x.startswith("Run folder: ")]
     return cwd / line.removeprefix("Run folder: ")
 
@@ -50,12 +43,12 @@ def test_help_and_version_are_quick_and_light(tmp_path: Path) -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
         assert done.stdout.splitlines()[-1] == "0 False False"
-    assert all(stage in tltool("--help", cwd=tmp_path, check=0).stdout for stage in STAGES)
+    assert all(stage in run(tmp_path, "--help").stdout for stage in STAGES)
 
 
 def test_no_stage_and_typos(tmp_path: Path) -> None:
-    assert "usage: tltool STAGE" in tltool(cwd=tmp_path, check=2).stderr
-    done = tltool("pretrian", cwd=tmp_path, check=2)
+    assert "usage: tltool STAGE" in run(tmp_path, code=2).stderr
+    done = start(tmp_path, "pretrian", code=2)
     assert "Did you mean 'pretrain'?" in done.stderr
     assert done.stdout == ""
 
@@ -98,7 +91,7 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
     ids=lambda x: " ".join(x) if isinstance(x, list) else None,
 )  # fmt: skip
 def test_bad_input_is_one_sentence_and_an_exit_code(home: Path, words: list[str], code: int, says: str) -> None:
-    done = tltool(*words, cwd=home)
+    done = run(home, *words, code=None)
     assert says in done.stderr
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
@@ -108,14 +101,14 @@ def test_bad_input_is_one_sentence_and_an_exit_code(home: Path, words: list[str]
 
 
 def test_the_traceback_is_in_the_run_folder(home: Path) -> None:
-    done = tltool("pretrain", "quantities=[gap]", cwd=home, check=3)
+    done = start(home, "pretrain", "quantities=[gap]", code=3)
     log = home / done.stderr.split("(details: ")[1].split(")")[0]
     assert "Traceback" in log.read_text()
     assert json.loads((log.parent / "status.json").read_text())["code"] == 3
 
 
 def test_a_run_folder_holds_everything(home: Path) -> None:
-    done = tltool("transfer", *FAST, cwd=home, check=0)
+    done = run(home, "transfer", *FAST)
     assert "log10(GPa)" in done.stdout
     assert "GPa" in done.stdout
     folder = run_folder(done, home)
@@ -138,52 +131,46 @@ def test_a_run_folder_holds_everything(home: Path) -> None:
     assert "load_report" in events
     assert "epoch" in events
 
-    evaluated = tltool("eval", f"model={folder}", cwd=home, check=0)
+    evaluated = run(home, "eval", f"model={folder}")
     again = json.loads((run_folder(evaluated, home) / "metrics.json").read_text())["quantities"]["log10_K_VRH"]["test"]
     assert again == pytest.approx(found, rel=1e-5)
 
 
 def test_a_sweep_goes_on_past_a_failed_cell(home: Path) -> None:
-    done = tltool("transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, cwd=home)
-    assert done.returncode == 2
-    done = tltool("transfer", "-m", "mode=features", "mode.level=1,9,0", "split.train_size=40", cwd=home)
-    assert done.returncode == 2
+    run(home, "transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, code=2)
+    done = start(home, "transfer", "-m", "mode=features", "mode.level=1,9,0", "split.train_size=40", code=2)
     assert "levels 0 to 3" in done.stderr
     assert done.stderr.count("Run folder: ") == 2
 
 
 def test_four_runs_of_one_second_share_no_folder(home: Path) -> None:
-    words = [sys.executable, "-m", "tltool", "transfer", "mode=features", "split.train_size=40"]
-    env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
-    runs = [
-        subprocess.Popen(words, cwd=home, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    words = [sys.executable, "-m", "tltool", "prepare"]
+    begun = [
+        subprocess.Popen(words, cwd=home, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         for _ in range(4)
     ]
-    said = [run.communicate(timeout=240)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0] * 4
+    said = [process.communicate(timeout=240)[1] for process in begun]
+    assert [process.returncode for process in begun] == [0] * 4
     folders = {line for text in said for line in text.splitlines() if line.startswith("Run folder: ")}
     assert len(folders) == 4
 
 
 def test_a_taken_folder_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "run.lock").write_text("4711\n")
-    done = tltool("transfer", f"hydra.run.dir={tmp_path}", cwd=home, check=2)
+    done = run(home, "transfer", f"hydra.run.dir={tmp_path}", code=2)
     assert "taken (by process 4711)" in done.stderr
 
 
 def killed_once(ready: Callable[[], bool], *words: str, home: Path) -> str:
     """Run tltool until ``ready``, terminate it, and return what it said."""
-    env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
-    run = subprocess.Popen(
-        [sys.executable, "-m", "tltool", *words], cwd=home, env=env, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", "tltool", *words], cwd=home, stderr=subprocess.PIPE, text=True)
     for _ in range(600):
         if ready():
             break
         time.sleep(0.1)
-    run.send_signal(signal.SIGTERM)
-    said: str = run.communicate(timeout=60)[1]
-    assert run.returncode == 143
+    process.send_signal(signal.SIGTERM)
+    said: str = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
     return said
 
 
@@ -204,13 +191,13 @@ def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
     folder = home / "resumed" / "pretrain" / "begun"
     assert f"Terminated; the same command with resume={folder} goes on after epoch {epoch}." in said
 
-    refused = tltool(*words, "resume=resumed/pretrain/begun", "optimiser.lr=0.1", cwd=home, check=2)
+    refused = run(home, *words, "resume=resumed/pretrain/begun", "optimiser.lr=0.1", code=2)
     assert "was begun with another optimiser.lr" in refused.stderr
-    done = tltool(*words, "resume=latest", "hydra.run.dir=rest", cwd=home, check=0)
+    done = run(home, *words, "resume=latest", "hydra.run.dir=rest")
     assert f"Going on after epoch {epoch} of resumed/pretrain/begun." in done.stderr
     assert not list((home / "rest").glob("state*"))
     assert not state.exists(), "resume=latest begins again from here on"
-    tltool(*words, "hydra.run.dir=whole", cwd=home, check=0)
+    run(home, *words, "hydra.run.dir=whole")
     errors = [json.loads((home / name / "metrics.json").read_text())["quantities"] for name in ("rest", "whole")]
     assert errors[0] == errors[1]
 
@@ -220,11 +207,9 @@ def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
 def test_a_terminated_sweep_starts_no_further_cell(home: Path, workers: int, sent: signal.Signals, code: int) -> None:
     sweep = home / f"long-sweep-{workers}-{code}"
     words = ["transfer", "-m", "mode=scratch,finetune", "seed=0,1", "fit.epochs=100000", f"hydra.sweep.dir={sweep}"]
-    env = os.environ | {"TLTOOL_CACHE": str(home / "cache")}
-    run = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "tltool", *words, f"workers={workers}"],
         cwd=home,
-        env=env,
         # Tests that run in the background ignore Ctrl-C, and would hand that on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stderr=subprocess.PIPE,
@@ -235,9 +220,9 @@ def test_a_terminated_sweep_starts_no_further_cell(home: Path, workers: int, sen
         if all(log.exists() and '"epoch"' in log.read_text() for log in logs):
             break
         time.sleep(0.1)
-    run.send_signal(sent)
-    said = run.communicate(timeout=60)[1]
-    assert run.returncode == code
+    process.send_signal(sent)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == code
     assert "Traceback" not in said
     for cell in "01":
         status = json.loads((sweep / cell / "status.json").read_text())
@@ -249,28 +234,28 @@ def test_runs_of_a_sweep_give_what_they_give_alone(home: Path) -> None:
     import pandas as pd
 
     words = ["mode=finetune", "fit.epochs=3", "split.train_size=40"]
-    done = tltool("transfer", "-m", "seed=0,1,2,3", "hydra.sweep.dir=many", "workers=2", *words, cwd=home, check=0)
+    done = start(home, "transfer", "-m", "seed=0,1,2,3", "hydra.sweep.dir=many", "workers=2", *words)
     assert done.stderr.count("Run folder: ") == 4
     assert "[3] epoch    3/3" in done.stderr
-    alone = run_folder(tltool("transfer", "seed=3", *words, cwd=home, check=0), home)
+    alone = run_folder(run(home, "transfer", "seed=3", *words), home)
     one, other = (pd.read_csv(folder / "predictions.csv") for folder in (alone, home / "many" / "3"))
     assert list(one.id) == list(other.id)
     assert (one.prediction - other.prediction).abs().max() < 1e-5
     assert {p.name for p in alone.iterdir()} == {p.name for p in (home / "many" / "3").iterdir()}
     assert json.loads((home / "many" / "3" / "metrics.json").read_text())["seed"] == 3
-    tltool("eval", "model=many/2", cwd=home, check=0)
+    run(home, "eval", "model=many/2")
 
 
 def test_a_run_that_fails_does_not_take_the_others_down(home: Path) -> None:
     words = ["split.train_size=40,5000", "seed=0,1", "mode=finetune", "fit.epochs=1", "hydra.sweep.dir=mixed"]
-    done = tltool("transfer", "-m", *words, cwd=home, check=2)
+    done = run(home, "transfer", "-m", *words, "workers=1", code=2)
     states = [json.loads((home / "mixed" / str(k) / "status.json").read_text())["state"] for k in range(4)]
     assert states == ["finished", "finished", "failed", "failed"]
     assert done.stderr.count("tltool: split.train_size=5000") == 2
 
 
 def test_the_environment_says_what_was_run(home: Path) -> None:
-    done = tltool("transfer", "mode=features", "split.train_size=40", cwd=home, check=0)
+    done = run(home, "transfer", "mode=features", "split.train_size=40")
     facts = json.loads((run_folder(done, home) / "environment.json").read_text())
     assert facts["command"] == "tltool transfer mode=features split.train_size=40"
     assert facts["kernels"] in ("compiled", "torch")
@@ -279,21 +264,21 @@ def test_the_environment_says_what_was_run(home: Path) -> None:
 
 def test_completion_goes_through_the_stage(tmp_path: Path) -> None:
     def offered(line: str) -> set[str]:
-        done = tltool("-sc", "query=bash", cwd=tmp_path, check=0, COMP_LINE=line, COMP_POINT=str(len(line)))
+        done = run(tmp_path, "-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
         return set(done.stdout.split())
 
     assert offered("tltool pre") == {"prepare", "pretrain", "predict"}
     assert offered("tltool ") == set(STAGES)
     assert {"data=demo", "data=pbe"} <= offered("tltool pretrain data=")
     assert {"mode=freeze", "mode=finetune"} <= offered("tltool transfer mode=f")
-    assert "complete" in tltool("-sc", "install=bash", cwd=tmp_path, check=0).stdout
+    assert "complete" in run(tmp_path, "-sc", "install=bash").stdout
 
 
 def test_hydra_keeps_working(tmp_path: Path) -> None:
-    assert "epochs: 7" in tltool("pretrain", "fit.epochs=7", "--cfg", "job", cwd=tmp_path, check=0).stdout
+    assert "epochs: 7" in run(tmp_path, "pretrain", "fit.epochs=7", "--cfg", "job").stdout
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "short.yaml").write_text("# @package _global_\nfit:\n  epochs: 11\n")
     words = ["pretrain", "--config-dir", "mine", "experiment=short", "--cfg", "job"]
-    assert "epochs: 11" in tltool(*words, cwd=tmp_path, check=0).stdout
-    (line,) = re.findall(r"^target: (.*)$", tltool("transfer", "--help", cwd=tmp_path, check=0).stdout, re.MULTILINE)
+    assert "epochs: 11" in run(tmp_path, *words).stdout
+    (line,) = re.findall(r"^target: (.*)$", run(tmp_path, "transfer", "--help").stdout, re.MULTILINE)
     assert {"bulk_modulus", "dielectric"} <= set(line.split(", "))
