@@ -17,7 +17,7 @@ from tltool.data.download.locate import BUNDLED
 from tltool.data.overlap import crystal_index, structure_match
 from tltool.data.overlap.many_fingerprints import fingerprints
 from tltool.data.record import Crystal
-from tltool.training import held
+from tltool.evaluation import source_crystals
 
 Generator = np.random.Generator
 
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         chosen, rows = crystal_index.pairs(seen, asked[open_rows], formula=True)
         alike = crystal_index.of_one_prototype(seen[rows], asked[open_rows[chosen]])
         with timed(f"  comparison of {len(rows):,} pairs of one formula"):
-            result = structure_match.compared(target, known, open_rows[chosen], rows, alike, held.MOST_PAIRS)
+            result = structure_match.compared(target, known, open_rows[chosen], rows, alike, source_crystals.MOST_PAIRS)
         pairs = zip(open_rows[chosen].tolist(), rows.tolist(), result.same.tolist(), strict=True)
         same = {row: ("demo", demo.ids[source_row]) for row, source_row, equal in pairs if equal}
         none_left = np.ones(len(target), dtype=bool)

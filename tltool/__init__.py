@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tltool.training.predictor import Predictor as Predictor
-    from tltool.training.predictor import load_model as load_model
+    from tltool.evaluation.predictor import Predictor as Predictor
+    from tltool.evaluation.predictor import load_model as load_model
 
-_PUBLIC = {"load_model": "tltool.training.predictor", "Predictor": "tltool.training.predictor"}
+_PUBLIC = {"load_model": "tltool.evaluation.predictor", "Predictor": "tltool.evaluation.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from tltool import machine
 from tltool.errors import CellError, ConfigError, ResourceError, TltoolError, nearest
 
 if TYPE_CHECKING:
-    from tltool.training.run import Company
+    from tltool.run_folder.run import Company
 
 STAGES = {
     "prepare": ("prepare", "read a data set and build its graphs"),
@@ -207,10 +207,10 @@ def _run(
     from omegaconf import OmegaConf
 
     from tltool.model import building
+    from tltool.run_folder.run import Run
     from tltool.training import compute, distributed
     from tltool.training.distributed import Failure
     from tltool.training.fit import device
-    from tltool.training.run import Run
 
     run = None
     try:

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import torch
 
 from tltool.errors import ResourceError
+from tltool.run_folder.run import Company
 from tltool.training import inputs
 from tltool.training.fit import device
-from tltool.training.run import Company
 from tltool.training.stacked import train_all
 from tltool.training.turns import Ask, in_turns
 

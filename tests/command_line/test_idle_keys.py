@@ -20,13 +20,14 @@ from tltool.data.dataset import KEYS, Dataset
 from tltool.data.record import Floats
 from tltool.data.store import Store
 from tltool.errors import ConfigError
+from tltool.evaluation import results
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
+from tltool.run_folder.run import Run
 from tltool.stages import evaluate, predict, prepare, pretrain, report, transfer
-from tltool.training import inputs, outcome, resume
+from tltool.training import inputs, resume
 from tltool.training.fit import Fit, Settings
 from tltool.training.fit import predict as predict_rows
-from tltool.training.run import Run
 
 STAGES: dict[str, Callable[..., None]] = {
     "prepare": prepare.run,
@@ -117,7 +118,7 @@ def read_by(
         # What writes the whole config down reads all of it.
         patch.setattr(Run, "write_json", lambda *given: None)
         patch.setattr(resume, "_fixed", lambda config: {})
-        patch.setattr(outcome, "keep", lambda *given: None)
+        patch.setattr(results, "keep", lambda *given: None)
         patch.setattr(verdict, "so_far", lambda *given: [])
         patch.setattr(inputs, "fit", fit)
         folder = home / "runs" / stage / f"law-{len(list(home.glob('runs/*/*')))}"

@@ -10,7 +10,7 @@ from support import QUOTIENT, config, dump
 
 from tltool.data import dataset, origin, union
 from tltool.errors import ConfigError, DataError
-from tltool.training import audit
+from tltool.evaluation import overlap_audit
 
 
 def opened(description: dict[str, Any], cache: Path, said: list[str]) -> dataset.Dataset:
@@ -98,10 +98,10 @@ def test_an_id_that_occurs_in_two_files_of_a_part_counts_once(description: dict[
 def test_the_audit_knows_crystals_by_their_own_ids(description: dict[str, Any], tmp_path: Path) -> None:
     data = opened(description, tmp_path / "cache", [])
     alone = opened(description["parts"]["pbesol"], tmp_path / "cache", [])
-    seen = audit.index(data, np.array([0, 1, 2]), 1)
-    assert audit.audit(seen, alone, np.arange(2), 1, []).how == ("id", "id")
+    seen = overlap_audit.index(data, np.array([0, 1, 2]), 1)
+    assert overlap_audit.audit(seen, alone, np.arange(2), 1, []).how == ("id", "id")
     (tmp_path / "ids.csv").write_text("id\nagm3\npbe:agm1\n")
-    assert audit.rows_of_ids(data.store, tmp_path / "ids.csv").tolist() == [0, 2, 3]
+    assert overlap_audit.rows_of_ids(data.store, tmp_path / "ids.csv").tolist() == [0, 2, 3]
 
 
 def test_what_is_wrong_is_named(description: dict[str, Any], tmp_path: Path) -> None:

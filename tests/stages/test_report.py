@@ -6,8 +6,8 @@ from run_folders import make_run
 
 from tltool import plots
 from tltool.errors import DataError, ResourceError
+from tltool.run_folder.run import Run
 from tltool.stages import report
-from tltool.training.run import Run
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from support import batches_of
 from tltool.data.dataset import Dataset
 from tltool.errors import CheckpointError, ResourceError
 from tltool.model.property_model import PropertyModel
+from tltool.run_folder.find import model_folder
 from tltool.training import checkpoint
 from tltool.training.fit import predict
-from tltool.training.sources import model_folder
 
 
 @pytest.fixture

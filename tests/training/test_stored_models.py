@@ -11,8 +11,8 @@ import pytest
 from pymatgen.core import Structure
 
 from tltool.data.store import Store
+from tltool.evaluation.predictor import Predictor
 from tltool.training import checkpoint
-from tltool.training.predictor import Predictor
 
 STORED = Path(__file__).parents[1] / "stored"
 MODELS = sorted(file.parent for file in STORED.glob("*/*/manifest.json"))

@@ -12,9 +12,9 @@ from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
+from tltool.run_folder.find import chain
 from tltool.training import checkpoint
 from tltool.training.fit import predict
-from tltool.training.sources import chain
 
 MODES = sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml"))
 FIRST = {

@@ -14,11 +14,11 @@ from tltool.data.formats.formulas import composition
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula
 from tltool.errors import ConfigError, DataError
+from tltool.evaluation.predictor import Predictor
 from tltool.model.property_model import PropertyModel
 from tltool.model.readout import pool_of_sites
 from tltool.training import checkpoint
 from tltool.training.fit import predict
-from tltool.training.predictor import Predictor
 
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 MODES = sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml"))

@@ -1,6 +1,6 @@
 """Which runs can be compared: what they must share, and in plain English what keeps two apart that look alike.
 
-Runs are compared by what they rest on (``identity`` in metrics.json, made by ``tltool.training.identity``), never by
+Runs are compared by what they rest on (``identity`` in metrics.json, made by ``tltool.evaluation.digests``), never by
 names. A study is what runs share that may be averaged: data, quantity, base, shape, kind of split, fit and optimiser.
 Within it, a mode and scratch make a pair where seed and training and test crystals with their labels are the same.
 """

@@ -30,7 +30,7 @@ class Result(NamedTuple):
     stage; ``source`` is the model that a transfer starts from or that an evaluation judges. ``seconds`` is the time
     of the whole run. ``quantities`` is {quantity: {"unit": ..., "train", "val", "test": {metric: number}}}.
     ``settings`` of a transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML, and ``identity`` is what its
-    errors rest on (``tltool.training.identity``); both are empty where an older version did not keep them.
+    errors rest on (``tltool.evaluation.digests``); both are empty where an older version did not keep them.
     """
 
     folder: Path

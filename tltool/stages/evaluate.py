@@ -11,15 +11,17 @@ from tltool.data.batches.batches import Batches, batches
 from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
-from tltool.training import audit, by_functional, checkpoint, identity, inputs, outcome, state
+from tltool.evaluation import digests, overlap_audit, results
+from tltool.evaluation.results import show_errors
+from tltool.run_folder.find import model_folder
+from tltool.run_folder.run import Run
+from tltool.training import by_functional, checkpoint, inputs, state
 from tltool.training.fit import device
-from tltool.training.run import Run, show_errors
-from tltool.training.sources import model_folder
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
     """Predict again with ``config['model']``, from its files alone, and write and print the errors."""
-    clock = outcome.Clock()
+    clock = results.Clock()
     where = device(config["device"])
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
     model = checkpoint.load(path, where, config["plugins"])
@@ -30,7 +32,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         dataset, data, name = _own(config, path.parent, model.spec, folder)
     data = by_functional.placed(data, dataset.store, model.spec, config["functional"])
     data = state.placed(data, dataset.store, model.spec)
-    watch = audit.auditor(config, "eval", inputs.workers(config))
+    watch = overlap_audit.auditor(config, "eval", inputs.workers(config))
     facts = {
         "stage": "eval",
         "target": name,
@@ -39,17 +41,17 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "train_size": len(data.split["train"]) or None,
         "trainable_parameters": None,
         "seconds": clock.seconds(),
-        "identity": identity.of(
+        "identity": digests.of(
             data,
             dataset,
             model.spec,
             config,
-            identity.content(dataset.store, data.quantities),
+            digests.content(dataset.store, data.quantities),
             described=config.get("data"),
             base=model.spec.get("base"),
         ),
     }
-    summary = outcome.evaluate(folder, model, data.to(where), dataset, ["test"], facts, watch)
+    summary = results.evaluate(folder, model, data.to(where), dataset, ["test"], facts, watch)
     show_errors(summary, "test")
 
 

@@ -9,10 +9,10 @@ from tltool.data.formats import csv_rows, formulas, label_columns, structure_fil
 from tltool.data.record import reason
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError
+from tltool.evaluation.predictor import Base, Item, Predictor, load_model
+from tltool.run_folder.find import model_folder
+from tltool.run_folder.run import Run
 from tltool.training import inputs
-from tltool.training.predictor import Base, Item, Predictor, load_model
-from tltool.training.run import Run
-from tltool.training.sources import model_folder
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from rich.table import Table
 
 from tltool.data.graph.crystal_graphs import Recipe
+from tltool.run_folder.console import show
+from tltool.run_folder.run import Run
 from tltool.training.inputs import data_set
-from tltool.training.run import Run, show
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:

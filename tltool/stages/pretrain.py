@@ -13,22 +13,24 @@ from tltool.data.dataset import Dataset
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Ints
 from tltool.errors import ConfigError
+from tltool.evaluation import digests, overlap_audit, results
+from tltool.evaluation.overlap_audit import Auditor
+from tltool.evaluation.results import show_errors
 from tltool.model.surgery import new_heads
 from tltool.quantities import quantity
-from tltool.training import audit, by_functional, checkpoint, distributed, identity, inputs, outcome, resume, state
-from tltool.training.audit import Auditor
+from tltool.run_folder.run import Run
+from tltool.training import by_functional, checkpoint, distributed, inputs, resume, state
 from tltool.training.fit import device, train
 from tltool.training.goals import scalers
-from tltool.training.run import Run, show_errors
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
     """Train a fresh model on ``config['data']`` and leave it, with its errors, in the run folder."""
-    clock = outcome.Clock()
+    clock = results.Clock()
     recipe = Recipe(**config["graph"])
     where = device(config["device"])
     dataset = inputs.data_set(config, config["data"], recipe, folder.say)
-    watch = audit.auditor(config, "pretrain", inputs.workers(config))
+    watch = overlap_audit.auditor(config, "pretrain", inputs.workers(config))
     drop = _to_drop(config, dataset, recipe, watch, folder) if watch.action == "drop_source" else None
     data, split = inputs.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
     folder.write_split(split.items(), dataset.store.ids)
@@ -55,7 +57,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     train(model, data, fit)
     if machine.rank():
         return
-    outcome.remember(model, data, dataset, folder, "pretrain", watch)
+    results.remember(model, data, dataset, folder, "pretrain", watch)
     facts = {
         "stage": "pretrain",
         "target": config["data"]["name"],
@@ -67,17 +69,17 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "trainable_parameters": count,
         "seconds": clock.seconds(),
         "settings": {key: config[key] for key in ("fit", "optimiser")},
-        "identity": identity.of(
+        "identity": digests.of(
             data,
             dataset,
             model.spec,
             config,
-            identity.content(dataset.store, data.quantities),
+            digests.content(dataset.store, data.quantities),
             described=config["data"],
         ),
     }
-    summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
-    outcome.keep(folder, model)
+    summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch)
+    results.keep(folder, model)
     keeper.done()
     show_errors(summary, "test")
 
@@ -97,12 +99,12 @@ def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch:
     file, target = config["overlap"].get("ids"), config["overlap"].get("target")
     if not file and not target:
         raise ConfigError("overlap=drop_source needs overlap.ids=FILE or target@overlap.target=NAME.")
-    rows = audit.rows_of_ids(dataset.store, Path(file).expanduser()) if file else np.empty(0, dtype=np.int64)
+    rows = overlap_audit.rows_of_ids(dataset.store, Path(file).expanduser()) if file else np.empty(0, dtype=np.int64)
     if target:
         other = inputs.data_set(config, target["data"], recipe, folder.say)
         asked = _asked(config, other, list(target["quantities"]))
         with distributed.first():
-            rows = np.union1d(rows, audit.rows_to_drop(dataset, other, asked, watch.workers, folder.say))
+            rows = np.union1d(rows, overlap_audit.rows_to_drop(dataset, other, asked, watch.workers, folder.say))
     folder.say(f"{len(rows):,} of {len(dataset.store):,} crystals are left out of pretraining (overlap=drop_source).")
     return rows
 

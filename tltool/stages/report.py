@@ -10,7 +10,8 @@ from tltool.reporting import html, markdown
 from tltool.reporting.content import compose
 from tltool.reporting.runs import collect
 from tltool.reporting.terminal import remarks, table
-from tltool.training.run import Run, show
+from tltool.run_folder.console import show
+from tltool.run_folder.run import Run
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:

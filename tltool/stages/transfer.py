@@ -14,18 +14,20 @@ from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
 from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError, standing_at
+from tltool.evaluation import digests, overlap_audit, results, source_crystals
+from tltool.evaluation.overlap_audit import Auditor
+from tltool.evaluation.results import show_errors
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
-from tltool.training import audit, by_functional, checkpoint, distributed, held, identity, inputs, outcome, state
-from tltool.training.audit import Auditor
+from tltool.run_folder.find import chain, model_folder
+from tltool.run_folder.run import Run
+from tltool.training import by_functional, checkpoint, distributed, inputs, state
 from tltool.training.fit import device
-from tltool.training.run import Run, show_errors
-from tltool.training.sources import chain, model_folder
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
     """Take ``config['source']`` to ``config['target']`` by ``config['mode']``; model and errors go to ``folder``."""
-    clock = outcome.Clock()
+    clock = results.Clock()
     where = device(config["device"])
     path = model_folder(config["source"], Path(config["runs"]), "pretrain")
     source = folder.once(f"{path} on {where}", lambda: checkpoint.load(path, where, config["plugins"]))
@@ -41,7 +43,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     quantities = list(target["quantities"])
     base = inputs.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
     data, split = inputs.split_batches(config, dataset, quantities, folder.say, base)
-    watch = audit.auditor(config, "transfer", inputs.workers(config))
+    watch = overlap_audit.auditor(config, "transfer", inputs.workers(config))
     tested = len(split.test)
     with distributed.first():
         data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
@@ -59,8 +61,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     model = instantiate.call(config["mode"], source, data, fit, plugins=config["plugins"], place="mode")
     if machine.rank():
         return
-    outcome.remember(model, data, dataset, folder, "transfer", watch, name)
-    model.spec["base"] = outcome.named(target["base"]) if target.get("base") else None
+    results.remember(model, data, dataset, folder, "transfer", watch, name)
+    model.spec["base"] = results.named(target["base"]) if target.get("base") else None
     facts = {
         "stage": "transfer",
         "mode": name,
@@ -77,13 +79,13 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "trainable_parameters": model.spec.get("trainable_parameters", _trainable(model)),
         "seconds": clock.seconds(),
         "settings": {key: config[key] for key in ("mode", "fit", "optimiser")},
-        "identity": identity.of(
+        "identity": digests.of(
             data,
             dataset,
             source.spec,
             config,
             folder.once(
-                f"content of {target['data']}, {quantities}", lambda: identity.content(dataset.store, quantities)
+                f"content of {target['data']}, {quantities}", lambda: digests.content(dataset.store, quantities)
             ),
             described=target["data"],
             base=target.get("base"),
@@ -91,8 +93,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         ),
     }
     facts |= {"auto": model.spec["auto"]} if "auto" in model.spec else {}
-    summary = outcome.evaluate(folder, model, data, dataset, outcome.parts_of(data), facts, watch)
-    outcome.keep(folder, model)
+    summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch)
+    results.keep(folder, model)
     show_errors(summary, "test")
     for text, command, _ in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
         folder.say(text, command)
@@ -115,13 +117,15 @@ def _audited(
         folder.say("The source model has no index of its training crystals (overlap=none); nothing can be audited.")
         return data, split
     seen = crystal_index.from_arrays(source.seen, "the source model")
-    found = audit.audit(seen, dataset, split.test, watch.workers, held.at_hand(source.spec), folder.say)
-    folder.say(audit.told(found, target))
+    found = overlap_audit.audit(
+        seen, dataset, split.test, watch.workers, source_crystals.at_hand(source.spec), folder.say
+    )
+    folder.say(overlap_audit.told(found, target))
     known = np.array([bool(how) for how in found.how], dtype=bool)
     if watch.action == "error" and known.any():
         first = dataset.store.ids[int(split.test[known][0])]
         raise DataError(
-            f"{audit.told(found, target)} The first is {first!r}; use overlap=drop_test, or pretrain with "
+            f"{overlap_audit.told(found, target)} The first is {first!r}; use overlap=drop_test, or pretrain with "
             "overlap=drop_source."
         )
     if watch.action == "drop_test" and known.any():

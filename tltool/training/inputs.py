@@ -21,9 +21,9 @@ from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, standing_at
 from tltool.quantities import quantity
+from tltool.run_folder.run import Run
 from tltool.training import distributed
 from tltool.training.fit import Fit, Settings
-from tltool.training.run import Run
 
 _PAY = 2
 """Threads that pay with angles; more were not measured."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from tltool.training.metrics import metrics
+from tltool.evaluation.metrics import metrics
 
 
 def test_against_scikit_learn() -> None:

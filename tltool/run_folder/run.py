@@ -12,14 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from tltool import machine
 from tltool.errors import ConfigError, ResourceError
-from tltool.quantities import quantity
-from tltool.training.metrics import CLASS_METRICS
+from tltool.run_folder.console import console
 
 _LINES_PER_FIT = 8
 PREDICTION_COLUMNS = (
@@ -57,7 +54,7 @@ class Run:
 
     def __init__(self, folder: Path, stage: str, company: Company | None = None) -> None:
         self.folder, self.stage, self.company = folder, stage, company
-        self.console = _console(stderr=True, labelled=company is not None)
+        self.console = console(stderr=True, labelled=company is not None)
         self._progress: Progress | None = None
         self._started = _now()
         try:
@@ -224,41 +221,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else str(value) if isinstance(value, Path) else value
-
-
-def _console(*, stderr: bool, labelled: bool = False) -> Console:
-    if machine.rank() or (stderr and machine.jobs() > 1 and not labelled):
-        # Another rank says it all; of cells side by side nobody could tell whose lines they are without a label.
-        return Console(quiet=True)
-    # Into a file or pipe, lines must not be cut at the 80 columns that rich assumes there.
-    there = Console(stderr=stderr)
-    return there if there.is_terminal else Console(stderr=stderr, width=160)
-
-
-def show(table: Table) -> None:
-    """Print ``table`` on standard output, which holds results and nothing else."""
-    _console(stderr=False).print(table)
-
-
-def show_errors(summary: Mapping[str, Any], part: str) -> None:
-    """Print the errors on ``part`` that ``metrics.json`` holds, each with its unit."""
-    table = Table(title=" ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]])))
-    classes = CLASS_METRICS if any(quantity(name).is_class for name in summary["quantities"]) else ()
-    metrics = ("MAE", "RMSE", "R2", "MAD", "MAE/MAD", *classes)
-    for column in ("quantity", "unit", f"n {part}", *metrics):
-        table.add_column(column, justify="left" if column in ("quantity", "unit") else "right")
-    for name, found in summary["quantities"].items():
-        errors = found[part]
-        numbers = [f"{errors[k]:.4g}" if k in errors else "" for k in metrics]
-        table.add_row(name, found["unit"], str(errors["n"]), *numbers)
-        plain = quantity(name).log10_of
-        some_rows = {kind: found[kind] for kind in ("seen", "unseen", "unknown") if kind in found} | found.get(
-            "functionals", {}
-        )
-        for kind, some in some_rows.items():
-            if part == "test":
-                values = [f"{some[k]:.4g}" if k in some else "" for k in ("MAE", "RMSE", "R2", "MAD", "MAE/MAD")]
-                table.add_row(f"  {kind}", found["unit"], str(some["n"]), *values)
-        if plain and f"MAE_{plain}" in errors:
-            table.add_row(plain, quantity(plain).unit, str(errors["n"]), f"{errors[f'MAE_{plain}']:.4g}")
-    show(table)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from tltool import plots
 from tltool.data.batches.batches import Batches
@@ -13,14 +14,16 @@ from tltool.data.overlap import crystal_index
 from tltool.data.overlap.crystal_index import Matches
 from tltool.data.record import formula
 from tltool.elements import symbols
+from tltool.evaluation import overlap_audit, source_crystals
+from tltool.evaluation.metrics import CLASS_METRICS, metrics
+from tltool.evaluation.overlap_audit import Auditor
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
 from tltool.quantities import quantity
-from tltool.training import audit, by_functional, checkpoint, held
-from tltool.training.audit import Auditor
+from tltool.run_folder.console import show
+from tltool.run_folder.run import Run
+from tltool.training import by_functional, checkpoint
 from tltool.training.fit import predict
-from tltool.training.metrics import metrics
-from tltool.training.run import Run
 
 _LARGE = 100_000
 
@@ -55,7 +58,7 @@ def remember(
         rows = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
         before = [crystal_index.from_arrays(model.seen, "the source model")] if model.seen else []
         model.seen = crystal_index.arrays(
-            crystal_index.merged([*before, audit.index(dataset, rows, auditor.workers, run.say)])
+            crystal_index.merged([*before, overlap_audit.index(dataset, rows, auditor.workers, run.say)])
         )
     model.spec["elements"] = sorted(int(z) for z in seen)
     if model.spec.get("functionals"):
@@ -90,7 +93,7 @@ def evaluate(
     full = data.labels if data.base is None else data.labels + data.base
     means = np.nanmean(full[data.split["train"]].cpu().double().numpy(), axis=0) if len(data.split["train"]) else None
     matches = _matches(model, data, dataset, auditor, run)
-    kinds = audit.words(matches, "") if matches else []
+    kinds = overlap_audit.words(matches, "") if matches else []
     how = dict(zip(data.split["test"].tolist(), kinds, strict=True)) if matches else {}
     groups = by_functional.groups(dataset.store, data.split["test"].cpu().numpy())
     drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
@@ -107,7 +110,7 @@ def evaluate(
                 found[name][part]["MAE_base"] = metrics(name, label[:, k], low[:, k], mean)["MAE"]
             drawn[name].append((part, label[:, k], predicted[:, k]))
             if part == "test" and matches:
-                for kind, some in audit.kinds(matches).items():
+                for kind, some in overlap_audit.kinds(matches).items():
                     found[name][kind] = metrics(name, label[some, k], predicted[some, k], mean)
             if part == "test" and groups:
                 found[name]["functionals"] = {
@@ -142,8 +145,8 @@ def evaluate(
     citations = list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
     summary = {**facts, "quantities": found, "citations": citations}
     if matches:
-        summary["overlap"] = audit.counted(matches)
-        audit.write(run, matches, dataset.store, data.split["test"].cpu().numpy())
+        summary["overlap"] = overlap_audit.counted(matches)
+        overlap_audit.write(run, matches, dataset.store, data.split["test"].cpu().numpy())
     run.write_json("metrics.json", summary)
     return summary
 
@@ -154,8 +157,8 @@ def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Aud
         return None
     seen = crystal_index.from_arrays(model.seen, "the model")
     trained = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
-    sources = held.at_hand(model.spec, dataset, trained)
-    return audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, sources, run.say)
+    sources = source_crystals.at_hand(model.spec, dataset, trained)
+    return overlap_audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, sources, run.say)
 
 
 def named(description: Mapping[str, Any]) -> dict[str, str]:
@@ -182,3 +185,27 @@ class Clock:
     def seconds(self) -> float:
         """Return the seconds passed."""
         return time.perf_counter() - self._began
+
+
+def show_errors(summary: Mapping[str, Any], part: str) -> None:
+    """Print the errors on ``part`` that ``metrics.json`` holds, each with its unit."""
+    table = Table(title=" ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]])))
+    classes = CLASS_METRICS if any(quantity(name).is_class for name in summary["quantities"]) else ()
+    metrics = ("MAE", "RMSE", "R2", "MAD", "MAE/MAD", *classes)
+    for column in ("quantity", "unit", f"n {part}", *metrics):
+        table.add_column(column, justify="left" if column in ("quantity", "unit") else "right")
+    for name, found in summary["quantities"].items():
+        errors = found[part]
+        numbers = [f"{errors[k]:.4g}" if k in errors else "" for k in metrics]
+        table.add_row(name, found["unit"], str(errors["n"]), *numbers)
+        plain = quantity(name).log10_of
+        some_rows = {kind: found[kind] for kind in ("seen", "unseen", "unknown") if kind in found} | found.get(
+            "functionals", {}
+        )
+        for kind, some in some_rows.items():
+            if part == "test":
+                values = [f"{some[k]:.4g}" if k in some else "" for k in ("MAE", "RMSE", "R2", "MAD", "MAE/MAD")]
+                table.add_row(f"  {kind}", found["unit"], str(some["n"]), *values)
+        if plain and f"MAE_{plain}" in errors:
+            table.add_row(plain, quantity(plain).unit, str(errors["n"]), f"{errors[f'MAE_{plain}']:.4g}")
+    show(table)

@@ -10,13 +10,13 @@ from tltool.data import splits, store
 from tltool.data.batches import batches
 from tltool.data.dataset import Dataset
 from tltool.data.store import Store
-from tltool.training import identity
+from tltool.evaluation import digests
 
 CONFIG = {"split": {"_target_": "tltool.data.splits.random", "seed": 0}, "overlap": {"action": "report"}}
 
 
 def of(part: Dataset, seed: int = 0, **changes):
-    return identity.of(batches_of(part, seed=seed), part, fresh_model().spec, CONFIG, {"e_form": "content"}, **changes)
+    return digests.of(batches_of(part, seed=seed), part, fresh_model().spec, CONFIG, {"e_form": "content"}, **changes)
 
 
 def changed(records: Store, **values) -> Store:
@@ -58,9 +58,9 @@ def test_the_order_of_rows_does_not_matter(part: Dataset) -> None:
     split = batches_of(part).split
     back = {name: rows.flip(0) for name, rows in split.items()}
     given = replace(batches_of(part), split=back)
-    assert identity.of(given, part, {}, CONFIG, {})["test"] == of(part)["test"]
+    assert digests.of(given, part, {}, CONFIG, {})["test"] == of(part)["test"]
     order = np.random.default_rng(0).permutation(len(part.store))
-    assert identity.content(store.taken(part.store, order), ["e_form"]) == identity.content(part.store, ["e_form"])
+    assert digests.content(store.taken(part.store, order), ["e_form"]) == digests.content(part.store, ["e_form"])
 
 
 @pytest.mark.parametrize("what", ["labels", "frac", "lattice", "numbers", "ids"])
@@ -74,21 +74,21 @@ def test_any_content_changes_the_digest_of_the_data(part: Dataset, what: str) ->
         values = getattr(records, what).copy()
         values.reshape(-1)[0] += 1
     other = changed(records, **{what: values})
-    assert identity.content(other, ["e_form"]) != identity.content(records, ["e_form"])
+    assert digests.content(other, ["e_form"]) != digests.content(records, ["e_form"])
 
 
 def test_names_and_other_labels_are_no_content(part: Dataset) -> None:
     records = part.store
     gap = dict(records.labels) | {"gap": np.ones(len(records))}
     renamed = changed(records, attributes={"name": "another"}, labels=gap)
-    assert identity.content(renamed, ["e_form"]) == identity.content(records, ["e_form"])
-    both = identity.content(renamed, ["e_form", "gap"])
-    assert both["e_form"] == identity.content(records, ["e_form"])["e_form"] != both["gap"]
+    assert digests.content(renamed, ["e_form"]) == digests.content(records, ["e_form"])
+    both = digests.content(renamed, ["e_form", "gap"])
+    assert both["e_form"] == digests.content(records, ["e_form"])["e_form"] != both["gap"]
 
 
 def test_content_survives_the_disk(part: Dataset, tmp_path) -> None:
     store.save(tmp_path / "a.h5", part.store)
-    assert identity.content(store.load(tmp_path / "a.h5"), ["e_form"]) == identity.content(part.store, ["e_form"])
+    assert digests.content(store.load(tmp_path / "a.h5"), ["e_form"]) == digests.content(part.store, ["e_form"])
 
 
 def test_a_base_has_a_digest_of_its_own_and_leaves_the_labels_whole(part: Dataset) -> None:
@@ -97,7 +97,7 @@ def test_a_base_has_a_digest_of_its_own_and_leaves_the_labels_whole(part: Datase
 
     def with_base(values):
         data = batches.batches(part, ["e_form"], split, values)
-        return identity.of(data, part, fresh_model().spec, CONFIG, {"e_form": "content"}, base={"name": "PBE"})
+        return digests.of(data, part, fresh_model().spec, CONFIG, {"e_form": "content"}, base={"name": "PBE"})
 
     one, other = with_base(low), with_base(low + 0.5)
     assert one["base_name"] == "PBE"
@@ -111,7 +111,7 @@ def test_a_base_has_a_digest_of_its_own_and_leaves_the_labels_whole(part: Datase
 def test_sources_of_another_shape_have_another_digest(word: str) -> None:
     def shape(*words: str) -> str:
         node = config("pretrain", *words)
-        return identity.shape({key: node[key] for key in ("encoder", "readout", "trunk", "head", "graph")})
+        return digests.shape({key: node[key] for key in ("encoder", "readout", "trunk", "head", "graph")})
 
     assert shape() == shape("fit.epochs=7")
     assert shape() != shape(*word.split())
@@ -121,6 +121,6 @@ def test_sources_of_another_shape_have_another_digest(word: str) -> None:
 def test_functionals_are_part_of_the_shape_by_their_number() -> None:
     spec = fresh_model().spec
     found = {
-        identity.shape(spec | {"functionals": names}) for names in ([], ["PBE", "HSE"], ["A", "B"], ["A", "B", "C"])
+        digests.shape(spec | {"functionals": names}) for names in ([], ["PBE", "HSE"], ["A", "B"], ["A", "B", "C"])
     }
     assert len(found) == 3

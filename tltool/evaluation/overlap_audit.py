@@ -1,7 +1,8 @@
 """Which crystals a model has seen: the index it carries, the audit of a data set against it, and what follows.
 
 The index is made of the training and validation rows of every data set the model was trained on. Where a source's
-prepared records are still in the cache, crystals of one formula are compared site by site as well (``held.py``).
+prepared records are still in the cache, crystals of one formula are compared site by site as well
+(``source_crystals.py``).
 """
 
 import csv
@@ -23,9 +24,9 @@ from tltool.data.overlap.many_fingerprints import fingerprints
 from tltool.data.record import Ints
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
-from tltool.training import held
-from tltool.training.held import Held, names
-from tltool.training.run import Run
+from tltool.evaluation import source_crystals
+from tltool.evaluation.source_crystals import Held, names
+from tltool.run_folder.run import Run
 
 Say = Callable[[str], None]
 
@@ -116,7 +117,9 @@ def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequenc
     found = crystal_index.audit(seen, ids, mat_ids, asked)
     if data.store.amounts is not None:
         return crystal_index.by_formula(found, seen, asked)
-    return held.compared(found, seen, data.store, rows, asked, sources, lambda other: prints(other, workers, say))
+    return source_crystals.compared(
+        found, seen, data.store, rows, asked, sources, lambda other: prints(other, workers, say)
+    )
 
 
 def told(matches: Matches, target: str) -> str:
