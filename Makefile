@@ -43,7 +43,7 @@ mutants: $(INSTALLED)
 
 # Builds the C++ with sanitizers for addresses and undefined behaviour and runs its tests; needs GCC. Leaks are not looked
 # for, since Python and PyTorch end with memory in use.
-KERNEL_TESTS := tests/model/test_every_width.py tests/model/test_compiled.py tests/model/test_soft_layers.py \
+KERNEL_TESTS := tests/model/kernels/test_every_width.py tests/model/kernels/test_cgcnn_cpp.py tests/model/kernels/test_megnet_layers.py \
 	tests/training/test_stacked.py
 
 sanitize: $(INSTALLED)

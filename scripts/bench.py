@@ -150,11 +150,11 @@ class Ours:
 
     def __init__(self, task: Task) -> None:
         from tltool.data.graph.crystal_graphs import Recipe
-        from tltool.model import building
+        from tltool.model.kernels import cpp_library
         from tltool.training import compute
 
         # As the command line does it: where there is no compiler, this measures plain PyTorch.
-        compute.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
+        compute.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
 
         def recipe(shells: str) -> "Recipe":
             return Recipe(cutoff=8.0, max_neighbours=12, shells=shells, quotient=True)
@@ -166,10 +166,11 @@ class Ours:
 
     def use_threads(self, count: int) -> None:
         """Give them to the compiled kernels, as the command line does; without those, to PyTorch."""
-        from tltool.model import compiled, kernels
+        from tltool.model import message_passing
+        from tltool.model.kernels import cgcnn_cpp
 
-        torch.set_num_threads(1 if kernels.chosen() == "compiled" else count)
-        compiled.use_threads(count)
+        torch.set_num_threads(1 if message_passing.chosen() == "compiled" else count)
+        cgcnn_cpp.use_threads(count)
 
     def graphs(self, kind: str) -> int:
         """Make the graphs of all crystals."""

@@ -35,10 +35,11 @@ from tltool.data.batches import padded, tensor_table
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.padded import Padded
 from tltool.data.graph import crystal_graphs
-from tltool.model import gate, kernels
+from tltool.model import message_passing
 from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN
 from tltool.model.encoders.megnet import MEGNet
+from tltool.model.kernels import cgcnn_gate
 from tltool.model.mlp import Trunk
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
@@ -157,7 +158,7 @@ def a_fit(line: Line, epochs: int, events: list[dict[str, Any]]) -> fit.Fit:
 
 def trained(line: Line, data: Batches, epochs: int, dim: int | None = None) -> list[dict[str, Any]]:
     """Train a fresh model as ``line`` says and return what was logged; what was said is printed."""
-    kernels.use(line.kernels, data.labels.device)
+    message_passing.use(line.kernels, data.labels.device)
     events: list[dict[str, Any]] = []
     fit.train(model_of(line.encoder, data, dim), data, a_fit(line, epochs, events))
     for event in events:
@@ -245,9 +246,9 @@ def triton_is_plain(data: Batches) -> str:
     a, b, c = (torch.randn(n, 128, device=device, requires_grad=True) for n in sizes)
     found = []
     for name in ("torch", "triton"):
-        kernels.use(name, device)
+        message_passing.use(name, device)
         norm = WeightedBatchNorm(128).to(device)
-        out = gate.gated_sum(graph, a, b, c, norm)
+        out = cgcnn_gate.gated_sum(graph, a, b, c, norm)
         slopes = torch.autograd.grad(out.square().sum(), [a, b, c, norm.scale, norm.bias])
         found.append([out, *slopes, norm.variance])
     off = max(float((x - y).abs().max() / y.abs().max()) for x, y in zip(*found, strict=True))
@@ -266,7 +267,7 @@ def nothing_waits(encoder: str, data: Batches, dim: int) -> str:
 
     source = Padded(padded.closed(data.table), padded.rooms(padded.counts(data.table), 16)[-1])
     model = model_of(encoder, data, dim).train()
-    kernels.use("torch")
+    message_passing.use("torch")
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         rows = mode.from_tensor(torch.arange(source.room.crystals))
         error = loss.loss("l1", model.values(model.embed(source.select(rows))), data.labels[rows])

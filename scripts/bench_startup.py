@@ -15,15 +15,15 @@ from pathlib import Path
 
 _FIRST_BATCH = """
 import os, sys
-from tltool.data import loading
+from tltool.data.batches import tensor_table
 from tltool.cli import launch
-cut = loading.batches
+cut = tensor_table.batches
 def told(source, labels, rows, size, generator):
     if generator is not None:
         print("first batch", file=sys.stderr, flush=True)
         os._exit(0)
     return cut(source, labels, rows, size, generator)
-loading.batches = told
+tensor_table.batches = told
 launch("pretrain", sys.argv[1:])
 """
 

@@ -45,8 +45,8 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
 
     from tltool.data import dataset, splits
     from tltool.data.graph.crystal_graphs import Recipe
-    from tltool.model import building, compiled
     from tltool.model.encoders.cgcnn import CGCNN
+    from tltool.model.kernels import cgcnn_cpp, cpp_library
     from tltool.model.mlp import Trunk
     from tltool.model.property_model import PropertyModel
     from tltool.model.readout import Pool
@@ -57,8 +57,8 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
 
     torch.set_num_threads(1)
     # As the command line does it: where there is no compiler, this measures plain PyTorch.
-    compute.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
-    compiled.use_threads("auto")
+    compute.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
+    cgcnn_cpp.use_threads("auto")
     (folder / "in").mkdir()
     for begin in range(0, count, SHARD):
         place = folder / "in" / f"{begin:08d}.shard"

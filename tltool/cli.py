@@ -206,7 +206,7 @@ def _run(
     """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too."""
     from omegaconf import OmegaConf
 
-    from tltool.model import building
+    from tltool.model.kernels import cpp_library
     from tltool.run_folder.run import Run
     from tltool.training import compute, distributed
     from tltool.training.distributed import Failure
@@ -221,7 +221,7 @@ def _run(
         command = shlex.join(["tltool", stage, *words])
         where = device(config["device"])
         # Nothing is compiled for a stage that computes nothing with a network.
-        keep = None if stage in ("prepare", "report") else building.folder()
+        keep = None if stage in ("prepare", "report") else cpp_library.folder()
         chosen = compute.use(distributed.kernels(config["kernels"], run.say), where, keep, run.say)
         run.write_environment(where, chosen, command)
         work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
@@ -328,11 +328,11 @@ def _set_threads(wanted: int | str) -> None:
     """
     import torch
 
-    from tltool.model import compiled
+    from tltool.model.kernels import cgcnn_cpp
     from tltool.training import inputs
 
     torch.set_num_threads(inputs.threads(wanted, angles=False))
-    compiled.use_threads(wanted)
+    cgcnn_cpp.use_threads(wanted)
 
 
 def _run_id() -> str:

@@ -27,10 +27,10 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import angles, crystal_graphs, neighbours
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal, Ints
-from tltool.dgl_door import load as load_dgl
 from tltool.elements import symbols
-from tltool.model import kernels
+from tltool.model import message_passing
 from tltool.model.encoders.alignn import ALIGNN, EdgeGated, Layer
+from tltool.model.kernels.dgl_door import load as load_dgl
 from tltool.model.norm import WeightedBatchNorm
 
 DEMO = Path(__file__).parents[2] / "tltool" / "data" / "bundled" / "demo.h5"
@@ -168,7 +168,7 @@ def values_of_published(network: Any, pairs: list[tuple[Any, Any]]) -> Tensor:
 def values_of_ours(encoder: ALIGNN, head: nn.Linear, crystals: list[Crystal]) -> Tensor:
     """Return the outputs (c,) of our encoder under the published pooling and ``head``."""
     graph = tensor_table.table(crystal_graphs.build(crystals, RECIPE)).select(torch.arange(len(crystals)))
-    return head(kernels.crystal_mean(graph, encoder(graph)[-1]))[:, 0]  # type: ignore[no-any-return]
+    return head(message_passing.crystal_mean(graph, encoder(graph)[-1]))[:, 0]  # type: ignore[no-any-return]
 
 
 def compare(n: int) -> None:

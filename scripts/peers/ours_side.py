@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import as_levels
 from tltool.data.batches.tensor_table import table
-from tltool.data.graph.crystal_graphs import GraphTable, Recipe, build
+from tltool.data.graph.crystal_graphs import GraphTable, Recipe
+from tltool.data.graph.crystal_graphs import build as build_graphs
 from tltool.data.record import Crystal
-from tltool.model import building, kernels
+from tltool.model import message_passing
 from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN
 from tltool.model.encoders.megnet import MEGNet
+from tltool.model.kernels import cpp_library
 from tltool.model.readout import Pool
 from tltool.model.set2set import Set2Set
 
@@ -55,11 +57,11 @@ def network_of(size: str) -> tuple[nn.Module, nn.Module, nn.Module]:
 
 def prepare(folder: Path, structures: list[Any], size: str) -> training.Side:
     """Make the table that batches are cut from; kernels are those that the command line takes."""
-    kernels.use("auto", torch.device("cpu"), building.folder(), lambda text: print(text, file=sys.stderr))
+    message_passing.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
 
     def made() -> GraphTable:
         read = [Crystal(s.lattice.matrix, s.frac_coords, np.array(s.atomic_numbers)) for s in structures]
-        return build(read, RECIPES[size.removesuffix("_small")])
+        return build_graphs(read, RECIPES[size.removesuffix("_small")])
 
     graphs, seconds = training.timed(made)
     rows = table(graphs)

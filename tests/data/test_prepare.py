@@ -141,7 +141,7 @@ def test_taken_graphs_are_the_graphs_of_those_crystals(crystals: list) -> None:
 SLOW = """
 import sys, time
 from pathlib import Path
-from tltool.data import preparing
+from tltool.data import prepare
 from tltool.data.adapters import alexandria
 real = alexandria.read
 def slow(*args, **keys):
@@ -150,8 +150,8 @@ def slow(*args, **keys):
         yield item
 slow.__module__ = real.__module__
 alexandria.read = slow
-preparing.PART = 2
-from test_preparing import opened
+prepare.PART = 2
+from test_prepare import opened
 opened(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

@@ -5,15 +5,16 @@ import pytest
 import torch
 
 import tltool
-from tltool.model import building, compiled, kernels
+from tltool.model import message_passing
+from tltool.model.kernels import cgcnn_cpp, cpp_library
 from tltool.model.property_model import PropertyModel
 from tltool.training import checkpoint, compute
 
 
 @pytest.fixture(autouse=True)
 def _as_in_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(compiled, "_libraries", {})
-    monkeypatch.setattr(kernels, "_chosen", "torch")
+    monkeypatch.setattr(cgcnn_cpp, "_libraries", {})
+    monkeypatch.setattr(message_passing, "_chosen", "torch")
     monkeypatch.setattr(compute, "_named", False)
     return
 
@@ -24,28 +25,28 @@ def saved(source: PropertyModel, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
+@pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 def test_loading_a_model_compiles_once_and_says_so(
     saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TLTOOL_CACHE", str(saved / "cache"))
     tltool.load_model(saved, "cpu")
-    assert kernels.chosen() == "compiled"
+    assert message_passing.chosen() == "compiled"
     assert "Compiling" in capsys.readouterr().err
-    compiled._libraries.clear()
+    cgcnn_cpp._libraries.clear()
     tltool.load_model(saved, "cpu")
-    assert kernels.chosen() == "compiled"
+    assert message_passing.chosen() == "compiled"
     assert capsys.readouterr().err == ""
 
 
 def test_kernels_that_were_named_stay(saved: Path) -> None:
     compute.use("torch", torch.device("cpu"), None, print)
     tltool.load_model(saved, "cpu")
-    assert kernels.chosen() == "torch"
+    assert message_passing.chosen() == "torch"
 
 
 def test_no_compiler_is_no_obstacle(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLTOOL_CACHE", str(saved / "cache"))
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert tltool.load_model(saved, "cpu").model is not None
-    assert kernels.chosen() == "torch"
+    assert message_passing.chosen() == "torch"

@@ -12,7 +12,7 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.model import kernels
+from tltool.model import message_passing
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import refit_statistics
 
@@ -29,7 +29,7 @@ CHANGES = {
 @pytest.fixture
 def _plain_afterwards():
     yield
-    kernels.use("auto")
+    message_passing.use("auto")
 
 
 def graph_of(encoder: str, crystals: list[Crystal], quotient: bool = True) -> Graph:
@@ -64,9 +64,9 @@ def test_the_quotient_equals_the_full_graph(encoder: str, crystals: list[Crystal
 @pytest.mark.usefixtures("double", "_plain_afterwards")
 def test_dgl_kernels_give_the_same(encoder: str, crystals: list[Crystal]) -> None:
     model, graph = settled(encoder, crystals), graph_of(encoder, crystals)
-    kernels.use("torch")
+    message_passing.use("torch")
     expected = model(graph)
-    kernels.use("dgl")
+    message_passing.use("dgl")
     torch.testing.assert_close(model(graph), expected, atol=1e-9, rtol=1e-9)
 
 

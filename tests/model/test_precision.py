@@ -7,7 +7,7 @@ from support import QUOTIENT
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model.gate import gated_sum
+from tltool.model.kernels.cgcnn_gate import gated_sum
 from tltool.model.norm import WeightedBatchNorm
 
 

@@ -12,7 +12,7 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.model import kernels
+from tltool.model import message_passing
 from tltool.model.readout import reads_elements_alone
 
 READOUTS = sorted(p.stem for p in (ROOT / "configs" / "readout").glob("*.yaml"))
@@ -66,11 +66,11 @@ def test_every_parameter_learns(readout: str, encoder: str, crystals: list[Cryst
 @pytest.mark.usefixtures("double")
 def test_dgl_and_torch_agree(readout: str, encoder: str, crystals: list[Crystal]) -> None:
     plain = embedded(readout, encoder, graph_of(crystals, encoder))
-    kernels.use("dgl")
+    message_passing.use("dgl")
     try:
         torch.testing.assert_close(embedded(readout, encoder, graph_of(crystals, encoder)), plain, atol=1e-6, rtol=1e-6)
     finally:
-        kernels.use("auto")
+        message_passing.use("auto")
 
 
 @both

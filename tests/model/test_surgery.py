@@ -96,10 +96,10 @@ def test_statistics_are_those_of_the_given_crystals(part: Dataset) -> None:
     graph = data.graph("train")
     block = model.encoder.blocks[0]
     sites = model.encoder(graph)[0]
-    from tltool.model import kernels
+    from tltool.model import message_passing
 
     basis = model.encoder.basis(graph.distance)
-    edges = kernels.edge_sum(graph, block.receiver(sites), block.neighbour(sites), block.distance(basis))
+    edges = message_passing.edge_sum(graph, block.receiver(sites), block.neighbour(sites), block.distance(basis))
     weights = graph.edge_weight()
     torch.testing.assert_close(block.norm_edges.mean, weights @ edges / weights.sum(), atol=1e-4, rtol=1e-4)
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())

@@ -21,7 +21,7 @@ from tltool.data.batches.padded import Padded
 from tltool.data.batches.tensor_table import Source
 from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
-from tltool.model import kernels, surgery
+from tltool.model import message_passing, surgery
 from tltool.model.property_model import PropertyModel
 from tltool.training import captured, fit, goals, loss
 from tltool.transfer.finetune import finetune
@@ -159,7 +159,7 @@ def test_replayed_operations_train_as_python_does(
     part: Dataset, monkeypatch: pytest.MonkeyPatch, encoder: str, keys: dict
 ) -> None:
     data = data_of(part, encoder, 49)
-    monkeypatch.setattr(kernels, "_chosen", "torch")
+    monkeypatch.setattr(message_passing, "_chosen", "torch")
     plain, expected = trained(data, encoder, **keys)
     made: list[recorded_graph.CUDAGraph] = []
 

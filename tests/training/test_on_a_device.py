@@ -23,9 +23,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 from support import fresh_model, recipe_of
-from tltool.data import graphs, loading, padded, store
+from tltool.data import store
+from tltool.data.batches import padded, tensor_table
+from tltool.data.graph import crystal_graphs
 from tltool.data.dataset import BUNDLED
-from tltool.data.padded import Padded
+from tltool.data.batches.padded import Padded
 from tltool.training import loss
 from tltool.training.average import Average, follow
 from torch.optim.lr_scheduler import OneCycleLR
@@ -50,7 +52,7 @@ class NoHost(TorchDispatchMode):
 
 encoder, spoilt = sys.argv[1:]
 demo = store.load(BUNDLED / "demo.h5")
-table = loading.table(graphs.build([demo.crystal(row) for row in range(0, 3000, 200)], recipe_of(encoder)))
+table = tensor_table.table(crystal_graphs.build([demo.crystal(row) for row in range(0, 3000, 200)], recipe_of(encoder)))
 source = Padded(padded.closed(table), padded.rooms(padded.counts(table), 8)[-1])
 source = replace(source, table=moved_table(source.table))
 model = fresh_model(encoder=encoder).train()

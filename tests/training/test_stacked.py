@@ -16,23 +16,24 @@ from support import a_fit, batches_of, fresh_model
 from tltool.data import side_by_side
 from tltool.data.dataset import Dataset
 from tltool.errors import NumericError
-from tltool.model import building, compiled, kernels, low_rank, stack, surgery
+from tltool.model import low_rank, message_passing, stack, surgery
+from tltool.model.kernels import cgcnn_cpp, cpp_library
 from tltool.model.property_model import PropertyModel
 from tltool.training import embedded
 from tltool.training.fit import Trained, Training, predict, train
 from tltool.training.goals import scalers
 from tltool.training.stacked import train_all
 
-pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
+pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels(kernel_folder: Path) -> Iterator[None]:
-    kernels.use("compiled", folder=kernel_folder)
-    compiled.load(kernel_folder, print, torch.float64)
+    message_passing.use("compiled", folder=kernel_folder)
+    cgcnn_cpp.load(kernel_folder, print, torch.float64)
     yield
-    compiled._libraries.clear()
-    kernels.use("torch")
+    cgcnn_cpp._libraries.clear()
+    message_passing.use("torch")
 
 
 def a_training(
@@ -162,7 +163,7 @@ def test_what_cannot_be_stacked_is_left_to_itself(part: Dataset, source: Propert
         megnet,
     ):
         assert train_all([plain, odd]) == [None, None]
-    kernels.use("torch")
+    message_passing.use("torch")
     assert train_all([plain, other]) == [None, None]
 
 

@@ -16,7 +16,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula, from_structure
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
-from tltool.model import building
+from tltool.model.kernels import cpp_library
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
 from tltool.training import bare, by_functional, checkpoint, compute
@@ -149,7 +149,7 @@ def load_model(
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
     there = device(where)
-    compute.use_fastest(there, building.folder(), partial(print, file=sys.stderr))
+    compute.use_fastest(there, cpp_library.folder(), partial(print, file=sys.stderr))
     return Predictor(checkpoint.load(folder, there, plugins), functional, state)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.errors import ConfigError
 from tltool.instantiate import Idle
-from tltool.model import kernels
+from tltool.model import message_passing
 from tltool.model.estimator import Standardise
 from tltool.model.readout import checked_levels
 from tltool.model.set2set import Reader
@@ -94,7 +94,7 @@ class AtomSet(nn.Module):
     def of_sites(self, sites: Tensor, graph: Graph) -> Tensor:
         """Return (c, dim) from ``sites`` (n, f), the features of ``levels`` side by side; edges are not looked at."""
         rows = self.phi(self.scale(sites))
-        parts = {"mean": kernels.crystal_mean(graph, rows)} if "mean" in self.pools else {}
+        parts = {"mean": message_passing.crystal_mean(graph, rows)} if "mean" in self.pools else {}
         if self.reader is not None:
             parts["set2set"] = self.reader(rows, graph, False)
         return torch.cat([parts[pool] for pool in self.pools], dim=1)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
-from tltool.model import kernels
+from tltool.model import message_passing
 
 
 class Heads(nn.Module):
@@ -58,7 +58,7 @@ class Pairs(nn.Module):
 
         Edge k has row ``index[k]`` of ``edges``, or row k without an ``index``.
         """
-        rows = kernels.pair_sum(graph, self.receiver(sites), self.neighbour(sites))
+        rows = message_passing.pair_sum(graph, self.receiver(sites), self.neighbour(sites))
         if self.edge is not None and edges is not None:
             at_edge = self.edge(edges)
             rows = rows.add_(at_edge if index is None else at_edge.index_select(0, index))
@@ -88,9 +88,9 @@ class NeighbourAttention(nn.Module):
         """Return what ``sites`` (n, f) hear, (n, f); ``edges`` and ``index`` as in ``Pairs``."""
         scores, messages = self.pairs(graph, sites, edges, index)
         scored = self.scores(scores)
-        shares = kernels.edge_softmax(graph, scored.flatten(1)).view_as(scored)
+        shares = message_passing.edge_softmax(graph, scored.flatten(1)).view_as(scored)
         if self.vector:
             heard = self.messages(messages).mul(shares).mean(1)
-            return kernels.neighbour_sum(graph, heard)
-        heard = kernels.neighbour_sum(graph, (messages * shares).flatten(1))
+            return message_passing.neighbour_sum(graph, heard)
+        heard = message_passing.neighbour_sum(graph, (messages * shares).flatten(1))
         return self.messages(heard.view(graph.n_nodes, *messages.shape[1:])).mean(1)  # type: ignore[no-any-return]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels, as_levels
-from tltool.model import kernels
+from tltool.model import message_passing
 from tltool.model.attention import Heads
 from tltool.model.readout import checked_levels
 
@@ -44,4 +44,4 @@ class AttentionPool(nn.Module):
             for rows in (asking, telling)
         )
         # The second layer of the messages is linear, so it acts on their mean.
-        return self.messages(kernels.crystal_attention(graph, self.scores(asking), telling)).flatten(1)  # type: ignore[no-any-return]
+        return self.messages(message_passing.crystal_attention(graph, self.scores(asking), telling)).flatten(1)  # type: ignore[no-any-return]

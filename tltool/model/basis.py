@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tltool.model import compiled, compiled_rows, kernels
+from tltool.model import message_passing
+from tltool.model.kernels import cgcnn_cpp, rows_cpp
 
 
 class Gaussians(nn.Module):
@@ -22,9 +23,9 @@ class Gaussians(nn.Module):
 
     def forward(self, distance: Tensor) -> Tensor:
         """Expand ``distance`` (d,) to (d, n)."""
-        plain = distance.requires_grad or kernels.chosen() != "compiled"
-        if not plain and compiled.takes(distance, self.centres):
-            return compiled_rows.gaussians(distance, self.centres, self.width)
+        plain = distance.requires_grad or message_passing.chosen() != "compiled"
+        if not plain and cgcnn_cpp.takes(distance, self.centres):
+            return rows_cpp.gaussians(distance, self.centres, self.width)
         squares = (distance[:, None] - self.centres).div_(self.width).square_()
         # Below exp(-80) numbers lose their normal form, with which every later product is ten times slower.
         return squares.clamp_max_(80.0).neg_().exp_()

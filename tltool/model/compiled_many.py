@@ -1,6 +1,6 @@
 """The convolutions of CGCNN of several models at once, each on its own part of a graph, as one autograd function.
 
-The kernels of ``compiled.py``, called for one model after another with its weights: what they compute is the same to
+The kernels of ``cgcnn_cpp.py``, called for one model after another with its weights: what they compute is the same to
 the bit. Sizes: s models; n nodes, c crystals of each, as in ``crystal_graph.Parts``; f features, m Gaussians, w = 2f.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph, Parts
-from tltool.model import compiled
-from tltool.model.compiled import Weights
+from tltool.model.kernels import cgcnn_cpp
+from tltool.model.kernels.cgcnn_cpp import Weights
 
 _SIZE = len(Weights._fields)
 
@@ -39,7 +39,7 @@ class Block(NamedTuple):
 
 
 def convolutions(graph: Graph, parts: Parts, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
-    """Return the sites (s n, f) as they are and after each block; ``compiled.fits`` says whether it can."""
+    """Return the sites (s n, f) as they are and after each block; ``cgcnn_cpp.fits`` says whether it can."""
     weights = [weight for block in blocks for weight in block.weights]
     if torch.is_grad_enabled() and any(table.requires_grad for table in (sites, *weights)):
         return [sites, *_Convolutions.apply(sites, graph, parts, basis, blocks, *weights)]  # type: ignore[no-untyped-call]
@@ -81,8 +81,8 @@ class _Convolutions(torch.autograd.Function):
             found[k] = torch.empty(weights[k].shape, dtype=weights[k].dtype)
         (n, f), d_sites = (parts.nodes, sites.shape[1]), torch.empty_like(sites)
         most = max(end - begin for begin, end in _spots(parts))
-        _scratch, places = compiled.room(sites, n * f, 2 * n * f, 2 * n * f, 2 * most * f)
-        kernels, size = compiled.library(sites.dtype), sites.element_size()
+        _scratch, places = cgcnn_cpp.room(sites, n * f, 2 * n * f, 2 * n * f, 2 * most * f)
+        kernels, size = cgcnn_cpp.library(sites.dtype), sites.element_size()
         to = _begins([table for table in found if table is not None], parts.count)
         for model, (batch, facts) in enumerate(zip(_batches(ctx.graph, parts, basis), ctx.facts, strict=True)):
             shift = model * n * f * size
@@ -92,9 +92,9 @@ class _Convolutions(torch.autograd.Function):
                 gradients.append(0 if flow is None else flow.data_ptr() + shift)
                 gradients += to[model][at : at + _SIZE]
             kernels.backward(
-                batch, f, facts, top, compiled.threads(), lowest,
-                struct.pack(compiled.GRADIENTS * top, *gradients),
-                struct.pack(compiled.FLOW, d_sites.data_ptr() + shift, *places),
+                batch, f, facts, top, cgcnn_cpp.threads(), lowest,
+                struct.pack(cgcnn_cpp.GRADIENTS * top, *gradients),
+                struct.pack(cgcnn_cpp.FLOW, d_sites.data_ptr() + shift, *places),
             )  # fmt: skip
         return (None if lowest else d_sites), None, None, None, None, *found
 
@@ -113,14 +113,14 @@ def _forward(
     levels = [sites.contiguous()]
     levels += [torch.empty_like(levels[0]) for _ in blocks]
     (n, f), edges = (parts.nodes, sites.shape[1]), graph.first_edge[:: parts.nodes].tolist()
-    w, size, kernels = 2 * f, sites.element_size(), compiled.library(sites.dtype)
+    w, size, kernels = 2 * f, sites.element_size(), cgcnn_cpp.library(sites.dtype)
     # Of each model and block: a, b, c, received, slopes of the gate and of the update, statistics of both norms.
     each = [
         (n * w, n * w, (end - begin) * w, n * f, keep * (last - first) * w, keep * n * f, w, w, f, f)
         for (begin, end), (first, last) in zip(_spots(parts), pairwise(edges), strict=True)
         for _ in blocks
     ]
-    work, places = compiled.room(sites, *(length for lengths in each for length in lengths))
+    work, places = cgcnn_cpp.room(sites, *(length for lengths in each for length in lengths))
     packed, maps_of = [], _begins(weights, parts.count)
     norms = [norm for block in blocks for norm in (block.edges, block.nodes)]
     running_of = _begins([table for norm in norms for table in (norm.mean, norm.variance)], parts.count)
@@ -138,8 +138,8 @@ def _forward(
                 facts += [norm.learns, norm.eps, norm.momentum, *maps[4 + 2 * p : 6 + 2 * p]]
                 running = running_of[model][4 * k + 2 * p : 4 * k + 2 * p + 2]
                 facts += [*running, *statistics[2 * p : 2 * p + 2]]
-        packed.append(struct.pack(compiled.BLOCK * len(blocks), *facts))
-        kernels.forward(batch, f, packed[-1], len(blocks), compiled.threads())
+        packed.append(struct.pack(cgcnn_cpp.BLOCK * len(blocks), *facts))
+        kernels.forward(batch, f, packed[-1], len(blocks), cgcnn_cpp.threads())
     return levels, work, packed
 
 
@@ -174,11 +174,11 @@ def _batches(graph: Graph, parts: Parts, basis: Tensor) -> list[bytes]:
         for k, (begin, end) in enumerate(_spots(parts)):
             node = k * n * size
             facts = struct.pack(
-                compiled.BATCH, n, end - begin, m, first + k * n * 8, ends, spots, multiplicity + node, weight,
+                cgcnn_cpp.BATCH, n, end - begin, m, first + k * n * 8, ends, spots, multiplicity + node, weight,
                 expanded + begin * m * size, taps.data_ptr() + begin * 16, cuts[k].data_ptr(), totals[k].data_ptr(),
                 *(share.data_ptr() + node for share in shares), of_distance.data_ptr() + begin * size,
             )  # fmt: skip
-            compiled.library(basis.dtype).prepare(facts, torch.finfo(basis.dtype).eps / 16)
+            cgcnn_cpp.library(basis.dtype).prepare(facts, torch.finfo(basis.dtype).eps / 16)
             found.append(facts)
         # Kept with the facts, so that the addresses hold and no other basis gets this one's number.
         return found, [*tables, cuts, totals, taps, shares, of_distance, basis]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
-from tltool.model import kernels
+from tltool.model import message_passing
 from tltool.model.attention import NeighbourAttention
 from tltool.model.scaler import composition
 from tltool.model.species import Species
@@ -66,4 +66,4 @@ class Composition(nn.Module):
         rows = torch.cat([self.species(elements.number), elements.multiplicity[:, None]], dim=1)
         for block in self.blocks:
             rows = rows + block(elements, rows)
-        return kernels.crystal_attention(elements, self.scores(rows)[:, None], rows[:, None])[:, 0]
+        return message_passing.crystal_attention(elements, self.scores(rows)[:, None], rows[:, None])[:, 0]

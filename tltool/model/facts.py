@@ -12,7 +12,7 @@ from torch import Tensor
 from tltool.crystal_graph import Graph
 from tltool.elements import PROPERTIES, properties
 from tltool.errors import ConfigError
-from tltool.model import kernels
+from tltool.model import message_passing
 
 N_OF_ELEMENTS, N_OF_GEOMETRY = 2 * len(PROPERTIES) + 1, 8
 _MASS = PROPERTIES.index("mass")
@@ -23,8 +23,10 @@ def of_elements(graph: Graph) -> Tensor:
     """Return (c, 19): mean and spread over the sites of each property, and the logarithm of the lightest mass."""
     table = torch.from_numpy(properties()).to(graph.multiplicity)
     known = table.index_select(0, graph.number)
-    mean = kernels.crystal_mean(graph, known)
-    spread = kernels.crystal_mean(graph, (known - mean.index_select(0, graph.crystal)).square()).clamp(min=0).sqrt()
+    mean = message_passing.crystal_mean(graph, known)
+    spread = (
+        message_passing.crystal_mean(graph, (known - mean.index_select(0, graph.crystal)).square()).clamp(min=0).sqrt()
+    )
     return torch.cat([mean, spread, _least(graph, known[:, _MASS])[:, None]], dim=1)
 
 
@@ -38,14 +40,14 @@ def of_geometry(graph: Graph) -> Tensor:
     if volume is None or not bool(torch.isfinite(volume).all()):
         raise ConfigError("mode.beside: geometry needs structures, and these crystals have none; use elements.")
     mass = torch.from_numpy(properties()).to(volume)[:, _MASS].exp().index_select(0, graph.number)
-    density = _TO_GRAMS_PER_CM3 * kernels.crystal_mean(graph, mass[:, None])[:, 0] / volume
+    density = _TO_GRAMS_PER_CM3 * message_passing.crystal_mean(graph, mass[:, None])[:, 0] / volume
     length = graph.distance.index_select(0, graph.distance_index)
     count = volume.new_zeros(graph.n_nodes).index_add(0, graph.receiver, graph.edge_multiplicity)
     total = volume.new_zeros(graph.n_nodes).index_add(0, graph.receiver, graph.edge_multiplicity * length)
     nearest = length.new_full((graph.n_nodes,), torch.inf).scatter_reduce(0, graph.receiver, length, "amin")
     alone = volume.pow(1 / 3).index_select(0, graph.crystal)
     sites = [torch.where(count > 0, of, alone) for of in (nearest, total / count.clamp(min=1))]
-    mean = kernels.crystal_mean(graph, torch.stack(sites, dim=1))
+    mean = message_passing.crystal_mean(graph, torch.stack(sites, dim=1))
     least = torch.stack([_least(graph, of) for of in sites], dim=1)
     return torch.cat([torch.stack([volume, volume.log(), density, density.log()], dim=1), mean, least], dim=1)
 

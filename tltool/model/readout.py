@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.errors import ConfigError
-from tltool.model import kernels
+from tltool.model import message_passing
 
 
 def encoder_facts(encoder: nn.Module) -> tuple[Any, ...]:
@@ -67,18 +67,18 @@ class Pool(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _of_sites(self, sites: Tensor, graph: Graph) -> list[Tensor]:
-        mean = kernels.crystal_mean(graph, sites)
+        mean = message_passing.crystal_mean(graph, sites)
         if "spread" not in self.statistics:
             return [mean]
-        square = kernels.crystal_mean(graph, (sites - mean.index_select(0, graph.crystal)).square())
+        square = message_passing.crystal_mean(graph, (sites - mean.index_select(0, graph.crystal)).square())
         return self._chosen(mean, square)
 
     def _of_edges(self, edges: Tensor, graph: Graph) -> list[Tensor]:
-        mean = kernels.crystal_edge_mean(graph, kernels.neighbour_sum(graph, edges))
+        mean = message_passing.crystal_edge_mean(graph, message_passing.neighbour_sum(graph, edges))
         if "spread" not in self.statistics:
             return [mean]
         centred = edges - mean.index_select(0, graph.crystal.index_select(0, graph.receiver))
-        square = kernels.crystal_edge_mean(graph, kernels.neighbour_sum(graph, centred.square()))
+        square = message_passing.crystal_edge_mean(graph, message_passing.neighbour_sum(graph, centred.square()))
         return self._chosen(mean, square)
 
     def _chosen(self, mean: Tensor, variance: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels, as_levels
-from tltool.model import kernels
+from tltool.model import message_passing
 from tltool.model.readout import checked_levels
 
 
@@ -45,9 +45,9 @@ class Reader(nn.Module):
             query = torch.sigmoid(leave) * torch.tanh(cell)
             scores = (rows * query.index_select(0, owner)).sum(1)
             if of_edges:
-                read = kernels.crystal_edge_attention(graph, scores, rows)
+                read = message_passing.crystal_edge_attention(graph, scores, rows)
             else:
-                read = kernels.crystal_attention(graph, scores[:, None, None], rows[:, None])[:, 0]
+                read = message_passing.crystal_attention(graph, scores[:, None, None], rows[:, None])[:, 0]
             seen = torch.cat([query, read], dim=1)
         return seen
 

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Parts
-from tltool.model import compiled, kernels, self_check
+from tltool.model import message_passing
 from tltool.model.estimator import Standardise
+from tltool.model.kernels import cgcnn_cpp, self_check
 from tltool.model.low_rank import LowRank
 from tltool.model.mlp import Trunk
 from tltool.model.property_model import PropertyModel
@@ -49,8 +50,8 @@ def alike(model: PropertyModel) -> tuple[object, ...] | None:
     known = (
         hasattr(encoder, "levels_of_many")
         and getattr(encoder, "functional", None) is None
-        and kernels.chosen() == "compiled"
-        and compiled.takes(weight := next(encoder.parameters()))
+        and message_passing.chosen() == "compiled"
+        and cgcnn_cpp.takes(weight := next(encoder.parameters()))
         and self_check.convolves(weight.dtype, int(encoder.dim))  # type: ignore[arg-type]
     )
     if not known or type(readout) is not Pool or readout.extras or type(trunk) not in (Trunk, Standardise):

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import torch
 
-from tltool.model import kernels
+from tltool.model import message_passing
 
 _named = False
 
 
 def use(name: str, device: torch.device, folder: Path | None, say: Callable[[str], None]) -> str:
-    """Choose as ``kernels.use`` does, which has the errors; return the choice."""
+    """Choose as ``message_passing.use`` does, which has the errors; return the choice."""
     global _named
-    chosen, _named = kernels.use(name, device, folder, say), True
+    chosen, _named = message_passing.use(name, device, folder, say), True
     return chosen
 
 
 def use_fastest(device: torch.device, folder: Path, say: Callable[[str], None]) -> None:
     """Choose as ``auto`` does for ``device``, unless somebody has called ``use``, whose choice stands."""
     if not _named:
-        kernels.use("auto", device, folder, say)
+        message_passing.use("auto", device, folder, say)

@@ -9,7 +9,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.model import kernels
+from tltool.model import message_passing
 from tltool.model.encoders.cgat import shell_of_edge
 
 PUBLISHED = Recipe(**config("pretrain", "graph=cgat")["graph"])
@@ -60,11 +60,11 @@ def test_every_variant_keeps_the_contract(variant: str, crystals: list[Crystal])
     for change in (doubled, lambda c: shuffled(c, 2)):
         after = predictions(variant, graph_of([change(c) for c in crystals[:30]]))
         torch.testing.assert_close(after, before, atol=1e-9, rtol=1e-9)
-    kernels.use("dgl")
+    message_passing.use("dgl")
     try:
         torch.testing.assert_close(predictions(variant, graph_of(crystals[:30])), before, atol=1e-6, rtol=1e-6)
     finally:
-        kernels.use("auto")
+        message_passing.use("auto")
     model = fresh_model(encoder="cgat", overrides=(*SMALL, *VARIANTS[variant]))
     model(graph_of(crystals[:30])).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []

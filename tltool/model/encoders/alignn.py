@@ -22,10 +22,10 @@ from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError
 from tltool.model import species
 from tltool.model.basis import Gaussians
-from tltool.model.edge_gate import convolved
-from tltool.model.edge_rows import Edges, Maps
+from tltool.model.kernels.alignn_conv import convolved
+from tltool.model.kernels.alignn_recompute import Edges, Maps
+from tltool.model.kernels.norm_silu import norm_silu
 from tltool.model.norm import WeightedBatchNorm
-from tltool.model.norm_silu import norm_silu
 
 
 class Layer(nn.Module):

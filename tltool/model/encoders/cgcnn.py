@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Parts
-from tltool.model import compiled, compiled_many, kernels, self_check, species
+from tltool.model import compiled_many, message_passing, species
 from tltool.model.basis import Gaussians
-from tltool.model.gate import gated_sum
+from tltool.model.kernels import cgcnn_cpp, self_check
+from tltool.model.kernels.cgcnn_gate import gated_sum
 from tltool.model.norm import WeightedBatchNorm
 
 
@@ -46,12 +47,12 @@ class Convolution(nn.Module):
         received = gated_sum(graph, *parts, self.norm_edges)
         return F.softplus(sites + self.norm_sites(received, graph.multiplicity))
 
-    def parts(self) -> compiled.Block:
+    def parts(self) -> cgcnn_cpp.Block:
         """Return what the compiled kernels compute with."""
         receiver, edges, sites = self.receiver, self.norm_edges, self.norm_sites
         maps = receiver.weight, receiver.bias, self.neighbour.weight, self.distance.weight
-        weights = compiled.Weights(*maps, edges.scale, edges.bias, sites.scale, sites.bias)
-        return compiled.Block(weights, edges, sites)
+        weights = cgcnn_cpp.Weights(*maps, edges.scale, edges.bias, sites.scale, sites.bias)
+        return cgcnn_cpp.Block(weights, edges, sites)
 
     def parts_of_many(self, table: Callable[[str], Tensor]) -> compiled_many.Block:
         """Return the same of several convolutions of this shape; ``table`` gives what they call by a name, (s, ...)."""
@@ -64,7 +65,7 @@ class Convolution(nn.Module):
             )
             for name, norm in norms.items()
         ]
-        return compiled_many.Block(compiled.Weights(*maps, *learnt), *running)
+        return compiled_many.Block(cgcnn_cpp.Weights(*maps, *learnt), *running)
 
 
 class CGCNN(nn.Module):
@@ -87,11 +88,11 @@ class CGCNN(nn.Module):
 
     def forward(self, graph: Graph) -> list[Tensor]:
         """Return site features (n, dim) of every level: the element embedding, then after each block."""
-        sites = kernels.rows(self.embedding(self.table), graph.number)
+        sites = message_passing.rows(self.embedding(self.table), graph.number)
         basis = self.basis(graph.distance)
-        if kernels.chosen() == "compiled" and self_check.fits(graph, sites, basis):
+        if message_passing.chosen() == "compiled" and self_check.fits(graph, sites, basis):
             parts = [block.parts() for block in self.blocks if isinstance(block, Convolution)]
-            return compiled.convolutions(graph, sites, basis, parts)
+            return cgcnn_cpp.convolutions(graph, sites, basis, parts)
         levels = [sites]
         for block in self.blocks:
             sites = block(sites, basis, graph)

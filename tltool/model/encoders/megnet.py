@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
-from tltool.model import kernels, soft_layers
+from tltool.model import message_passing
 from tltool.model.basis import Gaussians
+from tltool.model.kernels import megnet_layers
 from tltool.model.species import Species
 
 # Weights are drawn wider than usual, since the activation halves small numbers and there is no normalisation to make up
@@ -53,7 +54,7 @@ class Layers(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map ``rows``."""
-        return soft_layers.layers(rows, self.weights())
+        return megnet_layers.layers(rows, self.weights())
 
     def weights(self) -> list[Tensor]:
         """Return weight and bias of each map in turn."""
@@ -81,7 +82,7 @@ class EdgeUpdate(nn.Module):
         """Return new edges from ``sites`` (n, f), ``edges`` (d or e, f) and ``state`` (c, f)."""
         maps = (self.receiver, self.neighbour, self.edge, self.state)
         weights = [*(part.weight for part in maps), self.receiver.bias, *self.rest.weights()]
-        return soft_layers.edge_layers(graph, sites, edges, state, by_distance, weights)
+        return megnet_layers.edge_layers(graph, sites, edges, state, by_distance, weights)
 
 
 class Block(nn.Module):
@@ -104,11 +105,11 @@ class Block(nn.Module):
         if not self.first:
             sites, edges, state = (self.before[k](x) for k, x in (("sites", sites), ("edges", edges), ("state", state)))
         edges = self.of_edges(sites, edges, state, graph, self.first)
-        received = kernels.neighbour_sum(graph, edges)
+        received = message_passing.neighbour_sum(graph, edges)
         # A site without a neighbour hears zeros.
-        heard = received / kernels.neighbour_count(graph).clamp_min(1.0)[:, None]
+        heard = received / message_passing.neighbour_count(graph).clamp_min(1.0)[:, None]
         sites = self.of_sites(torch.cat([sites, heard, state.index_select(0, graph.crystal)], dim=1))
-        means = kernels.crystal_edge_mean(graph, received), kernels.crystal_mean(graph, sites)
+        means = message_passing.crystal_edge_mean(graph, received), message_passing.crystal_mean(graph, sites)
         return sites, edges, self.of_state(torch.cat([state, *means], dim=1))
 
 

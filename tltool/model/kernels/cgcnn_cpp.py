@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from tltool import machine
 from tltool.crystal_graph import Graph
 from tltool.errors import ResourceError
-from tltool.model import building
+from tltool.model.kernels import cpp_library
 from tltool.model.norm import WeightedBatchNorm
 
 _SOURCE = Path(__file__).with_name("cgcnn.cpp")
@@ -70,7 +70,7 @@ def load(
         return
     if folder is None:
         raise ResourceError("There is no folder to keep compiled kernels in; use kernels=torch.")
-    there = building.library(_SOURCE, (f"REAL={_NUMBERS[kind]}", *macros), folder, say)
+    there = cpp_library.library(_SOURCE, (f"REAL={_NUMBERS[kind]}", *macros), folder, say)
     facts, number = ctypes.c_char_p, ctypes.c_int64
     there.prepare.argtypes = [facts, ctypes.c_double]
     there.forward.argtypes = [facts, number, facts, number, number]

@@ -20,21 +20,22 @@ from tltool.data import side_by_side
 from tltool.data.batches import padded, tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model import building, compiled, compiled_many, kernels, pieces, self_check, soft_layers
-from tltool.model.edge_gate import convolved
-from tltool.model.edge_passes import EPS
-from tltool.model.edge_rows import Edges, Maps
-from tltool.model.gate import gated_sum
+from tltool.model import compiled_many, message_passing
+from tltool.model.kernels import cgcnn_cpp, chunks, cpp_library, megnet_layers, self_check
+from tltool.model.kernels.alignn_conv import convolved
+from tltool.model.kernels.alignn_passes import EPS
+from tltool.model.kernels.alignn_recompute import Edges, Maps
+from tltool.model.kernels.cgcnn_gate import gated_sum
+from tltool.model.kernels.norm_silu import norm_silu
+from tltool.model.kernels.self_check import Tables
 from tltool.model.norm import WeightedBatchNorm
-from tltool.model.norm_silu import norm_silu
-from tltool.model.self_check import Tables
 
 WIDTHS = sorted({1, 2, 3, 4, 5, 6, 7, 9, 15, 17, 31, 33, 130, *range(8, 129, 8)})
 KINDS = {"float32": torch.float32, "float64": torch.float64}
 NEAR = {torch.float32: 2e-5, torch.float64: 1e-11}
 GRAPHS = ["crystals", "one node", "no edge", "padding"]
 FORMS = {"float32": (torch.float32, ()), "float64": (torch.float64, ()), "64 bytes": (torch.float32, ("BYTES=64",))}
-needs_a_compiler = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
+needs_a_compiler = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
 
 @pytest.fixture(scope="module", params=list(FORMS))
@@ -42,18 +43,18 @@ def kind(request: pytest.FixtureRequest, kernel_folder: Path) -> Iterator[torch.
     """The kind of number of compiled kernels, which are ready."""
     kind, macros = FORMS[request.param]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "_libraries", {})
+        patch.setattr(cgcnn_cpp, "_libraries", {})
         if macros:
-            patch.setattr(building, "_FLAGS", [flag.replace("-O3", "-O1") for flag in building._FLAGS])
-        compiled.load(kernel_folder, print, kind, macros)
+            patch.setattr(cpp_library, "_FLAGS", [flag.replace("-O3", "-O1") for flag in cpp_library._FLAGS])
+        cgcnn_cpp.load(kernel_folder, print, kind, macros)
         yield kind
 
 
 @pytest.fixture(autouse=True)
 def _afterwards() -> Iterator[None]:
     yield
-    kernels.use("torch")
-    compiled.use_threads(1)
+    message_passing.use("torch")
+    cgcnn_cpp.use_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +125,11 @@ def test_convolutions(name: str, kind: torch.dtype, table: tensor_table.Table) -
     for width in WIDTHS:
         graph, in_double = (graph_of(name, table, k) for k in (kind, torch.float64))
         given = self_check.tables_for(graph, width, kind)
-        if width % compiled.LANES:
-            assert not compiled.fits(graph, given["sites"], given["basis"])
+        if width % cgcnn_cpp.LANES:
+            assert not cgcnn_cpp.fits(graph, given["sites"], given["basis"])
             assert not self_check.convolves(kind, width)
             continue
-        assert compiled.fits(graph, given["sites"], given["basis"])
+        assert cgcnn_cpp.fits(graph, given["sites"], given["basis"])
         for training in ((True, False), (False, True)):
             plain = self_check.outcome(
                 in_double, {k: t.double() for k, t in given.items()}, self_check.convolutions, training
@@ -139,8 +140,8 @@ def test_convolutions(name: str, kind: torch.dtype, table: tensor_table.Table) -
 
 
 def with_threads(count: int, graph: Graph, given: Tables, training: tuple[bool, bool]) -> Tables:
-    compiled.use_threads(count)
-    return self_check.outcome(graph, given, compiled.convolutions, training)
+    cgcnn_cpp.use_threads(count)
+    return self_check.outcome(graph, given, cgcnn_cpp.convolutions, training)
 
 
 @needs_a_compiler
@@ -170,7 +171,7 @@ def stacked(graph: Graph, parts, each: list[Tables], training: tuple[bool, bool]
     basis = torch.cat([own["basis"] for own in each])
     blocks, statistics = [], {}
     for k, trains in enumerate(training):
-        own = {name: torch.stack([t[f"{name} {k}"] for t in each]) for name in compiled.Weights._fields}
+        own = {name: torch.stack([t[f"{name} {k}"] for t in each]) for name in cgcnn_cpp.Weights._fields}
         leaves |= {f"{name} {k}": t.requires_grad_() for name, t in own.items()}
         norms = []
         for name in ("edges", "nodes"):
@@ -179,7 +180,7 @@ def stacked(graph: Graph, parts, each: list[Tables], training: tuple[bool, bool]
                 f"running {what} of {name} {k}": t for what, t in zip(("mean", "variance"), pair, strict=True)
             }
             norms.append(compiled_many.Statistics(*pair, trains, 0.1, 1e-5))
-        blocks.append(compiled_many.Block(compiled.Weights(**own), *norms))
+        blocks.append(compiled_many.Block(cgcnn_cpp.Weights(**own), *norms))
     levels = compiled_many.convolutions(graph, parts, leaves["sites"], basis, blocks)[1:]
     total = sum(((level * filled(f"upstream {k}")).sum() for k, level in enumerate(levels)), torch.zeros(()))
     gradients = torch.autograd.grad(total, list(leaves.values()))
@@ -198,11 +199,14 @@ def test_operations_around_the_convolutions(kind: torch.dtype) -> None:
 @needs_a_compiler
 def test_gradients_of_rows_and_means(kind: torch.dtype, table: tensor_table.Table) -> None:
     def outcome(name: str, kind: torch.dtype, width: int) -> Tables:
-        kernels.use("torch")
-        kernels._chosen = name
+        message_passing.use("torch")
+        message_passing._chosen = name
         graph = graph_of("padding", table, kind)
         leaves = leaves_of(kind, elements=(119, width), sites=(graph.n_nodes, width))
-        out = kernels.rows(leaves["elements"], graph.number), kernels.crystal_mean(graph, leaves["sites"])
+        out = (
+            message_passing.rows(leaves["elements"], graph.number),
+            message_passing.crystal_mean(graph, leaves["sites"]),
+        )
         return differentiated(torch.cat(out), leaves)
 
     for width in WIDTHS:
@@ -213,8 +217,8 @@ def test_gradients_of_rows_and_means(kind: torch.dtype, table: tensor_table.Tabl
 @pytest.mark.parametrize("by_distance", [True, False])
 def test_layers(by_distance: bool, kind: torch.dtype, table: tensor_table.Table) -> None:
     def outcome(name: str, kind: torch.dtype, width: int) -> Tables:
-        kernels.use("torch")
-        kernels._chosen = name
+        message_passing.use("torch")
+        message_passing._chosen = name
         graph = graph_of("padding", table, kind)
         count = len(graph.distance if by_distance else graph.receiver)
         leaves = leaves_of(
@@ -223,7 +227,7 @@ def test_layers(by_distance: bool, kind: torch.dtype, table: tensor_table.Table)
             second=(width, 5), second_bias=(width,), third=(3, width), third_bias=(3,),
         )  # fmt: skip
         given = [table * table.shape[-1] ** -0.5 if table.ndim > 1 else table for table in leaves.values()]
-        return differentiated(soft_layers.edge_layers(graph, *given[:3], by_distance, given[3:]), leaves)
+        return differentiated(megnet_layers.edge_layers(graph, *given[:3], by_distance, given[3:]), leaves)
 
     for width in WIDTHS:
         assert_agree(outcome("torch", torch.float64, width), outcome("compiled", kind, width), kind)
@@ -258,7 +262,7 @@ def test_the_gate(name: str, kind: torch.dtype, table: tensor_table.Table) -> No
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("rows", [0, 1, 40])
 def test_silu_after_normalisation(rows: int, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "_NUMBERS", 300)
+    monkeypatch.setattr(chunks, "_NUMBERS", 300)
 
     def outcome(plain: bool, kind: torch.dtype, width: int, training: bool) -> Tables:
         leaves = leaves_of(
@@ -292,7 +296,7 @@ def test_silu_after_normalisation(rows: int, kind: torch.dtype, monkeypatch: pyt
 def test_the_edge_gate(
     name: str, kind: torch.dtype, table: tensor_table.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "_NUMBERS", 2000)
+    monkeypatch.setattr(chunks, "_NUMBERS", 2000)
 
     def outcome(plain: bool, keep: bool, kind: torch.dtype, width: int, training: bool) -> Tables:
         """Two layers: the first makes new edges, the second ends them."""
@@ -324,7 +328,7 @@ def test_the_edge_gate(
 
 
 def plain_edge_gate(graph: Graph, nodes: Tensor, edges: Tensor, maps: Maps) -> tuple[Tensor, Tensor]:
-    """The formulas of ``edge_gate.py`` as they are written."""
+    """The formulas of ``alignn_conv.py`` as they are written."""
     at_receiver = F.linear(nodes, maps.receiver, maps.receiver_bias)
     at_neighbour = F.linear(nodes, maps.neighbour, maps.neighbour_bias)
     m = at_receiver[graph.receiver] + at_neighbour[graph.neighbour] + F.linear(edges, maps.edge, maps.edge_bias)

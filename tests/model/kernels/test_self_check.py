@@ -16,18 +16,19 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ResourceError
-from tltool.model import building, compiled, compiled_rows, kernels, self_check, stack
+from tltool.model import message_passing, stack
+from tltool.model.kernels import cgcnn_cpp, cpp_library, rows_cpp, self_check
 
-pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
+pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 RIGHT = "(at < f ? at : at - f)"
 
 
 @pytest.fixture(autouse=True)
 def _afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(compiled, "_libraries", {})
+    monkeypatch.setattr(cgcnn_cpp, "_libraries", {})
     monkeypatch.setattr(self_check, "_verdicts", {})
     yield
-    kernels.use("torch")
+    message_passing.use("torch")
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +38,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     """Let the kernels be compiled from a source in which ``old`` is ``new``, for vectors of 64 bytes."""
-    monkeypatch.setattr(building, "_FLAGS", [flag.replace("-O3", "-O1") for flag in building._FLAGS])
-    for path in compiled._SOURCE.parent.glob("*.[ch]*"):
+    monkeypatch.setattr(cpp_library, "_FLAGS", [flag.replace("-O3", "-O1") for flag in cpp_library._FLAGS])
+    for path in cgcnn_cpp._SOURCE.parent.glob("*.[ch]*"):
         text = path.read_text().replace(old, new)
         (tmp_path / path.name).write_text(f"#define BYTES 64\n{text}" if path.suffix == ".cpp" else text)
-    monkeypatch.setattr(compiled, "_SOURCE", tmp_path / compiled._SOURCE.name)
+    monkeypatch.setattr(cgcnn_cpp, "_SOURCE", tmp_path / cgcnn_cpp._SOURCE.name)
 
 
 def test_the_fault_of_odd_multiples_of_16_is_found_and_plain_pytorch_used(
     crystals: list[Crystal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert RIGHT in compiled._SOURCE.read_text()
+    assert RIGHT in cgcnn_cpp._SOURCE.read_text()
     # As it was once: the second vector of a tile follows the first, be it in the next node's row.
     wrong(tmp_path, monkeypatch, RIGHT, "(q < f ? at : at - f)")
     said: list[str] = []
-    assert kernels.use("compiled", folder=tmp_path / "kept", say=said.append) == "compiled"
+    assert message_passing.use("compiled", folder=tmp_path / "kept", say=said.append) == "compiled"
     assert [self_check.convolves(torch.float32, width) for width in (32, 48, 64)] == [True, False, True]
     assert len(said) == 2
     assert re.match(
@@ -62,7 +63,7 @@ def test_the_fault_of_odd_multiples_of_16_is_found_and_plain_pytorch_used(
     model = fresh_model(overrides=("encoder.dim=48",)).train()
     graph = tensor_table.table(crystal_graphs.build(crystals[:9], QUOTIENT)).select(torch.arange(9))
     called: list[bool] = []
-    monkeypatch.setattr(compiled, "convolutions", lambda *given: called.append(True))
+    monkeypatch.setattr(cgcnn_cpp, "convolutions", lambda *given: called.append(True))
     assert bool(model(graph).isfinite().all())
     assert called == []
     assert stack.alike(model) is None
@@ -72,30 +73,30 @@ def test_the_fault_of_odd_multiples_of_16_is_found_and_plain_pytorch_used(
 @pytest.mark.parametrize(
     ("where", "what", "of_it"),
     [
-        (compiled_rows, "spread", "rows of width"),
-        (compiled_rows, "collect", "sums of rows of width"),
-        (compiled_rows, "gaussians", "Gaussians of width"),
-        (compiled, "soften", "activation of width"),
+        (rows_cpp, "spread", "rows of width"),
+        (rows_cpp, "collect", "sums of rows of width"),
+        (rows_cpp, "gaussians", "Gaussians of width"),
+        (cgcnn_cpp, "soften", "activation of width"),
     ],
 )
 def test_kernels_around_the_convolutions(
     where: ModuleType, what: str, of_it: str, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder of its own, with no record of a pass; what the library computes is changed where Python gets it."""
-    compiled.load(folder, print)
+    cgcnn_cpp.load(folder, print)
     for path in folder.iterdir():
         shutil.copy(path, tmp_path)
     for record in tmp_path.glob("*.json"):
         record.write_text(json.dumps(json.loads(record.read_text()) | {"checked": []}))
-    compiled.forget(torch.float32)
+    cgcnn_cpp.forget(torch.float32)
     right = getattr(where, what)
     monkeypatch.setattr(where, what, lambda *given: right(*given).mul_(1.001))
     said: list[str] = []
     with pytest.raises(ResourceError, match=rf"other numbers than plain PyTorch \({of_it}.*\); use kernels=torch\.$"):
-        kernels.use("compiled", folder=tmp_path, say=said.append)
-    assert kernels.use("auto", folder=tmp_path, say=said.append) == "torch"
+        message_passing.use("compiled", folder=tmp_path, say=said.append)
+    assert message_passing.use("auto", folder=tmp_path, say=said.append) == "torch"
     assert said[-1].endswith("use kernels=torch. This run goes on with kernels=torch.")
-    assert not compiled.has(torch.float32)
+    assert not cgcnn_cpp.has(torch.float32)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
@@ -106,13 +107,13 @@ def test_a_pass_is_recorded_and_not_made_again(
     assert self_check.convolves(kind, 16)
     monkeypatch.setattr(self_check, "_verdicts", {})
     monkeypatch.setattr(self_check, "off_by", lambda *given: "compared again")
-    compiled.forget(kind)
+    cgcnn_cpp.forget(kind)
     self_check.load(folder, print, kind)
     assert self_check.convolves(kind, 16)
     monkeypatch.setitem(self_check._say, kind, lambda text: None)
     assert not self_check.convolves(kind, 32)
-    assert building.passed(compiled.library(kind), "convolution of 16 features")
-    assert not building.passed(compiled.library(kind), "convolution of 32 features")
+    assert cpp_library.passed(cgcnn_cpp.library(kind), "convolution of 16 features")
+    assert not cpp_library.passed(cgcnn_cpp.library(kind), "convolution of 32 features")
     assert not self_check.convolves(kind, 24)
     assert not self_check.convolves(torch.float16, 16)
 

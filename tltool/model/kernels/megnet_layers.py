@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph
-from tltool.model import compiled, kernels
+from tltool.model import message_passing
+from tltool.model.kernels import cgcnn_cpp
 
 _LOG_2 = math.log(2.0)
 
 
 def layers(rows: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """Return ``rows`` (r, a) after all maps (r, b); ``weights`` are weight and bias of each in turn."""
-    if kernels.chosen() == "compiled" and compiled.takes(rows, *weights):
+    if message_passing.chosen() == "compiled" and cgcnn_cpp.takes(rows, *weights):
         return _Layers.apply(rows, *weights)  # type: ignore[no-any-return,no-untyped-call]
     for weight, bias in zip(weights[::2], weights[1::2], strict=True):
         rows = _activation(F.linear(rows, weight, bias))
@@ -36,15 +37,15 @@ def edge_layers(
     ``sites`` (n, f), ``edges`` (e, f), or (d, f) if ``by_distance``, ``state`` (c, f). ``weights``: those of the first
     map (h, f) for receiver, neighbour, edge and state, and its bias; then as in ``layers``.
     """
-    if kernels.chosen() == "compiled" and compiled.takes(sites, edges, state, *weights):
+    if message_passing.chosen() == "compiled" and cgcnn_cpp.takes(sites, edges, state, *weights):
         return _EdgeLayers.apply(graph, by_distance, sites, edges, state, *weights)  # type: ignore[no-any-return,no-untyped-call]
     receiver, neighbour, edge, of_state, bias, *rest = weights
     at_receiver = F.linear(sites, receiver, bias) + F.linear(state, of_state).index_select(0, graph.crystal)
     at_neighbour, at_edge = F.linear(sites, neighbour), F.linear(edges, edge)
     if by_distance:
-        first = kernels.edge_sum(graph, at_receiver, at_neighbour, at_edge)
+        first = message_passing.edge_sum(graph, at_receiver, at_neighbour, at_edge)
     else:
-        first = kernels.pair_sum(graph, at_receiver, at_neighbour).add_(at_edge)
+        first = message_passing.pair_sum(graph, at_receiver, at_neighbour).add_(at_edge)
     return layers(_activation(first), rest)
 
 
@@ -58,7 +59,7 @@ def _forward(rows: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tens
     for weight, bias in zip(weights[::2], weights[1::2], strict=True):
         slope = torch.addmm(bias, rows, weight.t())
         kept += [rows, slope]
-        rows = compiled.soften(slope)
+        rows = cgcnn_cpp.soften(slope)
     return rows, kept
 
 
@@ -101,7 +102,7 @@ class _EdgeLayers(torch.autograd.Function):
             slope = slope.index_select(0, graph.distance_index)
         slope += at_receiver.index_select(0, graph.receiver)
         slope += (sites @ neighbour.t()).index_select(0, graph.neighbour)
-        out, kept = _forward(compiled.soften(slope), rest)
+        out, kept = _forward(cgcnn_cpp.soften(slope), rest)
         ctx.graph, ctx.by_distance, ctx.n_kept = graph, by_distance, len(kept)
         ctx.save_for_backward(sites, edges, state, slope, *kept, *weights)
         return out

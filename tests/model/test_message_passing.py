@@ -10,7 +10,7 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.model import kernels
+from tltool.model import message_passing
 
 
 @pytest.fixture(params=[QUOTIENT, FULL], ids=["quotient", "full"])
@@ -22,14 +22,14 @@ def graph(crystals: list[Crystal], request: pytest.FixtureRequest) -> Graph:
 @pytest.fixture(autouse=True)
 def _afterwards():
     yield
-    kernels.use("auto")
+    message_passing.use("auto")
 
 
 def both(make):
     """What ``make`` gives, and the gradients of its sum of squares, with each kind of kernels."""
     results = []
     for name in ("torch", "dgl"):
-        assert kernels.use(name) == name
+        assert message_passing.use(name) == name
         inputs = [torch.randn(shape, generator=torch.Generator().manual_seed(7)) for shape in make.shapes]
         inputs = [x.requires_grad_() for x in inputs]
         out = make(*inputs)
@@ -44,7 +44,7 @@ def test_dgl_and_torch_agree(graph: Graph, operation: str) -> None:
     shapes = {"edge_sum": [(n, 5), (n, 5), (d, 5)], "crystal_mean": [(n, 5)]}.get(operation, [(e, 5)])
 
     def make(*inputs):
-        return getattr(kernels, operation)(graph, *inputs)
+        return getattr(message_passing, operation)(graph, *inputs)
 
     make.shapes = shapes
     (plain, plain_grads), (dgl, dgl_grads) = both(make)
@@ -57,30 +57,30 @@ def test_dgl_and_torch_agree(graph: Graph, operation: str) -> None:
 def test_the_whole_model_agrees_to_1e_6(crystals: list[Crystal]) -> None:
     graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))
     model = fresh_model().eval()
-    kernels.use("torch")
+    message_passing.use("torch")
     plain = model(graph)
-    kernels.use("dgl")
+    message_passing.use("dgl")
     torch.testing.assert_close(model(graph), plain, atol=1e-6, rtol=1e-6)
 
 
 def test_sums_and_shares_are_what_they_say(graph: Graph) -> None:
     ones = torch.ones(len(graph.neighbour), 1)
     degree = torch.zeros(graph.n_nodes).index_add(0, graph.receiver, graph.edge_multiplicity)
-    torch.testing.assert_close(kernels.neighbour_sum(graph, ones)[:, 0], degree)
+    torch.testing.assert_close(message_passing.neighbour_sum(graph, ones)[:, 0], degree)
     scores = torch.randn(len(graph.neighbour), 3)
-    total = kernels.neighbour_sum(graph, kernels.edge_softmax(graph, scores))
+    total = message_passing.neighbour_sum(graph, message_passing.edge_softmax(graph, scores))
     torch.testing.assert_close(total[degree > 0], torch.ones_like(total[degree > 0]))
     assert bool((total[degree == 0] == 0).all())
     sites = torch.randn(graph.n_nodes, 2)
     first = slice(int(graph.first_node[0]), int(graph.first_node[1]))
     weights = graph.multiplicity[first, None]
     expected = (sites[first] * weights).sum(0) / weights.sum()
-    torch.testing.assert_close(kernels.crystal_mean(graph, sites)[0], expected)
+    torch.testing.assert_close(message_passing.crystal_mean(graph, sites)[0], expected)
 
 
 def test_the_dgl_graph_carries_the_fields(graph: Graph) -> None:
-    made = kernels.as_dgl(graph)
-    assert made is kernels.as_dgl(graph)
+    made = message_passing.as_dgl(graph)
+    assert made is message_passing.as_dgl(graph)
     assert made.num_nodes() == graph.n_nodes
     start, end = made.edges(order="eid")
     assert torch.equal(start, graph.neighbour)
@@ -91,13 +91,13 @@ def test_the_dgl_graph_carries_the_fields(graph: Graph) -> None:
 
 def test_other_names_are_refused() -> None:
     with pytest.raises(ConfigError, match="auto, compiled, dgl, torch or triton"):
-        kernels.use("jax")
-    assert kernels.use("auto") in ("compiled", "torch")
+        message_passing.use("jax")
+    assert message_passing.use("auto") in ("compiled", "torch")
 
 
 def test_compiled_kernels_are_for_the_cpu(tmp_path: Path) -> None:
     elsewhere = torch.device("meta")
     with pytest.raises(ConfigError, match="device=cpu, not on meta"):
-        kernels.use("compiled", elsewhere, tmp_path)
-    assert kernels.use("auto", elsewhere, tmp_path) == "torch"
+        message_passing.use("compiled", elsewhere, tmp_path)
+    assert message_passing.use("auto", elsewhere, tmp_path) == "torch"
     assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,10 @@
 """The few message-passing operations that encoders use, each as a DGL call and as plain PyTorch.
 
-``use`` chooses between them once per run. The two agree to 1e-6 (tests/model/test_kernels.py). On the CPU the
+``use`` chooses between them once per run. The two agree to 1e-6 (tests/model/test_message_passing.py). On the CPU the
 plain ones are faster on graphs of this size (docs/performance.md), and on a GPU they need no CUDA build of DGL, so
 ``auto`` does not take DGL. On the CPU it takes ``compiled``: the plain ones, and whole blocks in C++ for the encoders
-that have them (``compiled.py``); on CUDA ``triton``: the plain ones, and the gate of CGCNN as kernels of that language
-(``triton_gate.py``). Sizes as in ``fields``; f features.
+that have them (``cgcnn_cpp.py``); on CUDA ``triton``: the plain ones, and the gate of CGCNN as kernels of that language
+(``cgcnn_triton.py``). Sizes as in ``fields``; f features.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tltool.crystal_graph import Graph, or_one
 from tltool.errors import ConfigError, ResourceError
-from tltool.model import building, compiled, compiled_rows, self_check
+from tltool.model.kernels import cgcnn_cpp, cpp_library, rows_cpp, self_check
 
 if TYPE_CHECKING:
     from dgl import DGLGraph
@@ -50,7 +50,7 @@ def use(
     if name == "triton":
         _load_triton(device)
     if name == "dgl":
-        from tltool.dgl_door import load
+        from tltool.model.kernels.dgl_door import load
 
         load()
     _chosen = _fastest(device, folder, say) if name == "auto" else name
@@ -60,12 +60,12 @@ def use(
 def _load_triton(device: torch.device) -> None:
     """Make sure of the kernels on ``device``; ConfigError if it is not for them, ResourceError if they do not work."""
     try:
-        from tltool.model import triton_gate
+        from tltool.model.kernels import cgcnn_triton
     except ImportError as error:
         raise ResourceError(f"Triton does not import here ({error}); install triton, or use kernels=torch.") from error
-    if device.type != "cuda" and not triton_gate.interpreted():
+    if device.type != "cuda" and not cgcnn_triton.interpreted():
         raise ConfigError(f"kernels=triton computes on device=cuda, not on {device}; use kernels=auto.")
-    triton_gate.tried(device)
+    cgcnn_triton.tried(device)
 
 
 def _fastest(device: torch.device, folder: Path | None, say: Callable[[str], None]) -> str:
@@ -82,7 +82,7 @@ def _fastest(device: torch.device, folder: Path | None, say: Callable[[str], Non
         self_check.load(folder, say)
     except ResourceError as error:
         # To have no compiler is no fault; one that fails is worth a line.
-        if folder is not None and building.compiler() is not None:
+        if folder is not None and cpp_library.compiler() is not None:
             say(f"{error} This run goes on with kernels=torch.")
         return "torch"
     return "compiled"
@@ -144,16 +144,16 @@ def neighbour_count(graph: Graph) -> Tensor:
 
 def crystal_mean(graph: Graph, sites: Tensor) -> Tensor:
     """Return (c, f): the mean of ``sites`` (n, f) over each crystal's sites, nodes weighted by multiplicity."""
-    if _chosen == "compiled" and compiled.takes(sites, graph.multiplicity):
+    if _chosen == "compiled" and cgcnn_cpp.takes(sites, graph.multiplicity):
         share = graph.once("site share", lambda: graph.multiplicity / graph.n_sites().index_select(0, graph.crystal))
-        return compiled_rows.collect(sites, graph.crystal, share, graph.n_crystals)
+        return rows_cpp.collect(sites, graph.crystal, share, graph.n_crystals)
     return _crystal_sum(graph, sites * graph.multiplicity[:, None]) / graph.n_sites()[:, None]
 
 
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """Return (n, f): the rows of ``table`` (k, f) at ``index`` (n,)."""
-    if _chosen == "compiled" and compiled.takes(table):
-        return compiled_rows.spread(table, index)
+    if _chosen == "compiled" and cgcnn_cpp.takes(table):
+        return rows_cpp.spread(table, index)
     return table.index_select(0, index)
 
 
@@ -210,7 +210,7 @@ def as_dgl(graph: Graph) -> "DGLGraph":
 
 
 def _make_dgl(graph: Graph) -> "DGLGraph":
-    from tltool.dgl_door import load
+    from tltool.model.kernels.dgl_door import load
 
     # DGL's sum over edges needs the edge numbers spelled out: with an empty list its CPU kernel stops.
     numbers = torch.arange(len(graph.neighbour), device=graph.neighbour.device)
@@ -222,6 +222,6 @@ def _make_dgl(graph: Graph) -> "DGLGraph":
 
 
 def _ops() -> Any:
-    from tltool.dgl_door import load
+    from tltool.model.kernels.dgl_door import load
 
     return load().ops

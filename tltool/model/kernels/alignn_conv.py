@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
-from tltool.model import kernels, ranks
-from tltool.model.edge_passes import EPS, Convolution
-from tltool.model.edge_rows import Edges, Maps, Update
+from tltool.model import message_passing, ranks
+from tltool.model.kernels.alignn_passes import EPS, Convolution
+from tltool.model.kernels.alignn_recompute import Edges, Maps, Update
 from tltool.model.norm import WeightedBatchNorm
 
 
@@ -23,7 +23,7 @@ def convolved(
     ``nodes`` x (n, f), ``edges`` y; without a ``norm`` N edges end here. Unless ``keep``, the new ones are not kept for
     the backward pass, and nothing but this function can read them.
     """
-    if kernels.chosen() == "dgl":
+    if message_passing.chosen() == "dgl":
         return _by_dgl(graph, nodes, edges, maps, norm)
     share: Tensor | None = None
     fixed: tuple[Tensor | None, Tensor | None, float] = (None, None, 0.0)
@@ -55,9 +55,9 @@ def _by_dgl(
     rows = edges.rows.index_select(0, graph.distance_index) if edges.by_distance else edges.rows
     at_receiver = F.linear(nodes, maps.receiver, maps.receiver_bias)
     at_neighbour = F.linear(nodes, maps.neighbour, maps.neighbour_bias)
-    m = kernels.pair_sum(graph, at_receiver, at_neighbour) + F.linear(rows, maps.edge, maps.edge_bias)
+    m = message_passing.pair_sum(graph, at_receiver, at_neighbour) + F.linear(rows, maps.edge, maps.edge_bias)
     message = F.linear(nodes, maps.message, maps.message_bias)
     opened = torch.sigmoid(m)
-    total = kernels.neighbour_sum(graph, opened * message.index_select(0, graph.neighbour))
-    received = total / (kernels.neighbour_sum(graph, opened) + EPS)
+    total = message_passing.neighbour_sum(graph, opened * message.index_select(0, graph.neighbour))
+    received = total / (message_passing.neighbour_sum(graph, opened) + EPS)
     return received, None if norm is None else Edges(F.silu(norm(m, graph.edge_weight())) + rows)

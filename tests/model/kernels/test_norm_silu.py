@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tltool.model import pieces
+from tltool.model.kernels import chunks
+from tltool.model.kernels.norm_silu import norm_silu
 from tltool.model.norm import WeightedBatchNorm
-from tltool.model.norm_silu import norm_silu
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -40,7 +40,7 @@ def outcome(written_out: bool, training: bool, residual: bool, frozen: bool = Fa
 def test_it_is_what_automatic_differentiation_makes_of_it(
     training: bool, residual: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "_NUMBERS", 32)
+    monkeypatch.setattr(chunks, "_NUMBERS", 32)
     mine, plain = (outcome(written_out, training, residual, frozen) for written_out in (True, False))
     assert len(mine) == len(plain) == 4 + 1 + residual + 4 * (not frozen)
     for a, b in zip(mine, plain, strict=True):

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph
-from tltool.model import kernels, ranks, self_check
+from tltool.model import message_passing, ranks
+from tltool.model.kernels import self_check
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.precision import single
 
@@ -32,12 +33,12 @@ def gated_sum(
         # Normalisation by running statistics is a linear map, cheaper on nodes and distances than on edges.
         factor, shift = norm.as_linear()
         at_receiver = torch.addcmul(shift, at_receiver, factor)
-        return _plain(graph, kernels.edge_sum(graph, at_receiver, at_neighbour * factor, at_distance * factor))
-    if kernels.chosen() == "dgl":
-        edges = kernels.edge_sum(graph, at_receiver, at_neighbour, at_distance)
+        return _plain(graph, message_passing.edge_sum(graph, at_receiver, at_neighbour * factor, at_distance * factor))
+    if message_passing.chosen() == "dgl":
+        edges = message_passing.edge_sum(graph, at_receiver, at_neighbour, at_distance)
         return _plain(graph, norm(edges, graph.edge_weight()))
     if (
-        kernels.chosen() == "triton"
+        message_passing.chosen() == "triton"
         and not ranks.active()
         and _triton_agrees(at_receiver.device, at_receiver.dtype, at_receiver.shape[1])
     ):
@@ -92,19 +93,19 @@ def _tiny(device: torch.device, kind: torch.dtype, width: int, compute: Callable
 
 
 def _by_triton(graph: Graph, a: Tensor, b: Tensor, c: Tensor, norm: WeightedBatchNorm) -> Tensor:
-    from tltool.model import triton_gate
+    from tltool.model.kernels import cgcnn_triton
 
     share = _weights(graph)
     with torch.no_grad():
         mean = _mean(share, a, b, c)
-    out, variance = triton_gate.gated_sum(graph, a, b, c, norm.scale, norm.bias, norm.eps, mean, share.edge)
+    out, variance = cgcnn_triton.gated_sum(graph, a, b, c, norm.scale, norm.bias, norm.eps, mean, share.edge)
     norm.remember(mean, variance, graph.edge_weight().sum())
     return out
 
 
 def _plain(graph: Graph, normalised: Tensor) -> Tensor:
     gate, message = normalised.chunk(2, dim=1)
-    return kernels.neighbour_sum(graph, torch.sigmoid(gate) * F.softplus(message))
+    return message_passing.neighbour_sum(graph, torch.sigmoid(gate) * F.softplus(message))
 
 
 class _Weights(NamedTuple):

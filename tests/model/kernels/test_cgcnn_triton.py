@@ -12,21 +12,24 @@ import pytest
 import torch
 
 from tltool.errors import ConfigError, ResourceError
-from tltool.model import kernels
+from tltool.model import message_passing
 
 EQUAL = """
 import torch
 from support import QUOTIENT, FULL
-from tltool.data import graphs, loading, padded, store
+from tltool.data import store
+from tltool.data.batches import padded, tensor_table
+from tltool.data.graph import crystal_graphs
 from tltool.data.dataset import BUNDLED
-from tltool.model import gate, kernels
+from tltool.model import message_passing
+from tltool.model.kernels import cgcnn_gate
 from tltool.model.norm import WeightedBatchNorm
 
 demo = store.load(BUNDLED / "demo.h5")
 crystals = [demo.crystal(row) for row in (5, 1200, 2500)]
 torch.set_default_dtype(torch.float64)
 for recipe, features in ((QUOTIENT, 3), (FULL, 4)):
-    table = loading.table(graphs.build(crystals, recipe))
+    table = tensor_table.table(crystal_graphs.build(crystals, recipe))
     n, e, d = padded.counts(table).sum(0)
     room = padded.Room(5, int(n) + 2, int(e) + 9, int(d) + 3)
     graph = padded.Padded(padded.closed(table), room).select(torch.tensor([0, 1, 2, 3, 3]))
@@ -36,13 +39,13 @@ for recipe, features in ((QUOTIENT, 3), (FULL, 4)):
     upstream = torch.randn(graph.n_nodes, features)
     results = []
     for name in ("torch", "triton"):
-        assert kernels.use(name) == name
+        assert message_passing.use(name) == name
         torch.manual_seed(1)
         norm = WeightedBatchNorm(2 * features)
         with torch.no_grad():
             norm.scale.uniform_(0.5, 2)
             norm.bias.normal_()
-        out = gate.gated_sum(graph, *parts, norm)
+        out = cgcnn_gate.gated_sum(graph, *parts, norm)
         slopes = torch.autograd.grad(out, [*parts, norm.scale, norm.bias], upstream)
         results.append([out, *slopes, norm.mean, norm.variance])
     for plain, mine in zip(*results):
@@ -54,11 +57,11 @@ COMPILED = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from tltool.model import gate_kernels
+from tltool.model.kernels import cgcnn_triton_passes
 
 kinds = dict.fromkeys(("first_edge", "neighbour", "distance"), "*i64") | {"n": "i32"}
 for name in ("variance", "forward", "slopes", "backward"):
-    kernel = getattr(gate_kernels, name)
+    kernel = getattr(cgcnn_triton_passes, name)
     signature = {p.name: "constexpr" if p.is_constexpr else kinds.get(p.name, "*fp32") for p in kernel.params}
     source = ASTSource(kernel, signature, {"F": 64, "BLOCK": 64, "EDGES": 8})
     made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 2})
@@ -92,14 +95,14 @@ def test_the_kernels_compile_for_an_h100(tmp_path: Path) -> None:
 
 def test_triton_is_refused_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises((ConfigError, ResourceError), match="kernels="):
-        kernels.use("triton")
+        message_passing.use("triton")
     monkeypatch.setitem(sys.modules, "triton", None)
-    for name in ("gate_kernels", "triton_gate"):
-        monkeypatch.delitem(sys.modules, f"tltool.model.{name}", raising=False)
-        monkeypatch.delattr(f"tltool.model.{name}", raising=False)
+    for name in ("cgcnn_triton_passes", "cgcnn_triton"):
+        monkeypatch.delitem(sys.modules, f"tltool.model.kernels.{name}", raising=False)
+        monkeypatch.delattr(f"tltool.model.kernels.{name}", raising=False)
     with pytest.raises(ResourceError, match="does not import here"):
-        kernels.use("triton")
+        message_passing.use("triton")
     said: list[str] = []
-    assert kernels.use("auto", torch.device("cuda"), None, said.append) == "torch"
+    assert message_passing.use("auto", torch.device("cuda"), None, said.append) == "torch"
     assert len(said) == 1
-    kernels.use("auto")
+    message_passing.use("auto")

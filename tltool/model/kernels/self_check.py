@@ -1,8 +1,8 @@
 """A kernel earns its place: before it is used, its numbers are compared with those of plain PyTorch on a tiny graph.
 
 Compiled kernels are compared once they are built, and the convolution of CGCNN at its first use at a width and a
-precision. That a library passed is recorded beside it with its hash (``building.py``), so that later processes do not
-compare again. Plain PyTorch computes in double precision here. Sizes as in ``fields``; f features, m Gaussians.
+precision. That a library passed is recorded beside it with its hash (``cpp_library.py``), so that later processes do
+not compare again. Plain PyTorch computes in double precision here. Sizes as in ``fields``; f features, m Gaussians.
 """
 
 import math
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from tltool.crystal_graph import Graph
 from tltool.errors import ResourceError
-from tltool.model import building, compiled, compiled_rows
+from tltool.model.kernels import cgcnn_cpp, cpp_library, rows_cpp
 from tltool.model.norm import WeightedBatchNorm
 
 Tables = dict[str, Tensor]
-Compute = Callable[[Graph, Tensor, Tensor, Sequence[compiled.Block]], list[Tensor]]
+Compute = Callable[[Graph, Tensor, Tensor, Sequence[cgcnn_cpp.Block]], list[Tensor]]
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 _BASIS, _BLOCKS = 11, 2
 
@@ -30,38 +30,39 @@ _say: dict[torch.dtype, Callable[[str], None]] = {}
 
 
 def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype = torch.float32) -> None:
-    """Make the compiled kernels for ``kind`` of number ready, as ``compiled.load`` does, if they compute what is right.
+    """Make the compiled kernels for ``kind`` of number ready, as ``cgcnn_cpp.load`` does, if they compute what is
+    right.
 
-    ``say`` also hears of what later turns out to compute something else. Raises ResourceError as ``compiled.load``
+    ``say`` also hears of what later turns out to compute something else. Raises ResourceError as ``cgcnn_cpp.load``
     does, and where a kernel disagrees with plain PyTorch.
     """
-    compiled.load(folder, say, kind)
+    cgcnn_cpp.load(folder, say, kind)
     _say[kind] = say
-    library = compiled.library(kind)
-    off = "" if building.passed(library, "rows") else _around_off_by(kind)
+    library = cgcnn_cpp.library(kind)
+    off = "" if cpp_library.passed(library, "rows") else _around_off_by(kind)
     if off:
-        compiled.forget(kind)
+        cgcnn_cpp.forget(kind)
         raise ResourceError(f"The compiled kernels give other numbers than plain PyTorch ({off}); use kernels=torch.")
-    building.remember(library, "rows")
+    cpp_library.remember(library, "rows")
 
 
 def fits(graph: Graph, sites: Tensor, basis: Tensor) -> bool:
     """Say whether compiled kernels can take ``sites`` (n, f) and ``basis`` (d, m), and compute what they should."""
-    return compiled.fits(graph, sites, basis) and convolves(sites.dtype, sites.shape[1])
+    return cgcnn_cpp.fits(graph, sites, basis) and convolves(sites.dtype, sites.shape[1])
 
 
 def convolves(kind: torch.dtype, width: int) -> bool:
     """Say whether there is a compiled convolution of ``width`` features in ``kind`` that agrees with plain PyTorch."""
-    if not compiled.has(kind) or width % compiled.LANES:
+    if not cgcnn_cpp.has(kind) or width % cgcnn_cpp.LANES:
         return False
-    library, what = compiled.library(kind), f"convolution of {width} features"
+    library, what = cgcnn_cpp.library(kind), f"convolution of {width} features"
     with _lock:
         known = _verdicts.get((library, width))
         if known is None:
-            off = "" if building.passed(library, what) else convolution_off_by(kind, width)
+            off = "" if cpp_library.passed(library, what) else convolution_off_by(kind, width)
             known = _verdicts[library, width] = not off
             if known:
-                building.remember(library, what)
+                cpp_library.remember(library, what)
             else:
                 _say.get(kind, print)(
                     f"The compiled {what} gives other numbers than plain PyTorch in {_name(kind)} ({off}); plain "
@@ -74,7 +75,7 @@ def convolution_off_by(kind: torch.dtype, width: int) -> str:
     """Return in which table the compiled convolution is furthest off and by how much; nothing where all agree."""
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         graph, in_double = tiny_graph(kind), tiny_graph(torch.float64)
-        found = outcome(graph, tables_for(graph, width, kind), compiled.convolutions)
+        found = outcome(graph, tables_for(graph, width, kind), cgcnn_cpp.convolutions)
         plain = outcome(in_double, tables_for(in_double, width, torch.float64), convolutions)
     return off_by(plain, found, _TOLERANCE[kind])
 
@@ -103,8 +104,8 @@ def off_by(plain: Tables, found: Tables, tolerance: float) -> str:
     return "" if share <= tolerance else f"{worst}: {share:.1g} of its size"
 
 
-def convolutions(graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[compiled.Block]) -> list[Tensor]:
-    """Return what ``compiled.convolutions`` does by plain operations and automatic differentiation."""
+def convolutions(graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[cgcnn_cpp.Block]) -> list[Tensor]:
+    """Return what ``cgcnn_cpp.convolutions`` does by plain operations and automatic differentiation."""
     levels = [sites]
     for weights, norm_edges, norm_sites in blocks:
         rows = F.linear(levels[-1], weights.receiver, weights.receiver_bias)[graph.receiver]
@@ -163,7 +164,7 @@ def tables_for(graph: Graph, f: int, kind: torch.dtype, seed: int = 0) -> Tables
     shapes = (w, f), (w,), (w, f), (w, _BASIS), (w,), (w,), (f,), (f,)
     for k in range(_BLOCKS):
         tables[f"upstream {k}"] = drawn(graph.n_nodes, f)
-        for name, shape in zip(compiled.Weights._fields, shapes, strict=True):
+        for name, shape in zip(cgcnn_cpp.Weights._fields, shapes, strict=True):
             tables[f"{name} {k}"] = (
                 drawn(*shape) * 2 ** round(2 - math.log2(f) / 2) if len(shape) == 2 else drawn(*shape) + 1
             )
@@ -179,7 +180,7 @@ def outcome(graph: Graph, given: Tables, compute: Compute, training: Sequence[bo
     """
     leaves, blocks = {"sites": given["sites"].clone().requires_grad_()}, []
     for k, trains in enumerate(training):
-        own = {name: given[f"{name} {k}"].clone().requires_grad_() for name in compiled.Weights._fields}
+        own = {name: given[f"{name} {k}"].clone().requires_grad_() for name in cgcnn_cpp.Weights._fields}
         norms = []
         for name, learnt in (("edges", "edge"), ("nodes", "node")):
             norm = WeightedBatchNorm(len(own[f"{learnt}_scale"])).train(trains)
@@ -188,7 +189,7 @@ def outcome(graph: Graph, given: Tables, compute: Compute, training: Sequence[bo
             norm.mean, norm.variance = (given[f"{what} of {name} {k}"].clone() for what in ("mean", "variance"))
             norms.append(norm)
         leaves |= {f"{name} {k}": table for name, table in own.items()}
-        blocks.append(compiled.Block(compiled.Weights(**own), *norms))
+        blocks.append(cgcnn_cpp.Block(cgcnn_cpp.Weights(**own), *norms))
     levels = compute(graph, leaves["sites"], given["basis"], blocks)[1:]
     # One number, because gradients given for several tables make PyTorch import its symbolic shapes, for a second.
     total = sum(((level * given[f"upstream {k}"]).sum() for k, level in enumerate(levels)), torch.zeros(()))
@@ -212,8 +213,8 @@ def around(kind: torch.dtype, f: int, *, mine: bool) -> Tables:
     index, centres = torch.randint(0, 5, (9,), generator=draw), torch.arange(f).to(table)
     if mine:
         slope = table.clone()
-        made = [compiled_rows.spread(table, index), compiled_rows.collect(rows, index, weight, 6)]
-        made += [compiled_rows.gaussians(distance, centres, 0.5), compiled.soften(slope), slope]
+        made = [rows_cpp.spread(table, index), rows_cpp.collect(rows, index, weight, 6)]
+        made += [rows_cpp.gaussians(distance, centres, 0.5), cgcnn_cpp.soften(slope), slope]
     else:
         made = [table[index], rows.new_zeros(6, f).index_add(0, index, rows * weight[:, None])]
         squares = ((distance[:, None] - centres) / 0.5).square()

@@ -1,4 +1,4 @@
-"""The kernels of ``triton_gate.py``: the gated sum of CGCNN, two passes over the edges each way.
+"""The kernels of ``cgcnn_triton.py``: the gated sum of CGCNN, two passes over the edges each way.
 
 What an edge adds up from its receiver, its neighbour and its distance is added up anew in each pass, from tables that
 stay in the cache of the device. A program takes a node with its edges, in blocks, so that sums into a node need no

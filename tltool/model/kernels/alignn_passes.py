@@ -1,8 +1,8 @@
-"""The forward and the backward pass of an edge-gated convolution over edges, for ``edge_gate.py``.
+"""The forward and the backward pass of an edge-gated convolution over edges, for ``alignn_conv.py``.
 
 Edges are taken in pieces that stay in the processor's cache. The backward pass is written out: of what has the size
-edges x features, only the edges that came in are kept for it, or not even those (``edge_rows.py``); it makes the rest
-again. Sizes as in ``fields``; f features, p edges of a piece.
+edges x features, only the edges that came in are kept for it, or not even those (``alignn_recompute.py``); it makes the
+rest again. Sizes as in ``fields``; f features, p edges of a piece.
 """
 
 from typing import Any
@@ -13,8 +13,9 @@ from torch.amp import custom_fwd
 from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph
-from tltool.model import edge_rows, norm_silu, pieces, ranks
-from tltool.model.edge_rows import Edges, Maps
+from tltool.model import ranks
+from tltool.model.kernels import alignn_recompute, chunks, norm_silu
+from tltool.model.kernels.alignn_recompute import Edges, Maps
 
 EPS = 1e-6  # of the published code, added to the sum of the gates
 _LEARNED = len(Maps._fields) + 2
@@ -40,15 +41,15 @@ class Convolution(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """Take edges by their rows; ``flowing`` is what gradients by them go by."""
         maps, scale, bias = Maps(*learned[:-2]), *learned[-2:]
-        y = edge_rows.reader(graph, edges.rows, edges.by_distance)
-        parts = edge_rows.parts_of(maps, nodes, edges.rows if edges.by_distance else None)
+        y = alignn_recompute.reader(graph, edges.rows, edges.by_distance)
+        parts = alignn_recompute.parts_of(maps, nodes, edges.rows if edges.by_distance else None)
         message = torch.addmm(maps.message_bias, nodes, maps.message.t())
         total, received, count = torch.zeros_like(message), torch.zeros_like(message), len(graph.receiver)
         new = None if scale is None else nodes.new_empty(count, nodes.shape[1])
-        for piece in pieces.of(nodes, count):
+        for piece in chunks.of(nodes, count):
             receiver, neighbour = graph.receiver[piece], graph.neighbour[piece]
             rows = None if edges.by_distance else y(piece)
-            m = edge_rows.sums(graph, parts, rows, piece, None if new is None else new[piece])
+            m = alignn_recompute.sums(graph, parts, rows, piece, None if new is None else new[piece])
             opened = torch.sigmoid(m).mul_(graph.edge_multiplicity[piece, None])
             total.index_add_(0, receiver, opened)
             received.index_add_(0, receiver, opened.mul_(message.index_select(0, neighbour)))
@@ -60,12 +61,12 @@ class Convolution(torch.autograd.Function):
                 mean, variance = norm_silu.mean_and_variance(new, share)
             root = torch.rsqrt(variance + eps)
             factor = root * scale
-            for piece in pieces.of(new):
+            for piece in chunks.of(new):
                 norm_silu.applied(new[piece].sub_(mean), factor, bias).add_(y(piece))
         # The last to read edges that can be made again holds them until its backward pass, and uses their place there.
         ctx.rows = edges.rows if edges.token is not None and new is None else None
         source = edges.rows if edges.first is None else edges.first
-        updates = edge_rows.flat(edges.updates)
+        updates = alignn_recompute.flat(edges.updates)
         ctx.save_for_backward(nodes, source, received, inverse, share, mean, root, *learned, *updates)
         ctx.graph, ctx.by_distance, ctx.own = (
             graph,
@@ -89,14 +90,14 @@ class Convolution(torch.autograd.Function):
         """Return the gradients by nodes, edges and what is learned."""
         nodes, source, received, inverse, share, mean, root, *tables = ctx.saved_tensors
         maps, (scale, bias) = Maps(*tables[: _LEARNED - 2]), tables[_LEARNED - 2 : _LEARNED]
-        updates = edge_rows.unflat(tables[_LEARNED:])
+        updates = alignn_recompute.unflat(tables[_LEARNED:])
         graph, count = ctx.graph, len(ctx.graph.receiver)
         rows, ctx.rows = ctx.rows, None
-        y = edge_rows.reader(graph, source, ctx.by_distance, updates)
+        y = alignn_recompute.reader(graph, source, ctx.by_distance, updates)
         if rows is not None:
-            y = edge_rows.reader(graph, rows, False)
+            y = alignn_recompute.reader(graph, rows, False)
         by_distance = ctx.by_distance and not updates
-        parts = edge_rows.parts_of(maps, nodes, source if by_distance else None)
+        parts = alignn_recompute.parts_of(maps, nodes, source if by_distance else None)
         message = torch.addmm(maps.message_bias, nodes, maps.message.t())
         scaled = torch.zeros_like(message) if d_received is None else d_received * inverse
         d_message, d_receiver, d_neighbour = (torch.zeros_like(message) for _ in range(3))
@@ -111,15 +112,15 @@ class Convolution(torch.autograd.Function):
         if d_new is not None and share is not None:
             # Made once for both rounds: of their size there is nothing else here but ``d_new``.
             gates = torch.empty_like(d_new)
-            for piece in pieces.of(d_new):
-                m = edge_rows.sums(graph, parts, None if by_distance else y(piece), piece, gates[piece])
+            for piece in chunks.of(d_new):
+                m = alignn_recompute.sums(graph, parts, None if by_distance else y(piece), piece, gates[piece])
                 centred = (m - mean).mul_(root)
                 _collect(d_norm, centred, norm_silu.slopes(centred, scale, bias, d_new[piece]))
         through_norm = d_norm if gates is None else ranks.total(d_norm)
-        for piece in pieces.of(nodes, count):
+        for piece in chunks.of(nodes, count):
             receiver, neighbour = graph.receiver[piece], graph.neighbour[piece]
             found = None if by_distance else y(piece)
-            m = edge_rows.sums(graph, parts, found, piece) if gates is None else gates[piece]
+            m = alignn_recompute.sums(graph, parts, found, piece) if gates is None else gates[piece]
             opened = torch.sigmoid(m)
             through = scaled.index_select(0, receiver).mul_(graph.edge_multiplicity[piece, None]).mul_(opened)
             d_message.index_add_(0, neighbour, through)

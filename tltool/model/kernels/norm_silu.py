@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.amp import custom_fwd
 from torch.autograd.function import once_differentiable
 
-from tltool.model import pieces, ranks
+from tltool.model import ranks
+from tltool.model.kernels import chunks
 from tltool.model.norm import WeightedBatchNorm
 
 
@@ -42,7 +43,7 @@ def mean_and_variance(rows: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance (f,) of ``rows``, each of which has a ``share`` (r,) in them; of all ranks together."""
     mean = ranks.total(share @ rows)
     variance = torch.zeros_like(mean)
-    for piece in pieces.of(rows):
+    for piece in chunks.of(rows):
         variance += share[piece] @ (rows[piece] - mean).square_()
     return mean, ranks.total(variance)
 
@@ -83,7 +84,7 @@ class _NormSiLU(torch.autograd.Function):
         mean, variance = (mean.clone(), variance.clone()) if share is None else mean_and_variance(out, share)
         root = torch.rsqrt(variance + eps)
         factor = root * scale
-        for piece in pieces.of(out):
+        for piece in chunks.of(out):
             applied(out[piece].sub_(mean), factor, bias)
             if residual:
                 out[piece] += x[piece]
@@ -98,14 +99,14 @@ class _NormSiLU(torch.autograd.Function):
         x, added, share, mean, root, weight, shift, scale, bias = ctx.saved_tensors
         centred, slope = _mapped(x, added, weight, shift), torch.empty_like(upstream)
         d_scale, d_bias = torch.zeros_like(scale), torch.zeros_like(bias)
-        for piece in pieces.of(slope):
+        for piece in chunks.of(slope):
             part = centred[piece].sub_(mean).mul_(root)
             slopes(part, scale, bias, upstream[piece], slope[piece])
             d_bias += slope[piece].sum(0)
             d_scale += (part * slope[piece]).sum(0)
         factor = root * scale
         all_bias, all_scale = (d_bias, d_scale) if share is None else ranks.total(torch.stack([d_bias, d_scale]))
-        for piece in pieces.of(slope):
+        for piece in chunks.of(slope):
             if share is not None:
                 # What flows through mean and variance.
                 slope[piece] -= torch.addcmul(all_bias, centred[piece], all_scale).mul_(share[piece, None])

@@ -1,6 +1,6 @@
 """Compiled operations around the convolutions: rows chosen or added up by an index, and the expansion of distances.
 
-Each replaces several of PyTorch's, whose calls take longer than their work on graphs of this size. ``compiled.takes``
+Each replaces several of PyTorch's, whose calls take longer than their work on graphs of this size. ``cgcnn_cpp.takes``
 says which tables they can take. Sizes: n rows of f.
 """
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tltool.model import compiled
+from tltool.model.kernels import cgcnn_cpp
 
 
 def spread(table: Tensor, index: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def gaussians(distance: Tensor, centres: Tensor, width: float) -> Tensor:
     distance, centres = distance.contiguous(), centres.contiguous()
     found = distance.new_empty(len(distance), len(centres))
     sizes, tables = found.shape, (distance.data_ptr(), centres.data_ptr(), width, found.data_ptr())
-    compiled.library(found.dtype).gaussians(*sizes, *tables)
+    cgcnn_cpp.library(found.dtype).gaussians(*sizes, *tables)
     return found
 
 
@@ -73,4 +73,4 @@ def _collect(rows: Tensor, index: Tensor, weight: Tensor | None, size: int) -> T
 
 def _call(name: str, source: Tensor, index: Tensor, weight: Tensor | None, found: Tensor) -> None:
     tables = index.data_ptr(), 0 if weight is None else weight.data_ptr(), source.data_ptr(), found.data_ptr()
-    getattr(compiled.library(found.dtype), name)(len(index), found.shape[1], *tables)
+    getattr(cgcnn_cpp.library(found.dtype), name)(len(index), found.shape[1], *tables)

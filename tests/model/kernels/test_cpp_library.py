@@ -11,9 +11,10 @@ import torch
 from support import ROOT
 
 from tltool.errors import ResourceError
-from tltool.model import building, compiled, kernels
+from tltool.model import message_passing
+from tltool.model.kernels import cgcnn_cpp, cpp_library
 
-needs_a_compiler = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
+needs_a_compiler = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def library(source: Path, said: list[str], answer: int = 42):
-    return building.library(source, (f"ANSWER={answer}",), source.parent / "kept", said.append)
+    return cpp_library.library(source, (f"ANSWER={answer}",), source.parent / "kept", said.append)
 
 
 @needs_a_compiler
@@ -53,8 +54,8 @@ def test_what_was_compiled_needs_no_compiler(source: Path, monkeypatch: pytest.M
 BUILD = """
 import sys
 from pathlib import Path
-from tltool.model import building
-print(building.library(Path(sys.argv[1]), ("ANSWER=42",), Path(sys.argv[2]), lambda text: None).answer())
+from tltool.model.kernels import cpp_library
+print(cpp_library.library(Path(sys.argv[1]), ("ANSWER=42",), Path(sys.argv[2]), lambda text: None).answer())
 """
 
 
@@ -90,7 +91,7 @@ def plant(path: Path) -> None:
     """Put a whole library there that answers otherwise, as somebody might who may write but not own."""
     other = path.with_name("other.cpp")
     other.write_text('extern "C" int answer() { return 666; }\n')
-    subprocess.run([building.compiler() or "", "-shared", "-fPIC", str(other), "-o", str(path)], check=True)
+    subprocess.run([cpp_library.compiler() or "", "-shared", "-fPIC", str(other), "-o", str(path)], check=True)
     other.unlink()
 
 
@@ -127,8 +128,8 @@ def test_a_library_that_is_not_as_it_was_built_is_built_again(source: Path, dama
 @pytest.mark.skipif(os.name != "posix", reason="files have no owner here")
 def test_a_library_of_another_user_is_built_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there, said = built(source), []
-    own_there = building._own
-    monkeypatch.setattr(building, "_own", lambda facts: facts.st_ino != there.stat().st_ino and own_there(facts))
+    own_there = cpp_library._own
+    monkeypatch.setattr(cpp_library, "_own", lambda facts: facts.st_ino != there.stat().st_ino and own_there(facts))
     assert library(source, said).answer() == 42
     assert "is another user's or can be written by others" in said[0]
 
@@ -138,15 +139,15 @@ def test_an_owner_is_this_user_or_the_administrator(tmp_path: Path, monkeypatch:
         return os.stat_result((0o100600, 1, 1, 1, user, 0, 0, 0, 0, 0))
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert [building._own(owned_by(user)) for user in (0, 1000, 1001)] == [True, True, False]
+    assert [cpp_library._own(owned_by(user)) for user in (0, 1000, 1001)] == [True, True, False]
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert [building._own(owned_by(user)) for user in (0, 1000)] == [True, False]
+    assert [cpp_library._own(owned_by(user)) for user in (0, 1000)] == [True, False]
 
 
 @needs_a_compiler
 def test_a_folder_of_another_user_is_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built(source)
-    monkeypatch.setattr(building, "_own", lambda facts: False)
+    monkeypatch.setattr(cpp_library, "_own", lambda facts: False)
     with pytest.raises(ResourceError, match=r"kept belongs to another user, .* name another folder in TLTOOL_CACHE"):
         library(source, [])
 
@@ -167,14 +168,14 @@ def test_a_folder_that_every_user_can_write_to_is_refused(source: Path, place: s
 @needs_a_compiler
 def test_checks_are_remembered_with_the_library_that_passed(source: Path) -> None:
     there = library(source, [])
-    assert not building.passed(there, "one")
+    assert not cpp_library.passed(there, "one")
     for check in ("one", "two", "one"):
-        building.remember(there, check)
-    assert [building.passed(there, check) for check in ("one", "two", "three")] == [True, True, False]
+        cpp_library.remember(there, check)
+    assert [cpp_library.passed(there, check) for check in ("one", "two", "three")] == [True, True, False]
     record = Path(there._name).with_suffix(".json")
     assert json.loads(record.read_text())["checked"] == ["one", "two"]
     record.unlink()
-    building.remember(there, "one")
+    cpp_library.remember(there, "one")
     assert not record.exists(), "without its sha256 there is nothing to remember"
 
 
@@ -212,10 +213,10 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(
 @pytest.mark.parametrize("there", [True, False], ids=["fails", "missing"])
 def test_auto_goes_on_without(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", str(broken(tmp_path)) if there else "no-such-compiler")
-    monkeypatch.setattr(compiled, "_libraries", {})
+    monkeypatch.setattr(cgcnn_cpp, "_libraries", {})
     said: list[str] = []
-    assert kernels.use("auto", torch.device("cpu"), tmp_path / "kept", said.append) == "torch"
+    assert message_passing.use("auto", torch.device("cpu"), tmp_path / "kept", said.append) == "torch"
     assert [line for line in said if "goes on with kernels=torch" in line] == (said[1:] if there else [])
     with pytest.raises(ResourceError, match="use kernels=torch"):
-        kernels.use("compiled", torch.device("cpu"), tmp_path / "kept", said.append)
-    assert kernels.chosen() == "torch"
+        message_passing.use("compiled", torch.device("cpu"), tmp_path / "kept", said.append)
+    assert message_passing.chosen() == "torch"

@@ -12,26 +12,27 @@ from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model import building, compiled, kernels
+from tltool.model import message_passing
 from tltool.model.basis import Gaussians
 from tltool.model.encoders.cgcnn import Convolution
+from tltool.model.kernels import cgcnn_cpp, cpp_library
 
-pytestmark = pytest.mark.skipif(building.compiler() is None, reason="no C++ compiler is here")
+pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _kernels(kernel_folder: Path) -> Iterator[None]:
     for kind in (torch.float32, torch.float64):
-        compiled.load(kernel_folder, print, kind)
+        cgcnn_cpp.load(kernel_folder, print, kind)
     yield
-    compiled._libraries.clear()
+    cgcnn_cpp._libraries.clear()
 
 
 @pytest.fixture(autouse=True)
 def _afterwards() -> Iterator[None]:
     yield
-    kernels.use("torch")
-    compiled.use_threads(1)
+    message_passing.use("torch")
+    cgcnn_cpp.use_threads(1)
 
 
 def batch(crystals: list[Crystal], recipe=QUOTIENT) -> Graph:
@@ -59,8 +60,8 @@ def run(name: str, block: Convolution, sites: torch.Tensor, basis: torch.Tensor,
     """What the block makes of ``sites`` with the kernels ``name``."""
     if name == "torch":
         return block(sites, basis, graph)
-    assert compiled.fits(graph, sites, basis)
-    return compiled.convolutions(graph, sites, basis, [block.parts()])[1]
+    assert cgcnn_cpp.fits(graph, sites, basis)
+    return cgcnn_cpp.convolutions(graph, sites, basis, [block.parts()])[1]
 
 
 def results(name: str, block: Convolution, graph: Graph) -> dict[str, torch.Tensor]:
@@ -115,12 +116,12 @@ def test_other_widths(crystals: list[Crystal], dim: int) -> None:
 def test_what_the_kernels_do_not_take_is_plain(crystals: list[Crystal]) -> None:
     graph = batch(crystals[:5])
     sites, basis = torch.zeros(graph.n_nodes, 32), torch.zeros(len(graph.distance), 12)
-    assert compiled.fits(graph, sites, basis)
-    assert not compiled.fits(graph, sites[:, :24], basis)
-    assert not compiled.fits(graph, sites.half(), basis)
-    assert not compiled.fits(graph, sites.double(), basis)
-    assert not compiled.fits(graph, sites.to("meta"), basis)
-    assert not compiled.fits(graph, sites, basis.clone().requires_grad_())
+    assert cgcnn_cpp.fits(graph, sites, basis)
+    assert not cgcnn_cpp.fits(graph, sites[:, :24], basis)
+    assert not cgcnn_cpp.fits(graph, sites.half(), basis)
+    assert not cgcnn_cpp.fits(graph, sites.double(), basis)
+    assert not cgcnn_cpp.fits(graph, sites.to("meta"), basis)
+    assert not cgcnn_cpp.fits(graph, sites, basis.clone().requires_grad_())
 
 
 @pytest.mark.usefixtures("double")
@@ -136,8 +137,8 @@ def test_gradients_are_those_of_the_function(crystals: list[Crystal], training: 
     basis = torch.rand(len(graph.distance), 12)
 
     def function(sites: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        parts = block.parts()._replace(weights=compiled.Weights(*weights))
-        return compiled.convolutions(graph, sites, basis, [parts])[1]
+        parts = block.parts()._replace(weights=cgcnn_cpp.Weights(*weights))
+        return cgcnn_cpp.convolutions(graph, sites, basis, [parts])[1]
 
     inputs = [torch.randn(graph.n_nodes, 16), *(weight.detach().clone() for weight in block.parts().weights)]
     assert torch.autograd.gradcheck(function, [x.requires_grad_() for x in inputs], fast_mode=True)
@@ -147,7 +148,7 @@ def test_gradients_are_those_of_the_function(crystals: list[Crystal], training: 
 def test_a_model_predicts_and_learns_the_same(crystals: list[Crystal], training: bool) -> None:
     graph, found = batch(crystals), []
     for name in ("torch", "compiled"):
-        kernels.use(name)
+        message_passing.use(name)
         model = fresh_model().train(training)
         out = model(graph)
         out.square().sum().backward()
@@ -162,10 +163,10 @@ def test_what_is_around_the_convolutions_equals_the_plain_form(crystals: list[Cr
     draw = torch.Generator().manual_seed(0)
     inputs = [torch.randn(shape, generator=draw) for shape in ((119, 7), (graph.n_nodes, 7))]
     for name in ("torch", "compiled"):
-        kernels.use(name)
+        message_passing.use(name)
         graph.cache.clear()
         table, sites = (given.clone().requires_grad_() for given in inputs)
-        out = [kernels.rows(table, graph.number), kernels.crystal_mean(graph, sites)]
+        out = [message_passing.rows(table, graph.number), message_passing.crystal_mean(graph, sites)]
         sum((part.square().sum() for part in out), torch.zeros(())).backward()
         distance = torch.linspace(0, 40, 50)
         heights = [Gaussians(n=n, stop=8.0)(distance) for n in (3, 8, 41)]
@@ -175,7 +176,7 @@ def test_what_is_around_the_convolutions_equals_the_plain_form(crystals: list[Cr
 
 
 def test_two_backward_passes_give_the_same(crystals: list[Crystal]) -> None:
-    kernels.use("compiled")
+    message_passing.use("compiled")
     model, graph = fresh_model().train(), batch(crystals[:10])
     out = model(graph).sum()
     first, second = (torch.autograd.grad(out, list(model.parameters()), retain_graph=True) for _ in range(2))
@@ -188,7 +189,7 @@ def test_two_backward_passes_give_the_same(crystals: list[Crystal]) -> None:
 def test_every_level_learns_the_same_above_what_is_frozen(crystals: list[Crystal], frozen: int, of: list[int]) -> None:
     graph, found = batch(crystals[:20]), []
     for name in ("torch", "compiled"):
-        kernels.use(name)
+        message_passing.use(name)
         encoder = fresh_model().encoder.train()
         for part in (encoder.embedding, *encoder.blocks)[:frozen]:
             part.requires_grad_(False).eval()
@@ -207,14 +208,14 @@ def test_every_level_learns_the_same_above_what_is_frozen(crystals: list[Crystal
 def test_threads_change_nothing(crystals: list[Crystal], training: bool) -> None:
     graph, found = batch(crystals * 5), []
     for count in (1, 3, "auto"):
-        compiled.use_threads(count)
+        cgcnn_cpp.use_threads(count)
         found.append(results("compiled", a_block(64).train(training), graph))
-    assert compiled.threads() in (1, 2)
+    assert cgcnn_cpp.threads() in (1, 2)
     assert all(torch.equal(found[0][name], other[name]) for other in found[1:] for name in found[0])
 
 
 def test_calls_from_several_threads(crystals: list[Crystal]) -> None:
-    compiled.use_threads(2)
+    cgcnn_cpp.use_threads(2)
     block, several = a_block(32), [batch(crystals[k : k + 30]) for k in (0, 10, 20, 30)]
     alone = [results("compiled", block, graph) for graph in several]
     with ThreadPoolExecutor(4) as pool:

@@ -10,7 +10,7 @@
 // A batch is cut into chunks that no edge joins, so that threads need not know of each other within a phase. What is
 // summed over chunks is summed in their order: results do not depend on how many threads there are.
 
-#include "crew.h"
+#include "threads.h"
 
 #include <algorithm>
 #include <cmath>

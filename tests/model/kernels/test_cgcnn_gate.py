@@ -7,8 +7,9 @@ from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model import gate, kernels
-from tltool.model.gate import gated_sum
+from tltool.model import message_passing
+from tltool.model.kernels import cgcnn_gate
+from tltool.model.kernels.cgcnn_gate import gated_sum
 from tltool.model.norm import WeightedBatchNorm
 
 
@@ -32,9 +33,9 @@ def test_the_written_out_pass_equals_the_composed_one(crystals: list[Crystal], r
         if written_out:
             out = gated_sum(graph, *parts, norm)
         else:
-            normalised = norm(kernels.edge_sum(graph, *parts), graph.edge_weight())
+            normalised = norm(message_passing.edge_sum(graph, *parts), graph.edge_weight())
             gate, message = normalised.chunk(2, dim=1)
-            out = kernels.neighbour_sum(graph, gate.sigmoid() * torch.nn.functional.softplus(message))
+            out = message_passing.neighbour_sum(graph, gate.sigmoid() * torch.nn.functional.softplus(message))
         inputs = [*parts, norm.scale, norm.bias]
         results.append([out, *torch.autograd.grad(out, inputs, upstream), norm.mean.clone(), norm.variance.clone()])
     for mine, expected in zip(*results, strict=True):
@@ -57,14 +58,14 @@ def test_a_triton_kernel_that_disagrees_is_not_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def wrong(graph: Graph, a: Tensor, b: Tensor, c: Tensor, norm: WeightedBatchNorm) -> Tensor:
-        return 1.01 * gate._by_autograd_function(graph, a, b, c, norm)
+        return 1.01 * cgcnn_gate._by_autograd_function(graph, a, b, c, norm)
 
     cpu = torch.device("cpu")
-    for kernel, agrees in ((gate._by_autograd_function, True), (wrong, False)):
-        gate._triton_agrees.cache_clear()
-        monkeypatch.setattr(gate, "_by_triton", kernel)
-        assert gate._triton_agrees(cpu, torch.float32, 32) == agrees
+    for kernel, agrees in ((cgcnn_gate._by_autograd_function, True), (wrong, False)):
+        cgcnn_gate._triton_agrees.cache_clear()
+        monkeypatch.setattr(cgcnn_gate, "_by_triton", kernel)
+        assert cgcnn_gate._triton_agrees(cpu, torch.float32, 32) == agrees
     said = capsys.readouterr().err
     assert "Triton's kernels of 32 gates and messages give other numbers than plain PyTorch in float32" in said
     assert said.count("\n") == 1
-    gate._triton_agrees.cache_clear()
+    cgcnn_gate._triton_agrees.cache_clear()

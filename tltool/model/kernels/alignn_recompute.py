@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
-from tltool.model import norm_silu
+from tltool.model.kernels import norm_silu
 
 Read = Callable[[slice], Tensor]
 

@@ -1,7 +1,8 @@
-"""The gated sum of CGCNN in Triton, two kernels each way; ``gate.py`` has the plain form and decides which is used.
+"""The gated sum of CGCNN in Triton, two kernels each way; ``cgcnn_gate.py`` has the plain form and decides which is
+used.
 
-Nothing of size edges x features is ever written (``gate_kernels.py``), so that what is kept for the backward pass is
-what came in. Sizes as in ``fields``; f features, w = 2f gates and messages.
+Nothing of size edges x features is ever written (``cgcnn_triton_passes.py``), so that what is kept for the backward
+pass is what came in. Sizes as in ``fields``; f features, w = 2f gates and messages.
 """
 
 import os
@@ -14,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph
 from tltool.errors import ResourceError
-from tltool.model import gate_kernels
+from tltool.model.kernels import cgcnn_triton_passes
 
 _PROGRAMS = 512
 _EDGES = 8  # at once; a node of the quotient graph has about six
@@ -46,7 +47,7 @@ def tried(device: torch.device) -> None:
 def gated_sum(
     graph: Graph, a: Tensor, b: Tensor, c: Tensor, scale: Tensor, bias: Tensor, eps: float, mean: Tensor, share: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return (n, f) as ``gate.gated_sum`` and the variance (w,) of the edges; both by batch statistics.
+    """Return (n, f) as ``cgcnn_gate.gated_sum`` and the variance (w,) of the edges; both by batch statistics.
 
     ``a``, ``b`` (n, w) and ``c`` (d, w) stand at receiver, neighbour and distance; ``mean`` (w,) of the edges, through
     which no gradient flows here, but is part of what comes back; ``share`` (e,) of all edges.
@@ -74,11 +75,11 @@ class _GatedSum(torch.autograd.Function):
         sizes = _sizes(width)
         programs = min(n, _PROGRAMS)
         partial = a.new_empty(programs, width)
-        gate_kernels.variance[(programs,)](a, b, c, mean, *edges, partial, n, **sizes)
+        cgcnn_triton_passes.variance[(programs,)](a, b, c, mean, *edges, partial, n, **sizes)
         variance = partial.sum(0)
         inverse = torch.rsqrt(variance + eps)
         out = a.new_empty(n, width // 2)
-        gate_kernels.forward[(n,)](a, b, c, mean, inverse * scale, bias, *edges, out, **sizes)
+        cgcnn_triton_passes.forward[(n,)](a, b, c, mean, inverse * scale, bias, *edges, out, **sizes)
         ctx.save_for_backward(a, b, c, scale, bias, mean, inverse, share)
         ctx.graph = graph
         ctx.mark_non_differentiable(variance)
@@ -93,12 +94,14 @@ class _GatedSum(torch.autograd.Function):
         factor, upstream = inverse * scale, upstream.contiguous()
         programs = min(n, _PROGRAMS)
         partial = a.new_empty(programs, 2 * width)
-        gate_kernels.slopes[(programs,)](a, b, c, mean, factor, bias, *edges, upstream, partial, n, **sizes)
+        cgcnn_triton_passes.slopes[(programs,)](a, b, c, mean, factor, bias, *edges, upstream, partial, n, **sizes)
         d_bias, along = partial.sum(0).split(width)
         d_scale = along * inverse
         d_a, d_b, d_c = torch.empty_like(a), torch.zeros_like(b), torch.zeros_like(c)
         through = d_bias.contiguous(), d_scale * inverse
-        gate_kernels.backward[(n,)](a, b, c, mean, factor, bias, *edges, upstream, *through, d_a, d_b, d_c, **sizes)
+        cgcnn_triton_passes.backward[(n,)](
+            a, b, c, mean, factor, bias, *edges, upstream, *through, d_a, d_b, d_c, **sizes
+        )
         return d_a, d_b, d_c, d_scale, d_bias, None, None, None, None
 
 

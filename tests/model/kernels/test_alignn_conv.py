@@ -12,9 +12,10 @@ from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model import kernels, pieces
-from tltool.model.edge_gate import convolved
-from tltool.model.edge_rows import Edges, Maps
+from tltool.model import message_passing
+from tltool.model.kernels import chunks
+from tltool.model.kernels.alignn_conv import convolved
+from tltool.model.kernels.alignn_recompute import Edges, Maps
 from tltool.model.norm import WeightedBatchNorm
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -32,7 +33,7 @@ def graph(crystals: list[Crystal], request: pytest.FixtureRequest) -> Graph:
 @pytest.fixture(autouse=True)
 def _afterwards() -> Iterator[None]:
     yield
-    kernels.use("auto")
+    message_passing.use("auto")
 
 
 def layer() -> Maps:
@@ -44,7 +45,7 @@ def outcome(
     graph: Graph, kernel: str, *, training: bool, keep: bool, passes: int = 1, only: int = LAYERS
 ) -> list[Tensor]:
     """Means of some layers, their statistics, and gradients of everything through the means of the first ``only``."""
-    kernels.use(kernel)
+    message_passing.use(kernel)
     torch.manual_seed(0)
     layers, norms = (
         [layer() for _ in range(LAYERS)],
@@ -82,7 +83,7 @@ def same(mine: list[Tensor], others: list[Tensor]) -> None:
 def test_it_is_what_automatic_differentiation_makes_of_it(
     graph: Graph, training: bool, keep: bool, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces, "_NUMBERS", size)
+    monkeypatch.setattr(chunks, "_NUMBERS", size)
     same(*(outcome(graph, kernel, training=training, keep=keep) for kernel in ("torch", "dgl")))
 
 
@@ -96,7 +97,7 @@ def test_gradients_from_the_first_layers_alone(graph: Graph) -> None:
 
 def test_edges_that_are_not_kept_take_no_memory(graph: Graph) -> None:
     """Of the size edges x features, only the rows of the last layer are held."""
-    kernels.use("torch")
+    message_passing.use("torch")
     held: set[int] = set()
 
     def pack(table: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ def test_one_message_comes_through_whatever_its_gate(graph: Graph) -> None:
 
 
 def test_without_gradients_edges_are_plain_rows(graph: Graph) -> None:
-    kernels.use("torch")
+    message_passing.use("torch")
     edges = Edges(torch.randn(len(graph.distance), DIM), by_distance=True)
     with torch.no_grad():
         for keep in (True, False):
@@ -139,7 +140,7 @@ def test_without_gradients_edges_are_plain_rows(graph: Graph) -> None:
 
 def test_pieces_are_all_rows_once() -> None:
     for n, f in ((0, 3), (1, 3), (1000, 400), (5, 10**6)):
-        cut = list(pieces.of(torch.empty(n, f, device="cpu")))
+        cut = list(chunks.of(torch.empty(n, f, device="cpu")))
         assert [row for piece in cut for row in range(piece.start, piece.stop)] == list(range(n))
-        assert cut == list(pieces.of(torch.empty(2, f, device="cpu"), n))
-    assert len(list(pieces.of(torch.empty(10**6, 4, device="meta")))) == 1
+        assert cut == list(chunks.of(torch.empty(2, f, device="cpu"), n))
+    assert len(list(chunks.of(torch.empty(10**6, 4, device="meta")))) == 1

@@ -3,12 +3,15 @@ import sys
 
 import pytest
 
-from tltool import dgl_door
 from tltool.errors import ConfigError
+from tltool.model.kernels import dgl_door
 
 
 def test_dgl_imports_in_a_fresh_process_and_writes_no_settings(tmp_path) -> None:
-    code = "from tltool.dgl_door import load; import torch; g = load().graph(([0, 1], [1, 0])); print(g.num_edges())"
+    code = (
+        "from tltool.model.kernels.dgl_door import load; import torch; "
+        "g = load().graph(([0, 1], [1, 0])); print(g.num_edges())"
+    )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env={"HOME": str(tmp_path)}
     )
