@@ -189,9 +189,9 @@ class Ours:
     def network(self) -> nn.Module:
         """Return the same network from our parts."""
         from tltool.model.encoders.cgcnn import CGCNN
-        from tltool.model.mlp import Trunk
+        from tltool.model.layers.mlp import Trunk
         from tltool.model.property_model import PropertyModel
-        from tltool.model.readout import Pool
+        from tltool.model.readouts.pool import Pool
         from tltool.model.scaler import composition, fit_scaler
 
         scaler = fit_scaler(

@@ -40,10 +40,10 @@ from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN
 from tltool.model.encoders.megnet import MEGNet
 from tltool.model.kernels import cgcnn_gate
-from tltool.model.mlp import Trunk
+from tltool.model.layers.mlp import Trunk
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
-from tltool.model.readout import Pool
+from tltool.model.readouts.pool import Pool
 from tltool.training import captured, fit, goals, loss
 
 DEMO = Path(__file__).parents[1] / "tltool" / "data" / "bundled" / "demo.h5"

@@ -47,10 +47,10 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     from tltool.data.graph.crystal_graphs import Recipe
     from tltool.model.encoders.cgcnn import CGCNN
     from tltool.model.kernels import cgcnn_cpp, cpp_library
-    from tltool.model.mlp import Trunk
+    from tltool.model.layers.mlp import Trunk
     from tltool.model.property_model import PropertyModel
-    from tltool.model.readout import Pool
-    from tltool.model.surgery import new_heads
+    from tltool.model.readouts.pool import Pool
+    from tltool.model.surgery.edit import new_heads
     from tltool.training import compute
     from tltool.training.fit import Fit, Settings, train
     from tltool.training.goals import scalers

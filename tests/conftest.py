@@ -16,7 +16,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
-from tltool.model.surgery import new_heads
+from tltool.model.surgery.edit import new_heads
 from tltool.training.fit import train
 from tltool.training.goals import scalers
 

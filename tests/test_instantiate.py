@@ -40,7 +40,7 @@ def test_missing_things_are_named() -> None:
     with pytest.raises(ConfigError, match=r"takes no 'alphaa'\. Did you mean 'alpha'"):
         instantiate.call({"_target_": "sklearn.linear_model.Ridge", "alphaa": 1})
     with pytest.raises(ConfigError, match="needs depth, dropout"):
-        instantiate.call({"_target_": "tltool.model.mlp.Trunk", "width": 3}, 4)
+        instantiate.call({"_target_": "tltool.model.layers.mlp.Trunk", "width": 3}, 4)
 
 
 def test_nested_nodes_are_called_first() -> None:

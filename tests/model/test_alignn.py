@@ -13,7 +13,7 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.model import surgery
+from tltool.model.surgery import edit
 
 PUBLISHED = 4_026_753
 """Trainable parameters of ``alignn.models.alignn.ALIGNN`` at its defaults (alignn 2026.8.11), its head included."""
@@ -36,7 +36,7 @@ def strategies() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "parts"), strategies())
 def test_freezing_strategies(name: str, parts: str) -> None:
     model = fresh_model(encoder="alignn_small")
-    surgery.freeze(model, config("transfer", "mode=freeze", f"mode.parts={parts}")["mode"]["parts"])
+    edit.freeze(model, config("transfer", "mode=freeze", f"mode.parts={parts}")["mode"]["parts"])
     free = {n for n, p in model.named_parameters() if p.requires_grad and n.startswith("encoder.")}
     everything = {n for n, _ in model.named_parameters() if n.startswith("encoder.")}
     expected = {

@@ -14,7 +14,7 @@ from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 from tltool.model import message_passing
 from tltool.model.property_model import PropertyModel
-from tltool.model.surgery import refit_statistics
+from tltool.model.surgery.edit import refit_statistics
 
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 pytestmark = pytest.mark.parametrize("encoder", ENCODERS)

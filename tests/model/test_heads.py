@@ -10,9 +10,9 @@ from torch import nn
 
 from tltool import instantiate
 from tltool.data.dataset import Dataset
-from tltool.model import surgery
 from tltool.model.heads import MLPHead
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit
 from tltool.training import checkpoint
 from tltool.training.fit import predict
 from tltool.training.goals import scalers
@@ -25,8 +25,8 @@ def with_networks(part: Dataset) -> PropertyModel:
     """Give a source whose heads are networks, with running statistics and scalers of real rows."""
     data = batches_of(part, ("e_form", "e_above_hull"), train_size=60)
     model = fresh_model(("e_form", "e_above_hull"), overrides=("head=mlp", "trunk=none", "head.widths=[16,16]"))
-    surgery.new_heads(model, scalers(data, reference=False, scale="linear"))
-    surgery.refit_statistics(model, data.graph("train"))
+    edit.new_heads(model, scalers(data, reference=False, scale="linear"))
+    edit.refit_statistics(model, data.graph("train"))
     return model.eval()
 
 

@@ -20,10 +20,10 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphTable, Recipe
 from tltool.data.record import from_structure
 from tltool.model.encoders.cgcnn import CGCNN, Convolution
-from tltool.model.mlp import Trunk
+from tltool.model.layers.mlp import Trunk
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
-from tltool.model.readout import Pool
+from tltool.model.readouts.pool import Pool
 from tltool.model.scaler import Scaler
 
 STRICT = Recipe(cutoff=published.RADIUS, max_neighbours=published.NEIGHBOURS, shells="strict", quotient=False)

@@ -15,7 +15,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.origin import Mark
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
-from tltool.model.surgery import copy_of
+from tltool.model.surgery.edit import copy_of
 from tltool.training import by_functional
 from tltool.training.fit import predict
 from tltool.training.start import announce

@@ -21,8 +21,9 @@ from tltool.data.batches.padded import Padded
 from tltool.data.batches.tensor_table import Source
 from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
-from tltool.model import message_passing, surgery
+from tltool.model import message_passing
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit
 from tltool.training import captured, fit, goals, loss
 from tltool.transfer.finetune import finetune
 
@@ -42,9 +43,9 @@ def data_of(part: Dataset, encoder: str, rows: int) -> Batches:
 def trained(data: Batches, encoder: str, **keys: object) -> tuple[PropertyModel, list[dict]]:
     events: list[dict] = []
     model = fresh_model(data.quantities, encoder=encoder)
-    surgery.new_heads(model, goals.scalers(data, reference=False, scale="linear"))
+    edit.new_heads(model, goals.scalers(data, reference=False, scale="linear"))
     torch.manual_seed(0)
-    surgery.renew(model)
+    edit.renew(model)
     fit.train(model, data, a_fit(events.append, **keys))
     return model, events
 

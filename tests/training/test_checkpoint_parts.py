@@ -15,8 +15,8 @@ from support import fresh_model
 from torch import nn
 
 from tltool.errors import CheckpointError, ResourceError
-from tltool.model.estimator import EstimatorHead
 from tltool.model.property_model import PropertyModel
+from tltool.model.sklearn_head import EstimatorHead
 from tltool.training import checkpoint, saved_parts
 
 

@@ -5,7 +5,7 @@ from support import a_fit, batches_of, fresh_model
 
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError, NumericError, ResourceError
-from tltool.model import surgery
+from tltool.model.surgery import edit
 from tltool.training import fit as fitting
 from tltool.training.fit import Settings, device, predict, train
 from tltool.training.goals import scalers
@@ -17,9 +17,9 @@ def test_training_learns_and_is_reproducible(part: Dataset) -> None:
     results = []
     for _ in range(2):
         model = fresh_model()
-        surgery.new_heads(model, scalers(data, reference=False, scale="linear"))
+        edit.new_heads(model, scalers(data, reference=False, scale="linear"))
         torch.manual_seed(0)
-        surgery.renew(model)
+        edit.renew(model)
         before = np.abs(predict(model, data, "train") - data.labels[data.split["train"]].numpy()).mean()
         trained = train(model, data, a_fit(events.append, epochs=15))
         results.append(predict(model, data, "train"))
@@ -46,7 +46,7 @@ def test_every_setting_trains(part: Dataset, keys: dict) -> None:
     data = batches_of(part, train_size=33)
     model = fresh_model()
     before = {n: p.clone() for n, p in model.named_parameters()}
-    surgery.new_heads(model, scalers(data, keys.get("reference", False), "linear"))
+    edit.new_heads(model, scalers(data, keys.get("reference", False), "linear"))
     train(model, data, a_fit(**keys))
     assert np.isfinite(predict(model, data, "test")).all()
     assert any(not torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before)
@@ -58,7 +58,7 @@ def test_weights_and_balance_of_several_quantities(part: Dataset) -> None:
     def trained(**keys) -> tuple[np.ndarray, np.ndarray]:
         model = fresh_model(data.quantities)
         torch.manual_seed(0)
-        surgery.new_heads(model, scalers(data, False, "linear"))
+        edit.new_heads(model, scalers(data, False, "linear"))
         train(model, data, a_fit(epochs=25, select="last", ema=0, **keys))
         label = data.labels[data.split["train"]].numpy()
         found = predict(model, data, "train")
@@ -138,7 +138,7 @@ def test_every_label_may_count_alike(part: Dataset) -> None:
     for how in ("mean", "labels"):
         model = fresh_model(data.quantities)
         torch.manual_seed(0)
-        surgery.new_heads(model, scalers(data, False, "linear"))
+        edit.new_heads(model, scalers(data, False, "linear"))
         train(model, data, a_fit(loss_balance=how, epochs=4))
         predicted.append(np.abs(predict(model, data, "train") - data.labels[data.split["train"]].numpy()))
     # The four labels of the second quantity count as four of 52, and the 48 of the first gain.

@@ -6,7 +6,7 @@ from support import a_fit, batches_of, fresh_model
 
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError
-from tltool.model import surgery
+from tltool.model.surgery import edit
 from tltool.training.fit import train, validate
 from tltool.training.goals import goals_of, scalers
 
@@ -49,7 +49,7 @@ def test_a_validation_label_without_a_logarithm_counts_as_far_away(part: Dataset
     data.labels[:] = data.labels.abs() + 0.5
     data.labels[data.split["val"][0]] = -2.0
     model = fresh_model()
-    surgery.new_heads(model, scalers(data, reference=False, scale="log"))
+    edit.new_heads(model, scalers(data, reference=False, scale="log"))
     trained = train(model, data, a_fit(epochs=2, select="best"))
     assert trained.best_epoch > 0
     error, _ = validate(model, data)
@@ -63,7 +63,7 @@ def test_a_kept_logarithm_meets_a_label_without_one(part: Dataset) -> None:
     rows = data.split["train"]
     data.labels[:] = data.labels.abs() + 0.5
     model = fresh_model()
-    surgery.new_heads(model, scalers(data, reference=False, scale="log"))
+    edit.new_heads(model, scalers(data, reference=False, scale="log"))
     assert torch.isfinite(goals_of(model, data)[rows]).all()
     data.labels[rows[3]] = torch.nan
     train(model, data, a_fit(epochs=1))  # an absent label is none

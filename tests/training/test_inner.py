@@ -4,7 +4,7 @@ import torch
 from support import a_fit, batches_of, fresh_model
 
 from tltool.data.dataset import Dataset
-from tltool.model import surgery
+from tltool.model.surgery import edit
 from tltool.training import inner
 from tltool.training.fit import predict
 from tltool.training.goals import scalers
@@ -32,7 +32,7 @@ def test_folds_part_the_training_rows_and_hold_nothing_else(part: Dataset) -> No
 def test_row_errors_are_in_units_of_the_mad_and_skip_absent_labels(part: Dataset) -> None:
     data = batches_of(part, ("e_form", "e_above_hull"), train_size=20)
     model = fresh_model(data.quantities)
-    surgery.new_heads(model, scalers(data, False, "linear"))
+    edit.new_heads(model, scalers(data, False, "linear"))
     fold, _ = next(inner.cut(data, a_fit().settings, 4, seed=0))
     row = int(fold.split["test"][0])
     fold.labels[row, 1] = torch.nan

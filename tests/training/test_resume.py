@@ -14,8 +14,8 @@ from support import a_fit, batches_of, fresh_model
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.errors import CheckpointError, ConfigError, ResourceError
-from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit
 from tltool.training import resume
 from tltool.training.fit import Trained, train
 from tltool.training.goals import scalers
@@ -39,7 +39,7 @@ def trained(
 ) -> tuple[PropertyModel, list[dict[str, Any]], Trained | None]:
     """Train a fresh model with dropout, up to epoch ``kill`` if one is named; return it and what was logged."""
     model = fresh_model(data.quantities, overrides=("trunk.dropout=0.2",))
-    surgery.new_heads(model, scalers(data, reference=False, scale="linear"))
+    edit.new_heads(model, scalers(data, reference=False, scale="linear"))
     events: list[dict[str, Any]] = []
 
     def log(event: dict[str, Any]) -> None:

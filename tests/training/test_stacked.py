@@ -16,9 +16,10 @@ from support import a_fit, batches_of, fresh_model
 from tltool.data import side_by_side
 from tltool.data.dataset import Dataset
 from tltool.errors import NumericError
-from tltool.model import low_rank, message_passing, stack, surgery
+from tltool.model import message_passing, stack
 from tltool.model.kernels import cgcnn_cpp, cpp_library
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit, low_rank
 from tltool.training import embedded
 from tltool.training.fit import Trained, Training, predict, train
 from tltool.training.goals import scalers
@@ -43,19 +44,19 @@ def a_training(
     data = batches_of(part, seed=seed, train_size=size)
     fit = a_fit(seed=seed, **{"batch_size": 13, "ema": 0.9} | keys)
     torch.manual_seed(seed)
-    model = surgery.copy_of(source).to(torch.get_default_dtype())
+    model = edit.copy_of(source).to(torch.get_default_dtype())
     if mode == "scratch":
-        surgery.renew(model)
-    surgery.new_heads(model, scalers(data, reference=mode == "scratch", scale="linear"))
+        edit.renew(model)
+    edit.new_heads(model, scalers(data, reference=mode == "scratch", scale="linear"))
     values = None
     if mode == "lora":
-        surgery.freeze(model, ["encoder", "readout", "trunk"])
+        edit.freeze(model, ["encoder", "readout", "trunk"])
         low_rank.insert(model, [".*"], 2, 8.0)
     if mode == "freeze":
-        surgery.freeze(model, ["encoder"])
+        edit.freeze(model, ["encoder"])
         values = partial(embedded.values_of_embedding, embedded.table(model, data))
     if mode == "features":
-        surgery.freeze(model, ["encoder", "readout", "trunk"])
+        edit.freeze(model, ["encoder", "readout", "trunk"])
         with torch.no_grad():
             values = partial(embedded.values_of_hidden, model.trunk(embedded.table(model, data)))
     return Training(model, data, fit, values, lambda name: 0.5 if name.startswith("encoder") else 1.0, None, None)
@@ -126,7 +127,7 @@ def test_a_fit_that_fails_leaves_the_others_as_they_are(part: Dataset, source: P
 
 
 def test_what_takes_no_part_stays_as_it_is(part: Dataset, source: PropertyModel) -> None:
-    shallow = surgery.copy_of(source)
+    shallow = edit.copy_of(source)
     shallow.readout.levels = (1,)
     several, separate = ([a_training(part, shallow, seed) for seed in range(2)] for _ in range(2))
     train_all(several)

@@ -11,7 +11,7 @@ from support import a_fit, batches_of, fresh_model
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError, DataError
 from tltool.evaluation.predictor import Predictor
-from tltool.model.surgery import new_heads
+from tltool.model.surgery.edit import new_heads
 from tltool.training import state
 from tltool.training.fit import predict, train
 from tltool.training.goals import scalers

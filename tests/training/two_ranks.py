@@ -13,9 +13,9 @@ from tltool.data import store
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import BUNDLED, Dataset
 from tltool.data.graph import crystal_graphs
-from tltool.model import ranks
+from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
-from tltool.model.surgery import new_heads
+from tltool.model.surgery.edit import new_heads
 from tltool.training import distributed, loss
 from tltool.training.fit import predict
 from tltool.training.goals import scalers
@@ -48,7 +48,7 @@ def main() -> None:
                 new_heads(model, scalers(data, reference=False, scale="linear"))
             models[1].load_state_dict(models[0].state_dict())
             alone = learnt(models[0], data, size)
-            with ranks.joined():
+            with all_reduce.joined():
                 together = learnt(models[1], data, size)
             assert alone.keys() == together.keys()
             for name, expected in alone.items():

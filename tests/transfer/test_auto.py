@@ -15,8 +15,8 @@ from tltool.data.formats.formulas import composition
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Record
 from tltool.errors import ConfigError, NumericError
-from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit
 from tltool.training.fit import predict
 from tltool.transfer.auto import auto
 from tltool.transfer.scratch import scratch
@@ -55,7 +55,7 @@ def test_auto_is_the_chosen_mode_to_the_bit(source: PropertyModel, target: Batch
     assert f"Chosen: {choice['chosen']}. {choice['reason']}" in said
     # What the inner fits say is not what the run says.
     assert len([event for event in events if event["event"] == "load_report"]) == 1
-    assert "auto" not in surgery.copy_of(model).spec
+    assert "auto" not in edit.copy_of(model).spec
 
 
 def test_labels_of_validation_and_test_rows_do_not_matter(source: PropertyModel, target: Batches) -> None:

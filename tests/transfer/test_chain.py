@@ -10,8 +10,8 @@ from support import ROOT, a_fit, batches_of, config
 from tltool import instantiate
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
-from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit
 from tltool.run_folder.find import chain
 from tltool.training import checkpoint
 from tltool.training.fit import predict
@@ -64,7 +64,7 @@ def test_every_mode_goes_on_from_every_mode(
 
 def test_scratch_forgets_standardised_features_too(between: dict[str, PropertyModel], part: Dataset) -> None:
     data = batches_of(part, ("e_form",), seed=5, train_size=24)
-    other = surgery.copy_of(between["ridge"])
+    other = edit.copy_of(between["ridge"])
     other.trunk.mean += 1.0
     made = [predict(run(model, data, "mode=scratch"), data, "test") for model in (between["ridge"], other)]
     assert (made[0] == made[1]).all()

@@ -16,7 +16,7 @@ from tltool.data.record import Crystal, formula
 from tltool.errors import ConfigError, DataError
 from tltool.evaluation.predictor import Predictor
 from tltool.model.property_model import PropertyModel
-from tltool.model.readout import pool_of_sites
+from tltool.model.readouts.pool import pool_of_sites
 from tltool.training import checkpoint
 from tltool.training.fit import predict
 

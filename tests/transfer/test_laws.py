@@ -11,9 +11,9 @@ from tltool import instantiate
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError
-from tltool.model import surgery
-from tltool.model.estimator import EstimatorHead
 from tltool.model.property_model import PropertyModel
+from tltool.model.sklearn_head import EstimatorHead
+from tltool.model.surgery import edit
 from tltool.training import checkpoint
 from tltool.training import fit as fitting
 from tltool.training.fit import predict
@@ -196,7 +196,7 @@ def test_lora_changes_the_named_maps_by_its_rank_and_nothing_else(source: Proper
     factors = sum(2 * sum(before[name].shape) for name in maps)
     assert report["trainable_parameters"] == model.spec["trainable_parameters"] == head + factors
     assert set(report["loaded"]) >= set(maps)
-    assert "trainable_parameters" not in surgery.copy_of(model).spec
+    assert "trainable_parameters" not in edit.copy_of(model).spec
     assert all(type(part).__module__ != "torch.nn.utils.parametrize" for part in model.modules())
 
 

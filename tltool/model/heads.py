@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tltool.model.mlp import checked
+from tltool.model.layers.mlp import checked
 
 
 def linear(dim: int, /) -> nn.Module:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tltool.model import ranks
+from tltool.model import all_reduce
 from tltool.model.precision import single
 
 
@@ -39,11 +39,11 @@ class WeightedBatchNorm(nn.Module):
         if not self.training:
             factor, shift = self.as_linear()
             return torch.addcmul(shift, rows, factor)
-        received, count = ranks.with_count(weights @ rows, weights.sum())
+        received, count = all_reduce.with_count(weights @ rows, weights.sum())
         total = count.clamp_min(1.0)
         mean = received / total
         centred = rows - mean
-        variance = ranks.total(weights @ (centred * centred)) / total
+        variance = all_reduce.total(weights @ (centred * centred)) / total
         self.remember(mean, variance, total)
         return torch.addcmul(self.bias, centred, self.scale * torch.rsqrt(variance + self.eps))
 

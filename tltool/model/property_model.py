@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels, as_levels
-from tltool.model import functionals
 from tltool.model.heads import linear
-from tltool.model.readout import reads_elements_alone
+from tltool.model.layers import functionals
+from tltool.model.readouts.pool import reads_elements_alone
 from tltool.model.scaler import Scaler
 
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Parts
 from tltool.model import message_passing
-from tltool.model.estimator import Standardise
 from tltool.model.kernels import cgcnn_cpp, self_check
-from tltool.model.low_rank import LowRank
-from tltool.model.mlp import Trunk
+from tltool.model.layers.mlp import Trunk
 from tltool.model.property_model import PropertyModel
-from tltool.model.readout import Pool
+from tltool.model.readouts.pool import Pool
+from tltool.model.sklearn_head import Standardise
+from tltool.model.surgery.low_rank import LowRank
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tltool.errors import ConfigError
 from tltool.evaluation import digests, overlap_audit, results
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
-from tltool.model.surgery import new_heads
+from tltool.model.surgery.edit import new_heads
 from tltool.quantities import quantity
 from tltool.run_folder.run import Run
 from tltool.training import by_functional, checkpoint, distributed, inputs, resume, state

@@ -17,9 +17,9 @@ from tltool.data.batches.batches import Batches
 from tltool.data.record import Ints
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError, nearest
-from tltool.model import functionals
+from tltool.model.layers import functionals
 from tltool.model.property_model import PropertyModel
-from tltool.model.surgery import copy_of, new_functionals
+from tltool.model.surgery.edit import copy_of, new_functionals
 
 Bools = npt.NDArray[np.bool_]
 

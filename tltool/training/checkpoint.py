@@ -25,12 +25,12 @@ from tltool import instantiate
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.instantiate import MODEL
-from tltool.model import functionals
-from tltool.model.estimator import EstimatorHead
 from tltool.model.heads import linear
+from tltool.model.layers import functionals
 from tltool.model.property_model import PropertyModel
-from tltool.model.readout import encoder_facts
+from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
+from tltool.model.sklearn_head import EstimatorHead
 from tltool.training import plain_yaml, saved_parts
 
 _SCHEMAS = (1, saved_parts.SCHEMA)

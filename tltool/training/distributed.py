@@ -1,8 +1,8 @@
 """Several processes that train one model, as ``torchrun`` starts them: who does what, and how they end together.
 
 Every process (a rank) runs the whole stage. A global batch is cut into one part a rank; sums over its crystals are sums
-over the ranks (``model/ranks.py``), and PyTorch's DistributedDataParallel adds up the gradients, so that all ranks hold
-the same weights as one process would. Rank 0 alone writes. In one process nothing here does anything.
+over the ranks (``model/all_reduce.py``), and PyTorch's DistributedDataParallel adds up the gradients, so that all ranks
+hold the same weights as one process would. Rank 0 alone writes. In one process nothing here does anything.
 """
 
 import json
@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tltool import machine
 from tltool.data.batches.tensor_table import Batch
 from tltool.errors import ConfigError, ResourceError
-from tltool.model import ranks
+from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
 
 _POLL = 0.1  # seconds
@@ -136,7 +136,7 @@ def together(train: Callable[P, R]) -> Callable[P, R]:
     def on_all(*args: P.args, **keys: P.kwargs) -> R:
         if not dist.is_initialized():
             return train(*args, **keys)
-        with ranks.joined():
+        with all_reduce.joined():
             return train(*args, **keys)
 
     return on_all
@@ -147,7 +147,7 @@ def shared(model: PropertyModel, compute: Compute, batch_size: int, seed: int) -
 
     Raises ConfigError for a batch that has no crystal for every rank.
     """
-    if not ranks.active():
+    if not all_reduce.active():
         return compute
     if batch_size < machine.ranks():
         raise ConfigError(f"fit.batch_size={batch_size} is the batch of all {machine.ranks()} processes; raise it.")
@@ -187,17 +187,17 @@ class _Network(nn.Module):
 
 def parts(batches: Iterable[Batch]) -> Iterator[Batch]:
     """Yield this rank's part of every batch; none of them has more than one crystal more than another."""
-    return map(_part, batches) if ranks.active() else iter(batches)
+    return map(_part, batches) if all_reduce.active() else iter(batches)
 
 
 def gathered(compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
     """Return ``compute(batch)`` (c, q), each rank having computed its part."""
-    if not ranks.active():
+    if not all_reduce.active():
         return compute(batch)
     found = compute(_part(batch))
     whole = found.new_zeros(len(batch.rows), *found.shape[1:])
     whole[_mine(len(batch.rows))] = found
-    return ranks.total(whole)
+    return all_reduce.total(whole)
 
 
 def _part(batch: Batch) -> Batch:

@@ -16,7 +16,7 @@ from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch, evaluation_size
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
-from tltool.model import ranks
+from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
 from tltool.training import bare, captured, distributed, loss
 from tltool.training.average import average_of, follow
@@ -182,7 +182,7 @@ def train(
     through = captured.way(goals.device) if settings.cuda_graphs else None
     # What a mode computes from rows by itself knows of no padding; what it freezes on the way would change the step.
     # Several processes meet in the middle of a step.
-    if values is not None or before is not None or ranks.active():
+    if values is not None or before is not None or all_reduce.active():
         through = None
     an_epoch = captured.passes(replace(data, labels=goals), settings.batch_size, learn, parameters, through, fit.log)
     parts = Parts(model, optimiser, schedule, order, log_scales)
@@ -201,7 +201,7 @@ def train(
             elif settings.ema:
                 now.average = average_of(model)
             total += error * held
-        train_loss = float(ranks.total(total)) / len(data.split["train"])
+        train_loss = float(all_reduce.total(total)) / len(data.split["train"])
         if not np.isfinite(train_loss):
             raise NumericError(f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1.")
         current = model if now.average is None else now.average.model

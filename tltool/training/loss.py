@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tltool.errors import ConfigError
-from tltool.model import ranks
+from tltool.model import all_reduce
 
 KINDS = ("l1", "mse", "huber")
 
@@ -49,7 +49,7 @@ def of_labels(kind: str, values: Tensor, targets: Tensor) -> Tensor:
     So every label counts alike, whatever its quantity, as in Devi and others, doi:10.1038/s41524-024-01486-1.
     """
     errors, present = _errors(kind, values, targets)
-    sums, rows = ranks.with_count(errors.sum(0), present.any(1).sum())
+    sums, rows = all_reduce.with_count(errors.sum(0), present.any(1).sum())
     return sums.sum() / (rows * targets.shape[1]).clamp_min(1)
 
 
@@ -59,7 +59,7 @@ def by_quantity(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Ten
     Several processes, each with its rows of a batch, all get what the whole batch gives.
     """
     errors, present = _errors(kind, values, targets)
-    sums, counts = ranks.with_count(errors.sum(0), present.sum(0))
+    sums, counts = all_reduce.with_count(errors.sum(0), present.sum(0))
     return sums / counts.clamp_min(1), (counts > 0).to(errors.dtype)
 
 

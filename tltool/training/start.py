@@ -3,7 +3,7 @@
 from tltool.data.batches.batches import Batches
 from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
-from tltool.model.surgery import report
+from tltool.model.surgery.edit import report
 from tltool.training import by_functional
 from tltool.training.fit import Fit, Values, validate
 

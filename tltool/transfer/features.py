@@ -14,12 +14,12 @@ from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch
 from tltool.errors import ConfigError
 from tltool.instantiate import TRAINING, Idle
-from tltool.model import surgery
-from tltool.model.atom_set import AtomSet, Layers, SetModel
-from tltool.model.estimator import Standardise, as_head
 from tltool.model.property_model import PropertyModel
-from tltool.model.readout import encoder_facts
+from tltool.model.readouts.atom_set import AtomSet, Layers, SetModel
+from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
+from tltool.model.sklearn_head import Standardise, as_head
+from tltool.model.surgery import edit
 from tltool.training import embedded
 from tltool.training.fit import Fit, train
 from tltool.training.goals import goals_of, scalers
@@ -54,10 +54,10 @@ def features(
     ``refit_statistics`` as in ``freeze``.
     """
     torch.manual_seed(fit.seed)
-    model = surgery.copy_of(source)
+    model = edit.copy_of(source)
     fresh = scalers(data, fit.settings.reference, fit.settings.scale)
     if refit_statistics:
-        surgery.refit_statistics(model, data.graph("train"))
+        edit.refit_statistics(model, data.graph("train"))
     levels = _levels(level, data.bare)
     if beside and (levels is None or isinstance(regressor, SetModel)):
         raise ConfigError(
@@ -67,11 +67,11 @@ def features(
     if isinstance(regressor, SetModel):
         return _on_sites(source, model, data, fit, levels, regressor, fresh)
     if levels is not None:
-        surgery.give_features(model, levels, list(statistics), list(beside), data.bare)
+        edit.give_features(model, levels, list(statistics), list(beside), data.bare)
     if regressor is not None:
-        surgery.linear_heads(model)
-    surgery.new_heads(model, fresh)
-    surgery.freeze(model, ["encoder", "readout", "trunk"])
+        edit.linear_heads(model)
+    edit.new_heads(model, fresh)
+    edit.freeze(model, ["encoder", "readout", "trunk"])
     model.eval()
 
     table = embedded.table(model, data)
@@ -152,11 +152,11 @@ def _on_sites(
     pool = AtomSet(*encoder_facts(model.encoder), **readout).to(data.labels.device)
     model.readout = pool
     model.trunk = Layers(pool.dim, **trunk).to(data.labels.device)
-    model.spec["readout"] = {"_target_": "tltool.model.atom_set.AtomSet", **readout}
-    model.spec["trunk"] = {"_target_": "tltool.model.atom_set.Layers", **trunk}
-    surgery.linear_heads(model)
-    surgery.new_heads(model, fresh)
-    surgery.freeze(model, ["encoder", "readout.scale"])
+    model.spec["readout"] = {"_target_": "tltool.model.readouts.atom_set.AtomSet", **readout}
+    model.spec["trunk"] = {"_target_": "tltool.model.readouts.atom_set.Layers", **trunk}
+    edit.linear_heads(model)
+    edit.new_heads(model, fresh)
+    edit.freeze(model, ["encoder", "readout.scale"])
 
     table = embedded.sites(model, data, levels)
     light = replace(data, table=data.table.without_edges())

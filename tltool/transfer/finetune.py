@@ -9,9 +9,9 @@ from torch import Tensor
 from tltool.data.batches.batches import Batches
 from tltool.errors import ConfigError
 from tltool.instantiate import Idle
-from tltool.model import surgery
-from tltool.model.depth import below, depths
 from tltool.model.property_model import PropertyModel, is_under
+from tltool.model.surgery import edit
+from tltool.model.surgery.layer_depth import below, depths
 from tltool.training.fit import Fit, train
 from tltool.training.goals import scalers
 from tltool.training.start import announce
@@ -41,9 +41,9 @@ def finetune(
     arXiv:1802.01483), heads excepted.
     """
     torch.manual_seed(fit.seed)
-    model = surgery.copy_of(source)
-    surgery.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
-    surgery.matched(model, list(lr_scale or ()), "mode.lr_scale")
+    model = edit.copy_of(source)
+    edit.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
+    edit.matched(model, list(lr_scale or ()), "mode.lr_scale")
     if not 0 <= layer_decay <= 1:
         raise ConfigError(f"mode.layer_decay={layer_decay} must be between 0 and 1; 1 is the same rate for all.")
     depth = depths(model)
@@ -55,9 +55,9 @@ def finetune(
         )
     announce(source, model, data, fit)
     if probe_first:
-        surgery.freeze(model, ["encoder", "readout", "trunk"])
+        edit.freeze(model, ["encoder", "readout", "trunk"])
         train(model, data, fit)
-        surgery.freeze(model, [])
+        edit.freeze(model, [])
     anchor = {n: p.detach().clone() for n, p in model.named_parameters() if not n.startswith("heads.")} if l2_sp else {}
 
     def distance() -> Tensor:
@@ -71,12 +71,12 @@ def finetune(
     def release(epoch: int) -> None:
         held = below(model, (epoch - 1) // (unfreeze or 1))
         if tuple(held) != model.frozen:
-            surgery.freeze(model, held)
+            edit.freeze(model, held)
 
     held_back = release if unfreeze else None
     train(model, data, fit, scale=factor, penalty=distance if l2_sp else None, before=held_back)
     if unfreeze:
-        surgery.freeze(model, [])
+        edit.freeze(model, [])
     return model
 
 

@@ -5,8 +5,8 @@ from functools import partial
 import torch
 
 from tltool.data.batches.batches import Batches
-from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit
 from tltool.training import embedded
 from tltool.training.fit import Fit, Values, train
 from tltool.training.goals import scalers
@@ -22,11 +22,11 @@ def freeze(
     those of the training rows first, so that frozen layers see inputs of the spread they were trained with.
     """
     torch.manual_seed(fit.seed)
-    model = surgery.copy_of(source)
-    surgery.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
+    model = edit.copy_of(source)
+    edit.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
     if refit_statistics:
-        surgery.refit_statistics(model, data.graph("train"))
-    surgery.freeze(model, parts)
+        edit.refit_statistics(model, data.graph("train"))
+    edit.freeze(model, parts)
     values: Values | None = None
     if embedded.is_fixed(model):
         # Nothing below the trunk changes: each record is embedded once, not once an epoch.

@@ -7,8 +7,8 @@ import torch
 
 from tltool.data.batches.batches import Batches
 from tltool.instantiate import Idle
-from tltool.model import low_rank, surgery
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit, low_rank
 from tltool.training.fit import Fit, train
 from tltool.training.goals import scalers
 from tltool.training.start import announce
@@ -33,11 +33,11 @@ def lora(
     as in ``finetune`` and ``refit_statistics`` as in ``freeze``.
     """
     torch.manual_seed(fit.seed)
-    model = surgery.copy_of(source)
-    surgery.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
+    model = edit.copy_of(source)
+    edit.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
     if refit_statistics:
-        surgery.refit_statistics(model, data.graph("train"))
-    surgery.freeze(model, ["encoder", "readout", "trunk"])
+        edit.refit_statistics(model, data.graph("train"))
+    edit.freeze(model, ["encoder", "readout", "trunk"])
     low_rank.insert(model, maps, rank, alpha)
     announce(source, model, data, fit)
     train(model, data, fit)

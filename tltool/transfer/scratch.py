@@ -3,8 +3,8 @@
 import torch
 
 from tltool.data.batches.batches import Batches
-from tltool.model import surgery
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit
 from tltool.training.fit import Fit, train
 from tltool.training.goals import scalers
 from tltool.training.start import announce
@@ -13,11 +13,11 @@ from tltool.training.start import announce
 def scratch(source: PropertyModel, data: Batches, fit: Fit, /) -> PropertyModel:
     """Return a model of the shape of ``source`` that was trained on ``data`` alone; no number of the source is used."""
     torch.manual_seed(fit.seed)
-    model = surgery.copy_of(source)
-    surgery.renew(model)
+    model = edit.copy_of(source)
+    edit.renew(model)
     model.spec |= {"elements": [], "provenance": []}
     model.seen = {}
-    surgery.new_heads(model, scalers(data, fit.settings.reference, fit.settings.scale))
+    edit.new_heads(model, scalers(data, fit.settings.reference, fit.settings.scale))
     announce(source, model, data, fit)
     train(model, data, fit)
     return model

@@ -26,7 +26,7 @@ from tltool.data.record import Crystal, from_structure
 from tltool.errors import DataError
 
 BUNDLED = Path(store.__file__).parent / "bundled"
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
+SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
 ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 

@@ -13,9 +13,9 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import message_passing
-from tltool.model.basis import Gaussians
 from tltool.model.encoders.cgcnn import Convolution
 from tltool.model.kernels import cgcnn_cpp, cpp_library
+from tltool.model.layers.basis import Gaussians
 
 pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 

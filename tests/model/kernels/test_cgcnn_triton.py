@@ -74,7 +74,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Triton has no whe
 
 
 def run(code: str, folder: Path, **environment: str) -> str:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     paths = os.pathsep.join([str(root), str(root / "tests")])
     given = os.environ | {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(folder)} | environment
     command = [sys.executable, "-W", "ignore", "-c", code]

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError
-from tltool.model import species
-from tltool.model.basis import Gaussians
 from tltool.model.kernels.alignn_conv import convolved
 from tltool.model.kernels.alignn_recompute import Edges, Maps
 from tltool.model.kernels.norm_silu import norm_silu
+from tltool.model.layers import species
+from tltool.model.layers.basis import Gaussians
 from tltool.model.norm import WeightedBatchNorm
 
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
-from tltool.model.attention import Heads, NeighbourAttention, Pairs
-from tltool.model.composition import Composition
-from tltool.model.hypernetwork import Hypernetwork
-from tltool.model.species import Species
+from tltool.model.layers.attention import Heads, NeighbourAttention, Pairs
+from tltool.model.layers.composition import Composition
+from tltool.model.layers.hypernetwork import Hypernetwork
+from tltool.model.layers.species import Species
 
 
 def shell_of_edge(graph: Graph, tolerance: float) -> Tensor:

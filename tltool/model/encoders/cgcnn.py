@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Parts
-from tltool.model import compiled_many, message_passing, species
-from tltool.model.basis import Gaussians
+from tltool.model import compiled_many, message_passing
 from tltool.model.kernels import cgcnn_cpp, self_check
 from tltool.model.kernels.cgcnn_gate import gated_sum
+from tltool.model.layers import species
+from tltool.model.layers.basis import Gaussians
 from tltool.model.norm import WeightedBatchNorm
 
 

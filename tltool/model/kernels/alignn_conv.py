@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
-from tltool.model import message_passing, ranks
+from tltool.model import all_reduce, message_passing
 from tltool.model.kernels.alignn_passes import EPS, Convolution
 from tltool.model.kernels.alignn_recompute import Edges, Maps, Update
 from tltool.model.norm import WeightedBatchNorm
@@ -30,7 +30,7 @@ def convolved(
     scaling: tuple[Tensor | None, Tensor | None] = (None, None)
     if norm is not None:
         weight = graph.edge_weight()
-        total = (ranks.total(weight.sum()) if norm.training else weight.sum()).clamp_min(1.0)
+        total = (all_reduce.total(weight.sum()) if norm.training else weight.sum()).clamp_min(1.0)
         share = weight / total if norm.training else None
         fixed, scaling = (norm.mean, norm.variance, norm.eps), (norm.scale, norm.bias)
     flowing = edges.rows if edges.token is None else edges.token

@@ -13,7 +13,7 @@ from torch.amp import custom_fwd
 from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph
-from tltool.model import ranks
+from tltool.model import all_reduce
 from tltool.model.kernels import alignn_recompute, chunks, norm_silu
 from tltool.model.kernels.alignn_recompute import Edges, Maps
 
@@ -116,7 +116,7 @@ class Convolution(torch.autograd.Function):
                 m = alignn_recompute.sums(graph, parts, None if by_distance else y(piece), piece, gates[piece])
                 centred = (m - mean).mul_(root)
                 _collect(d_norm, centred, norm_silu.slopes(centred, scale, bias, d_new[piece]))
-        through_norm = d_norm if gates is None else ranks.total(d_norm)
+        through_norm = d_norm if gates is None else all_reduce.total(d_norm)
         for piece in chunks.of(nodes, count):
             receiver, neighbour = graph.receiver[piece], graph.neighbour[piece]
             found = None if by_distance else y(piece)

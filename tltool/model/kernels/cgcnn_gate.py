@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph
-from tltool.model import message_passing, ranks
+from tltool.model import all_reduce, message_passing
 from tltool.model.kernels import self_check
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.precision import single
@@ -39,7 +39,7 @@ def gated_sum(
         return _plain(graph, norm(edges, graph.edge_weight()))
     if (
         message_passing.chosen() == "triton"
-        and not ranks.active()
+        and not all_reduce.active()
         and _triton_agrees(at_receiver.device, at_receiver.dtype, at_receiver.shape[1])
     ):
         return _by_triton(graph, at_receiver, at_neighbour, at_distance, norm)
@@ -124,7 +124,7 @@ class _Weights(NamedTuple):
 def _weights(graph: Graph) -> _Weights:
     def make() -> _Weights:
         weight = graph.edge_weight()
-        total = ranks.total(weight.sum()).clamp_min(1.0)
+        total = all_reduce.total(weight.sum()).clamp_min(1.0)
         share = weight / total
         nodes, distances = share.new_zeros(graph.n_nodes), share.new_zeros(len(graph.distance))
         return _Weights(
@@ -140,7 +140,7 @@ def _weights(graph: Graph) -> _Weights:
 
 def _mean(share: _Weights, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Return the mean (2f,) over edges, which is known before the edges are: the sum of its three parts is linear."""
-    return ranks.total(share.receiver @ a + share.neighbour @ b + share.distance @ c)
+    return all_reduce.total(share.receiver @ a + share.neighbour @ b + share.distance @ c)
 
 
 def _rows(graph: Graph) -> Tensor:
@@ -161,7 +161,7 @@ class _GatedSum(torch.autograd.Function):
         mean = _mean(share, a, b, c)
         table = torch.cat([a - mean, b, c])
         centred = F.embedding_bag(_rows(graph), table, mode="sum")
-        variance = ranks.total(share.edge @ (centred * centred))
+        variance = all_reduce.total(share.edge @ (centred * centred))
         inverse = torch.rsqrt(variance + eps)
         gate, argument = torch.addcmul(bias, centred, inverse * scale).chunk(2, dim=1)
         gate, message = torch.sigmoid(gate), F.softplus(argument)
@@ -190,7 +190,7 @@ class _GatedSum(torch.autograd.Function):
         d_bias = slope.sum(0)
         d_scale = (slope * centred).sum(0) * inverse
         # What flows through the variance; what flows through the mean is the same for all edges and comes below.
-        all_bias, all_scale = ranks.total(torch.stack([d_bias, d_scale]))
+        all_bias, all_scale = all_reduce.total(torch.stack([d_bias, d_scale]))
         slope.addcmul_(centred * (all_scale * inverse), share.edge[:, None], value=-1)
         factor = inverse * scale
         width, n = slope.shape[1], graph.n_nodes

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.amp import custom_fwd
 from torch.autograd.function import once_differentiable
 
-from tltool.model import ranks
+from tltool.model import all_reduce
 from tltool.model.kernels import chunks
 from tltool.model.norm import WeightedBatchNorm
 
@@ -30,7 +30,7 @@ def norm_silu(
 
     ``weights`` (r,) say how often each row counts in the statistics.
     """
-    total = (ranks.total(weights.sum()) if norm.training else weights.sum()).clamp_min(1.0)
+    total = (all_reduce.total(weights.sum()) if norm.training else weights.sum()).clamp_min(1.0)
     share = weights / total if norm.training else None
     learned = linear.weight, linear.bias, norm.scale, norm.bias
     out, mean, variance = _NormSiLU.apply(rows, added, residual, share, norm.mean, norm.variance, norm.eps, *learned)  # type: ignore[no-untyped-call]
@@ -41,11 +41,11 @@ def norm_silu(
 
 def mean_and_variance(rows: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance (f,) of ``rows``, each of which has a ``share`` (r,) in them; of all ranks together."""
-    mean = ranks.total(share @ rows)
+    mean = all_reduce.total(share @ rows)
     variance = torch.zeros_like(mean)
     for piece in chunks.of(rows):
         variance += share[piece] @ (rows[piece] - mean).square_()
-    return mean, ranks.total(variance)
+    return mean, all_reduce.total(variance)
 
 
 def applied(centred: Tensor, factor: Tensor, bias: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class _NormSiLU(torch.autograd.Function):
             d_bias += slope[piece].sum(0)
             d_scale += (part * slope[piece]).sum(0)
         factor = root * scale
-        all_bias, all_scale = (d_bias, d_scale) if share is None else ranks.total(torch.stack([d_bias, d_scale]))
+        all_bias, all_scale = (d_bias, d_scale) if share is None else all_reduce.total(torch.stack([d_bias, d_scale]))
         for piece in chunks.of(slope):
             if share is not None:
                 # What flows through mean and variance.

@@ -3,7 +3,7 @@ import torch
 from support import fresh_model
 
 from tltool.errors import ConfigError
-from tltool.model import low_rank
+from tltool.model.surgery import low_rank
 
 
 def test_insert_changes_nothing_and_merge_leaves_the_sum() -> None:

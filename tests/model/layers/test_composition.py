@@ -6,7 +6,7 @@ from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model.composition import Composition, of_elements
+from tltool.model.layers.composition import Composition, of_elements
 from tltool.model.scaler import composition
 
 

@@ -15,8 +15,8 @@ from tltool.data.formats.formulas import composition
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Record
 from tltool.errors import ConfigError
-from tltool.model import facts
 from tltool.model.property_model import PropertyModel
+from tltool.model.readouts import descriptors
 from tltool.training import checkpoint
 from tltool.training.fit import predict
 
@@ -36,8 +36,8 @@ def test_each_word_gives_its_columns(source: PropertyModel, target: Batches) -> 
     with torch.no_grad():
         embedding = source.embed(graph)
         columns = {
-            "elements": facts.of_elements(graph),
-            "geometry": facts.of_geometry(graph),
+            "elements": descriptors.of_elements(graph),
+            "geometry": descriptors.of_geometry(graph),
             "trunk": source.trunk(embedding),
             "labels": source(graph),
         }

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
-from tltool.model import facts, heads
-from tltool.model.readout import Pool
+from tltool.model import heads
+from tltool.model.readouts import descriptors
+from tltool.model.readouts.pool import Pool
 from tltool.model.scaler import Scaler
 
 WORDS = ("elements", "geometry", "trunk", "labels")
@@ -62,15 +63,17 @@ class Beside(nn.Module):
             self.heads = nn.ModuleDict({name: made(self.trunk.dim) for name in quantities})
             self.scalers = nn.ModuleDict({name: Scaler(name in logarithmic) for name in quantities})
             self.dim += len(quantities)
-        self.dim += facts.N_OF_ELEMENTS * ("elements" in beside) + facts.N_OF_GEOMETRY * ("geometry" in beside)
+        self.dim += descriptors.N_OF_ELEMENTS * ("elements" in beside) + descriptors.N_OF_GEOMETRY * (
+            "geometry" in beside
+        )
 
     def forward(self, levels: Levels | Sequence[Tensor], graph: Graph) -> Tensor:
         """Return (c, dim) from the features of every level."""
         found = [] if self.pool is None else [self.pool(levels, graph)]
         if "elements" in self.beside:
-            found.append(facts.of_elements(graph))
+            found.append(descriptors.of_elements(graph))
         if "geometry" in self.beside:
-            found.append(facts.of_geometry(graph))
+            found.append(descriptors.of_geometry(graph))
         if "trunk" in self.beside or "labels" in self.beside:
             hidden = self.trunk(self.readout(levels, graph))
             found += [hidden] if "trunk" in self.beside else []

@@ -14,13 +14,13 @@ from torch import nn
 from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError, InapplicableError, standing_at
 from tltool.model import heads
-from tltool.model.beside import Beside
-from tltool.model.estimator import EstimatorHead, Standardise
-from tltool.model.low_rank import plain
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.model.readout import Pool, encoder_facts, pool_of_sites
+from tltool.model.readouts.concatenated import Beside
+from tltool.model.readouts.pool import Pool, encoder_facts, pool_of_sites
 from tltool.model.scaler import Scaler
+from tltool.model.sklearn_head import EstimatorHead, Standardise
+from tltool.model.surgery.low_rank import plain
 
 # What the spec may hold about one transfer alone: how many numbers it trained, where the tensors do not say so, how the
 # mode was chosen, and which functionals were new to the source.
@@ -66,7 +66,7 @@ def renew(module: nn.Module) -> None:
 def give_features(
     model: PropertyModel, levels: list[int], statistics: list[str], beside: list[str], bare: bool
 ) -> None:
-    """Let ``model``'s readout be ``statistics`` of ``levels`` and what ``beside`` names (see ``beside.Beside``).
+    """Let ``model``'s readout be ``statistics`` of ``levels`` and what ``beside`` names (see ``concatenated.Beside``).
 
     The trunk only standardises, by what it is fitted on later. ``bare`` data are formulas: they have no edge, so an
     encoder's features of edges say nothing of them and are left out. Raises ConfigError for a word or level there is
@@ -76,7 +76,7 @@ def give_features(
     node: dict[str, Any] = {"levels": levels, "statistics": statistics}
     if not beside:
         pool = pool_of_sites if bare else Pool
-        node = {"_target_": f"tltool.model.readout.{pool.__name__}", **node}
+        node = {"_target_": f"tltool.model.readouts.pool.{pool.__name__}", **node}
         with standing_at("mode", "readout"):
             model.readout = pool(*given, levels=levels, statistics=statistics)
     else:
@@ -89,7 +89,7 @@ def give_features(
             "sites_only": bare,
             "parts": nodes,
         }
-        node = {"_target_": "tltool.model.beside.Beside", **node, **facts}
+        node = {"_target_": "tltool.model.readouts.concatenated.Beside", **node, **facts}
         if "labels" in beside and any(isinstance(head, EstimatorHead) for head in model.heads.values()):
             raise InapplicableError(
                 "mode.beside: labels needs a source with a network's heads, and this one has an estimator."
@@ -111,7 +111,7 @@ def give_features(
             readout.scalers.load_state_dict(model.scalers.state_dict())
         model.readout = readout.to(device)
     model.trunk = Standardise(model.readout.dim).to(device)
-    model.spec["readout"], model.spec["trunk"] = node, {"_target_": "tltool.model.estimator.Standardise"}
+    model.spec["readout"], model.spec["trunk"] = node, {"_target_": "tltool.model.sklearn_head.Standardise"}
     linear_heads(model)
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model import message_passing
-from tltool.model.attention import Heads
-from tltool.model.readout import checked_levels
+from tltool.model.layers.attention import Heads
+from tltool.model.readouts.pool import checked_levels
 
 
 class AttentionPool(nn.Module):

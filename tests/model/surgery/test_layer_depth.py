@@ -1,6 +1,6 @@
 from support import fresh_model
 
-from tltool.model.depth import below, depths
+from tltool.model.surgery.layer_depth import below, depths
 
 
 def test_depth_counts_from_the_head_downwards() -> None:

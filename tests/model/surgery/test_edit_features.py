@@ -11,11 +11,11 @@ from tltool.data.formats.formulas import composition
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, InapplicableError
-from tltool.model import surgery
-from tltool.model.estimator import EstimatorHead, Standardise
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
+from tltool.model.sklearn_head import EstimatorHead, Standardise
+from tltool.model.surgery import edit
 from tltool.training import checkpoint
 
 
@@ -32,9 +32,9 @@ def rebuilt(model: PropertyModel) -> PropertyModel:
 
 def test_a_copy_trains_and_has_nothing_of_the_transfer_before() -> None:
     model = fresh_model()
-    surgery.freeze(model, ["encoder"])
+    edit.freeze(model, ["encoder"])
     model.spec |= {"trainable_parameters": 7, "auto": {"chosen": "freeze"}, "new_functionals": ["HSE"]}
-    twin = surgery.copy_of(model)
+    twin = edit.copy_of(model)
     assert twin.frozen == ()
     assert all(p.requires_grad for p in twin.parameters())
     assert set(model.spec) - set(twin.spec) == {"trainable_parameters", "auto", "new_functionals"}
@@ -47,7 +47,7 @@ def test_a_copy_trains_and_has_nothing_of_the_transfer_before() -> None:
 
 def test_renewing_starts_running_statistics_afresh() -> None:
     model = fresh_model()
-    surgery.renew(model)
+    edit.renew(model)
     norms = [m for m in model.modules() if isinstance(m, WeightedBatchNorm)]
     assert norms
     assert all(bool((norm.mean == 0).all() and (norm.variance == 1).all()) for norm in norms)
@@ -57,44 +57,44 @@ def test_mode_head_says_what_becomes_of_the_heads() -> None:
     new, kept = Scaler(), Scaler()
     model = fresh_model()
     old, old_scaler = model.heads["e_form"], model.scalers["e_form"]
-    surgery.give_head(model, {"e_form": kept}, "keep")
+    edit.give_head(model, {"e_form": kept}, "keep")
     assert model.heads["e_form"] is old
     assert model.scalers["e_form"] is old_scaler
-    surgery.give_head(model, {"volume": kept}, "keep")
+    edit.give_head(model, {"volume": kept}, "keep")
     assert model.heads["volume"] is old
     assert model.scalers["volume"] is kept
     assert model.quantities == list(model.scalers) == ["volume"]
-    surgery.give_head(model, {"gap": new, "volume": Scaler()}, "new")
+    edit.give_head(model, {"gap": new, "volume": Scaler()}, "new")
     assert model.quantities == ["gap", "volume"]
     assert model.heads["volume"] is not old
     assert model.scalers["gap"] is new
     assert model.heads["gap"].weight.shape == (1, model.trunk.dim)
     with pytest.raises(ConfigError, match=r"mode\.head='half' is not known; use new or keep"):
-        surgery.give_head(model, {"gap": new}, "half")
+        edit.give_head(model, {"gap": new}, "half")
 
 
 def test_an_estimator_is_no_head_to_train_on() -> None:
     model = fresh_model()
     model.heads["e_form"] = EstimatorHead(Ridge())
     with pytest.raises(ConfigError, match=r"head is an estimator.*use mode\.head=new"):
-        surgery.keep_head(model, {"e_form": Scaler()})
+        edit.keep_head(model, {"e_form": Scaler()})
     with pytest.raises(InapplicableError, match="labels needs a source with a network"):
-        surgery.give_features(model, [-1], ["mean"], ["labels"], bare=False)
+        edit.give_features(model, [-1], ["mean"], ["labels"], bare=False)
 
 
 def test_freezing_names_the_parts_down_to_the_third_and_the_key() -> None:
     model = fresh_model()
-    surgery.freeze(model, [r"encoder\.blocks\.0", "trunk"])
+    edit.freeze(model, [r"encoder\.blocks\.0", "trunk"])
     assert model.frozen == (r"encoder\.blocks\.0", "trunk")
     with pytest.raises(ConfigError) as error:
-        surgery.matched(model, ["trunk", "encodr"], "fit.decay")
+        edit.matched(model, ["trunk", "encodr"], "fit.decay")
     said = str(error.value)
     assert said.startswith("fit.decay: no part is called 'encodr'; there are encoder, ")
     assert " encoder.blocks.0, " in said
     assert max(name.count(".") for name in said.split("there are ")[1].rstrip(".").split(", ")) == 2
-    surgery.matched(model, ["encoder.embedding.weight"], "")  # a single tensor has a name too
+    edit.matched(model, ["encoder.embedding.weight"], "")  # a single tensor has a name too
     with pytest.raises(ConfigError, match=r"mode\.parts: no part is called 'head'"):
-        surgery.freeze(model, ["head"])
+        edit.freeze(model, ["head"])
 
 
 def test_a_new_functional_starts_from_the_mean_of_those_known() -> None:
@@ -102,7 +102,7 @@ def test_a_new_functional_starts_from_the_mean_of_those_known() -> None:
     model = checkpoint.build(model.spec | {"functionals": ["PBE", "SCAN"]})
     known = torch.randn_like(model.encoder.functional.weight)
     model.encoder.functional.weight.data = known.clone()
-    surgery.new_functionals(model, ["HSE", "LDA", "r2SCAN"])
+    edit.new_functionals(model, ["HSE", "LDA", "r2SCAN"])
     weight = model.encoder.functional.weight
     assert isinstance(weight, torch.nn.Parameter)
     torch.testing.assert_close(weight.detach(), torch.cat([known, known.mean(0).expand(3, -1)]))
@@ -114,21 +114,21 @@ def test_refitting_statistics_gives_back_each_momentum_and_needs_edges(crystals:
     norms = [m for m in model.encoder.modules() if isinstance(m, WeightedBatchNorm)]
     for k, norm in enumerate(norms):
         norm.momentum = 0.01 * (k + 1)
-    surgery.refit_statistics(model, graph_of(crystals[:9]))
+    edit.refit_statistics(model, graph_of(crystals[:9]))
     assert [norm.momentum for norm in norms] == [0.01 * (k + 1) for k in range(len(norms))]
     with pytest.raises(ConfigError, match="refit_statistics=true needs edges"):
-        surgery.refit_statistics(model, graph_of([composition("NaCl", "a"), composition("KBr", "b")]))
+        edit.refit_statistics(model, graph_of([composition("NaCl", "a"), composition("KBr", "b")]))
 
 
 def test_the_report_tells_loaded_from_changed_grown_and_dropped() -> None:
     source = fresh_model()
-    model = surgery.copy_of(source)
-    surgery.freeze(model, ["encoder"])
+    model = edit.copy_of(source)
+    edit.freeze(model, ["encoder"])
     with torch.no_grad():
         model.encoder.embedding.weight[0, 0] += 1
     model.heads["e_form"] = torch.nn.Linear(model.trunk.dim, 2)
     model.extra = torch.nn.Linear(1, 1)
-    found = surgery.report(source, model)
+    found = edit.report(source, model)
     assert found.new == ["encoder.embedding.weight", "heads.e_form.weight", "heads.e_form.bias", *EXTRA]
     assert found.dropped == ["encoder.embedding.weight", "heads.e_form.weight", "heads.e_form.bias"]
     assert found.loaded == [name for name in source.state_dict() if name not in found.dropped]
@@ -145,7 +145,7 @@ def test_features_are_the_statistics_of_the_levels_asked_for(
 ) -> None:
     model = fresh_model(encoder=encoder)
     graph = graph_of(crystals[:5], recipe_of(encoder))
-    surgery.give_features(model, [0, 2], ["spread"], [], bare)
+    edit.give_features(model, [0, 2], ["spread"], [], bare)
     model.eval()
     assert model.readout.levels == (0, 2)
     assert model.readout.statistics == ("spread",)
@@ -153,7 +153,7 @@ def test_features_are_the_statistics_of_the_levels_asked_for(
     assert isinstance(model.trunk, Standardise)
     assert model.trunk.dim == model.readout.dim == model.embed(graph).shape[1]
     model.trunk.fit(model.embed(graph).detach())
-    surgery.new_heads(model, {"e_form": Scaler()})
+    edit.new_heads(model, {"e_form": Scaler()})
     torch.testing.assert_close(rebuilt(model)(graph), model(graph))
 
 
@@ -164,8 +164,8 @@ def test_features_beside_are_what_the_source_gives(beside: list[str], crystals: 
     source.scalers["volume"].logarithmic = True
     source.spec["logarithmic"] = ["volume"]
     graph = graph_of(crystals[:5], FULL)
-    model = surgery.copy_of(source).eval()
-    surgery.give_features(model, [1], ["mean", "spread"], beside, bare=False)
+    model = edit.copy_of(source).eval()
+    edit.give_features(model, [1], ["mean", "spread"], beside, bare=False)
     table = model.embed(graph)
     assert model.trunk.dim == model.readout.dim == table.shape[1]
     labels = source(graph)
@@ -175,15 +175,15 @@ def test_features_beside_are_what_the_source_gives(beside: list[str], crystals: 
     }
     last = "labels" if "labels" in beside else "trunk"
     torch.testing.assert_close(table[:, table.shape[1] - expected[last].shape[1] :], expected[last])
-    surgery.new_heads(model, {"gap": Scaler()})
+    edit.new_heads(model, {"gap": Scaler()})
     torch.testing.assert_close(rebuilt(model)(graph), model(graph))
 
 
 def test_beside_a_formula_nothing_is_said_of_edges() -> None:
     graph = graph_of([composition("NaCl", "a"), composition("KBr", "b")])
     model = fresh_model(encoder="megnet").eval()
-    surgery.give_features(model, [0], ["mean"], ["elements"], bare=True)
-    surgery.new_heads(model, {"gap": Scaler()})
+    edit.give_features(model, [0], ["mean"], ["elements"], bare=True)
+    edit.new_heads(model, {"gap": Scaler()})
     assert not model.readout.extras
     assert torch.isfinite(model(graph)).all()
     torch.testing.assert_close(rebuilt(model)(graph), model(graph))

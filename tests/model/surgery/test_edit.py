@@ -4,16 +4,16 @@ from support import ROOT, fresh_model
 
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError
-from tltool.model import surgery
 from tltool.model.scaler import Scaler
+from tltool.model.surgery import edit
 
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 
 
 def test_a_copy_is_independent() -> None:
     model = fresh_model()
-    twin = surgery.copy_of(model)
-    surgery.renew(twin)
+    twin = edit.copy_of(model)
+    edit.renew(twin)
     same = [n for n, p in model.named_parameters() if p.ndim > 1 and torch.equal(p, twin.get_parameter(n))]
     assert same == []
 
@@ -21,7 +21,7 @@ def test_a_copy_is_independent() -> None:
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_renewed_weights_are_drawn_like_new_ones(encoder: str) -> None:
     new, renewed = fresh_model(encoder=encoder), fresh_model(encoder=encoder, seed=1)
-    surgery.renew(renewed)
+    edit.renew(renewed)
     large = {n: p.detach() for n, p in new.named_parameters() if p.numel() > 500}
     assert len(large) > 3
     ratios = {n: float(renewed.get_parameter(n).detach().std() / p.std()) for n, p in large.items()}
@@ -38,7 +38,7 @@ def test_renewed_weights_are_drawn_like_new_ones(encoder: str) -> None:
 )
 def test_freezing_by_part_and_regex(parts: list[str], frozen: str) -> None:
     model = fresh_model()
-    surgery.freeze(model, parts)
+    edit.freeze(model, parts)
     names = {n for n, p in model.named_parameters() if not p.requires_grad}
     assert names
     assert all(n.startswith(frozen) for n in names)
@@ -53,32 +53,32 @@ def test_freezing_by_part_and_regex(parts: list[str], frozen: str) -> None:
 def test_unknown_parts_are_named() -> None:
     model = fresh_model()
     with pytest.raises(ConfigError, match=r"no part is called 'encodr'.*encoder\.blocks"):
-        surgery.freeze(model, ["encodr"])
+        edit.freeze(model, ["encodr"])
     with pytest.raises(ConfigError, match="not a regular expression"):
-        surgery.freeze(model, ["encoder("])
+        edit.freeze(model, ["encoder("])
 
 
 def test_heads() -> None:
     model = fresh_model(("e_form", "gap"))
     with pytest.raises(ConfigError, match="several others"):
-        surgery.keep_head(model, {"volume": Scaler()})
+        edit.keep_head(model, {"volume": Scaler()})
     with pytest.raises(ConfigError, match="one quantity"):
-        surgery.keep_head(model, {"gap": Scaler(), "e_form": Scaler()})
+        edit.keep_head(model, {"gap": Scaler(), "e_form": Scaler()})
     kept = model.heads["gap"]
-    surgery.keep_head(model, {"gap": Scaler()})
+    edit.keep_head(model, {"gap": Scaler()})
     assert model.quantities == ["gap"]
     assert model.heads["gap"] is kept
-    surgery.new_heads(model, {"volume": Scaler()})
+    edit.new_heads(model, {"volume": Scaler()})
     assert model.quantities == ["volume"]
 
 
 def test_the_report_says_what_became_of_every_tensor() -> None:
     source = fresh_model()
-    model = surgery.copy_of(source)
+    model = edit.copy_of(source)
     torch.manual_seed(5)
-    surgery.new_heads(model, {"gap": Scaler()})
-    surgery.freeze(model, ["encoder"])
-    found = surgery.report(source, model)
+    edit.new_heads(model, {"gap": Scaler()})
+    edit.freeze(model, ["encoder"])
+    found = edit.report(source, model)
     assert "heads.gap.weight" in found.new
     assert "heads.e_form.weight" in found.dropped
     assert "encoder.embedding.weight" in found.frozen
@@ -92,7 +92,7 @@ def test_statistics_are_those_of_the_given_crystals(part: Dataset) -> None:
     data = batches_of(part)
     model = fresh_model()
     before = {n: p.clone() for n, p in model.named_parameters()}
-    surgery.refit_statistics(model, data.graph("train"))
+    edit.refit_statistics(model, data.graph("train"))
     graph = data.graph("train")
     block = model.encoder.blocks[0]
     sites = model.encoder(graph)[0]

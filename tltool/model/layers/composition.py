@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
 from tltool.model import message_passing
-from tltool.model.attention import NeighbourAttention
+from tltool.model.layers.attention import NeighbourAttention
+from tltool.model.layers.species import Species
 from tltool.model.scaler import composition
-from tltool.model.species import Species
 
 
 def of_elements(graph: Graph) -> Graph:

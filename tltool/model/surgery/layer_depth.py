@@ -20,7 +20,7 @@ def depths(model: PropertyModel) -> dict[str, int]:
 
 
 def below(model: PropertyModel, depth: int) -> list[str]:
-    """Return what ``surgery.freeze`` takes to hold all that is deeper than ``depth``: whole modules where they are."""
+    """Return what ``edit.freeze`` takes to hold all that is deeper than ``depth``: whole modules where they are."""
     deeper = {name: steps > depth for name, steps in depths(model).items()}
     parts = [name for name, _ in model.named_modules() if name]
     inside = {part: [held for name, held in deeper.items() if name.startswith(f"{part}.")] for part in parts}

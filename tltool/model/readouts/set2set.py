@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model import message_passing
-from tltool.model.readout import checked_levels
+from tltool.model.readouts.pool import checked_levels
 
 
 class Reader(nn.Module):

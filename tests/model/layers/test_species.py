@@ -4,7 +4,7 @@ import torch
 
 from tltool.elements import matscholar, number_of
 from tltool.errors import ConfigError
-from tltool.model.species import Species, table
+from tltool.model.layers.species import Species, table
 
 
 def test_word_vectors_have_length_one_and_alike_elements_are_near() -> None:

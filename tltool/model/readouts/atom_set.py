@@ -17,9 +17,9 @@ from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.errors import ConfigError
 from tltool.instantiate import Idle
 from tltool.model import message_passing
-from tltool.model.estimator import Standardise
-from tltool.model.readout import checked_levels
-from tltool.model.set2set import Reader
+from tltool.model.readouts.pool import checked_levels
+from tltool.model.readouts.set2set import Reader
+from tltool.model.sklearn_head import Standardise
 
 
 @dataclass(frozen=True, kw_only=True)

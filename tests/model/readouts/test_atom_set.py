@@ -11,8 +11,8 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.model.atom_set import AtomSet, Layers
-from tltool.model.estimator import Standardise
+from tltool.model.readouts.atom_set import AtomSet, Layers
+from tltool.model.sklearn_head import Standardise
 
 RECIPE = Recipe(cutoff=5.0, max_neighbours=12, shells="shared", quotient=True)
 

@@ -11,8 +11,9 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.model import functionals, surgery
+from tltool.model.layers import functionals
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery import edit
 
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
@@ -39,7 +40,7 @@ def told_apart(encoder: str, drawn: bool = True) -> PropertyModel:
 def test_the_quotient_equals_the_full_graph(encoder: str, crystals: list[Crystal]) -> None:
     some, of = crystals[:30], [n % 3 for n in range(30)]
     model = told_apart(encoder)
-    surgery.refit_statistics(model, graph_of(encoder, some, of))
+    edit.refit_statistics(model, graph_of(encoder, some, of))
     expected = model(graph_of(encoder, some, of, quotient=False))
     torch.testing.assert_close(model(graph_of(encoder, some, of)), expected, atol=1e-9, rtol=1e-9)
 
@@ -89,10 +90,10 @@ def test_batches_carry_it_to_any_device(crystals: list[Crystal]) -> None:
 def test_a_new_functional_starts_as_the_mean(crystals: list[Crystal]) -> None:
     model = told_apart("cgcnn")
     before = model.encoder.functional.weight.clone()
-    surgery.new_functionals(model, ["D", "E"])
+    edit.new_functionals(model, ["D", "E"])
     assert model.spec["functionals"] == ["A", "B", "C", "D", "E"]
     torch.testing.assert_close(model.encoder.functional.weight[3:], before.mean(0).expand(2, -1))
     assert torch.equal(model.encoder.functional.weight[:3], before)
     assert model.encoder.functional.weight.requires_grad
-    surgery.renew(model)
+    edit.renew(model)
     assert not model.encoder.functional.weight.any()

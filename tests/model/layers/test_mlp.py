@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tltool.errors import ConfigError
-from tltool.model.mlp import Dense, Residual
-from tltool.model.surgery import renew
+from tltool.model.layers.mlp import Dense, Residual
+from tltool.model.surgery.edit import renew
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 from tltool.model import message_passing
-from tltool.model.readout import reads_elements_alone
+from tltool.model.readouts.pool import reads_elements_alone
 
 READOUTS = sorted(p.stem for p in (ROOT / "configs" / "readout").glob("*.yaml"))
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))

@@ -13,9 +13,9 @@ from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.elements import PROPERTIES, properties
 from tltool.errors import ConfigError
-from tltool.model import facts
+from tltool.model.readouts import descriptors
 
-ALL = (facts.of_elements, facts.of_geometry)
+ALL = (descriptors.of_elements, descriptors.of_geometry)
 
 
 def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
@@ -28,7 +28,7 @@ def rock_salt(edge: float) -> Crystal:
 
 
 def test_of_rock_salt() -> None:
-    (found,) = facts.of_elements(graph_of([rock_salt(4.2)]))
+    (found,) = descriptors.of_elements(graph_of([rock_salt(4.2)]))
     mg, o = Element("Mg"), Element("O")
     n = len(PROPERTIES)
     of = {name: (float(found[k]), float(found[n + k])) for k, name in enumerate(PROPERTIES)}
@@ -37,7 +37,7 @@ def test_of_rock_salt() -> None:
     masses = np.log([float(mg.atomic_mass), float(o.atomic_mass)])
     assert of["mass"] == pytest.approx((masses.mean(), masses.std()), abs=1e-4)
     assert float(found[-1]) == pytest.approx(masses.min(), abs=1e-4)
-    (found,) = facts.of_geometry(graph_of([rock_salt(4.2)]))
+    (found,) = descriptors.of_geometry(graph_of([rock_salt(4.2)]))
     volume = 4.2**3 / 8
     density = (float(mg.atomic_mass) + float(o.atomic_mass)) / 2 * 1.66053907 / volume
     # Six neighbours at half the edge, six of the twelve at half the diagonal of a face: 12 in all.
@@ -66,7 +66,7 @@ def test_a_batch_equals_its_members(crystals: list[Crystal]) -> None:
 
 def test_a_site_without_a_neighbour_has_its_share_of_the_volume() -> None:
     lonely = rock_salt(60.0)
-    found = facts.of_geometry(graph_of([lonely, rock_salt(4.2)]))
+    found = descriptors.of_geometry(graph_of([lonely, rock_salt(4.2)]))
     np.testing.assert_allclose(found[0, 4:], 60.0 / 2, rtol=1e-5)
     assert bool(torch.isfinite(found).all())
 
@@ -75,7 +75,7 @@ def test_what_has_no_volume_is_refused() -> None:
     graph = graph_of([rock_salt(4.2)])
     object.__setattr__(graph, "volume", None)
     with pytest.raises(ConfigError, match="needs structures"):
-        facts.of_geometry(graph)
+        descriptors.of_geometry(graph)
 
 
 def test_the_table_has_no_gap() -> None:
