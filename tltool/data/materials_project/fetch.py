@@ -107,5 +107,5 @@ def _asking(address: str, key: str, wanted: Mapping[str, Any], limits: Limits, s
     try:
         yield ask
     finally:
-        for client in clients:
-            client.session.close()
+        for one in clients:
+            one.session.close()
