@@ -34,11 +34,16 @@ def _kernels_as_they_were() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for all tests, those of other processes of this run among them: what is bundled is prepared once."""
+    """One cache for all tests, those of other processes of this run among them: what is bundled is prepared once.
+
+    ``TLTOOL_TEST_CACHE`` names another, which may be there already.
+    """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    own = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder = Path(os.environ.get("TLTOOL_TEST_CACHE") or own).absolute()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TLTOOL_CACHE", str(folder))
+        patch.setenv("TLTOOL_TEST_CACHE", str(folder))  # for tests of tests
         yield folder
 
 

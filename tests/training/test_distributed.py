@@ -34,7 +34,6 @@ def mode(source, data, fit, /):
 
 def started(home: Path, *words: str) -> subprocess.Popen[str]:
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{home}{os.pathsep}{ROOT / 'tests'}"}
-    env["TLTOOL_CACHE"] = os.environ.get("TLTOOL_TEST_CACHE", str(home / "cache"))
     return subprocess.Popen(
         [sys.executable, *words], cwd=home, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -58,8 +57,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the same pretraining by one process, ``one``, and by two, ``two``."""
     folder = tmp_path_factory.mktemp("home")
     # Both at once, and nothing prepared: the two wait for whoever prepares it.
-    runs = [started(folder, *ONE, "pretrain", *FEW, "kernels=torch", "hydra.run.dir=one")]
-    runs += [started(folder, *PAIR, *ONE, "pretrain", *FEW, "hydra.run.dir=two")]
+    words = ["pretrain", *FEW, f"cache={folder}/cache"]
+    runs = [started(folder, *ONE, *words, "kernels=torch", "hydra.run.dir=one")]
+    runs += [started(folder, *PAIR, *ONE, *words, "hydra.run.dir=two")]
     for code, said in map(ended, runs):
         assert code == 0, said
         assert said.count("Run folder: ") == 1

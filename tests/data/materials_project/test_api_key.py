@@ -1,10 +1,9 @@
 """The API key: from the environment, and in no file: a run with the key among its overrides does not begin."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 from support import config
 
 from tltool.cli import STAGES
@@ -63,10 +62,7 @@ def test_configs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("given", [["data.api_key={}"], ["+data.fetch.query.key={}", "-m", "seed=0,1"]])
 def test_a_run_with_the_key_leaves_no_file(tmp_path: Path, given: list[str]) -> None:
     words = ["prepare", "data=mp", *(word.format(KEY) for word in given)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tltool", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2
+    done = run(tmp_path, *words, code=2)
     assert "API key may not be given as an override" in done.stderr
     assert KEY not in done.stdout + done.stderr
     assert list(tmp_path.rglob("*")) == []
@@ -77,9 +73,6 @@ def test_a_yaml_with_the_key_leaves_no_file(tmp_path: Path) -> None:
     text = f"defaults: [mp]\nfetch:\n  query:\n    api_key: {KEY}\n"
     (tmp_path / "mine" / "data" / "mine.yaml").write_text(text)
     words = ["prepare", "--config-dir", "mine", "data=mine"]
-    done = subprocess.run(
-        [sys.executable, "-m", "tltool", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2
+    done = run(tmp_path, *words, code=2)
     assert "may not stand in a config (data.fetch.query.api_key)" in done.stderr
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.yaml"]

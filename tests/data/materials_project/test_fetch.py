@@ -2,9 +2,6 @@
 
 import gzip
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from command_line import run
 from mp_rows import VERSION, rows
 from scripted_server import Behaviour, Handler, Scripted, resets, serving, status, whole
 from support import config
@@ -284,14 +282,9 @@ def test_pages_are_asked_once(tmp_path: Path) -> None:
 
 def test_the_key_is_found_in_no_file(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, status(403), summary(rows(20)))
-    env = os.environ | PROXIES | {"TLTOOL_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
-    words = [sys.executable, "-m", "tltool", "prepare", "data=mp"]
-    codes, said = [], ""
-    for _ in range(2):
-        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
-        codes.append(done.returncode)
-        said += done.stdout + done.stderr
-    assert codes == [DataError.code, 0], said
+    env = PROXIES | {"TLTOOL_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    both = [run(tmp_path, "prepare", "data=mp", code=code, **env) for code in (DataError.code, 0)]
+    said = "".join(done.stdout + done.stderr for done in both)
     assert "20 records kept" in said
     assert KEY not in said
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
