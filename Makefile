@@ -44,7 +44,7 @@ mutants: $(INSTALLED)
 # Builds the C++ with sanitizers for addresses and undefined behaviour and runs its tests; needs GCC. Leaks are not looked
 # for, since Python and PyTorch end with memory in use.
 KERNEL_TESTS := tests/model/kernels/test_every_width.py tests/model/kernels/test_cgcnn_cpp.py \
-	tests/model/kernels/test_megnet_layers.py tests/training/test_stacked.py
+	tests/model/kernels/test_megnet_layers.py tests/sweep/test_stacked_fit.py
 
 sanitize: $(INSTALLED)
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \

@@ -190,14 +190,14 @@ def _settle(jobs: int | None) -> None:
 
 def _run_all(stage: str, jobs: list[tuple[dict[str, Any], Path]], words: list[str]) -> list[int]:
     """Run the jobs of a sweep, many of them at once; return their exit codes."""
-    from tltool import sweep
+    from tltool.sweep import processes
 
-    def work(job: sweep.Job, company: "Company") -> int:
+    def work(job: processes.Job, company: "Company") -> int:
         return _run(stage, job.config, job.folder, words, company)
 
     if len(jobs) == 1:
         return [_run(stage, *jobs[0], words)]
-    return sweep.run([sweep.Job(*job) for job in jobs], work)
+    return processes.run([processes.Job(*job) for job in jobs], work)
 
 
 def _run(

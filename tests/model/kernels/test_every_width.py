@@ -16,11 +16,10 @@ from support import QUOTIENT
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
-from tltool.data import side_by_side
 from tltool.data.batches import padded, tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model import compiled_many, message_passing
+from tltool.model import message_passing
 from tltool.model.kernels import cgcnn_cpp, chunks, cpp_library, megnet_layers, self_check
 from tltool.model.kernels.alignn_conv import convolved
 from tltool.model.kernels.alignn_passes import EPS
@@ -29,6 +28,7 @@ from tltool.model.kernels.cgcnn_gate import gated_sum
 from tltool.model.kernels.norm_silu import norm_silu
 from tltool.model.kernels.self_check import Tables
 from tltool.model.norm import WeightedBatchNorm
+from tltool.sweep import stacked_batch, stacked_cgcnn
 
 WIDTHS = sorted({1, 2, 3, 4, 5, 6, 7, 9, 15, 17, 31, 33, 130, *range(8, 129, 8)})
 KINDS = {"float32": torch.float32, "float64": torch.float64}
@@ -147,7 +147,7 @@ def with_threads(count: int, graph: Graph, given: Tables, training: tuple[bool, 
 @needs_a_compiler
 def test_stacked_convolutions(kind: torch.dtype, table: tensor_table.Table) -> None:
     rows = torch.tensor([[0, 1, 6], [2, 3, 4], [5, 0, 0]])
-    whole, parts = side_by_side.select(table, rows)
+    whole, parts = stacked_batch.select(table, rows)
     whole, alone = cast(whole, kind), [cast(table.select(own), torch.float64) for own in rows]
     for width in (16, 48, 112, 128):
         each = [self_check.tables_for(graph, width, kind, seed) for seed, graph in enumerate(alone)]
@@ -179,9 +179,9 @@ def stacked(graph: Graph, parts, each: list[Tables], training: tuple[bool, bool]
             statistics |= {
                 f"running {what} of {name} {k}": t for what, t in zip(("mean", "variance"), pair, strict=True)
             }
-            norms.append(compiled_many.Statistics(*pair, trains, 0.1, 1e-5))
-        blocks.append(compiled_many.Block(cgcnn_cpp.Weights(**own), *norms))
-    levels = compiled_many.convolutions(graph, parts, leaves["sites"], basis, blocks)[1:]
+            norms.append(stacked_cgcnn.Statistics(*pair, trains, 0.1, 1e-5))
+        blocks.append(stacked_cgcnn.Block(cgcnn_cpp.Weights(**own), *norms))
+    levels = stacked_cgcnn.convolutions(graph, parts, leaves["sites"], basis, blocks)[1:]
     total = sum(((level * filled(f"upstream {k}")).sum() for k, level in enumerate(levels)), torch.zeros(()))
     gradients = torch.autograd.grad(total, list(leaves.values()))
     found = {f"sites after block {k}": level.detach() for k, level in enumerate(levels)}

@@ -16,8 +16,9 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ResourceError
-from tltool.model import message_passing, stack
+from tltool.model import message_passing
 from tltool.model.kernels import cgcnn_cpp, cpp_library, rows_cpp, self_check
+from tltool.sweep import stacked_model
 
 pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 RIGHT = "(at < f ? at : at - f)"
@@ -66,7 +67,7 @@ def test_the_fault_of_odd_multiples_of_16_is_found_and_plain_pytorch_used(
     monkeypatch.setattr(cgcnn_cpp, "convolutions", lambda *given: called.append(True))
     assert bool(model(graph).isfinite().all())
     assert called == []
-    assert stack.alike(model) is None
+    assert stacked_model.alike(model) is None
     assert len(said) == 2, "it is told once"
 
 

@@ -6,15 +6,11 @@ The linear map of z_ij is the sum of one map per node for v_i, one for v_j and o
 Sizes as in ``fields``; f = dim.
 """
 
-from collections.abc import Callable
-from functools import partial
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tltool.crystal_graph import Graph, Parts
-from tltool.model import compiled_many, message_passing
+from tltool.crystal_graph import Graph
+from tltool.model import message_passing
 from tltool.model.kernels import cgcnn_cpp, self_check
 from tltool.model.kernels.cgcnn_gate import gated_sum
 from tltool.model.layers import species
@@ -55,19 +51,6 @@ class Convolution(nn.Module):
         weights = cgcnn_cpp.Weights(*maps, edges.scale, edges.bias, sites.scale, sites.bias)
         return cgcnn_cpp.Block(weights, edges, sites)
 
-    def parts_of_many(self, table: Callable[[str], Tensor]) -> compiled_many.Block:
-        """Return the same of several convolutions of this shape; ``table`` gives what they call by a name, (s, ...)."""
-        maps = [table(name) for name in ("receiver.weight", "receiver.bias", "neighbour.weight", "distance.weight")]
-        norms = {"norm_edges": self.norm_edges, "norm_sites": self.norm_sites}
-        learnt = [table(f"{name}.{what}") for name in norms for what in ("scale", "bias")]
-        running = [
-            compiled_many.Statistics(
-                table(f"{name}.mean"), table(f"{name}.variance"), norm.training, norm.momentum, norm.eps
-            )
-            for name, norm in norms.items()
-        ]
-        return compiled_many.Block(cgcnn_cpp.Weights(*maps, *learnt), *running)
-
 
 class CGCNN(nn.Module):
     """The encoder. ``dim`` features, ``blocks`` convolutions, ``n_basis`` Gaussians from 0 to ``basis_stop`` Å.
@@ -99,24 +82,3 @@ class CGCNN(nn.Module):
             sites = block(sites, basis, graph)
             levels.append(sites)
         return levels
-
-    def levels_of_many(self, graph: Graph, parts: Parts, table: Callable[[str], Tensor]) -> list[Tensor]:
-        """Return what ``forward`` gives of several encoders of this shape, each on its own part of ``graph``.
-
-        ``table`` gives what they call by a name, (s, ...). Only for compiled kernels.
-        """
-        # All models map the same table, which makes one product of it: rows of an element, in the order of the models.
-        bias, weight = table("embedding.bias").flatten(), table("embedding.weight").flatten(0, 1)
-        vectors = torch.addmm(bias, self.table, weight.t()).view(-1, self.dim)
-        model = torch.arange(parts.count, device=graph.number.device).repeat_interleave(parts.nodes)
-        sites = vectors.index_select(0, graph.number * parts.count + model)
-        blocks = [
-            block.parts_of_many(partial(_below, table, f"blocks.{k}"))
-            for k, block in enumerate(self.blocks)
-            if isinstance(block, Convolution)
-        ]
-        return compiled_many.convolutions(graph, parts, sites, self.basis(graph.distance), blocks)
-
-
-def _below(table: Callable[[str], Tensor], part: str, name: str) -> Tensor:
-    return table(f"{part}.{name}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tltool.sweep import Job, dealt, studies
+from tltool.sweep.processes import Job, dealt, studies
 
 
 def a_job(seed: int = 0, mode: str = "scratch", **keys: Any) -> Job:

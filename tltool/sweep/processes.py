@@ -17,10 +17,10 @@ import torch
 
 from tltool.errors import ResourceError
 from tltool.run_folder.run import Company
+from tltool.sweep.stacked_fit import train_all
+from tltool.sweep.turns import Ask, in_turns
 from tltool.training import inputs
 from tltool.training.fit import device
-from tltool.training.stacked import train_all
-from tltool.training.turns import Ask, in_turns
 
 _AT_ONCE = 16  # runs whose models, data and training are in memory together
 _OWN = ("seed", "split")

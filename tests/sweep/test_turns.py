@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from tltool.training.turns import in_turns
+from tltool.sweep.turns import in_turns
 
 
 def test_all_questions_are_answered_at_once_and_random_numbers_are_of_each_task() -> None:

@@ -5,7 +5,8 @@ the bit. Sizes: s models; n nodes, c crystals of each, as in ``crystal_graph.Par
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph, Parts
+from tltool.model.encoders.cgcnn import CGCNN, Convolution
 from tltool.model.kernels import cgcnn_cpp
 from tltool.model.kernels.cgcnn_cpp import Weights
 
@@ -36,6 +38,40 @@ class Block(NamedTuple):
     weights: Weights
     edges: Statistics
     nodes: Statistics
+
+
+def levels(encoder: CGCNN, graph: Graph, parts: Parts, table: Callable[[str], Tensor]) -> list[Tensor]:
+    """Return the site features (s n, f) of every level of several encoders of the shape of ``encoder``.
+
+    Each is computed on its own part of ``graph``; ``table`` gives what they call by a name, (s, ...).
+    """
+    # All models map the same table, which makes one product of it: rows of an element, in the order of the models.
+    bias, weight = table("embedding.bias").flatten(), table("embedding.weight").flatten(0, 1)
+    vectors = torch.addmm(bias, encoder.table, weight.t()).view(-1, encoder.dim)
+    model = torch.arange(parts.count, device=graph.number.device).repeat_interleave(parts.nodes)
+    sites = vectors.index_select(0, graph.number * parts.count + model)
+    blocks = [
+        _block(block, partial(_below, table, f"blocks.{k}"))
+        for k, block in enumerate(encoder.blocks)
+        if isinstance(block, Convolution)
+    ]
+    return convolutions(graph, parts, sites, encoder.basis(graph.distance), blocks)
+
+
+def _below(table: Callable[[str], Tensor], part: str, name: str) -> Tensor:
+    return table(f"{part}.{name}")
+
+
+def _block(block: Convolution, table: Callable[[str], Tensor]) -> Block:
+    """Return what several convolutions of the shape of ``block`` compute with."""
+    maps = [table(name) for name in ("receiver.weight", "receiver.bias", "neighbour.weight", "distance.weight")]
+    norms = {"norm_edges": block.norm_edges, "norm_sites": block.norm_sites}
+    learnt = [table(f"{name}.{what}") for name in norms for what in ("scale", "bias")]
+    running = [
+        Statistics(table(f"{name}.mean"), table(f"{name}.variance"), norm.training, norm.momentum, norm.eps)
+        for name, norm in norms.items()
+    ]
+    return Block(cgcnn_cpp.Weights(*maps, *learnt), *running)
 
 
 def convolutions(graph: Graph, parts: Parts, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:

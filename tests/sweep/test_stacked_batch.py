@@ -1,16 +1,16 @@
 import torch
 from support import QUOTIENT, fresh_model
 
-from tltool.data import side_by_side
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
+from tltool.sweep import stacked_batch
 
 
 def test_each_part_gives_what_it_gives_alone(crystals: list[Crystal]) -> None:
     table = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT))
     rows = torch.tensor([[3, 0, 7], [20, 21, 22], [5, 5, 40]])
-    graph, parts = side_by_side.select(table, rows)
+    graph, parts = stacked_batch.select(table, rows)
     assert graph.n_crystals == rows.numel()
     assert graph.n_nodes == parts.count * parts.nodes
     assert parts.nodes == max(table.select(own).n_nodes for own in rows)

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Parts
 from tltool.model import message_passing
+from tltool.model.encoders.cgcnn import CGCNN
 from tltool.model.kernels import cgcnn_cpp, self_check
 from tltool.model.layers.mlp import Trunk
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool
 from tltool.model.sklearn_head import Standardise
 from tltool.model.surgery.low_rank import LowRank
+from tltool.sweep import stacked_cgcnn
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,11 @@ def alike(model: PropertyModel) -> tuple[object, ...] | None:
     """Return what models must have in common to stand in one stack; None for one that has to be computed alone."""
     encoder, readout, trunk = model.encoder, model.readout, model.trunk
     known = (
-        hasattr(encoder, "levels_of_many")
+        isinstance(encoder, CGCNN)
         and getattr(encoder, "functional", None) is None
         and message_passing.chosen() == "compiled"
         and cgcnn_cpp.takes(weight := next(encoder.parameters()))
-        and self_check.convolves(weight.dtype, int(encoder.dim))  # type: ignore[arg-type]
+        and self_check.convolves(weight.dtype, encoder.dim)
     )
     if not known or type(readout) is not Pool or readout.extras or type(trunk) not in (Trunk, Standardise):
         return None
@@ -98,7 +100,9 @@ def part(stack: Stack) -> None:
 def values(stack: Stack, graph: Graph, parts: Parts) -> Tensor:
     """Return network values (s, c, q) of each model for its own part of ``graph``."""
     first = stack.models[0]
-    levels = first.encoder.levels_of_many(graph, parts, partial(_table, stack, "encoder."))  # type: ignore[operator]
+    if not isinstance(first.encoder, CGCNN):
+        raise TypeError("Only CGCNN is computed side by side; see alike.")
+    levels = stacked_cgcnn.levels(first.encoder, graph, parts, partial(_table, stack, "encoder."))
     embedding = first.readout(levels, graph)
     return values_of_embedding(stack, embedding.view(parts.count, parts.crystals, -1))
 

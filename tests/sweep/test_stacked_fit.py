@@ -13,17 +13,17 @@ import pytest
 import torch
 from support import a_fit, batches_of, fresh_model
 
-from tltool.data import side_by_side
 from tltool.data.dataset import Dataset
 from tltool.errors import NumericError
-from tltool.model import message_passing, stack
+from tltool.model import message_passing
 from tltool.model.kernels import cgcnn_cpp, cpp_library
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit, low_rank
+from tltool.sweep import stacked_batch, stacked_cgcnn, stacked_model
+from tltool.sweep.stacked_fit import train_all
 from tltool.training import embedded
 from tltool.training.fit import Trained, Training, predict, train
 from tltool.training.goals import scalers
-from tltool.training.stacked import train_all
 
 pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
@@ -171,12 +171,12 @@ def test_what_cannot_be_stacked_is_left_to_itself(part: Dataset, source: Propert
 def test_a_step_keeps_nothing_in_memory(part: Dataset, source: PropertyModel) -> None:
     several = [a_training(part, source, seed) for seed in range(2)]
     names = [name for name, _ in several[0].model.named_parameters()]
-    whole = stack.stack_of([t.model for t in several], [names])
+    whole = stacked_model.stack_of([t.model for t in several], [names])
     rows = torch.stack([t.data.split["train"][:4] for t in several])
-    graph, parts = side_by_side.select(several[0].data.table, rows)
+    graph, parts = stacked_batch.select(several[0].data.table, rows)
     gc.disable()
     try:
-        levels = source.encoder.levels_of_many(graph, parts, lambda name: whole.tables[f"encoder.{name}"])
+        levels = stacked_cgcnn.levels(source.encoder, graph, parts, lambda name: whole.tables[f"encoder.{name}"])
         there = [weakref.ref(level) for level in levels]
         levels[-1].sum().backward()
         del levels

@@ -16,18 +16,20 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, NAdam, RAdam, RMSprop
 
-from tltool.data import side_by_side
 from tltool.data.batches.tensor_table import cut, evaluation_size
 from tltool.errors import NumericError
-from tltool.model import stack
-from tltool.model.stack import Stack
+from tltool.sweep import stacked_batch, stacked_model
+from tltool.sweep.stacked_model import Stack
 from tltool.training import embedded, loss
 from tltool.training.fit import Trained, Training, errors_of, groups_of, schedule_of, weights_of
 from tltool.training.goals import goals_of
 
 # Those that treat each number by itself, so that it does not matter in which table a number stands.
 _OPTIMISERS = (AdamW, Adam, SGD, NAdam, RAdam, RMSprop)
-_OF_TABLE = {embedded.values_of_embedding: stack.values_of_embedding, embedded.values_of_hidden: stack.values_of_hidden}
+_OF_TABLE = {
+    embedded.values_of_embedding: stacked_model.values_of_embedding,
+    embedded.values_of_hidden: stacked_model.values_of_hidden,
+}
 # Network values (s, c, q) of a stack for rows (s, c).
 _Values = Callable[[Stack, Tensor], Tensor]
 
@@ -49,7 +51,7 @@ def train_all(given: Sequence[Training]) -> list[Trained | NumericError | None]:
 def _key(training: Training) -> tuple[Any, ...] | None:
     """Return what trainings must have in common to be done at once; None for one that must be done by itself."""
     model, data, fit, values, scale, penalty, before = training
-    shape = stack.alike(model)
+    shape = stacked_model.alike(model)
     if shape is None or penalty is not None or before is not None or fit.settings.loss_balance != "mean":
         return None
     if values is not None and not (isinstance(values, partial) and values.func in _OF_TABLE):
@@ -69,8 +71,8 @@ def _train(given: Sequence[Training]) -> list[Trained | NumericError]:
     settings, count, size = fit.settings, len(given), len(given[0].data.split["train"])
     groups = _groups(given[0])
     weights, goals = weights_of(settings, data), torch.stack([goals_of(t.model, t.data) for t in given])
-    whole = stack.stack_of(models, [names for names, _ in groups])
-    average = stack.stack_of(copy.deepcopy(models), [names for names, _ in groups]) if settings.ema else None
+    whole = stacked_model.stack_of(models, [names for names, _ in groups])
+    average = stacked_model.stack_of(copy.deepcopy(models), [names for names, _ in groups]) if settings.ema else None
     current = average or whole
     optimiser = fit.optimiser(
         [{"params": [table], **keys} for table, (_, keys) in zip(whole.learnt, groups, strict=True)]
@@ -148,7 +150,7 @@ def _train(given: Sequence[Training]) -> list[Trained | NumericError]:
         for table, row in zip(whole.numbers, kept[k] or [], strict=False):
             table[k] = row
         model.eval()
-    stack.part(whole)
+    stacked_model.part(whole)
     return [result for result in results if result is not None]
 
 
@@ -178,7 +180,7 @@ def _values(given: Sequence[Training]) -> _Values:
         which = torch.arange(len(given))[:, None]
         return lambda whole, rows: compute(whole, tables[which, rows])
     table = given[0].data.table
-    return lambda whole, rows: stack.values(whole, *side_by_side.select(table, rows))
+    return lambda whole, rows: stacked_model.values(whole, *stacked_batch.select(table, rows))
 
 
 def _validation(given: Sequence[Training], compute: _Values) -> Callable[[Stack], list[tuple[float, dict[str, float]]]]:
@@ -187,13 +189,13 @@ def _validation(given: Sequence[Training], compute: _Values) -> Callable[[Stack]
     if not rows.shape[1]:
         return lambda whole: [(float("inf"), {})] * len(given)
     steps = torch.split(rows, evaluation_size(given[0].data.table), dim=1)
-    graphs = [side_by_side.select(given[0].data.table, step) for step in steps] if given[0].values is None else []
+    graphs = [stacked_batch.select(given[0].data.table, step) for step in steps] if given[0].values is None else []
     whole_graphs = [t.data.graph("val") for t in given]
 
     @torch.no_grad()
     def validated(whole: Stack) -> list[tuple[float, dict[str, float]]]:
         whole.models[0].eval()
-        parts = [stack.values(whole, *pair) for pair in graphs] or [compute(whole, step) for step in steps]
+        parts = [stacked_model.values(whole, *pair) for pair in graphs] or [compute(whole, step) for step in steps]
         values = torch.cat(parts, dim=1)
         labels = [
             t.model.labels(values[k], graph) for k, (t, graph) in enumerate(zip(given, whole_graphs, strict=True))
