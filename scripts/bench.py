@@ -151,10 +151,10 @@ class Ours:
     def __init__(self, task: Task) -> None:
         from tltool.data.graph.crystal_graphs import Recipe
         from tltool.model.kernels import cpp_library
-        from tltool.training import compute
+        from tltool.training import backend
 
         # As the command line does it: where there is no compiler, this measures plain PyTorch.
-        compute.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
+        backend.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
 
         def recipe(shells: str) -> "Recipe":
             return Recipe(cutoff=8.0, max_neighbours=12, shells=shells, quotient=True)

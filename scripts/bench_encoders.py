@@ -51,7 +51,7 @@ class Encoder(bench.Ours):
     def network(self) -> nn.Module:
         """Return the model that ``tltool pretrain`` would train."""
         from tltool.model.scaler import composition, fit_scaler
-        from tltool.training import checkpoint
+        from tltool.training.saved_model import checkpoint
 
         model = checkpoint.build(self.spec | {"quantities": {"e_form": "eV/atom"}})
         fractions = composition(self.table.select(self.train))

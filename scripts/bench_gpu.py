@@ -44,7 +44,7 @@ from tltool.model.layers.mlp import Trunk
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool
-from tltool.training import captured, fit, goals, loss
+from tltool.training import cuda_graphs, fit, loss, scaled_labels
 
 DEMO = Path(__file__).parents[1] / "tltool" / "data" / "bundled" / "demo.h5"
 RECIPES = {
@@ -141,7 +141,7 @@ def model_of(encoder: str, data: Batches, dim: int | None = None) -> PropertyMod
     readout = Pool(network.dim, network.n_levels, levels=[-1], statistics=["mean"])
     trunk = Trunk(readout.dim, width=128, depth=1, dropout=0.0)
     model = PropertyModel(
-        network, readout, trunk, {"e_form": nn.Linear(128, 1)}, goals.scalers(data, False, "linear"), {}
+        network, readout, trunk, {"e_form": nn.Linear(128, 1)}, scaled_labels.scalers(data, False, "linear"), {}
     )
     return model.to(data.labels.device)
 
@@ -168,28 +168,28 @@ def trained(line: Line, data: Batches, epochs: int, dim: int | None = None) -> l
 
 
 @contextmanager
-def way(through: captured.Way | None) -> Iterator[None]:
+def way(through: cuda_graphs.Way | None) -> Iterator[None]:
     """Let steps go ``through`` this way."""
-    was = captured.way
-    captured.way = lambda device: through
+    was = cuda_graphs.way
+    cuda_graphs.way = lambda device: through
     try:
         yield
     finally:
-        captured.way = was
+        cuda_graphs.way = was
 
 
 @contextmanager
-def around(wrapped: Callable[[captured.Epoch], captured.Epoch]) -> Iterator[None]:
+def around(wrapped: Callable[[cuda_graphs.Epoch], cuda_graphs.Epoch]) -> Iterator[None]:
     """Let every epoch go as ``wrapped`` makes it."""
-    was = captured.passes
-    captured.passes = lambda *given: wrapped(was(*given))
+    was = cuda_graphs.passes
+    cuda_graphs.passes = lambda *given: wrapped(was(*given))
     try:
         yield
     finally:
-        captured.passes = was
+        cuda_graphs.passes = was
 
 
-def watched(plain: captured.Epoch) -> captured.Epoch:
+def watched(plain: cuda_graphs.Epoch) -> cuda_graphs.Epoch:
     """Return ``plain`` such that it raises RuntimeError where an epoch, the first excepted, waits for the device."""
     first = True
 
@@ -205,7 +205,7 @@ def watched(plain: captured.Epoch) -> captured.Epoch:
     return epoch
 
 
-def as_it_is(step: captured.Step, parameters: Any, say: Any) -> captured.Step:
+def as_it_is(step: cuda_graphs.Step, parameters: Any, say: Any) -> cuda_graphs.Step:
     """Return ``step``: the way of padded batches without CUDA graphs."""
     return step
 
@@ -340,7 +340,7 @@ def bytes_of_step(line: Line, data: Batches) -> tuple[int, int]:
     few = replace(data, split=dict(data.split) | {"train": rows})
     counted: list[tuple[int, int]] = []
 
-    def counting(plain: captured.Epoch) -> captured.Epoch:
+    def counting(plain: cuda_graphs.Epoch) -> cuda_graphs.Epoch:
         def epoch(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
             with Counter() as count:
                 yield from plain(order)

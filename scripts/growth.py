@@ -51,13 +51,13 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     from tltool.model.property_model import PropertyModel
     from tltool.model.readouts.pool import Pool
     from tltool.model.surgery.edit import new_heads
-    from tltool.training import compute
+    from tltool.training import backend
     from tltool.training.fit import Fit, Settings, train
-    from tltool.training.goals import scalers
+    from tltool.training.scaled_labels import scalers
 
     torch.set_num_threads(1)
     # As the command line does it: where there is no compiler, this measures plain PyTorch.
-    compute.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
+    backend.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
     cgcnn_cpp.use_threads("auto")
     (folder / "in").mkdir()
     for begin in range(0, count, SHARD):

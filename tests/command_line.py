@@ -22,7 +22,7 @@ import torch
 from tltool import cli
 from tltool.model import message_passing
 from tltool.model.kernels import cgcnn_cpp
-from tltool.training import compute
+from tltool.training import backend
 
 
 class Done(NamedTuple):
@@ -36,11 +36,11 @@ class Done(NamedTuple):
 @contextlib.contextmanager
 def kernels_kept() -> Iterator[None]:
     """Afterwards, compute with the kernels and threads that were chosen before."""
-    before = message_passing._chosen, compute._named, cgcnn_cpp._threads, torch.get_num_threads()
+    before = message_passing._chosen, backend._named, cgcnn_cpp._threads, torch.get_num_threads()
     try:
         yield
     finally:
-        message_passing._chosen, compute._named, cgcnn_cpp._threads = before[:3]
+        message_passing._chosen, backend._named, cgcnn_cpp._threads = before[:3]
         torch.set_num_threads(before[3])
 
 

@@ -18,7 +18,7 @@ from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery.edit import new_heads
 from tltool.training.fit import train
-from tltool.training.goals import scalers
+from tltool.training.scaled_labels import scalers
 
 torch.set_num_threads(1)
 settings.register_profile("tltool", deadline=None, max_examples=25, derandomize=True)

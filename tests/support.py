@@ -24,8 +24,8 @@ from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint
 from tltool.training.fit import Fit, Settings
+from tltool.training.saved_model import checkpoint
 
 ROOT = Path(__file__).parents[1]
 QUOTIENT = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)

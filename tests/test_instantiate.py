@@ -10,7 +10,7 @@ from tltool.errors import ConfigError
         "os.system",
         "builtins.eval",
         "logging.os.system",
-        "tltool.training.checkpoint.shutil.rmtree",
+        "tltool.training.saved_model.checkpoint.shutil.rmtree",
         "tltool.run_folder.run.subprocess.run",
         "torch.load",
         "torch.optim.lr_scheduler.warnings.warn",
@@ -61,3 +61,8 @@ def test_plugs_that_a_function_calls_itself_are_bound_and_checked_at_once() -> N
         instantiate.bound(node | {"candidates": {"plain": scratch | {"rate": 1}}})
     with pytest.raises(ConfigError, match="needs _target_"):
         instantiate.bound(node | {"candidates": {"plain": {"rate": 1}}})
+
+
+def test_what_modes_share_is_no_mode() -> None:
+    with pytest.raises(ConfigError, match="may not be used"):
+        instantiate.locate("tltool.transfer.steps.load_report.announce", place="mode")

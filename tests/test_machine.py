@@ -10,7 +10,7 @@ import pytest
 
 from tltool import machine
 from tltool.errors import ConfigError
-from tltool.training.inputs import threads
+from tltool.training.setup import threads
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}
 

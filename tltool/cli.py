@@ -208,7 +208,7 @@ def _run(
 
     from tltool.model.kernels import cpp_library
     from tltool.run_folder.run import Run
-    from tltool.training import compute, distributed
+    from tltool.training import backend, distributed
     from tltool.training.distributed import Failure
     from tltool.training.fit import device
 
@@ -222,7 +222,7 @@ def _run(
         where = device(config["device"])
         # Nothing is compiled for a stage that computes nothing with a network.
         keep = None if stage in ("prepare", "report") else cpp_library.folder()
-        chosen = compute.use(distributed.kernels(config["kernels"], run.say), where, keep, run.say)
+        chosen = backend.use(distributed.kernels(config["kernels"], run.say), where, keep, run.say)
         run.write_environment(where, chosen, command)
         work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
         distributed.join(where)
@@ -322,16 +322,16 @@ def _sentence(error: BaseException) -> str:
 
 
 def _set_threads(wanted: int | str) -> None:
-    """Use ``wanted`` CPU threads, ``auto`` for as many as pay (see ``inputs.threads``), of a graph without angles.
+    """Use ``wanted`` CPU threads, ``auto`` for as many as pay (see ``setup.threads``), of a graph without angles.
 
     Compiled kernels look for themselves how many pay.
     """
     import torch
 
     from tltool.model.kernels import cgcnn_cpp
-    from tltool.training import inputs
+    from tltool.training import setup
 
-    torch.set_num_threads(inputs.threads(wanted, angles=False))
+    torch.set_num_threads(setup.threads(wanted, angles=False))
     cgcnn_cpp.use_threads(wanted)
 
 

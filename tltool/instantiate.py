@@ -4,7 +4,7 @@ What may be named depends on the place: an encoder's place takes encoders, a reg
 estimators (``PLACES``). A package's name alone is no permission, since a package holds functions that run things.
 What a name leads to must be defined inside the allowed module too, so that a module's own imports cannot be reached
 through it. The packages that the user lists in ``plugins`` are allowed everywhere. A model's description on disk is
-held to the same rules (``training/saved_parts.py``).
+held to the same rules (``training/saved_model/saved_parts.py``).
 """
 
 import importlib
@@ -104,7 +104,14 @@ def _modules(name: str) -> Iterator[ModuleType]:
 
 
 def _is_among(name: str, allowed: Iterable[str]) -> bool:
-    return any(name.startswith(given) if given.endswith(".") else name == given for given in allowed)
+    return any(_is_of(name, given) for given in allowed)
+
+
+def _is_of(name: str, given: str) -> bool:
+    if not given.endswith("."):
+        return name == given
+    # Of tltool's own folders the modules in them, without those of a folder within.
+    return name.startswith(given) and (not given.startswith("tltool.") or name.removeprefix(given).count(".") < 2)
 
 
 def _makes_module(found: Any) -> bool:

@@ -25,7 +25,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
 from tltool.run_folder.run import Run
 from tltool.stages import evaluate, predict, prepare, pretrain, report, transfer
-from tltool.training import inputs, resume
+from tltool.training import resume, setup
 from tltool.training.fit import Fit, Settings
 from tltool.training.fit import predict as predict_rows
 
@@ -99,7 +99,7 @@ def read_by(
     """Run ``stage`` with ``words``; return its config and the keys that it read."""
     made = config(stage, f"cache={home}/cache", f"runs={home}/runs", "device=cpu", *words)
     reads: set[str] = set()
-    fitted = inputs.fit
+    fitted = setup.fit
 
     def fit(*given: Any) -> Any:
         found = fitted(*given)
@@ -120,7 +120,7 @@ def read_by(
         patch.setattr(resume, "_fixed", lambda config: {})
         patch.setattr(results, "keep", lambda *given: None)
         patch.setattr(verdict, "so_far", lambda *given: [])
-        patch.setattr(inputs, "fit", fit)
+        patch.setattr(setup, "fit", fit)
         folder = home / "runs" / stage / f"law-{len(list(home.glob('runs/*/*')))}"
         run = Run(folder, stage)
         STAGES[stage](Watched(made, "", reads), run)

@@ -13,7 +13,7 @@ from tltool.data import union
 from tltool.data.dataset import Means
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.errors import ConfigError, DataError, TltoolError, standing_at
-from tltool.training import inputs
+from tltool.training import setup
 
 SET_MODEL = ["mode=features", "mode/regressor=atom_set", "mode.level=[1]"]
 
@@ -158,12 +158,12 @@ def test_a_remedy_names_the_key_of_this_command(tmp_path: Path) -> None:
         made = config("transfer", *words, f"{place}.root={file}")
         description = made["target"][place.rpartition(".")[2]]
         with pytest.raises(DataError, match=rf"\({place}\.root=null\), or pass {place}\.sha256=null if") as caught:
-            inputs.data_set(made | {"cache": str(tmp_path)}, description, recipe, print)
+            setup.data_set(made | {"cache": str(tmp_path)}, description, recipe, print)
         (remedy,) = re.findall(r"pass (\S+=null)", str(caught.value))
         again = config("transfer", *words, f"{place}.root={file}", remedy)
         description = again["target"][place.rpartition(".")[2]]
         with pytest.raises(TltoolError) as other:  # it goes on to read the file, which is none
-            inputs.data_set(again | {"cache": str(tmp_path)}, description, recipe, print)
+            setup.data_set(again | {"cache": str(tmp_path)}, description, recipe, print)
         assert "sha256" not in str(other.value)
     parts = config("pretrain", "data=functionals", "data.parts.pbe.root=nowhere")["data"]
     with pytest.raises(DataError, match=r"^data\.parts\.pbe\.root=nowhere does not exist"):

@@ -8,14 +8,15 @@ import tltool
 from tltool.model import message_passing
 from tltool.model.kernels import cgcnn_cpp, cpp_library
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint, compute
+from tltool.training import backend
+from tltool.training.saved_model import checkpoint
 
 
 @pytest.fixture(autouse=True)
 def _as_in_a_fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(cgcnn_cpp, "_libraries", {})
     monkeypatch.setattr(message_passing, "_chosen", "torch")
-    monkeypatch.setattr(compute, "_named", False)
+    monkeypatch.setattr(backend, "_named", False)
     return
 
 
@@ -40,7 +41,7 @@ def test_loading_a_model_compiles_once_and_says_so(
 
 
 def test_kernels_that_were_named_stay(saved: Path) -> None:
-    compute.use("torch", torch.device("cpu"), None, print)
+    backend.use("torch", torch.device("cpu"), None, print)
     tltool.load_model(saved, "cpu")
     assert message_passing.chosen() == "torch"
 

@@ -13,9 +13,9 @@ from tltool.data.dataset import Dataset
 from tltool.model.heads import MLPHead
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit
-from tltool.training import checkpoint
 from tltool.training.fit import predict
-from tltool.training.goals import scalers
+from tltool.training.saved_model import checkpoint
+from tltool.training.scaled_labels import scalers
 
 BACKBONE = ["encoder", "readout", "trunk"]
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import bench_gpu
 
-from tltool.training import captured
+from tltool.training import cuda_graphs
 
 LACKING = ("dgl", "pymatgen", "hydra", "omegaconf", "gemmi", "ase", "moyopy", "skops", "triton")
 BARE = f"""
@@ -36,7 +36,7 @@ def test_checks_hold_on_a_bare_machine_without_a_gpu(tmp_path: Path) -> None:
 def test_a_check_that_fails_is_said_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     made, labels = bench_gpu.tables(40, ["cgcnn"])
 
-    def worse(step: captured.Step, parameters: object, say: object) -> captured.Step:
+    def worse(step: cuda_graphs.Step, parameters: object, say: object) -> cuda_graphs.Step:
         return lambda: 2 * step()
 
     with pytest.MonkeyPatch.context() as patch:

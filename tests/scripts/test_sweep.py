@@ -6,7 +6,7 @@ from pathlib import Path
 from support import ROOT
 
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint
+from tltool.training.saved_model import checkpoint
 
 
 def test_a_sweep_passes_over_a_failed_cell_and_goes_on_where_it_stopped(source: PropertyModel, tmp_path: Path) -> None:

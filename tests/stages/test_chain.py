@@ -6,7 +6,7 @@ from pathlib import Path
 from command_line import run
 
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint
+from tltool.training.saved_model import checkpoint
 
 
 def transfer(home: Path, *words: str) -> str:

@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint
+from tltool.training.saved_model import checkpoint
 
 WORDS = ("target=table", "target.data.quantities=[e_form]", "fit.epochs=1", "source=source", "workers=1")
 

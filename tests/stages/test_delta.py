@@ -14,7 +14,7 @@ from tltool.data.record import Crystal, Record
 from tltool.data.store import Store
 from tltool.errors import DataError
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint
+from tltool.training.saved_model import checkpoint
 
 ROWS = range(40)
 

@@ -15,8 +15,8 @@ import tltool
 from tltool.data.dataset import Dataset
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint
 from tltool.training.fit import predict
+from tltool.training.saved_model import checkpoint
 
 TARGET = [
     "target=folder",

@@ -21,9 +21,9 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit, low_rank
 from tltool.sweep import stacked_batch, stacked_cgcnn, stacked_model
 from tltool.sweep.stacked_fit import train_all
-from tltool.training import embedded
 from tltool.training.fit import Trained, Training, predict, train
-from tltool.training.goals import scalers
+from tltool.training.scaled_labels import scalers
+from tltool.transfer.steps import embeddings
 
 pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
@@ -54,11 +54,11 @@ def a_training(
         low_rank.insert(model, [".*"], 2, 8.0)
     if mode == "freeze":
         edit.freeze(model, ["encoder"])
-        values = partial(embedded.values_of_embedding, embedded.table(model, data))
+        values = partial(embeddings.values_of_embedding, embeddings.table(model, data))
     if mode == "features":
         edit.freeze(model, ["encoder", "readout", "trunk"])
         with torch.no_grad():
-            values = partial(embedded.values_of_hidden, model.trunk(embedded.table(model, data)))
+            values = partial(embeddings.values_of_hidden, model.trunk(embeddings.table(model, data)))
     return Training(model, data, fit, values, lambda name: 0.5 if name.startswith("encoder") else 1.0, None, None)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from tltool.training import checkpoint
+from tltool.training.saved_model import checkpoint
 
 FEW = ["split.train_size=41", "split.val=0.02", "fit.epochs=2", "fit.batch_size=20", "overlap=none", "threads=1"]
 ONE = ["-m", "tltool"]

@@ -8,7 +8,7 @@ from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model.surgery import edit
 from tltool.training import fit as fitting
 from tltool.training.fit import Settings, device, predict, train
-from tltool.training.goals import scalers
+from tltool.training.scaled_labels import scalers
 
 
 def test_training_learns_and_is_reproducible(part: Dataset) -> None:

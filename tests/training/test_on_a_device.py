@@ -31,7 +31,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.dataset import BUNDLED
 from tltool.data.batches.padded import Padded
 from tltool.training import loss
-from tltool.training.average import Average, follow
+from tltool.training.ema import Average, follow
 from torch.optim.lr_scheduler import OneCycleLR
 
 _setup_privateuseone_for_python_backend("nowhere")

@@ -18,7 +18,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit
 from tltool.training import resume
 from tltool.training.fit import Trained, train
-from tltool.training.goals import scalers
+from tltool.training.scaled_labels import scalers
 
 CONFIG: dict[str, Any] = {
     "stage": "pretrain",

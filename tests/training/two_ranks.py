@@ -18,7 +18,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.surgery.edit import new_heads
 from tltool.training import distributed, loss
 from tltool.training.fit import predict
-from tltool.training.goals import scalers
+from tltool.training.scaled_labels import scalers
 
 
 def learnt(model: PropertyModel, data: Batches, size: int) -> dict[str, torch.Tensor]:

@@ -13,8 +13,8 @@ from tltool.data.dataset import Dataset
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit
 from tltool.run_folder.find import chain
-from tltool.training import checkpoint
 from tltool.training.fit import predict
+from tltool.training.saved_model import checkpoint
 
 MODES = sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml"))
 FIRST = {

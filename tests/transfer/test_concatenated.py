@@ -17,8 +17,8 @@ from tltool.data.record import Record
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts import descriptors
-from tltool.training import checkpoint
 from tltool.training.fit import predict
+from tltool.training.saved_model import checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from tltool.errors import ConfigError, DataError
 from tltool.evaluation.predictor import Predictor
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import pool_of_sites
-from tltool.training import checkpoint
 from tltool.training.fit import predict
+from tltool.training.saved_model import checkpoint
 
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 MODES = sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml"))

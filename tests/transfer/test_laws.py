@@ -14,9 +14,9 @@ from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel
 from tltool.model.sklearn_head import EstimatorHead
 from tltool.model.surgery import edit
-from tltool.training import checkpoint
 from tltool.training import fit as fitting
 from tltool.training.fit import predict
+from tltool.training.saved_model import checkpoint
 
 MODES = [*sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml")), "features/atom_set"]
 REGRESSORS = sorted(p.stem for p in (ROOT / "configs" / "mode" / "regressor").glob("*.yaml"))

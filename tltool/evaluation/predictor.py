@@ -19,9 +19,10 @@ from tltool.errors import ConfigError, DataError
 from tltool.model.kernels import cpp_library
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
-from tltool.training import bare, by_functional, checkpoint, compute
-from tltool.training import state as states
+from tltool.training import backend, bare, row_functionals
+from tltool.training import crystal_state as states
 from tltool.training.fit import device
+from tltool.training.saved_model import checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ class Predictor:
     ) -> None:
         self.model = model
         self._state = states.given(model.spec, state or {})
-        name = by_functional.chosen(model.spec, functional)
+        name = row_functionals.chosen(model.spec, functional)
         self._functional = None if name is None else list(model.spec["functionals"]).index(name)
         self._recipe = checkpoint.recipe(model.spec)
         self._known = set(model.spec["elements"])
@@ -142,14 +143,14 @@ def load_model(
     ``plugins`` the packages that its functions may be of. Raises ConfigError if the model does not know it, or there is
     no such one, and for another state than it takes.
 
-    Unless ``compute.use`` was called, it takes the fastest kernels: the first time on a machine they are compiled,
+    Unless ``backend.use`` was called, it takes the fastest kernels: the first time on a machine they are compiled,
     which takes some seconds and is said on standard error.
     """
     folder = Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
     there = device(where)
-    compute.use_fastest(there, cpp_library.folder(), partial(print, file=sys.stderr))
+    backend.use_fastest(there, cpp_library.folder(), partial(print, file=sys.stderr))
     return Predictor(checkpoint.load(folder, there, plugins), functional, state)
 
 

@@ -22,8 +22,9 @@ from tltool.model.scaler import Scaler
 from tltool.quantities import quantity
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
-from tltool.training import by_functional, checkpoint
+from tltool.training import row_functionals
 from tltool.training.fit import predict
+from tltool.training.saved_model import checkpoint
 
 _LARGE = 100_000
 
@@ -62,7 +63,7 @@ def remember(
         )
     model.spec["elements"] = sorted(int(z) for z in seen)
     if model.spec.get("functionals"):
-        model.spec["functional"] = by_functional.last(data, model.spec["functionals"])
+        model.spec["functional"] = row_functionals.last(data, model.spec["functionals"])
     model.spec["quantities"] = {name: quantity(name).unit for name in data.quantities}
     model.spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
     model.spec["provenance"] = [*model.spec.get("provenance", ()), origin]
@@ -95,7 +96,7 @@ def evaluate(
     matches = _matches(model, data, dataset, auditor, run)
     kinds = overlap_audit.words(matches, "") if matches else []
     how = dict(zip(data.split["test"].tolist(), kinds, strict=True)) if matches else {}
-    groups = by_functional.groups(dataset.store, data.split["test"].cpu().numpy())
+    groups = row_functionals.groups(dataset.store, data.split["test"].cpu().numpy())
     drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
     for part in parts:
         predicted = predict(model, data, part)

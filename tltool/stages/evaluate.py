@@ -15,8 +15,9 @@ from tltool.evaluation import digests, overlap_audit, results
 from tltool.evaluation.results import show_errors
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
-from tltool.training import by_functional, checkpoint, inputs, state
+from tltool.training import crystal_state, row_functionals, setup
 from tltool.training.fit import device
+from tltool.training.saved_model import checkpoint
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
@@ -30,9 +31,9 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         dataset, data, name = _other(config, model.spec, model.quantities, folder)
     else:
         dataset, data, name = _own(config, path.parent, model.spec, folder)
-    data = by_functional.placed(data, dataset.store, model.spec, config["functional"])
-    data = state.placed(data, dataset.store, model.spec)
-    watch = overlap_audit.auditor(config, "eval", inputs.workers(config))
+    data = row_functionals.placed(data, dataset.store, model.spec, config["functional"])
+    data = crystal_state.placed(data, dataset.store, model.spec)
+    watch = overlap_audit.auditor(config, "eval", setup.workers(config))
     facts = {
         "stage": "eval",
         "target": name,
@@ -62,14 +63,14 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
     made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
     description = made["target"]["data"] if "target" in made else made["data"]
     try:
-        dataset = inputs.data_set(config, description, checkpoint.recipe(spec), folder.say)
+        dataset = setup.data_set(config, description, checkpoint.recipe(spec), folder.say)
     except DataError as error:
         why = str(error).partition(";")[0]
         raise DataError(f"The data of {home} are not to be had ({why}); put them back, or name data=NAME.") from error
     quantities = list(spec["quantities"])
     low = made["target"].get("base") if "target" in made else None
-    base = inputs.base_labels(config, low, dataset, quantities, checkpoint.recipe(spec), folder.say)
-    split = by_ids(dataset.store, inputs.labelled(dataset, quantities, base), file=str(home / "split.csv"))
+    base = setup.base_labels(config, low, dataset, quantities, checkpoint.recipe(spec), folder.say)
+    split = by_ids(dataset.store, setup.labelled(dataset, quantities, base), file=str(home / "split.csv"))
     name = made["target"]["name"] if "target" in made else description["name"]
     return dataset, batches(dataset, quantities, split, base), name
 
@@ -85,10 +86,10 @@ def _other(
     if config.get("base") and not spec.get("base"):
         raise ConfigError("The model predicts whole values, not differences; leave data@base= out.")
     recipe = checkpoint.recipe(spec)
-    dataset = inputs.data_set(config, config["data"], recipe, folder.say)
+    dataset = setup.data_set(config, config["data"], recipe, folder.say)
     low = config.get("base") if spec.get("base") else None
-    base = inputs.base_labels(config, low, dataset, quantities, recipe, folder.say)
-    rows = np.flatnonzero(np.isfinite(inputs.labelled(dataset, quantities, base)))
+    base = setup.base_labels(config, low, dataset, quantities, recipe, folder.say)
+    rows = np.flatnonzero(np.isfinite(setup.labelled(dataset, quantities, base)))
     if not len(rows):
         raise DataError(f"{config['data']['name']} has no label of {', '.join(quantities)}; give data that has one.")
     none = np.empty(0, dtype=np.int64)

@@ -12,7 +12,7 @@ from tltool.errors import ConfigError, DataError, ResourceError
 from tltool.evaluation.predictor import Base, Item, Predictor, load_model
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
-from tltool.training import inputs
+from tltool.training import setup
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
@@ -24,7 +24,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     folder.say(f"Model: {path}")
     predictor = load_model(path, config["device"], config["functional"], config["state"], config["plugins"])
     base = _base(config["base"], predictor, config) if config["base"] else None
-    items = _items(Path(config["input"]).expanduser(), inputs.checks(config))
+    items = _items(Path(config["input"]).expanduser(), setup.checks(config))
     table = predictor.table(items, int(config["batch_size"]), base)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from rich.table import Table
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
-from tltool.training.inputs import data_set
+from tltool.training.setup import data_set
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:

@@ -19,9 +19,10 @@ from tltool.evaluation.results import show_errors
 from tltool.model.surgery.edit import new_heads
 from tltool.quantities import quantity
 from tltool.run_folder.run import Run
-from tltool.training import by_functional, checkpoint, distributed, inputs, resume, state
+from tltool.training import crystal_state, distributed, resume, row_functionals, setup
 from tltool.training.fit import device, train
-from tltool.training.goals import scalers
+from tltool.training.saved_model import checkpoint
+from tltool.training.scaled_labels import scalers
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
@@ -29,19 +30,19 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     clock = results.Clock()
     recipe = Recipe(**config["graph"])
     where = device(config["device"])
-    dataset = inputs.data_set(config, config["data"], recipe, folder.say)
-    watch = overlap_audit.auditor(config, "pretrain", inputs.workers(config))
+    dataset = setup.data_set(config, config["data"], recipe, folder.say)
+    watch = overlap_audit.auditor(config, "pretrain", setup.workers(config))
     drop = _to_drop(config, dataset, recipe, watch, folder) if watch.action == "drop_source" else None
-    data, split = inputs.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
+    data, split = setup.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
     folder.write_split(split.items(), dataset.store.ids)
     spec: dict[str, Any] = {"functionals": _told_apart(config, dataset, folder), "state": list(config["state"])}
-    data = by_functional.placed(data, dataset.store, spec)
-    data = state.placed(data, dataset.store, spec).to(where)
+    data = row_functionals.placed(data, dataset.store, spec)
+    data = crystal_state.placed(data, dataset.store, spec).to(where)
     keeper = resume.keeper(config, folder.folder, folder.say)
-    fit = replace(inputs.fit(config, folder), keeper=keeper)
+    fit = replace(setup.fit(config, folder), keeper=keeper)
     torch.manual_seed(fit.seed)
     spec = {k: v for k, v in spec.items() if v} | {
-        "encoder": state.encoder_with(config["encoder"], spec["state"]),
+        "encoder": crystal_state.encoder_with(config["encoder"], spec["state"]),
         "readout": config["readout"],
         "trunk": config["trunk"],
         "head": config["head"],
@@ -88,7 +89,7 @@ def _told_apart(config: Mapping[str, Any], dataset: Dataset, folder: Run) -> lis
     """Return the functionals to learn a vector for each of; none for data of one, and where ``functionals=alike``."""
     if config["functionals"] not in ("apart", "alike"):
         raise ConfigError(f"functionals={config['functionals']!r} is not known; use apart or alike.")
-    found = by_functional.names(dataset.store) if config["functionals"] == "apart" else []
+    found = row_functionals.names(dataset.store) if config["functionals"] == "apart" else []
     if found:
         folder.say(f"Functionals that the model tells apart: {', '.join(found)}.")
     return found
@@ -101,7 +102,7 @@ def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch:
         raise ConfigError("overlap=drop_source needs overlap.ids=FILE or target@overlap.target=NAME.")
     rows = overlap_audit.rows_of_ids(dataset.store, Path(file).expanduser()) if file else np.empty(0, dtype=np.int64)
     if target:
-        other = inputs.data_set(config, target["data"], recipe, folder.say)
+        other = setup.data_set(config, target["data"], recipe, folder.say)
         asked = _asked(config, other, list(target["quantities"]))
         with distributed.first():
             rows = np.union1d(rows, overlap_audit.rows_to_drop(dataset, other, asked, watch.workers, folder.say))
@@ -111,7 +112,7 @@ def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch:
 
 def _asked(config: Mapping[str, Any], target: Dataset, quantities: list[str]) -> Ints:
     """Return the rows of ``target`` whose crystals leave the source: all or those held out (``crystal_index.rows``)."""
-    labels = inputs.labelled(target, quantities, None)
+    labels = setup.labelled(target, quantities, None)
     if config["overlap"]["rows"] == "all":
         return np.flatnonzero(np.isfinite(labels))
     if config["overlap"]["rows"] != "held_out":

@@ -21,8 +21,9 @@ from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
 from tltool.run_folder.find import chain, model_folder
 from tltool.run_folder.run import Run
-from tltool.training import by_functional, checkpoint, distributed, inputs, state
+from tltool.training import crystal_state, distributed, row_functionals, setup
 from tltool.training.fit import device
+from tltool.training.saved_model import checkpoint
 
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
@@ -38,20 +39,20 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     folder.say(f"Source: {path}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
     target = config["target"]
     dataset = folder.once(
-        f"{target['data']} {recipe}", lambda: inputs.data_set(config, target["data"], recipe, folder.say)
+        f"{target['data']} {recipe}", lambda: setup.data_set(config, target["data"], recipe, folder.say)
     )
     quantities = list(target["quantities"])
-    base = inputs.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
-    data, split = inputs.split_batches(config, dataset, quantities, folder.say, base)
-    watch = overlap_audit.auditor(config, "transfer", inputs.workers(config))
+    base = setup.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
+    data, split = setup.split_batches(config, dataset, quantities, folder.say, base)
+    watch = overlap_audit.auditor(config, "transfer", setup.workers(config))
     tested = len(split.test)
     with distributed.first():
         data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
     folder.write_split(split.items(), dataset.store.ids)
-    source, data = by_functional.taken_up(source, data, dataset.store)
+    source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
-        data = state.placed(data, dataset.store, source.spec).to(where)
-    fit = inputs.fit(config, folder)
+        data = crystal_state.placed(data, dataset.store, source.spec).to(where)
+    fit = setup.fit(config, folder)
     name = str(config["mode"]["_target_"]).rpartition(".")[2]
     folder.say(
         f"{name} to {target['name']}: {len(split.train):,} training, {len(split.val):,} validation, "

@@ -19,7 +19,7 @@ from tltool.errors import ResourceError
 from tltool.run_folder.run import Company
 from tltool.sweep.stacked_fit import train_all
 from tltool.sweep.turns import Ask, in_turns
-from tltool.training import inputs
+from tltool.training import setup
 from tltool.training.fit import device
 
 _AT_ONCE = 16  # runs whose models, data and training are in memory together
@@ -102,9 +102,7 @@ def _processes(jobs: Sequence[Job]) -> int:
     if names != {"cpu"} or sys.platform != "linux":
         return 1
     threads = config["threads"]
-    return max(
-        1, min(len(jobs), inputs.workers(config) // (threads if isinstance(threads, int) and threads > 0 else 1))
-    )
+    return max(1, min(len(jobs), setup.workers(config) // (threads if isinstance(threads, int) and threads > 0 else 1)))
 
 
 def _process(share: _Share, work: Work, pipe: Connection, processes: int) -> None:

@@ -20,15 +20,16 @@ from tltool.data.batches.tensor_table import cut, evaluation_size
 from tltool.errors import NumericError
 from tltool.sweep import stacked_batch, stacked_model
 from tltool.sweep.stacked_model import Stack
-from tltool.training import embedded, loss
+from tltool.training import loss
 from tltool.training.fit import Trained, Training, errors_of, groups_of, schedule_of, weights_of
-from tltool.training.goals import goals_of
+from tltool.training.scaled_labels import goals_of
+from tltool.transfer.steps import embeddings
 
 # Those that treat each number by itself, so that it does not matter in which table a number stands.
 _OPTIMISERS = (AdamW, Adam, SGD, NAdam, RAdam, RMSprop)
 _OF_TABLE = {
-    embedded.values_of_embedding: stacked_model.values_of_embedding,
-    embedded.values_of_hidden: stacked_model.values_of_hidden,
+    embeddings.values_of_embedding: stacked_model.values_of_embedding,
+    embeddings.values_of_hidden: stacked_model.values_of_hidden,
 }
 # Network values (s, c, q) of a stack for rows (s, c).
 _Values = Callable[[Stack, Tensor], Tensor]

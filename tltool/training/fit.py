@@ -18,10 +18,10 @@ from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
-from tltool.training import bare, captured, distributed, loss
-from tltool.training.average import average_of, follow
-from tltool.training.goals import goals_of
+from tltool.training import bare, cuda_graphs, distributed, loss
+from tltool.training.ema import average_of, follow
 from tltool.training.resume import Keeper, Parts, Progress
+from tltool.training.scaled_labels import goals_of
 
 Values = Callable[[PropertyModel, Batch], Tensor]
 
@@ -179,12 +179,12 @@ def train(
         return error.detach()
 
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    through = captured.way(goals.device) if settings.cuda_graphs else None
+    through = cuda_graphs.way(goals.device) if settings.cuda_graphs else None
     # What a mode computes from rows by itself knows of no padding; what it freezes on the way would change the step.
     # Several processes meet in the middle of a step.
     if values is not None or before is not None or all_reduce.active():
         through = None
-    an_epoch = captured.passes(replace(data, labels=goals), settings.batch_size, learn, parameters, through, fit.log)
+    an_epoch = cuda_graphs.passes(replace(data, labels=goals), settings.batch_size, learn, parameters, through, fit.log)
     parts = Parts(model, optimiser, schedule, order, log_scales)
     now = fit.keeper.take_up(parts, data) if fit.keeper else Progress()
     for epoch in range(now.epoch + 1, settings.epochs + 1):

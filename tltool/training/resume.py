@@ -27,7 +27,7 @@ from tltool import machine
 from tltool.data.batches.batches import Batches
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.model.property_model import PropertyModel
-from tltool.training.average import Average, average_of
+from tltool.training.ema import Average, average_of
 
 NAME = "state.json"
 # Where a run computes, and what it leaves, may change on the way.

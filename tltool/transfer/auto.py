@@ -13,8 +13,8 @@ from tltool.data.record import Floats
 from tltool.errors import ConfigError, InapplicableError, NumericError, standing_at
 from tltool.instantiate import TRAINING, Idle
 from tltool.model.property_model import PropertyModel
-from tltool.training import inner
 from tltool.training.fit import Fit
+from tltool.transfer.steps import cross_validation
 
 Mode = Callable[[PropertyModel, Batches, Fit], PropertyModel]
 
@@ -89,8 +89,8 @@ def auto(
     if not whole:
         why = next(iter(tried.values())).why
         raise NumericError(f"No candidate of mode=auto could be trained; of the first: {why}")
-    standing = inner.standings(whole)
-    name = inner.chosen(standing, tolerance)
+    standing = cross_validation.standings(whole)
+    name = cross_validation.chosen(standing, tolerance)
     reason = _reason(name, standing, tolerance)
     say(f"Chosen: {name}. {reason} The comparison took {time.perf_counter() - began:.1f} s.")
     table = {k: _row(t, standing.get(k)) for k, t in tried.items()}
@@ -126,9 +126,9 @@ def _try(
     quiet = replace(fit, log=lambda event: None)
     errors = np.full(len(data.split["train"]), np.nan)
     began = time.perf_counter()
-    for done, (fold, held) in enumerate(inner.cut(data, fit.settings, folds, fit.seed), 1):
+    for done, (fold, held) in enumerate(cross_validation.cut(data, fit.settings, folds, fit.seed), 1):
         try:
-            errors[held.numpy()] = inner.row_errors(mode(source, fold, quiet), fold, data)
+            errors[held.numpy()] = cross_validation.row_errors(mode(source, fold, quiet), fold, data)
         except (NumericError, InapplicableError) as error:
             return Tried(errors, done, time.perf_counter() - began, str(error))
         seconds = time.perf_counter() - began
@@ -137,13 +137,13 @@ def _try(
             break
         if left is not None and seconds * folds / done > left:
             return Tried(errors, done, seconds, f"{folds} folds need about {seconds * folds / done:.0f} s")
-        if done > 1 and best is not None and inner.hopeless(errors[known], best[known]):
+        if done > 1 and best is not None and cross_validation.hopeless(errors[known], best[known]):
             return Tried(errors, done, seconds, f"clearly behind after {done} folds")
     why = "" if np.isfinite(errors).all() else "predictions are not finite"
     return Tried(errors, folds, time.perf_counter() - began, why)
 
 
-def _reason(name: str, standing: dict[str, inner.Standing], tolerance: float) -> str:
+def _reason(name: str, standing: dict[str, cross_validation.Standing], tolerance: float) -> str:
     best = min(standing, key=lambda k: standing[k].error)
     taken = standing[name]
     if name == best:
@@ -154,7 +154,7 @@ def _reason(name: str, standing: dict[str, inner.Standing], tolerance: float) ->
     )
 
 
-def _row(tried: Tried, standing: inner.Standing | None) -> dict[str, Any]:
+def _row(tried: Tried, standing: cross_validation.Standing | None) -> dict[str, Any]:
     known = tried.errors[np.isfinite(tried.errors)]
     facts: dict[str, Any] = {"error": float(known.mean()) if len(known) else None}
     facts |= standing._asdict() if standing else {}

@@ -20,10 +20,10 @@ from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import Standardise, as_head
 from tltool.model.surgery import edit
-from tltool.training import embedded
 from tltool.training.fit import Fit, train
-from tltool.training.goals import goals_of, scalers
-from tltool.training.start import announce
+from tltool.training.scaled_labels import goals_of, scalers
+from tltool.transfer.steps import embeddings
+from tltool.transfer.steps.load_report import announce
 
 _SET_MODEL = f"{SetModel.__module__}.{SetModel.__name__}"
 _LEVELS = [0, 1]
@@ -74,11 +74,11 @@ def features(
     edit.freeze(model, ["encoder", "readout", "trunk"])
     model.eval()
 
-    table = embedded.table(model, data)
+    table = embeddings.table(model, data)
     if isinstance(model.trunk, Standardise):
         model.trunk.fit(table[data.split["train"]])
     table = _hidden(model, table)
-    values = partial(embedded.values_of_hidden, table)
+    values = partial(embeddings.values_of_hidden, table)
     announce(source, model, data, fit, values)
     if regressor is None:
         train(model, data, fit, values=values)
@@ -158,7 +158,7 @@ def _on_sites(
     edit.new_heads(model, fresh)
     edit.freeze(model, ["encoder", "readout.scale"])
 
-    table = embedded.sites(model, data, levels)
+    table = embeddings.sites(model, data, levels)
     light = replace(data, table=data.table.without_edges())
     graph = light.graph("train")
     # Each crystal counts once, however large its cell.

@@ -13,8 +13,8 @@ from tltool.model.property_model import PropertyModel, is_under
 from tltool.model.surgery import edit
 from tltool.model.surgery.layer_depth import below, depths
 from tltool.training.fit import Fit, train
-from tltool.training.goals import scalers
-from tltool.training.start import announce
+from tltool.training.scaled_labels import scalers
+from tltool.transfer.steps.load_report import announce
 
 
 def finetune(

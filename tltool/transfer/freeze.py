@@ -7,10 +7,10 @@ import torch
 from tltool.data.batches.batches import Batches
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit
-from tltool.training import embedded
 from tltool.training.fit import Fit, Values, train
-from tltool.training.goals import scalers
-from tltool.training.start import announce
+from tltool.training.scaled_labels import scalers
+from tltool.transfer.steps import embeddings
+from tltool.transfer.steps.load_report import announce
 
 
 def freeze(
@@ -28,9 +28,9 @@ def freeze(
         edit.refit_statistics(model, data.graph("train"))
     edit.freeze(model, parts)
     values: Values | None = None
-    if embedded.is_fixed(model):
+    if embeddings.is_fixed(model):
         # Nothing below the trunk changes: each record is embedded once, not once an epoch.
-        values = partial(embedded.values_of_embedding, embedded.table(model, data))
+        values = partial(embeddings.values_of_embedding, embeddings.table(model, data))
     announce(source, model, data, fit, values)
     train(model, data, fit, values=values)
     return model

@@ -10,8 +10,8 @@ from tltool.instantiate import Idle
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit, low_rank
 from tltool.training.fit import Fit, train
-from tltool.training.goals import scalers
-from tltool.training.start import announce
+from tltool.training.scaled_labels import scalers
+from tltool.transfer.steps.load_report import announce
 
 
 def lora(

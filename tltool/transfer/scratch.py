@@ -6,8 +6,8 @@ from tltool.data.batches.batches import Batches
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit
 from tltool.training.fit import Fit, train
-from tltool.training.goals import scalers
-from tltool.training.start import announce
+from tltool.training.scaled_labels import scalers
+from tltool.transfer.steps.load_report import announce
 
 
 def scratch(source: PropertyModel, data: Batches, fit: Fit, /) -> PropertyModel:

@@ -16,7 +16,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import EstimatorHead, Standardise
 from tltool.model.surgery import edit
-from tltool.training import checkpoint
+from tltool.training.saved_model import checkpoint
 
 
 def graph_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> Graph:

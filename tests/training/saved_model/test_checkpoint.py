@@ -11,8 +11,8 @@ from tltool.data.dataset import Dataset
 from tltool.errors import CheckpointError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.run_folder.find import model_folder
-from tltool.training import checkpoint
 from tltool.training.fit import predict
+from tltool.training.saved_model import checkpoint
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_an_edited_model_is_refused(saved: Path, source: PropertyModel, tmp_path
             ({"schema": 3}, "schema 3"),
             ({"schema": 1, "encoder": source.spec["encoder"] | {"dim": 32}}, "cannot be used"),
             ({"encoder": {"_target_": "os.system"}}, "may not be used"),
-            ({"encoder": {"_target_": "tltool.training.checkpoint.shutil.rmtree"}}, "cannot be used"),
+            ({"encoder": {"_target_": "tltool.training.saved_model.checkpoint.shutil.rmtree"}}, "cannot be used"),
             ({"trunk": {"_target_": "builtins.eval"}}, "may not be used"),
         ]
     ):

@@ -4,7 +4,7 @@ from tltool.data.batches.batches import Batches
 from tltool.elements import symbols
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery.edit import report
-from tltool.training import by_functional
+from tltool.training import row_functionals
 from tltool.training.fit import Fit, Values, validate
 
 
@@ -20,7 +20,7 @@ def announce(
             "event": "load_report",
             **found._asdict(),
             "unseen_elements": symbols(unseen),
-            "new_functionals": by_functional.started(source, model),
+            "new_functionals": row_functionals.started(source, model),
             "step_0_val_MAE": validate(model, data, values)[1],
         }
     )

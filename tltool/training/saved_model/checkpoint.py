@@ -31,7 +31,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import EstimatorHead
-from tltool.training import plain_yaml, saved_parts
+from tltool.training.saved_model import plain_yaml, saved_parts
 
 _SCHEMAS = (1, saved_parts.SCHEMA)
 _NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")

@@ -16,10 +16,10 @@ from tltool.data.origin import Mark
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery.edit import copy_of
-from tltool.training import by_functional
+from tltool.training import row_functionals
 from tltool.training.fit import predict
-from tltool.training.start import announce
 from tltool.transfer.scratch import scratch
+from tltool.transfer.steps.load_report import announce
 
 SPEC: dict[str, Any] = {"functionals": ["PBE", "HSE"], "functional": "HSE"}
 
@@ -44,23 +44,23 @@ def both(part: Dataset) -> Dataset:
 
 
 def test_names(both: Dataset, part: Dataset) -> None:
-    assert by_functional.names(both.store) == ["PBE", "HSE"]
-    assert by_functional.names(part.store) == []
+    assert row_functionals.names(both.store) == ["PBE", "HSE"]
+    assert row_functionals.names(part.store) == []
     one = origin.marked(part.store, Mark("demo", "PBE"))
-    assert by_functional.names(one) == []
-    assert {k: v.tolist() for k, v in by_functional.groups(both.store, np.array([0, 25])).items()} == {
+    assert row_functionals.names(one) == []
+    assert {k: v.tolist() for k, v in row_functionals.groups(both.store, np.array([0, 25])).items()} == {
         "PBE": [True, False],
         "HSE": [False, True],
     }
-    assert by_functional.groups(part.store, np.array([0, 25])) == {}
+    assert row_functionals.groups(part.store, np.array([0, 25])) == {}
 
 
 def test_rows_are_placed_by_their_functional(both: Dataset, part: Dataset) -> None:
     data = batches_of(both)
-    found = by_functional.placed(data, both.store, {"functionals": ["SCAN", "HSE", "PBE"]}).table.functional
+    found = row_functionals.placed(data, both.store, {"functionals": ["SCAN", "HSE", "PBE"]}).table.functional
     assert found is not None
     assert found.tolist() == [2] * 20 + [1] * 20
-    assert by_functional.placed(data, both.store, {}) is data
+    assert row_functionals.placed(data, both.store, {}) is data
     for attributes, words, place in (
         ({"name": "x", "functional": "PBE"}, {}, 0),
         ({"name": "x"}, {}, 1),  # unsaid: as the model was trained last
@@ -68,7 +68,7 @@ def test_rows_are_placed_by_their_functional(both: Dataset, part: Dataset) -> No
         ({"name": "x", "functional": "LDA"}, {"functional": "PBE"}, 0),
     ):
         data, records = data_of(part, **attributes)
-        found = by_functional.placed(data, records, SPEC, **words).table.functional
+        found = row_functionals.placed(data, records, SPEC, **words).table.functional
         assert found is not None
         assert set(found.tolist()) == {place}, attributes
 
@@ -76,60 +76,60 @@ def test_rows_are_placed_by_their_functional(both: Dataset, part: Dataset) -> No
 def test_an_unknown_functional_is_one_sentence(part: Dataset) -> None:
     data, records = data_of(part, name="x", functional="LDA")
     with pytest.raises(DataError, match=r"'x' is of the functional 'LDA', which the model does not know; .*PBE, HSE"):
-        by_functional.placed(data, records, SPEC)
+        row_functionals.placed(data, records, SPEC)
     data, records = data_of(part, name="x")
     with pytest.raises(DataError, match="'x' does not say its functional"):
-        by_functional.placed(data, records, SPEC | {"functional": None})
+        row_functionals.placed(data, records, SPEC | {"functional": None})
     with pytest.raises(ConfigError, match=r"functional=HSE06: .*it knows PBE, HSE"):
-        by_functional.placed(data, records, SPEC, "HSE06")
+        row_functionals.placed(data, records, SPEC, "HSE06")
 
 
 def test_which_to_predict() -> None:
-    assert by_functional.chosen(SPEC, None) == "HSE"
-    assert by_functional.chosen(SPEC, "PBE") == "PBE"
-    assert by_functional.chosen({}, None) is None
+    assert row_functionals.chosen(SPEC, None) == "HSE"
+    assert row_functionals.chosen(SPEC, "PBE") == "PBE"
+    assert row_functionals.chosen({}, None) is None
     with pytest.raises(ConfigError, match="tells no functionals apart"):
-        by_functional.chosen({}, "PBE")
+        row_functionals.chosen({}, "PBE")
     with pytest.raises(ConfigError, match="say which to predict as functional=NAME"):
-        by_functional.chosen(SPEC | {"functional": None}, None)
+        row_functionals.chosen(SPEC | {"functional": None}, None)
 
 
 def test_the_last_one(part: Dataset, both: Dataset) -> None:
     data, records = data_of(part, name="x", functional="PBE")
-    assert by_functional.last(by_functional.placed(data, records, SPEC), SPEC["functionals"]) == "PBE"
-    assert by_functional.last(by_functional.placed(batches_of(both), both.store, SPEC), SPEC["functionals"]) is None
-    assert by_functional.last(data, []) is None
+    assert row_functionals.last(row_functionals.placed(data, records, SPEC), SPEC["functionals"]) == "PBE"
+    assert row_functionals.last(row_functionals.placed(batches_of(both), both.store, SPEC), SPEC["functionals"]) is None
+    assert row_functionals.last(data, []) is None
 
 
 def test_a_source_takes_up_what_is_new_to_it(source: PropertyModel, both: Dataset, part: Dataset) -> None:
     plain, records = data_of(part, name="x", functional="LDA")
-    assert by_functional.taken_up(source, plain, records) == (source, plain)
+    assert row_functionals.taken_up(source, plain, records) == (source, plain)
 
     # From one functional to two: zeros, so that nothing is predicted otherwise.
     data = batches_of(both)
-    two, placed = by_functional.taken_up(source, data, both.store)
+    two, placed = row_functionals.taken_up(source, data, both.store)
     assert "functionals" not in source.spec
     assert sorted(two.spec["functionals"]) == ["HSE", "PBE"]
     assert (predict(two, placed, "test") == predict(source, data, "test")).all()
 
     # From two to a third: the mean; to one that is known: the source as it is.
     torch.nn.init.normal_(two.encoder.functional.weight)
-    three, placed = by_functional.taken_up(two, plain, records)
+    three, placed = row_functionals.taken_up(two, plain, records)
     assert three.spec["functionals"] == [*two.spec["functionals"], "LDA"]
     assert set(placed.table.functional.tolist()) == {2}
     assert len(two.spec["functionals"]) == len(two.encoder.functional.weight) == 2
     known, records = data_of(part, name="x", functional="HSE")
-    same, placed = by_functional.taken_up(two, known, records)
+    same, placed = row_functionals.taken_up(two, known, records)
     assert same is two
     assert set(placed.table.functional.tolist()) == {two.spec["functionals"].index("HSE")}
 
 
 def test_the_load_report_says_how_it_starts(source: PropertyModel, both: Dataset, part: Dataset) -> None:
     events: list[dict[str, Any]] = []
-    two, placed = by_functional.taken_up(source, batches_of(both), both.store)
+    two, placed = row_functionals.taken_up(source, batches_of(both), both.store)
     torch.nn.init.normal_(two.encoder.functional.weight)
     data, records = data_of(part, name="x", functional="LDA")
-    three, placed = by_functional.taken_up(two, data, records)
+    three, placed = row_functionals.taken_up(two, data, records)
     announce(three, copy_of(three), placed, a_fit(events.append))
     assert events[-1]["new_functionals"] == {"LDA": f"the mean of {', '.join(two.spec['functionals'])}"}
     model = scratch(three, placed, a_fit(events.append, epochs=0))

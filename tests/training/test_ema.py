@@ -2,7 +2,7 @@ import torch
 from support import fresh_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tltool.training.average import average_of, follow
+from tltool.training.ema import average_of, follow
 
 
 def test_the_average_is_that_of_pytorch_to_the_bit() -> None:

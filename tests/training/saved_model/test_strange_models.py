@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from tltool.errors import CheckpointError
 from tltool.model.property_model import PropertyModel
-from tltool.training import checkpoint
+from tltool.training.saved_model import checkpoint
 
 RAN: list[str] = []
 
@@ -50,7 +50,7 @@ LAUNCH = {"words": ["plugins=[subprocess]", "data.adapter._target_=subprocess.ru
 LOAD = {"plugins": ["subprocess"], "path": "elsewhere"}
 CALLS: list[dict[str, Any]] = [
     {"_target_": "tltool.cli.launch", **LAUNCH},
-    {"_target_": "tltool.training.checkpoint.load", **LOAD},
+    {"_target_": "tltool.training.saved_model.checkpoint.load", **LOAD},
     {"part": "tltool.cli.launch", **LAUNCH},
     {"part": "launch", **LAUNCH},
     {"part": "subprocess.run", "args": ["true"]},

@@ -7,7 +7,7 @@ from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, Record
 from tltool.data.store import gather
-from tltool.training import inputs
+from tltool.training import setup
 
 
 def test_moduli_without_a_logarithm_are_counted() -> None:
@@ -17,12 +17,12 @@ def test_moduli_without_a_logarithm_are_counted() -> None:
     records = gather([Record(f"mp-{n}", cube, each) for n, each in enumerate(labels)], {})
     data = Dataset(records, crystal_graphs.build([cube] * len(labels), QUOTIENT))
     said: list[str] = []
-    _, split = inputs.split_batches(config("pretrain"), data, ["log10_K_VRH"], said.append)
+    _, split = setup.split_batches(config("pretrain"), data, ["log10_K_VRH"], said.append)
     assert said == [
         "3 of 40 crystals have no label of log10_K_VRH and are left out.",
         "  2 for the reason that K_VRH is zero or less (first: mp-3, -12.5 GPa)",
     ]
     assert not {3, 5, 7} & {int(row) for part in split for row in part}
     said.clear()
-    inputs.split_batches(config("pretrain"), data, ["K_VRH"], said.append)
+    setup.split_batches(config("pretrain"), data, ["K_VRH"], said.append)
     assert said == ["1 of 40 crystals have no label of K_VRH and are left out."]

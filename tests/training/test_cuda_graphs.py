@@ -24,11 +24,11 @@ from tltool.data.graph import crystal_graphs
 from tltool.model import message_passing
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit
-from tltool.training import captured, fit, goals, loss
+from tltool.training import cuda_graphs, fit, loss, scaled_labels
 from tltool.transfer.finetune import finetune
 
 
-def as_it_is(step: captured.Step, parameters: object, say: object) -> captured.Step:
+def as_it_is(step: cuda_graphs.Step, parameters: object, say: object) -> cuda_graphs.Step:
     return step
 
 
@@ -43,7 +43,7 @@ def data_of(part: Dataset, encoder: str, rows: int) -> Batches:
 def trained(data: Batches, encoder: str, **keys: object) -> tuple[PropertyModel, list[dict]]:
     events: list[dict] = []
     model = fresh_model(data.quantities, encoder=encoder)
-    edit.new_heads(model, goals.scalers(data, reference=False, scale="linear"))
+    edit.new_heads(model, scaled_labels.scalers(data, reference=False, scale="linear"))
     torch.manual_seed(0)
     edit.renew(model)
     fit.train(model, data, a_fit(events.append, **keys))
@@ -69,7 +69,7 @@ def test_the_padded_loop_trains_as_the_ordinary_one(
     rooms = []
     cut = padded._select
     monkeypatch.setattr(padded, "_select", lambda *given: rooms.append(given[2]) or cut(*given))
-    monkeypatch.setattr(captured, "way", lambda device: as_it_is)
+    monkeypatch.setattr(cuda_graphs, "way", lambda device: as_it_is)
     other, events = trained(data, encoder, **keys)
     assert rooms, "padded batches were cut"
     assert [e["train_loss"] for e in events] == pytest.approx([e["train_loss"] for e in expected], rel=1e-5)
@@ -85,7 +85,7 @@ def test_what_a_way_through_padding_would_change_goes_as_it_is(
     part: Dataset, source: PropertyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
-    monkeypatch.setattr(captured, "way", lambda device: lambda step, *given: used.append(1) or step)
+    monkeypatch.setattr(cuda_graphs, "way", lambda device: lambda step, *given: used.append(1) or step)
     data = batches_of(part, train_size=32)
     how = {"head": "new", "lr_scale": None, "layer_decay": 1.0, "probe_first": False, "l2_sp": 0.0}
     finetune(source, data, a_fit(epochs=6), unfreeze=1, **how)
@@ -119,7 +119,7 @@ def test_an_ordinary_step_does_and_so_does_cgat(part: Dataset) -> None:
 
 
 def test_on_the_cpu_there_is_no_way() -> None:
-    assert captured.way(torch.device("cpu")) is None
+    assert cuda_graphs.way(torch.device("cpu")) is None
 
 
 class Stream:
@@ -170,7 +170,7 @@ def test_replayed_operations_train_as_python_does(
 
     scripted_cuda(monkeypatch, recorded_graph.graph)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", noted)
-    monkeypatch.setattr(captured, "way", lambda device: captured.through_graphs())
+    monkeypatch.setattr(cuda_graphs, "way", lambda device: cuda_graphs.through_graphs())
     other, events = trained(data, encoder, **keys)
     assert len(made) > 1, "a graph for each of several sizes"
     assert sum(graph.replays for graph in made) > len(expected)
@@ -189,7 +189,7 @@ def test_a_step_is_captured_once_and_brings_its_own_gradients(monkeypatch: pytes
         weight.grad = torch.full((), float(len(calls)))
         return torch.tensor(5.0)
 
-    run = captured.through_graphs()(step, [weight], print)
+    run = cuda_graphs.through_graphs()(step, [weight], print)
     for _ in range(6):
         weight.grad = None
         assert run() == 5.0
@@ -207,7 +207,7 @@ def test_a_capture_that_fails_is_said_once_and_training_goes_on(monkeypatch: pyt
 
     replays = scripted_cuda(monkeypatch, fails)
     said: list[str] = []
-    way = captured.through_graphs()
+    way = cuda_graphs.through_graphs()
     for _ in range(2):
         run = way(lambda: torch.tensor(5.0), [], said.append)
         assert [float(run()) for _ in range(6)] == [5.0] * 6

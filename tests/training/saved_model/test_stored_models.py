@@ -12,7 +12,7 @@ from pymatgen.core import Structure
 
 from tltool.data.store import Store
 from tltool.evaluation.predictor import Predictor
-from tltool.training import checkpoint
+from tltool.training.saved_model import checkpoint
 
 STORED = Path(__file__).parents[1] / "stored"
 MODELS = sorted(file.parent for file in STORED.glob("*/*/manifest.json"))

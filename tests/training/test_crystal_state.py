@@ -12,9 +12,9 @@ from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError, DataError
 from tltool.evaluation.predictor import Predictor
 from tltool.model.surgery.edit import new_heads
-from tltool.training import state
+from tltool.training import crystal_state
 from tltool.training.fit import predict, train
-from tltool.training.goals import scalers
+from tltool.training.scaled_labels import scalers
 
 
 def charged(part: Dataset) -> Dataset:
@@ -27,8 +27,8 @@ def charged(part: Dataset) -> Dataset:
 def test_a_model_learns_from_a_tag(part: Dataset) -> None:
     whole = charged(part)
     data = batches_of(whole)
-    assert state.placed(data, whole.store, {}) is data
-    data = state.placed(data, whole.store, {"state": ["charge"]})
+    assert crystal_state.placed(data, whole.store, {}) is data
+    data = crystal_state.placed(data, whole.store, {"state": ["charge"]})
     assert data.table.state is not None
     assert data.table.state[data.rows(), 0].tolist() == whole.store.label("e_form")[data.rows().numpy()].tolist()
     model = fresh_model(encoder="megnet", overrides=("encoder.state_inputs=1",))
@@ -46,29 +46,29 @@ def test_a_model_learns_from_a_tag(part: Dataset) -> None:
 def test_what_is_missing_is_named(part: Dataset) -> None:
     whole = charged(part)
     with pytest.raises(DataError, match="has no tag 'spin', only charge, "):
-        state.placed(batches_of(whole), whole.store, {"state": ["spin"]})
+        crystal_state.placed(batches_of(whole), whole.store, {"state": ["spin"]})
     with pytest.raises(DataError, match="its tag note is '-' and no number"):
-        state.placed(batches_of(whole), whole.store, {"state": ["charge", "note"]})
+        crystal_state.placed(batches_of(whole), whole.store, {"state": ["charge", "note"]})
     with pytest.raises(ConfigError, match=r"the model takes state=\{charge: NUMBER\}"):
-        state.given({"state": ["charge"]}, {})
+        crystal_state.given({"state": ["charge"]}, {})
     with pytest.raises(ConfigError, match="the model takes no state"):
-        state.given({}, {"charge": 1})
+        crystal_state.given({}, {"charge": 1})
     some: Any = "one"
     with pytest.raises(ConfigError, match="charge='one' must be a number"):
-        state.given({"state": ["charge"]}, {"charge": some})
+        crystal_state.given({"state": ["charge"]}, {"charge": some})
 
 
 def test_the_encoder_makes_room() -> None:
     node = {"_target_": "x", "state_inputs": 0}
-    assert state.encoder_with(node, ["charge", "spin"]) == {"_target_": "x", "state_inputs": 2}
-    assert state.encoder_with({"_target_": "x"}, []) == {"_target_": "x"}
+    assert crystal_state.encoder_with(node, ["charge", "spin"]) == {"_target_": "x", "state_inputs": 2}
+    assert crystal_state.encoder_with({"_target_": "x"}, []) == {"_target_": "x"}
     with pytest.raises(ConfigError, match="takes no numbers of the crystal; use encoder=megnet"):
-        state.encoder_with({"_target_": "x"}, ["charge"])
+        crystal_state.encoder_with({"_target_": "x"}, ["charge"])
 
 
 def test_a_batch_takes_its_rows(part: Dataset) -> None:
     whole = charged(part)
-    data = state.placed(batches_of(whole), whole.store, {"state": ["charge"]})
+    data = crystal_state.placed(batches_of(whole), whole.store, {"state": ["charge"]})
     graph = data.to("cpu").table.select(data.split["test"][:4])
     assert graph.state is not None
     assert torch.equal(graph.state, data.table.state[data.split["test"][:4]])  # type: ignore[index]

@@ -8,7 +8,7 @@ from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError
 from tltool.model.surgery import edit
 from tltool.training.fit import train, validate
-from tltool.training.goals import goals_of, scalers
+from tltool.training.scaled_labels import goals_of, scalers
 
 
 def test_the_scaler_sees_training_rows_only(part: Dataset) -> None:

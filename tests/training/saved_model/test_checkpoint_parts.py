@@ -17,7 +17,7 @@ from torch import nn
 from tltool.errors import CheckpointError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.model.sklearn_head import EstimatorHead
-from tltool.training import checkpoint, saved_parts
+from tltool.training.saved_model import checkpoint, saved_parts
 
 
 def spec_of(folder: Path) -> dict[str, object]:

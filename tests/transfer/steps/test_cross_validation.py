@@ -5,16 +5,16 @@ from support import a_fit, batches_of, fresh_model
 
 from tltool.data.dataset import Dataset
 from tltool.model.surgery import edit
-from tltool.training import inner
 from tltool.training.fit import predict
-from tltool.training.goals import scalers
+from tltool.training.scaled_labels import scalers
+from tltool.transfer.steps import cross_validation
 
 
 def test_folds_part_the_training_rows_and_hold_nothing_else(part: Dataset) -> None:
     data = batches_of(part, train_size=33)
     train = set(data.split["train"].tolist())
     settings = a_fit(select="last").settings
-    found = list(inner.cut(data, settings, 5, seed=1))
+    found = list(cross_validation.cut(data, settings, 5, seed=1))
     assert sorted(row for fold, _ in found for row in fold.split["test"].tolist()) == sorted(train)
     for fold, held in found:
         assert set(fold.split["train"].tolist()) | set(fold.split["test"].tolist()) == train
@@ -23,9 +23,9 @@ def test_folds_part_the_training_rows_and_hold_nothing_else(part: Dataset) -> No
         assert len(fold.split["val"]) == 0
         assert len(fold.split["test"]) in (6, 7)
     for stops in ({"select": "best"}, {"select": "last", "patience": 3}):
-        fold, _ = next(inner.cut(data, a_fit(**stops).settings, 5, seed=1))
+        fold, _ = next(cross_validation.cut(data, a_fit(**stops).settings, 5, seed=1))
         assert torch.equal(fold.split["val"], data.split["val"])
-    others = [held for _, held in inner.cut(data, settings, 5, seed=2)]
+    others = [held for _, held in cross_validation.cut(data, settings, 5, seed=2)]
     assert any(not torch.equal(a, b) for a, (_, b) in zip(others, found, strict=True))
 
 
@@ -33,13 +33,13 @@ def test_row_errors_are_in_units_of_the_mad_and_skip_absent_labels(part: Dataset
     data = batches_of(part, ("e_form", "e_above_hull"), train_size=20)
     model = fresh_model(data.quantities)
     edit.new_heads(model, scalers(data, False, "linear"))
-    fold, _ = next(inner.cut(data, a_fit().settings, 4, seed=0))
+    fold, _ = next(cross_validation.cut(data, a_fit().settings, 4, seed=0))
     row = int(fold.split["test"][0])
     fold.labels[row, 1] = torch.nan
     label = data.labels[data.split["train"]].double().numpy()
     mads = np.nanmean(np.abs(label - np.nanmean(label, axis=0)), axis=0)
     wrong = np.abs(predict(model, fold, "test") - fold.labels[fold.split["test"]].double().numpy()) / mads
-    found = inner.row_errors(model, fold, data)
+    found = cross_validation.row_errors(model, fold, data)
     assert found[0] == pytest.approx(wrong[0, 0])
     np.testing.assert_allclose(found[1:], wrong[1:].mean(1))
 
@@ -49,13 +49,13 @@ def test_the_first_within_one_standard_error_is_chosen() -> None:
     base = rng.random(400)
     near = base + rng.normal(0.004, 0.1, 400)
     far = base + 0.3 + rng.normal(0, 0.1, 400)
-    found = inner.standings({"far": far, "near": near, "base": base})
+    found = cross_validation.standings({"far": far, "near": near, "base": base})
     assert found["base"].behind == 0
     assert found["near"].behind == pytest.approx((near - base).mean())
     assert found["near"].behind_standard_error == pytest.approx((near - base).std(ddof=1) / 20)
     assert found["near"].behind < found["near"].behind_standard_error
-    assert inner.chosen(found, 1.0) == "near"
-    assert inner.chosen(found, 0.0) == "base"
-    assert inner.chosen(found, 1000.0) == "far"
-    assert inner.hopeless(far, base)
-    assert not inner.hopeless(near, base)
+    assert cross_validation.chosen(found, 1.0) == "near"
+    assert cross_validation.chosen(found, 0.0) == "base"
+    assert cross_validation.chosen(found, 1000.0) == "far"
+    assert cross_validation.hopeless(far, base)
+    assert not cross_validation.hopeless(near, base)
