@@ -4,7 +4,7 @@ import pytest
 from run_folders import SPLITS, make_run
 
 from tltool.reporting.comparable import place
-from tltool.reporting.runs import collect
+from tltool.reporting.finished_runs import collect
 from tltool.reporting.statistics import summarise
 from tltool.reporting.unpaired import unpaired
 

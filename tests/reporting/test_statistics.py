@@ -3,7 +3,7 @@ import math
 import pytest
 from run_folders import make_run
 
-from tltool.reporting.runs import collect
+from tltool.reporting.finished_runs import collect
 from tltool.reporting.statistics import by_element, mean_curve, summarise
 
 

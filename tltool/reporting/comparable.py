@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple, TypeVar
 
-from tltool.reporting.runs import Result
+from tltool.reporting.finished_runs import Result
 
 K = TypeVar("K")
 T = TypeVar("T")

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from tltool import plots
-from tltool.reporting import bibtex, figures
-from tltool.reporting.advice import advice
-from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Verbatim
+from tltool.reporting import citations, figures
 from tltool.reporting.comparable import Cell, grouped
-from tltool.reporting.runs import Result, Runs
+from tltool.reporting.finished_runs import Result, Runs
+from tltool.reporting.next_runs import advice
+from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragraph, Verbatim
 from tltool.reporting.statistics import Summary, mode_order, summarise
 from tltool.reporting.unpaired import Unpaired, unpaired
 from tltool.reporting.wording import NONE, count, fixed, mode, plural, probability, show, where
@@ -38,7 +38,7 @@ def compose(runs: Runs) -> list[Block]:
     transfers = [row for row in rows if row.place.stage == "transfer"]
     groups = grouped(transfers, lambda row: row.place._replace(train_size=None)).values()
     colours = plots.palette(sorted({row.mode for row in transfers}, key=mode_order))
-    citations = list(dict.fromkeys(text for result in runs.results for text in result.citations))
+    cited = list(dict.fromkeys(text for result in runs.results for text in result.citations))
     sections: dict[str, Iterable[Block]] = {
         "Pretraining runs": _list(runs.results, "pretrain"),
         "Transfer": chain([Paragraph(_HOW_TO_READ)] if groups else [], *map(_comparison, groups)),
@@ -49,7 +49,7 @@ def compose(runs: Runs) -> list[Block]:
         "Training size": chain(*(figures.sizes(group, colours) for group in groups)),
         "Transfer runs": _list(runs.results, "transfer"),
         "Evaluations": _list(runs.results, "eval"),
-        "Citations": [Bullets(citations), Verbatim(bibtex.entries(citations))] if citations else [],
+        "Citations": [Bullets(cited), Verbatim(citations.entries(cited))] if cited else [],
         "Left out": [Grid(["run", "state", "reason"], "lll", list(map(list, runs.skipped)))] if runs.skipped else [],
     }
     title = "tltool report: " + ", ".join(sorted({result.target for result in runs.results}))

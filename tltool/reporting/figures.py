@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tltool import plots
-from tltool.reporting.blocks import Block, Heading, Paragraph, Picture
 from tltool.reporting.comparable import grouped
-from tltool.reporting.runs import epochs, predictions
+from tltool.reporting.finished_runs import epochs, predictions
+from tltool.reporting.render.blocks import Block, Heading, Paragraph, Picture
 from tltool.reporting.statistics import Summary, by_element, mean_curve
 from tltool.reporting.wording import fixed, plural, where
 

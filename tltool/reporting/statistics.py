@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tltool.quantities import QUANTITIES
 from tltool.reporting.comparable import Cell, Place, Placed, flat, grouped, place
-from tltool.reporting.runs import STAGES, Result
+from tltool.reporting.finished_runs import STAGES, Result
 
 if TYPE_CHECKING:
     import pandas as pd

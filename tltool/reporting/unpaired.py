@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tltool.reporting.comparable import Cell, Placed, differences, grouped, is_known, place
-from tltool.reporting.runs import Result
+from tltool.reporting.finished_runs import Result
 
 _OLD = "An older version made it, which did not record what its errors rest on; run it again to compare it."
 

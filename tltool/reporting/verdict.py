@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tltool.errors import DataError
-from tltool.reporting.advice import Advice, advice, is_on_the_way
-from tltool.reporting.runs import Result, collect, read
+from tltool.reporting.finished_runs import Result, collect, read
+from tltool.reporting.next_runs import Advice, advice, is_on_the_way
 from tltool.reporting.statistics import Summary, summarise
 from tltool.reporting.unpaired import unpaired
 from tltool.reporting.wording import fixed, plural, probability

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tltool.errors import ResourceError
-from tltool.reporting import html, markdown
 from tltool.reporting.content import compose
-from tltool.reporting.runs import collect
-from tltool.reporting.terminal import remarks, table
+from tltool.reporting.finished_runs import collect
+from tltool.reporting.render import html, markdown
+from tltool.reporting.render.terminal import remarks, table
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
 

@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 import pytest
 from run_folders import make_run
 
-from tltool.reporting import html, markdown
 from tltool.reporting.content import compose
-from tltool.reporting.runs import collect
-from tltool.reporting.terminal import table
+from tltool.reporting.finished_runs import collect
+from tltool.reporting.render import html, markdown
+from tltool.reporting.render.terminal import table
 
 VOID = {"meta", "img"}
 

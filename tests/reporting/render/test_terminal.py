@@ -5,8 +5,8 @@ import sys
 from rich.console import Console
 from run_folders import make_run
 
-from tltool.reporting.runs import collect
-from tltool.reporting.terminal import remarks, table
+from tltool.reporting.finished_runs import collect
+from tltool.reporting.render.terminal import remarks, table
 
 
 def test_terminal_table(three_seeds):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tltool.reporting.bibtex import entries
+from tltool.reporting.citations import entries
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

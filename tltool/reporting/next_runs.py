@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tltool.reporting.runs import Result, command
+from tltool.reporting.finished_runs import Result, command
 from tltool.reporting.statistics import Paired, Summary
 from tltool.reporting.wording import fixed, plural
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
+from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
 
 
 def write(report: Sequence[Block], path: Path) -> None:

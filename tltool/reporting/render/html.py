@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from tltool.reporting.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
+from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
 
 _VERDICTS = {"positive transfer": ' class="good"', "negative transfer": ' class="bad"'}
 _HEAD = """<!DOCTYPE html>

@@ -8,8 +8,8 @@ import pytest
 from run_folders import make_run
 from support import config, each_choice
 
-from tltool.reporting.advice import advice, pairs_needed, repeat
-from tltool.reporting.runs import collect, read
+from tltool.reporting.finished_runs import collect, read
+from tltool.reporting.next_runs import advice, pairs_needed, repeat
 from tltool.reporting.statistics import summarise
 
 

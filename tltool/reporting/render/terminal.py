@@ -6,9 +6,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from tltool.reporting.advice import Advice, advice
 from tltool.reporting.comparable import grouped
-from tltool.reporting.runs import Result
+from tltool.reporting.finished_runs import Result
+from tltool.reporting.next_runs import Advice, advice
 from tltool.reporting.statistics import summarise
 from tltool.reporting.unpaired import unpaired
 from tltool.reporting.wording import count, fixed, mode, plural, show, where

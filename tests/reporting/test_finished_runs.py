@@ -2,7 +2,7 @@ import pytest
 from run_folders import make_run
 
 from tltool.errors import DataError
-from tltool.reporting.runs import collect
+from tltool.reporting.finished_runs import collect
 
 
 def test_collect_finds_runs_below_once(three_seeds):
