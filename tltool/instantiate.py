@@ -17,6 +17,7 @@ from types import ModuleType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tltool.errors import ConfigError, nearest
+from tltool.renamed import renamed
 
 PLACES = {
     "adapter": ("tltool.data.adapters.",),
@@ -63,6 +64,9 @@ def locate(target: str, plugins: Iterable[str] = (), place: str | None = None) -
     allowed = PLACES[place] if place else tuple(name for names in PLACES.values() for name in names)
     if not isinstance(target, str) or not _is_among(target, (*allowed, *own)):
         where = f"{place}._target_" if place else "_target_"
+        now = renamed(target) if isinstance(target, str) else None
+        if now is not None:
+            raise ConfigError(f"{where}={target!r} has been called {now.name} since tltool {now.version}; write that.")
         raise ConfigError(
             f"{where}={target!r} may not be used: it must be or start with {', '.join((*allowed, *own))}; "
             "list another package in plugins=[...] if you trust it."

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tltool.errors import DataError
+from tltool.renamed import brought_up
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +171,7 @@ def read(folder: Path, name: str, stage: str) -> Result:
         seconds=_number(found.get("seconds")),
         quantities=quantities,
         citations=tuple(map(str, citations)) if isinstance(citations, list) else (),
-        settings=_table(found.get("settings")),
+        settings=brought_up(_table(found.get("settings"))),
         identity=_table(found.get("identity")),
     )
 
