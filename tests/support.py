@@ -41,21 +41,20 @@ Command = Callable[..., Path]
 
 def config(stage: str, *overrides: str) -> dict[str, Any]:
     """Return the resolved config of ``stage``, as the command line would compose it."""
-    environment = tuple(os.environ.get(name, "") for name in ("HOME", "TLTOOL_CACHE", "TLTOOL_RUN_ID"))
-    return copy.deepcopy(_config(stage, overrides, environment))
-
-
-@cache
-def _config(stage: str, overrides: tuple[str, ...], environment: tuple[str, ...]) -> dict[str, Any]:
-    """Compose, which takes 0.2 s; the YAML files are the same for a whole run of the tests."""
-    with initialize_config_module("tltool.configs", version_base="1.3"):
-        composed = compose(stage, overrides=list(overrides))
-        OmegaConf.resolve(composed)
-        return OmegaConf.to_container(composed)  # type: ignore[return-value]
+    composed = cell(stage, *overrides).config
+    OmegaConf.resolve(composed)
+    return OmegaConf.to_container(composed)  # type: ignore[return-value]
 
 
 def cell(stage: str, *words: str) -> Cell:
     """Return the run of ``stage`` that the command line would start with ``words``."""
+    environment = tuple(os.environ.get(name) for name in ("HOME", "TLTOOL_CACHE", "TLTOOL_RUN_ID"))
+    return copy.deepcopy(_cell(stage, words, environment))
+
+
+@cache
+def _cell(stage: str, words: tuple[str, ...], environment: tuple[str | None, ...]) -> Cell:
+    """Compose, which takes 0.2 s; the YAML files are the same for a whole run of the tests."""
     with initialize_config_module("tltool.configs", version_base="1.3"):
         composed = compose(stage, overrides=list(words), return_hydra_config=True)
         choices = composed.hydra.runtime.choices

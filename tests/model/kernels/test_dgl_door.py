@@ -37,7 +37,7 @@ def test_a_broken_dgl_names_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_training_needs_no_dgl(tmp_path) -> None:
-    words = ["pretrain", "split.train_size=64", "fit.epochs=1", f"cache={tmp_path}/cache", f"runs={tmp_path}/runs"]
+    words = ["pretrain", "split.train_size=64", "fit.epochs=1", f"runs={tmp_path}/runs"]
     code = "import sys; sys.modules['dgl'] = None; from tltool.cli import main; main()"
     command = [sys.executable, "-W", "ignore", "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

@@ -20,10 +20,9 @@ pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ c
 
 
 @pytest.fixture(autouse=True)
-def _kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.getbasetemp() / "kernels"
+def _kernels(kernel_folder: Path) -> Iterator[None]:
     for kind in (torch.float32, torch.float64):
-        cgcnn_cpp.load(folder, lambda text: None, kind)
+        cgcnn_cpp.load(kernel_folder, lambda text: None, kind)
     yield
     message_passing.use("auto")
 
