@@ -1,28 +1,38 @@
-# make demo | test | check | sanitize | bench | gpu | peers | install | clean
+# make demo | quick | test | check | sanitize | bench | gpu | peers | install | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
 # Idle threads of a numerical library spin and slow down everything else; tests and runs each use one thread.
 export OMP_WAIT_POLICY := PASSIVE
+# What Python has compiled once is kept: every command imports PyTorch.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test check lint types floors mutants sanitize bench gpu peers clean
+.PHONY: install demo quick test check lint types floors mutants sanitize bench gpu peers clean
 .DEFAULT_GOAL := check
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+# What runs tltool, and what tests and checks it too. Python compiles a module when it is first imported, which is
+# quicker than to compile all of them here.
+$(RUNS) $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "tltool needs Python 3.11 or 3.12; run make PYTHON=python3.11")'
 	@echo 'Installing the tested set of packages into $(VENV); this takes a minute or two.'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.$(if $(filter $(INSTALLED),$@),[dev])'
+	touch $(RUNS) $@
 
-demo: $(INSTALLED)
+demo: $(RUNS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
 
+# Of two processes each takes whole files for as long as there are some: what a file prepares is prepared once.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Lint, types, floors and the fast tests of what differs from the branch BASE.
+quick: $(INSTALLED)
+	$(BIN)/python scripts/quick.py --base $(or $(BASE),main)
 
 check: lint types floors test
 

@@ -1,6 +1,7 @@
 """What many tests share: real crystals of the bundled sample, a small data set, and a trained source model."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ from tltool.training.scaled_labels import scalers
 torch.set_num_threads(1)
 settings.register_profile("tltool", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("tltool")
+
+
+def pytest_runtest_setup() -> None:
+    """Begin no test when the time is up that ``make quick`` gives."""
+    if time.time() > float(os.environ.get("TLTOOL_TESTS_UNTIL", "inf")):
+        pytest.skip("the time of make quick is up; make test runs the rest")
 
 
 @pytest.fixture(autouse=True)

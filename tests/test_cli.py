@@ -14,6 +14,8 @@ from command_line import Done, run, start
 
 from tltool.cli import STAGES
 
+pytestmark = pytest.mark.slow
+
 FAST = ["fit.epochs=1", "split.train_size=40"]
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import config
 
+pytestmark = pytest.mark.slow
+
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 SUBMITIT = ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"]
 

@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import bench
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "graphs, shared shells",
     "graphs, strict",

@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import bench_encoders
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 

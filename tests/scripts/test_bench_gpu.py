@@ -13,6 +13,8 @@ import bench_gpu
 
 from tltool.training import cuda_graphs
 
+pytestmark = pytest.mark.slow
+
 LACKING = ("dgl", "pymatgen", "hydra", "omegaconf", "gemmi", "ase", "moyopy", "skops", "triton")
 BARE = f"""
 import sys

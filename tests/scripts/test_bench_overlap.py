@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import bench_overlap
 
+pytestmark = pytest.mark.slow
+
 
 def test_quick_run_times_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     bench_overlap.main(["--quick", "--workers", "1"])

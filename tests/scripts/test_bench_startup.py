@@ -4,7 +4,10 @@ import re
 import subprocess
 import sys
 
+import pytest
 from support import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_both_figures_are_told() -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from support import ROOT
 
+pytestmark = pytest.mark.slow
+
 SOME = "interrupted or memory or not_there or by_its_number"
 
 

@@ -3,10 +3,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import ROOT
 
 from tltool.model.property_model import PropertyModel
 from tltool.training.saved_model import checkpoint
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_sweep_passes_over_a_failed_cell_and_goes_on_where_it_stopped(source: PropertyModel, tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pytest
 from command_line import run
 
 from tltool.model.property_model import PropertyModel
 from tltool.training.saved_model import checkpoint
+
+pytestmark = pytest.mark.slow
 
 
 def transfer(home: Path, *words: str) -> str:

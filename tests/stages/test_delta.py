@@ -16,6 +16,8 @@ from tltool.errors import DataError
 from tltool.model.property_model import PropertyModel
 from tltool.training.saved_model import checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROWS = range(40)
 
 

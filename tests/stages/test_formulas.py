@@ -12,6 +12,8 @@ from command_line import run
 from tltool.data.record import formula
 from tltool.data.store import Store
 
+pytestmark = pytest.mark.slow
+
 FORMULAS = ["transfer", "target=formulas", "target.data.root=formulas.csv", "mode=features", "source=source"]
 
 

@@ -13,6 +13,8 @@ from pymatgen.core import Lattice, Structure
 
 from tltool.data.store import Store
 
+pytestmark = pytest.mark.slow
+
 ROWS = range(0, 360, 3)
 ONE = ["target=table", "target.data.root=gaps.jsonl", "target.data.quantities=[gap]", "target.data.name=measured"]
 ONE += ["target.data.adapter.id_column=material_id", "target.data.adapter.columns=[gap_hse]"]

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from command_line import run
 
+pytestmark = pytest.mark.slow
+
 FAST = ["fit.epochs=1", "fit.batch_size=512"]
 TRANSFER = ["transfer", "mode=features", "target=bulk_modulus"]
 

@@ -18,6 +18,8 @@ from tltool.model.property_model import PropertyModel
 from tltool.training.fit import predict
 from tltool.training.saved_model import checkpoint
 
+pytestmark = pytest.mark.slow
+
 TARGET = [
     "target=folder",
     "target.data.root=own",

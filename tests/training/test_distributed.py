@@ -12,6 +12,8 @@ from support import ROOT
 
 from tltool.training.saved_model import checkpoint
 
+pytestmark = pytest.mark.slow
+
 FEW = ["split.train_size=41", "split.val=0.02", "fit.epochs=2", "fit.batch_size=20", "overlap=none", "threads=1"]
 ONE = ["-m", "tltool"]
 PAIR = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

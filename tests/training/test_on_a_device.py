@@ -14,6 +14,8 @@ import pytest
 from support import ROOT
 from torch.utils import backend_registration
 
+pytestmark = pytest.mark.slow
+
 STEP = """
 import json
 import sys

@@ -14,6 +14,8 @@ import torch
 from tltool.errors import ConfigError, ResourceError
 from tltool.model import message_passing
 
+pytestmark = pytest.mark.slow
+
 EQUAL = """
 import torch
 from support import QUOTIENT, FULL

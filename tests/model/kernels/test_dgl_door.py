@@ -36,6 +36,7 @@ def test_a_broken_dgl_names_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
         dgl_door.load.__wrapped__()
 
 
+@pytest.mark.slow
 def test_training_needs_no_dgl(tmp_path) -> None:
     words = ["pretrain", "split.train_size=64", "fit.epochs=1", f"runs={tmp_path}/runs"]
     code = "import sys; sys.modules['dgl'] = None; from tltool.cli import main; main()"
