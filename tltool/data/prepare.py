@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tltool import instantiate
+from tltool import instantiate, interruption
 from tltool.data import store, structure_checks
 from tltool.data.formats import label_columns
 from tltool.data.graph import crystal_graphs
@@ -179,6 +179,7 @@ def prepare_all(tasks: list[Task], workers: int, say: Say) -> list[Shard]:
 def _outcomes(todo: list[Task], workers: int) -> Iterator[tuple[Task, Shard | TltoolError]]:
     if workers <= 1:
         for task in todo:
+            interruption.check()
             yield task, _attempt(task)
         return
     # A fresh interpreter for each: a fork of a process in which torch has threads may hang.
@@ -187,6 +188,7 @@ def _outcomes(todo: list[Task], workers: int) -> Iterator[tuple[Task, Shard | Tl
         waiting = {pool.submit(_attempt, task): task for task in todo}
         try:
             for future in as_completed(waiting):
+                interruption.check()
                 yield waiting[future], future.result()
         except BrokenProcessPool as error:
             raise ResourceError(
@@ -251,6 +253,7 @@ def _checked(items: Iterable[Record | Dropped], checks: Checks, doubted: Counter
     The tag ``checks`` names what a record failed, ``reader`` the parser if it was not the usual one.
     """
     for item in items:
+        interruption.check()
         if isinstance(item, Dropped):
             yield item
             continue

@@ -4,13 +4,13 @@ Every run has a thread, since it waits in the middle of whatever called it, and 
 that it draws what it would draw alone.
 """
 
-import ctypes
-import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
 import torch
+
+from tltool.interruption import RunThread
 
 Ask = Callable[[Any], Any]
 
@@ -19,12 +19,13 @@ def in_turns(tasks: Sequence[Callable[[Ask], int]], answer: Callable[[list[Any]]
     """Return what ``tasks`` return; each is called with a function that returns what ``answer`` says to its question.
 
     ``answer`` gets the questions of all tasks that are not done yet. An answer that is an exception is raised where the
-    question was asked. What interrupts this function, or is raised by a task, is raised in all other tasks as well.
+    question was asked; an error of ``answer`` itself is the answer to every question. What interrupts this function, or
+    is raised by a task, ends all other tasks as well: a task that waits raises it at once, one that computes raises it
+    at its next ``interruption.check``.
     """
     news: SimpleQueue[tuple[int, bool, Any]] = SimpleQueue()
     replies: list[SimpleQueue[Any]] = [SimpleQueue() for _ in tasks]
-    begin = torch.get_rng_state()
-    states = [begin] * len(tasks)
+    states = [torch.get_rng_state()] * len(tasks)
     done: dict[int, int] = {}
     questions: dict[int, Any] = {}
 
@@ -42,22 +43,15 @@ def in_turns(tasks: Sequence[Callable[[Ask], int]], answer: Callable[[list[Any]]
             found = error
         news.put((k, True, found))
 
-    threads = [threading.Thread(target=body, args=(k,), daemon=True) for k in range(len(tasks))]
+    threads = [RunThread(target=body, args=(k,), daemon=True) for k in range(len(tasks))]
 
     def turn(k: int, reply: Any = None) -> None:
         torch.set_rng_state(states[k])
-        try:
-            if threads[k].ident is None:
-                threads[k].start()
-            else:
-                replies[k].put(reply)
-            _, ended, found = news.get()
-        except (KeyboardInterrupt, SystemExit) as stop:
-            _raise_in(threads[k], type(stop))
-            _, ended, found = news.get()
-            if not ended:
-                questions[k] = found
-            raise
+        if threads[k].ident is None:
+            threads[k].start()
+        else:
+            replies[k].put(reply)
+        _, ended, found = news.get()
         states[k] = torch.get_rng_state()
         if not ended:
             questions[k] = found
@@ -71,18 +65,27 @@ def in_turns(tasks: Sequence[Callable[[Ask], int]], answer: Callable[[list[Any]]
             turn(k)
         while questions:
             asked = list(questions)
-            found = answer([questions[k] for k in asked])
+            found = _answers(answer, [questions.pop(k) for k in asked])
             for k, reply in zip(asked, found, strict=True):
-                del questions[k]
                 turn(k, reply)
     except BaseException as error:
-        for k in list(questions):
-            replies[k].put(type(error)())
-            threads[k].join()
+        _end(threads, replies, error)
         raise
     return [done[k] for k in range(len(tasks))]
 
 
-def _raise_in(thread: threading.Thread, kind: type[BaseException]) -> None:
-    """Raise an exception where ``thread`` computes, as an interruption does in the main thread."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(kind))
+def _answers(answer: Callable[[list[Any]], list[Any]], questions: list[Any]) -> list[Any]:
+    try:
+        return answer(questions)
+    except Exception as error:
+        return [error] * len(questions)
+
+
+def _end(threads: Sequence[RunThread], replies: Sequence["SimpleQueue[Any]"], error: BaseException) -> None:
+    """Have every thread that is not done end with ``error``, and wait until it has."""
+    for thread in threads:
+        thread.request = error
+    for thread, reply in zip(threads, replies, strict=True):
+        if thread.is_alive():
+            reply.put(error)
+            thread.join()

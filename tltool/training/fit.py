@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
+from tltool import interruption
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch, evaluation_size
 from tltool.data.record import Floats
@@ -201,6 +202,7 @@ def train(
             elif settings.ema:
                 now.average = average_of(model)
             total += error * held
+            interruption.check()
         train_loss = float(all_reduce.total(total)) / len(data.split["train"])
         if not np.isfinite(train_loss):
             raise NumericError(f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1.")
@@ -265,6 +267,7 @@ def predict(model: PropertyModel, data: Batches, part: str, values: Values | Non
     model.eval()
 
     def labels(batch: Batch) -> Tensor:
+        interruption.check()
         return model.labels(values(model, batch), batch.graph) if values else model(batch.graph)
 
     rows = [distributed.gathered(labels, batch) for batch in data.of(part, evaluation_size(data.table))]

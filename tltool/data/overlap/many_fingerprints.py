@@ -15,6 +15,7 @@ from typing import IO
 
 import numpy as np
 
+from tltool import interruption
 from tltool.data.overlap.fingerprint import UInts, in_order
 from tltool.data.record import Crystal
 from tltool.errors import ResourceError
@@ -38,6 +39,7 @@ def fingerprints(
     with ExitStack() as stack:
         children: list[subprocess.Popen[bytes]] = []
         while chunk := list(islice(rest, _CHUNK)):
+            interruption.check()
             progress(sum(map(len, done)))
             if workers <= 1 or (len(chunk) < _CHUNK and not children):
                 done.append(in_order(chunk))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tltool import interruption
 from tltool.data.overlap.mean_distances import difference, mean_distances, scaled
 from tltool.data.record import Crystal, Floats, Ints
 
@@ -70,6 +71,7 @@ def compared(
     cells: dict[tuple[bool, int], Crystal | None] = {}
     compared_ = 0
     for pair in order[near[order]].tolist():
+        interruption.check()
         row, source_row, alone = int(rows[pair]), int(source_rows[pair]), bool(alike[pair])
         if row in found or compared_ == most:
             continue

@@ -1,10 +1,11 @@
 """What a frozen encoder makes of each record, once: the tables that ``freeze`` and ``features`` train on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from tltool import interruption
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch, evaluation_size
 from tltool.errors import ConfigError
@@ -49,8 +50,10 @@ def sites(model: PropertyModel, data: Batches, levels: Sequence[int]) -> Tensor:
     return made
 
 
-def _pieces(data: Batches) -> Sequence[Tensor]:
-    return torch.split(torch.cat([data.split[part] for part in data]), evaluation_size(data.table))
+def _pieces(data: Batches) -> Iterator[Tensor]:
+    for rows in torch.split(torch.cat([data.split[part] for part in data]), evaluation_size(data.table)):
+        interruption.check()
+        yield rows
 
 
 def is_fixed(model: PropertyModel) -> bool:
