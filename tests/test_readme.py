@@ -149,12 +149,12 @@ def test_links_and_paths_exist(page: str) -> None:
 
 
 def picture(number: int) -> str:
-    """Return a block of the section "The house"."""
-    section = TEXTS["README.md"].split("## The house\n")[1]
+    """Return a block of the section "Layout of the code"."""
+    section = TEXTS["README.md"].split("## Layout of the code\n")[1]
     return FENCE.findall(section)[number][1]
 
 
-def test_the_house_has_the_modules_that_exist() -> None:
+def test_the_layout_lists_the_modules_that_exist() -> None:
     drawn: list[str] = []
     above: list[tuple[int, str]] = []
     for line in picture(0).splitlines():
@@ -171,7 +171,7 @@ def test_the_house_has_the_modules_that_exist() -> None:
         assert (ROOT / folder).is_dir()
 
 
-def test_the_floors_are_those_that_are_checked() -> None:
+def test_the_layers_are_those_that_are_checked() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
         "contracts"
     ]
