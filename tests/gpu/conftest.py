@@ -34,7 +34,7 @@ def real(gpu: str) -> bool:
 
 @pytest.fixture(scope="session")
 def tltool(gpu: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Return what runs a command in this process, with a cache of its own."""
+    """Return what runs a command in this process."""
     home = tmp_path_factory.mktemp("gpu")
     count = 0
 
@@ -42,7 +42,7 @@ def tltool(gpu: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
         nonlocal count
         count += 1
         folder = home / "runs" / f"{stage}-{count}"
-        given = [*words, f"hydra.run.dir={folder}", f"cache={home / 'cache'}", f"runs={home / 'runs'}"]
+        given = [*words, f"hydra.run.dir={folder}", f"runs={home / 'runs'}"]
         assert cli.launch(stage, given) == code
         return folder
 

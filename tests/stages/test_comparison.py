@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,11 +57,16 @@ def test_a_scratch_run_on_another_table_is_no_baseline_and_the_command_makes_one
     assert command.count("'split.draw=range(20)'") == 2
     few = command.replace("range(20)", "0,1")
     (home / "bin").mkdir()
-    (home / "bin" / "tltool").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m tltool "$@"\n')
+    # What the shell makes of it is written down, and then run here.
+    (home / "bin" / "tltool").write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" END >>{shlex.quote(str(home / 'words'))}\n")
     (home / "bin" / "tltool").chmod(0o755)
     env = os.environ | {"PATH": f"{home}/bin:{os.environ['PATH']}"}
     pasted = subprocess.run(["sh", "-ec", few], cwd=home, env=env, capture_output=True, text=True, timeout=400)
     assert pasted.returncode == 0, pasted.stderr
+    commands = (home / "words").read_text().removesuffix("END\n").split("END\n")
+    assert len(commands) == 2
+    for words in commands:
+        run(home, *words.splitlines())
     made = [json.loads(file.read_text()) for file in home.glob("runs/transfer/*/*/metrics.json")]
     first = json.loads((home / "runs/transfer/me/metrics.json").read_text())
     assert sorted((m["mode"], m["draw"]) for m in made) == [
