@@ -1,24 +1,25 @@
-"""What a trained model leaves in its run folder: predictions, errors, a parity plot and the model."""
+"""What a trained model leaves in its run folder: predictions, errors, parity plots and the model itself."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from rich.table import Table
+from torch import Tensor
 
 from tltool import plots
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
 from tltool.data.overlap.crystal_index import Matches
-from tltool.data.record import formula
+from tltool.data.record import Floats, Ints, formula
 from tltool.elements import symbols
 from tltool.evaluation import overlap_audit, source_crystals
 from tltool.evaluation.metrics import CLASS_METRICS, metrics
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.model.property_model import PropertyModel
-from tltool.model.scaler import Scaler
 from tltool.quantities import quantity
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
@@ -29,44 +30,24 @@ from tltool.training.saved_model import checkpoint
 _LARGE = 100_000
 
 
-def remember(
-    model: PropertyModel,
-    data: Batches,
-    dataset: Dataset,
-    run: Run,
-    stage: str,
-    auditor: Auditor,
-    mode: str | None = None,
-) -> None:
-    """Write into the model what it has now been trained on: elements, where the labels came from, which crystals."""
-    seen = set(model.spec.get("elements", ())) | data.elements("train")
-    kept = ("name", "adapter", "address", "licence", "citation", "functional")
-    origin: dict[str, Any] = {k: v for k, v in dataset.store.attributes.items() if k in kept}
-    origin |= {
-        "stage": stage,
-        "quantities": list(data.quantities),
-        "n_train": len(data.split["train"]),
-        "run": run.folder.name,
-    }
-    origin |= {"mode": mode} if mode else {}
-    origin |= {"chosen": model.spec["auto"]["chosen"]} if "auto" in model.spec else {}
-    if dataset.folder:
-        origin["prepared"] = str(dataset.folder.resolve())
-    if auditor.action == "none" or (model.spec.get("provenance") and not model.seen):
-        # An index of the last step alone would call crystals of the source unseen.
-        model.seen = {}
-    else:
-        rows = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
-        before = [crystal_index.from_arrays(model.seen, "the source model")] if model.seen else []
-        model.seen = crystal_index.arrays(
-            crystal_index.merged([*before, overlap_audit.index(dataset, rows, auditor.workers, run.say)])
-        )
-    model.spec["elements"] = sorted(int(z) for z in seen)
-    if model.spec.get("functionals"):
-        model.spec["functional"] = row_functionals.last(data, model.spec["functionals"])
-    model.spec["quantities"] = {name: quantity(name).unit for name in data.quantities}
-    model.spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
-    model.spec["provenance"] = [*model.spec.get("provenance", ()), origin]
+class _Predicted(NamedTuple):
+    """Labels and predictions (r, q) for the ``rows`` (r,) of one ``part``, each in the unit of its quantity.
+
+    Of labels that are differences both are the sum, and ``base`` (r, q) is what was added; None otherwise.
+    """
+
+    part: str
+    rows: Ints
+    label: Floats
+    prediction: Floats
+    base: Floats | None
+
+
+class _Subsets(NamedTuple):
+    """Which rows (r,) of the test part are of a kind: by what the source was trained on, and by functional."""
+
+    kinds: Mapping[str, npt.NDArray[np.bool_]]
+    functionals: Mapping[str, npt.NDArray[np.bool_]]
 
 
 def evaluate(
@@ -87,67 +68,20 @@ def evaluate(
     Unseen elements are those in none of the crystals that the model or its source was trained on. Where labels are
     differences, predictions and errors are of the sum, and ``MAE_base`` is the error of the base alone.
     """
-    ids = dataset.store.ids
-    known = set(model.spec["elements"])
-    rows: list[dict[str, Any]] = []
-    found: dict[str, Any] = {name: {"unit": quantity(name).unit} for name in data.quantities}
-    full = data.labels if data.base is None else data.labels + data.base
-    means = np.nanmean(full[data.split["train"]].cpu().double().numpy(), axis=0) if len(data.split["train"]) else None
     matches = _matches(model, data, dataset, auditor, run)
-    kinds = overlap_audit.words(matches, "") if matches else []
-    how = dict(zip(data.split["test"].tolist(), kinds, strict=True)) if matches else {}
-    groups = row_functionals.groups(dataset.store, data.split["test"].cpu().numpy())
-    drawn: dict[str, list[tuple[str, Any, Any]]] = {name: [] for name in data.quantities}
-    for part in parts:
-        predicted = predict(model, data, part)
-        crystals = [dataset.store.crystal(int(row)) for row in data.split[part]]
-        label = full[data.split[part]].cpu().double().numpy()
-        low = None if data.base is None else data.base[data.split[part]].cpu().double().numpy()
-        predicted = predicted if low is None else predicted + low
-        for k, name in enumerate(data.quantities):
-            mean = float(means[k]) if means is not None else float(np.nanmean(label[:, k]))
-            found[name][part] = metrics(name, label[:, k], predicted[:, k], mean)
-            if low is not None:
-                found[name][part]["MAE_base"] = metrics(name, label[:, k], low[:, k], mean)["MAE"]
-            drawn[name].append((part, label[:, k], predicted[:, k]))
-            if part == "test" and matches:
-                for kind, some in overlap_audit.kinds(matches).items():
-                    found[name][kind] = metrics(name, label[some, k], predicted[some, k], mean)
-            if part == "test" and groups:
-                found[name]["functionals"] = {
-                    word: metrics(name, label[some, k], predicted[some, k], mean) for word, some in groups.items()
-                }
-        for row, crystal, y, p in zip(data.split[part].tolist(), crystals, label, predicted, strict=True):
-            elements = set(crystal.numbers.tolist())
-            words = {
-                "id": ids[row],
-                "split": part,
-                "formula": formula(crystal.numbers, crystal.amounts),
-                "elements": symbols(elements),
-                "unseen_elements": symbols(elements - known),
-                "seen": how.get(row, "") if part == "test" else None,
-            }
-            rows += [
-                words | {"quantity": q, "label": y[k], "prediction": p[k], "unit": found[q]["unit"]}
-                for k, q in enumerate(data.quantities)
-            ]
-    run.write_predictions(rows)
-    for name, series in drawn.items():
-        file = "parity.png" if len(drawn) == 1 else f"parity-{name}.png"
-        marks = np.concatenate([np.full(len(y), part) for part, y, _ in series])
-        plots.parity(
-            run.folder / file,
-            np.concatenate([y for _, y, _ in series]),
-            np.concatenate([p for _, _, p in series]),
-            marks.tolist(),
-            found[name]["unit"],
-            name,
-        )
+    test = data.split["test"].cpu().numpy()
+    subsets = _Subsets(overlap_audit.kinds(matches) if matches else {}, row_functionals.groups(dataset.store, test))
+    predicted = [_predicted(model, data, part) for part in parts]
+    found = _errors(data, predicted, subsets)
+    kinds = dict(zip(test.tolist(), overlap_audit.words(matches, ""), strict=True)) if matches else {}
+    known = set(model.spec["elements"])
+    run.write_predictions([row for one in predicted for row in _rows(one, data.quantities, dataset, known, kinds)])
+    _plot(run, predicted, data.quantities)
     citations = list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
     summary = {**facts, "quantities": found, "citations": citations}
     if matches:
         summary["overlap"] = overlap_audit.counted(matches)
-        overlap_audit.write(run, matches, dataset.store, data.split["test"].cpu().numpy())
+        overlap_audit.write(run, matches, dataset.store, test)
     run.write_json("metrics.json", summary)
     return summary
 
@@ -162,9 +96,79 @@ def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Aud
     return overlap_audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, sources, run.say)
 
 
-def named(description: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a model remembers of the data set whose labels it adds to."""
-    return {key: str(description[key]) for key in ("name", "functional") if description.get(key)}
+def _predicted(model: PropertyModel, data: Batches, part: str) -> _Predicted:
+    """Predict one part; add the base where labels are differences."""
+    prediction, rows = predict(model, data, part), data.split[part]
+    label = _full_labels(data)[rows].cpu().double().numpy()
+    base = None if data.base is None else data.base[rows].cpu().double().numpy()
+    return _Predicted(part, rows.cpu().numpy(), label, prediction if base is None else prediction + base, base)
+
+
+def _full_labels(data: Batches) -> Tensor:
+    return data.labels if data.base is None else data.labels + data.base
+
+
+def _errors(data: Batches, predicted: Sequence[_Predicted], subsets: _Subsets) -> dict[str, dict[str, Any]]:
+    """Return for each quantity its unit and the metrics of every part, of the test part also those of its subsets."""
+    found: dict[str, dict[str, Any]] = {name: {"unit": quantity(name).unit} for name in data.quantities}
+    train = _full_labels(data)[data.split["train"]].cpu().double().numpy()
+    means = np.nanmean(train, axis=0) if len(train) else None
+    for one in predicted:
+        for name, label, prediction, k in _columns(one, data.quantities):
+            mean = float(np.nanmean(label)) if means is None else float(means[k])
+            found[name][one.part] = metrics(name, label, prediction, mean)
+            if one.base is not None:
+                found[name][one.part]["MAE_base"] = metrics(name, label, one.base[:, k], mean)["MAE"]
+            if one.part == "test":
+                of = {
+                    subset: {word: metrics(name, label[some], prediction[some], mean) for word, some in rows.items()}
+                    for subset, rows in subsets._asdict().items()
+                }
+                found[name] |= of["kinds"] | ({"functionals": of["functionals"]} if of["functionals"] else {})
+    return found
+
+
+def _columns(one: _Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, Floats, Floats, int]]:
+    """Yield each quantity with its labels (r,), predictions (r,) and column."""
+    for k, name in enumerate(quantities):
+        yield name, one.label[:, k], one.prediction[:, k], k
+
+
+def _rows(
+    one: _Predicted, quantities: Sequence[str], dataset: Dataset, known: set[int], seen: Mapping[int, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of ``predictions.csv`` for each crystal and quantity.
+
+    ``known`` are the atomic numbers that the model was trained on, ``seen`` says of each test row how the model knows
+    its crystal.
+    """
+    for row, label, prediction in zip(one.rows.tolist(), one.label, one.prediction, strict=True):
+        crystal = dataset.store.crystal(row)
+        elements = set(crystal.numbers.tolist())
+        words = {
+            "id": dataset.store.ids[row],
+            "split": one.part,
+            "formula": formula(crystal.numbers, crystal.amounts),
+            "elements": symbols(elements),
+            "unseen_elements": symbols(elements - known),
+            "seen": seen.get(row, "") if one.part == "test" else None,
+        }
+        for name, y, p in zip(quantities, label, prediction, strict=True):
+            yield words | {"quantity": name, "label": y, "prediction": p, "unit": quantity(name).unit}
+
+
+def _plot(run: Run, predicted: Sequence[_Predicted], quantities: Sequence[str]) -> None:
+    """Draw predictions against labels, a file for each quantity."""
+    parts = [one.part for one in predicted for _ in one.rows]
+    for k, name in enumerate(quantities):
+        plots.parity(
+            run.folder / ("parity.png" if len(quantities) == 1 else f"parity-{name}.png"),
+            np.concatenate([one.label[:, k] for one in predicted]),
+            np.concatenate([one.prediction[:, k] for one in predicted]),
+            parts,
+            quantity(name).unit,
+            name,
+        )
 
 
 def parts_of(data: Batches) -> list[str]:

@@ -13,7 +13,7 @@ from tltool.data.dataset import Dataset
 from tltool.data.graph.crystal_graphs import Recipe
 from tltool.data.record import Ints
 from tltool.errors import ConfigError
-from tltool.evaluation import digests, overlap_audit, results
+from tltool.evaluation import digests, overlap_audit, provenance, results
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.surgery.edit import new_heads
@@ -58,7 +58,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     train(model, data, fit)
     if machine.rank():
         return
-    results.remember(model, data, dataset, folder, "pretrain", watch)
+    provenance.remember(model, data, dataset, folder, "pretrain", watch)
     facts = {
         "stage": "pretrain",
         "target": config["data"]["name"],

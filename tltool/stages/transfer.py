@@ -14,7 +14,7 @@ from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
 from tltool.data.splits import Split, checked
 from tltool.errors import CheckpointError, DataError, standing_at
-from tltool.evaluation import digests, overlap_audit, results, source_crystals
+from tltool.evaluation import digests, overlap_audit, provenance, results, source_crystals
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.property_model import PropertyModel
@@ -62,8 +62,8 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     model = instantiate.call(config["mode"], source, data, fit, plugins=config["plugins"], place="mode")
     if machine.rank():
         return
-    results.remember(model, data, dataset, folder, "transfer", watch, name)
-    model.spec["base"] = results.named(target["base"]) if target.get("base") else None
+    provenance.remember(model, data, dataset, folder, "transfer", watch, name)
+    model.spec["base"] = provenance.named(target["base"]) if target.get("base") else None
     facts = {
         "stage": "transfer",
         "mode": name,
