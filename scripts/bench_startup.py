@@ -16,7 +16,7 @@ from pathlib import Path
 _FIRST_BATCH = """
 import os, sys
 from tltool.data.batches import tensor_table
-from tltool.cli import launch
+from tltool.command_line.launch import launch
 cut = tensor_table.batches
 def told(source, labels, rows, size, generator):
     if generator is not None:

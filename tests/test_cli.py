@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from command_line import Done, run, start
 
-from tltool.cli import STAGES
+from tltool.command_line.usage import STAGES
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from support import ROOT, cell, config, each_choice
 
 from tltool import instantiate
-from tltool.cli import STAGES
 from tltool.command_line.overrides import refuse
+from tltool.command_line.usage import STAGES
 
 CONFIGS = ROOT / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))

@@ -24,7 +24,7 @@ DOORS = {
     "skops": {"training/saved_model/checkpoint.py"},
     "safetensors": {"training/saved_model/checkpoint.py"},
     "matplotlib": {"plots.py"},
-    "hydra": {"cli.py", "command_line/overrides.py"},
+    "hydra": {"command_line/launch.py", "command_line/overrides.py"},
     "pickle": set(),
     "joblib": set(),
 }  # fmt: skip

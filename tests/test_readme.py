@@ -15,8 +15,8 @@ from support import ROOT, cell, config, each_choice
 from test_contributing import BLOCK
 
 from tltool import errors
-from tltool.cli import STAGES
 from tltool.command_line.overrides import refuse
+from tltool.command_line.usage import STAGES
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
 from tltool.quantities import QUANTITIES

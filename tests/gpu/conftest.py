@@ -11,7 +11,7 @@ import pytest
 import torch
 from support import Command
 
-from tltool import cli
+from tltool.command_line.launch import launch
 
 DRY = os.environ.get("TLTOOL_GPU_TESTS") == "dry"
 
@@ -43,7 +43,7 @@ def tltool(gpu: str, tmp_path_factory: pytest.TempPathFactory) -> Command:
         count += 1
         folder = home / "runs" / f"{stage}-{count}"
         given = [*words, f"hydra.run.dir={folder}", f"runs={home / 'runs'}"]
-        assert cli.launch(stage, given) == code
+        assert launch(stage, given) == code
         return folder
 
     return run

@@ -6,7 +6,7 @@ import pytest
 from command_line import run
 from support import config
 
-from tltool.cli import STAGES
+from tltool.command_line.usage import STAGES
 from tltool.data.materials_project import api_key
 from tltool.errors import ConfigError
 

@@ -49,15 +49,15 @@ def with_spec(folder: Path, change: Any) -> Path:
 LAUNCH = {"words": ["plugins=[subprocess]", "data.adapter._target_=subprocess.run"], "stage": "pretrain"}
 LOAD = {"plugins": ["subprocess"], "path": "elsewhere"}
 CALLS: list[dict[str, Any]] = [
-    {"_target_": "tltool.cli.launch", **LAUNCH},
+    {"_target_": "tltool.command_line.launch.launch", **LAUNCH},
     {"_target_": "tltool.training.saved_model.checkpoint.load", **LOAD},
-    {"part": "tltool.cli.launch", **LAUNCH},
+    {"part": "tltool.command_line.launch.launch", **LAUNCH},
     {"part": "launch", **LAUNCH},
     {"part": "subprocess.run", "args": ["true"]},
     {"part": "tltool.model.encoders.cgcnn.torch.load", "f": "x"},
     {"part": "nn.Linear", "in_features": 3},
     {"part": ["CGCNN"]},
-    {"part": "CGCNN", "_target_": "tltool.cli.launch"},
+    {"part": "CGCNN", "_target_": "tltool.command_line.launch.launch"},
 ]
 
 
@@ -73,11 +73,11 @@ def test_a_part_is_a_known_part_of_its_place(saved: Path, place: str, call: dict
 @pytest.mark.parametrize(
     "where",
     [
-        lambda spec: spec["encoder"].update(dim={"_target_": "tltool.cli.launch", **LAUNCH}),
-        lambda spec: spec["readout"].update(levels=[{"_target_": "tltool.cli.launch", **LAUNCH}]),
-        lambda spec: spec["readout"].update(parts={"readout": {"part": "tltool.cli.launch"}}),
+        lambda spec: spec["encoder"].update(dim={"_target_": "tltool.command_line.launch.launch", **LAUNCH}),
+        lambda spec: spec["readout"].update(levels=[{"_target_": "tltool.command_line.launch.launch", **LAUNCH}]),
+        lambda spec: spec["readout"].update(parts={"readout": {"part": "tltool.command_line.launch.launch"}}),
         lambda spec: spec["readout"].update(parts={"anything": {"part": "Pool"}}),
-        lambda spec: spec.update(graph={"_target_": "tltool.cli.launch", **LAUNCH}),
+        lambda spec: spec.update(graph={"_target_": "tltool.command_line.launch.launch", **LAUNCH}),
         lambda spec: spec.update(elements=[{"_target_": "os.system", "command": "true"}]),
         lambda spec: spec.update(plugins=["tests"], encoder={"part": f"{__name__}.run"}),
         lambda spec: spec.update(trunk=spec["encoder"]),

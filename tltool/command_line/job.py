@@ -1,0 +1,94 @@
+"""One run of a stage: opens its folder, chooses how to compute, does the stage's work, and notes how it ended."""
+
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from tltool import machine
+from tltool.command_line.exit_codes import failed, judged
+from tltool.command_line.usage import STAGES
+from tltool.errors import ResourceError
+from tltool.model.kernels import cgcnn_cpp, cpp_library
+from tltool.run_folder.run import Company, Run
+from tltool.training import backend, distributed, resume, setup
+from tltool.training.distributed import Failure
+from tltool.training.fit import device
+
+_GONE = (
+    "A process of this run is gone, probably for lack of memory; lower fit.batch_size or start fewer with "
+    "--nproc_per_node."
+)
+
+
+def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], company: Company | None = None) -> int:
+    """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too."""
+    open_run = None
+    try:
+        distributed.meet()
+        _set_threads(config["threads"])
+        open_run = Run(folder, stage, company)
+        _work(stage, config, open_run, shlex.join(["tltool", stage, *words]))
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        code, interrupted = _end(error, stage, open_run)
+        if interrupted:
+            raise
+        return code
+    open_run.close("finished", 0, "")
+    if not machine.rank():
+        print(f"Run folder: {folder}", file=sys.stderr)
+    return 0
+
+
+def _work(stage: str, config: Mapping[str, Any], run: Run, command: str) -> None:
+    """Write down what runs and where, then do the stage's work."""
+    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
+    where, kernels = _use_backend(stage, config, run)
+    run.write_environment(where, kernels, command)
+    work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
+    distributed.join(where)
+    work(config, run)
+    distributed.part_ways()
+
+
+def _use_backend(stage: str, config: Mapping[str, Any], run: Run) -> tuple[torch.device, str]:
+    """Choose the device and the kernels of this process; return both."""
+    where = device(config["device"])
+    # Nothing is compiled for a stage that computes nothing with a network.
+    keep = None if stage in ("prepare", "report") else cpp_library.folder()
+    return where, backend.use(distributed.kernels(config["kernels"], run.say), where, keep, run.say)
+
+
+def _set_threads(wanted: int | str) -> None:
+    """Use ``wanted`` CPU threads, ``auto`` for as many as pay (see ``setup.threads``), of a graph without angles.
+
+    Compiled kernels look for themselves how many pay.
+    """
+    torch.set_num_threads(setup.threads(wanted, angles=False))
+    cgcnn_cpp.use_threads(wanted)
+
+
+def _end(error: BaseException, stage: str, run: Run | None) -> tuple[int, bool]:
+    """Print and keep why a run ended; return the exit code, and if the run was open and someone interrupted it."""
+    if machine.ranks() > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the others, who are about to end themselves
+    code, state, message = judged(error, stage)
+    if distributed.lost(error):
+        code, message = ResourceError.code, _GONE
+    own = Failure(code, state, message, traceback.format_exc())
+    code, state, message, trace = distributed.settled(own)
+    if run is None:
+        return failed(error, message, code), False
+    log = run.folder / "error.log"
+    log.write_text(trace, encoding="utf-8")
+    if state == "interrupted":
+        message = resume.told(run.folder, message)
+    run.close(state, code, message)
+    return failed(error, f"{message} (details: {log})", code), state == "interrupted"

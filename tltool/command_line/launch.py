@@ -1,0 +1,168 @@
+"""Let Hydra compose the config of a stage, for one run or a sweep, and run each in its own folder.
+
+torch is imported when the first run starts, so that Hydra's help and config come without it.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tltool import machine
+from tltool.command_line import overrides
+from tltool.command_line.composition import checked, sentence
+from tltool.command_line.exit_codes import failed, terminated
+from tltool.data.materials_project import api_key
+from tltool.errors import CellError, ConfigError, ResourceError, TltoolError
+
+if TYPE_CHECKING:
+    from tltool.run_folder.run import Company
+    from tltool.sweep.processes import Job
+
+_SEVERAL = ("pretrain", "transfer")
+"""Stages that several processes of torchrun can work on together."""
+
+
+def launch(stage: str, words: list[str]) -> int:
+    """Run ``stage`` with Hydra's command line ``words``; return the exit code, of a sweep the first that failed."""
+    if machine.ranks() > 1 and stage not in _SEVERAL:
+        return failed(ConfigError(f"{stage} runs in one process; start it without torchrun."))
+    try:
+        api_key.refuse_overrides(words)  # before Hydra writes them anywhere
+    except ConfigError as error:
+        return failed(error)
+    _prepare_process()
+    with TemporaryDirectory(prefix="tltool-") if machine.rank() else nullcontext() as aside:
+        # Hydra makes a folder for every run; only that of rank 0 is kept.
+        own = [f"hydra.run.dir={aside}", f"hydra.sweep.dir={aside}"] if aside else []
+        return _compose(Launch(stage, [*words, *own]))
+
+
+def _prepare_process() -> None:
+    """Set what libraries read of the environment, a name for the run folder, and what ends this process."""
+    # With this, Hydra hands its exceptions on instead of printing several lines and leaving with code 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # OpenMP reads this when torch loads; without it idle threads spin and slow down other runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # No other run of this second shares it: time to the microsecond and process.
+    os.environ["TLTOOL_RUN_ID"] = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
+    signal.signal(signal.SIGTERM, terminated)
+
+
+def _compose(jobs: "Launch") -> int:
+    """Hand ``jobs`` to Hydra, which calls it with each config; return the exit code."""
+
+    def job(config: DictConfig) -> None:
+        jobs.take(config)
+
+    sys.argv = ["tltool", *jobs.words]
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://tltool.configs", config_name=jobs.stage)(job)()
+        jobs.run_waiting()
+    except RuntimeError as error:
+        if "srun" not in str(error):
+            raise
+        return failed(ResourceError("Slurm is not here; start it where srun is, or use hydra/launcher=joblib."))
+    except CellError as cell:
+        return cell.code
+    except TltoolError as error:
+        return failed(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        return failed(ConfigError(sentence(error)))
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    return next((code for code in jobs.codes if code), 0)
+
+
+class Launch:
+    """The jobs of one command line: what Hydra composes runs at once, a sweep of transfers all together at the end.
+
+    ``codes`` are the exit codes so far, ``waiting`` the jobs that are still to run.
+    """
+
+    def __init__(self, stage: str, words: list[str]) -> None:
+        self.stage, self.words = stage, words
+        self.codes: list[int] = []
+        self.waiting: list[tuple[dict[str, Any], Path]] = []
+        self._home = os.getpid()
+
+    def take(self, config: DictConfig) -> None:
+        """Check and run one config, or keep it for later."""
+        about, away = HydraConfig.get(), os.getpid() != self._home
+        if away:
+            _settle(about.launcher.get("n_jobs"))
+        # An error here must not reach Hydra, which prints lines of its own and ends a sweep.
+        try:
+            plain = self._checked(config, about)
+        except OmegaConfBaseException as error:
+            self.codes.append(failed(ConfigError(sentence(error))))
+        except ConfigError as error:
+            self.codes.append(failed(error))
+        else:
+            folder = Path(about.runtime.output_dir)
+            if self._runs_with_others(about):
+                self.waiting.append((plain, folder))
+                return
+            self.codes.append(self._run(plain, folder))
+        if away and self.codes[-1]:
+            # Hydra hands this on when all cells have ended.
+            raise CellError(self.codes[-1])
+        if machine.ranks() > 1 and self.codes[-1]:
+            # Ranks that failed at different places cannot meet again.
+            raise SystemExit(self.codes[-1])
+
+    def run_waiting(self) -> None:
+        """Run the jobs that wait, many of them at once."""
+        if len(self.waiting) == 1:
+            self.codes.append(self._run(*self.waiting[0]))
+        elif self.waiting:
+            from tltool.sweep import processes
+
+            def work(job: "Job", company: "Company") -> int:
+                return self._run(job.config, job.folder, company)
+
+            self.codes += processes.run([processes.Job(*job) for job in self.waiting], work)
+
+    def _checked(self, config: DictConfig, about: HydraConf) -> dict[str, Any]:
+        """Return ``config`` as plain values; raise ConfigError for a key that is not known or that nothing reads."""
+        plain = checked(self.stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        if about.mode == RunMode.RUN:  # of a sweep they were looked at before its first cell
+            if not machine.rank():
+                overrides.refuse_hydra(about.overrides.hydra, sweep=False)
+            overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False)
+        return plain
+
+    def _runs_with_others(self, about: HydraConf) -> bool:
+        """Say whether a job can run at once with the others of its sweep."""
+        # Another launcher may have brought this job to another process, where it has to be done.
+        here = "BasicLauncher" in about.launcher._target_ and machine.ranks() == 1
+        return self.stage == "transfer" and about.mode == RunMode.MULTIRUN and here
+
+    def _run(self, config: Mapping[str, Any], folder: Path, company: "Company | None" = None) -> int:
+        from tltool.command_line import job
+
+        return job.run(self.stage, config, folder, self.words, company)
+
+
+def _settle(jobs: int | None) -> None:
+    """Make this process, which one of Hydra's launchers started, ready to run a cell, beside ``jobs`` in all."""
+    signal.signal(signal.SIGTERM, terminated)
+    if machine.ranks() > 1:
+        raise CellError(failed(ConfigError("A launcher and torchrun do not go together; leave one of them out.")))
+    if jobs is not None:
+        os.environ["TLTOOL_JOBS"] = str(jobs if jobs > 0 else machine.cores())
