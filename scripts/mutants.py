@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "mutants"
 LINKS = ("tltool", "tests", "configs", "scripts", "docs", "README.md", "pyproject.toml")
 GOAL = 0.9
-_SHARED_BY_TESTS = ("tests/conftest.py", "tests/support.py", "tests/command_line.py")
+_SHARED_BY_TESTS = ("tests/conftest.py", "tests/support.py", "tests/commands.py")
 _STRING = re.compile(r"""(["'])((?:(?!\1).)*)\1""")
 _KILLED = ("killed", "timeout", "segfault")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import kernels_kept
+from commands import kernels_kept
 from hypothesis import settings
 from support import QUOTIENT, a_fit, batches_of, fresh_model
 

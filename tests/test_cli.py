@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import Done, run, start
+from commands import Done, run, start
 
 from tltool.command_line.usage import STAGES
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import run
+from commands import run
 
 from tltool.model.property_model import PropertyModel
 from tltool.training.saved_model import checkpoint

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import run
+from commands import run
 from pymatgen.core import Lattice, Structure
 
 from tltool.data.store import Store

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import run
+from commands import run
 from pymatgen.core import Lattice, Structure
 
 from tltool.data import cheaper_level, store

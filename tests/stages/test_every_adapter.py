@@ -11,7 +11,7 @@ import mp_rows
 import numpy as np
 import pytest
 from ase import Atoms
-from command_line import run
+from commands import run
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from scripted_server import autoindex, serving, whole

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import run
+from commands import run
 
 from tltool.data.record import formula
 from tltool.data.store import Store

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import run
+from commands import run
 from omegaconf import OmegaConf
 from pymatgen.core import Lattice, Structure
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from command_line import run
+from commands import run
 
 pytestmark = pytest.mark.slow
 

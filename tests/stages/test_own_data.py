@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import run, start
+from commands import run, start
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from support import batches_of

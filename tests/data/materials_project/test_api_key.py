@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import run
+from commands import run
 from support import config
 
 from tltool.command_line.usage import STAGES

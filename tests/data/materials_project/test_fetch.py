@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from command_line import run
+from commands import run
 from mp_rows import VERSION, rows
 from scripted_server import Behaviour, Handler, Scripted, resets, serving, status, whole
 from support import config
