@@ -1,5 +1,6 @@
 """What CONTRIBUTING.md shows works as written: in a copy, each block becomes the file it names, and nothing else."""
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,9 @@ pytestmark = pytest.mark.slow
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^`([^`\n]+)`\n\n```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILES = {name: text for name, _, text in BLOCK.findall(PAGE)}
+INSERTED = re.compile(
+    r"[Ii]n `(\S+)`, (above|as the last of) `(\w+)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 QUICK = ["fit.epochs=1", "threads=1"]
 
 
@@ -36,6 +40,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", home)
     (home / "tltool" / "configs").symlink_to(home / "configs")  # as the installed package has it
+    for name, where, table, text in INSERTED.findall(PAGE):
+        code = (home / name).read_text(encoding="utf-8")
+        start = code.index(f"\n{table} = (\n")
+        end = code.index("\n)\n", start)
+        at, new = {"above": (start, f"\n{text}\n"), "as the last of": (end, f"\n    {text[:-1]},")}[where]
+        code = code[:at] + new + code[at:]
+        (home / name).write_text(code, encoding="utf-8")
     (home / "table").mkdir()
     for name, text in FILES.items():
         file = home / name if "/" in name else home / "table" / name
@@ -75,20 +86,30 @@ def test_a_dataset_an_encoder_and_a_mode_work(home: Path) -> None:
     assert "321 parameters train" in said
 
 
+def test_a_metric_shows_up_everywhere(home: Path) -> None:
+    words = ["threads=1", "fit.epochs=1", "split.train_size=40", "hydra.run.dir=short"]
+    assert "median error" in run(home, "-m", "tltool", "pretrain", *words)
+    errors = json.loads((home / "short" / "metrics.json").read_text(encoding="utf-8"))["quantities"]["e_form"]["test"]
+    assert 0 < errors["median error"] < errors["RMSE"]
+    run(home, "-m", "tltool", "report", "inputs=[short]", "output=page")
+    assert "| test median error |" in (home / "page" / "report.md").read_text(encoding="utf-8")
+
+
 def test_the_contract_tests_find_them_and_they_keep_the_contracts(home: Path) -> None:
-    tests = ["test_configs.py", "test_doors.py", "model/test_encoders.py", "transfer/test_laws.py"]
-    chosen = "(cubes or neighbour_mean or bias_only or doors) and not regressor"
+    tests = ["test_configs.py", "test_doors.py", "model/test_encoders.py", "transfer/test_laws.py", "test_metrics.py"]
+    chosen = "(cubes or neighbour_mean or bias_only or doors or truth) and not regressor"
     words = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-rA", "-k", chosen]
     said = run(home, "-m", "pytest", *words, *(f"tests/{name}" for name in tests))
     for name in ("bias_only", "neighbour_mean"):
         assert re.search(rf"PASSED tests/(transfer/test_laws|model/test_encoders)\.py::\S+\[[^\]]*{name}", said), said
+    assert "PASSED tests/test_metrics.py::test_a_metric_says_the_truth_about_itself[median error]" in said
     for name in FILES:
         if name.endswith(".yaml"):
             assert re.search(rf"PASSED \S+\[{name.removeprefix('configs/')}\]", said), said
 
 
 def test_the_blocks_keep_the_house_style(home: Path) -> None:
-    code = [name for name in FILES if name.endswith(".py")]
+    code = [name for name in FILES if name.endswith(".py")] + [name for name, *_ in INSERTED.findall(PAGE)]
     run(home, "-m", "ruff", "check", "--no-cache", *code)
     run(home, "-m", "ruff", "format", "--no-cache", "--check", *code)
 

@@ -15,9 +15,9 @@ def test_summary_by_hand(three_seeds):
     # 0.10, 0.12, 0.14: mean 0.12, sample standard deviation 0.02.
     assert tuple(finetune.MAE) == pytest.approx((3, 0.12, 0.02))
     assert finetune.plain_MAE == pytest.approx((3, 12.0, 2.0))
-    assert finetune.MAE_over_MAD == pytest.approx((3, 0.48, 0.08))
-    assert tuple(finetune.RMSE) == pytest.approx((3, 0.18, 0.03))
-    assert tuple(finetune.R2) == pytest.approx((3, 0.9, 0.0))
+    assert finetune.errors["MAE/MAD"] == pytest.approx((3, 0.48, 0.08))
+    assert tuple(finetune.errors["RMSE"]) == pytest.approx((3, 0.18, 0.03))
+    assert tuple(finetune.errors["R2"]) == pytest.approx((3, 0.9, 0.0))
     assert finetune.trainable_parameters.mean == 12345
     assert finetune.seconds.mean == pytest.approx(4.2)
     assert (scratch.best, finetune.best) == (False, True)

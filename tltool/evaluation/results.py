@@ -9,7 +9,7 @@ import numpy.typing as npt
 from rich.table import Table
 from torch import Tensor
 
-from tltool import plots
+from tltool import metrics, plots
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
@@ -17,8 +17,8 @@ from tltool.data.overlap.crystal_index import Matches
 from tltool.data.record import Floats, Ints, formula
 from tltool.elements import symbols
 from tltool.evaluation import overlap_audit, source_crystals
-from tltool.evaluation.metrics import CLASS_METRICS, metrics
 from tltool.evaluation.overlap_audit import Auditor
+from tltool.metrics import Metric
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
 from tltool.run_folder.console import show
@@ -116,16 +116,20 @@ def _errors(data: Batches, predicted: Sequence[_Predicted], subsets: _Subsets) -
     for one in predicted:
         for name, label, prediction, k in _columns(one, data.quantities):
             mean = float(np.nanmean(label)) if means is None else float(means[k])
-            found[name][one.part] = metrics(name, label, prediction, mean)
+            found[name][one.part] = metrics.measure(name, label, prediction, mean)
             if one.base is not None:
-                found[name][one.part]["MAE_base"] = metrics(name, label, one.base[:, k], mean)["MAE"]
+                found[name][one.part]["MAE_base"] = metrics.measure(name, label, one.base[:, k], mean)["MAE"]
             if one.part == "test":
-                of = {
-                    subset: {word: metrics(name, label[some], prediction[some], mean) for word, some in rows.items()}
-                    for subset, rows in subsets._asdict().items()
-                }
-                found[name] |= of["kinds"] | ({"functionals": of["functionals"]} if of["functionals"] else {})
+                found[name] |= _of_kinds(subsets.kinds, name, label, prediction, mean)
+                if subsets.functionals:
+                    found[name]["functionals"] = _of_kinds(subsets.functionals, name, label, prediction, mean)
     return found
+
+
+def _of_kinds(
+    kinds: Mapping[str, npt.NDArray[np.bool_]], name: str, label: Floats, prediction: Floats, mean: float
+) -> dict[str, dict[str, float]]:
+    return {kind: metrics.measure(name, label[some], prediction[some], mean) for kind, some in kinds.items()}
 
 
 def _columns(one: _Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, Floats, Floats, int]]:
@@ -194,23 +198,29 @@ class Clock:
 
 def show_errors(summary: Mapping[str, Any], part: str) -> None:
     """Print the errors on ``part`` that ``metrics.json`` holds, each with its unit."""
-    table = Table(title=" ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]])))
-    classes = CLASS_METRICS if any(quantity(name).is_class for name in summary["quantities"]) else ()
-    metrics = ("MAE", "RMSE", "R2", "MAD", "MAE/MAD", *classes)
-    for column in ("quantity", "unit", f"n {part}", *metrics):
+    heading = " ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]]))
+    about = [quantity(name) for name in summary["quantities"]]
+    shown = [metric for metric in metrics.METRICS if any(metric.applies_to(one) for one in about)]
+    table = Table(title=heading)
+    for column in ("quantity", "unit", f"n {part}", *(metric.name for metric in shown)):
         table.add_column(column, justify="left" if column in ("quantity", "unit") else "right")
-    for name, found in summary["quantities"].items():
-        errors = found[part]
-        numbers = [f"{errors[k]:.4g}" if k in errors else "" for k in metrics]
-        table.add_row(name, found["unit"], str(errors["n"]), *numbers)
-        plain = quantity(name).log10_of
-        some_rows = {kind: found[kind] for kind in ("seen", "unseen", "unknown") if kind in found} | found.get(
-            "functionals", {}
-        )
-        for kind, some in some_rows.items():
-            if part == "test":
-                values = [f"{some[k]:.4g}" if k in some else "" for k in ("MAE", "RMSE", "R2", "MAD", "MAE/MAD")]
-                table.add_row(f"  {kind}", found["unit"], str(some["n"]), *values)
-        if plain and f"MAE_{plain}" in errors:
-            table.add_row(plain, quantity(plain).unit, str(errors["n"]), f"{errors[f'MAE_{plain}']:.4g}")
+    for one in about:
+        found = summary["quantities"][one.name]
+        table.add_row(*_error_row(one.name, one.unit, found[part], shown))
+        for kind, errors in _of_subsets(found).items() if part == "test" else ():
+            table.add_row(*_error_row(f"  {kind}", one.unit, errors, shown))
+        if one.log10_of and f"MAE_{one.log10_of}" in found[part]:
+            plain = {"n": found[part]["n"], "MAE": found[part][f"MAE_{one.log10_of}"]}
+            table.add_row(*_error_row(one.log10_of, quantity(one.log10_of).unit, plain, shown))
     show(table)
+
+
+def _of_subsets(found: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """Return the errors on the parts of the test rows of which a quantity has them apart."""
+    subsets = {kind: found[kind] for kind in ("seen", "unseen", "unknown") if kind in found}
+    return {**subsets, **found.get("functionals", {})}
+
+
+def _error_row(name: str, unit: str, errors: Mapping[str, float], shown: Sequence[Metric]) -> list[str]:
+    numbers = [format(errors[m.name], m.style or ".4g") if m.name in errors else "" for m in shown]
+    return [name, unit, str(errors["n"]), *numbers]

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from tltool import plots
+from tltool import metrics, plots
+from tltool.quantities import QUANTITIES
 from tltool.reporting import citations, figures
 from tltool.reporting.comparable import Cell, grouped
 from tltool.reporting.finished_runs import Result, Runs
@@ -13,23 +14,22 @@ from tltool.reporting.next_runs import advice
 from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragraph, Verbatim
 from tltool.reporting.statistics import Summary, mode_order, summarise
 from tltool.reporting.unpaired import Unpaired, unpaired
-from tltool.reporting.wording import NONE, count, fixed, mode, plural, probability, show, where
+from tltool.reporting.wording import NONE, count, fixed, mode, plural, probability, show, styled, where
 
 _HOW_TO_READ = (
     "Errors are those of the test crystals: mean ± sample standard deviation over runs. MAE/MAD divides the MAE by "
-    "that of always predicting the mean training label; below 1 the model has learnt something. Runs are averaged if "
-    "they share data, quantity, base, shape of the model, kind of split, training size, fit and optimiser. The "
-    "difference to scratch is the test MAE of a mode minus that of such a scratch run with the same seed and the same "
-    "test and training crystals with their labels, with its 95 % interval (Student's t over the pairs). Positive "
-    "transfer: the interval lies below zero; negative transfer: above zero; neutral: it holds zero; not known: fewer "
-    "than two pairs. p is the two-sided probability of a difference at least so large if there were none: by Student's "
-    "t, and by flipping signs of the differences at random, which asks for no normal distribution but cannot fall "
-    "below 0.25 for three pairs and 0.06 for five. Neither is corrected for the number of modes looked at."
+    "that of always predicting the mean training label; below 1 the model has learnt something. {better} Runs are "
+    "averaged if they share data, quantity, base, shape of the model, kind of split, training size, fit and "
+    "optimiser. The difference to scratch is the test MAE of a mode minus that of such a scratch run with the same "
+    "seed and the same test and training crystals with their labels, with its 95 % interval (Student's t over the "
+    "pairs). Positive transfer: the interval lies below zero; negative transfer: above zero; neutral: it holds zero; "
+    "not known: fewer than two pairs. p is the two-sided probability of a difference at least so large if there were "
+    "none: by Student's t, and by flipping signs of the differences at random, which asks for no normal distribution "
+    "but cannot fall below 0.25 for three pairs and 0.06 for five. Neither is corrected for the number of modes "
+    "looked at."
 )
-_COLUMNS = (
-    "run|mode|target|data|training crystals|seed|split seed|quantity|unit|test MAE|RMSE|R2|MAE/MAD|"
-    "trainable parameters|time (s)|source model"
-)
+_RUN = ["run", "mode", "target", "data", "training crystals", "seed", "split seed", "quantity", "unit"]
+_COST = ["trainable parameters", "time (s)", "source model"]
 
 
 def compose(runs: Runs) -> list[Block]:
@@ -41,7 +41,7 @@ def compose(runs: Runs) -> list[Block]:
     cited = list(dict.fromkeys(text for result in runs.results for text in result.citations))
     sections: dict[str, Iterable[Block]] = {
         "Pretraining runs": _list(runs.results, "pretrain"),
-        "Transfer": chain([Paragraph(_HOW_TO_READ)] if groups else [], *map(_comparison, groups)),
+        "Transfer": chain([_how_to_read(transfers)] if groups else [], *map(_comparison, groups)),
         "Runs that are not compared": _unpaired(unpaired(runs.results)),
         "Parity": chain(*map(figures.parity, groups)),
         "Error by element": chain(*map(figures.elements, groups)),
@@ -58,6 +58,14 @@ def compose(runs: Runs) -> list[Block]:
         if found := list(content):
             blocks += [Heading(2, title), *found]
     return blocks
+
+
+def _how_to_read(transfers: Sequence[Summary]) -> Paragraph:
+    """Return what the tables mean, and of the metrics in them which way they point."""
+    shown = [m for m in metrics.METRICS if any(m.name in row.errors for row in transfers)]
+    names = {way: ", ".join(m.name for m in shown if m.better == way) for way in ("smaller", "larger")}
+    better = [f"{way.capitalize()} is better for {some}." for way, some in names.items() if some]
+    return Paragraph(_HOW_TO_READ.format(better=" ".join(better)))
 
 
 def _overview(runs: Runs, rows: Sequence[Summary]) -> Iterator[Block]:
@@ -96,34 +104,31 @@ def _notes(row: Summary) -> Iterator[str]:
 
 
 def _list(results: Sequence[Result], stage: str) -> Iterator[Block]:
+    runs = [result for result in results if result.stage == stage]
+    names = {name for run in runs for name in run.quantities}
+    shown = [m for m in metrics.METRICS if m.better and any(m.applies_to(QUANTITIES.get(name)) for name in names)]
     rows = []
-    for run in (result for result in results if result.stage == stage):
-        start = [
-            run.name,
-            run.mode,
-            run.target,
-            run.data,
-            count(run.train_size),
-            count(run.seed, ""),
-            count(run.split_seed, ""),
-        ]
-        end = [count(run.trainable_parameters), fixed(run.seconds), run.source]
+    for run in runs:
+        numbers = [count(run.train_size), count(run.seed, ""), count(run.split_seed, "")]
+        cost = [count(run.trainable_parameters), fixed(run.seconds), run.source]
         for name, block in run.quantities.items():
-            errors = [fixed(run.metric(name, metric)) for metric in ("MAE", "RMSE", "R2", "MAE/MAD")]
-            rows.append([*start, name, str(block.get("unit", "")), *errors, *end])
+            errors = [styled(run.metric(name, metric.name), metric.style) for metric in shown]
+            what = [name, str(block.get("unit", ""))]
+            rows.append([run.name, run.mode, run.target, run.data, *numbers, *what, *errors, *cost])
     if rows:
-        yield Grid(_COLUMNS.split("|"), "llllrrrllrrrrrrl", rows)
+        header = [*_RUN, *(f"test {metric.name}" for metric in shown), *_COST]
+        yield Grid(header, "llllrrrll" + "r" * len(shown) + "rrl", rows)
 
 
 def _comparison(group: Sequence[Summary]) -> Iterator[Block]:
     """Give, for one target and quantity, a table over modes and one over seeds for each training size."""
     for place, rows in grouped(group, lambda row: row.place).items():
-        unit, plain = rows[0].unit, rows[0].plain_unit
+        unit = rows[0].unit
         best = frozenset(i for i, row in enumerate(rows) if row.best)
         yield Heading(3, where(place))
-        header = ["mode", "runs", f"MAE ({unit})", *([f"MAE ({plain})"] if plain else []), "MAE/MAD"]
-        header += [f"RMSE ({unit})", "R2", "trainable parameters", "time (s)"]
-        yield Grid(header, "l" + "r" * (len(header) - 1), [_errors(row) for row in rows], best)
+        header = [name for name, _ in _errors(rows[0])]
+        table = [[cell for _, cell in _errors(row)] for row in rows]
+        yield Grid(header, "l" + "r" * (len(header) - 1), table, best)
         cells = sorted({cell for row in rows for cell in row.of_cells}, key=lambda cell: [_last(x) for x in cell])
         header = ["mode", f"difference to scratch ({unit})", "95 % interval", "pairs", "p (t)", "p (signs)", "transfer"]
         header += [f"MAE ({unit}), {name}" for name in _cell_names(cells)]
@@ -180,10 +185,14 @@ def _last(value: str | int | None) -> tuple[bool, str | int]:
     return value is None, 0 if value is None else value
 
 
-def _errors(row: Summary) -> list[str]:
-    plain = [row.plain_MAE] if row.plain_MAE else []
-    errors = [show(error) for error in (row.MAE, *plain, row.MAE_over_MAD, row.RMSE, row.R2)]
-    return [mode(row), str(len(row.runs)), *errors, count(row.trainable_parameters.mean), show(row.seconds)]
+def _errors(row: Summary) -> list[tuple[str, str]]:
+    """Return the columns of one mode: each header and what stands below it."""
+    found = [("mode", mode(row)), ("runs", str(len(row.runs)))]
+    for metric in (metric for metric in metrics.METRICS if metric.name in row.errors):
+        found.append((metric.header(row.unit), show(row.errors[metric.name], metric.style)))
+        if metric.name == "MAE" and row.plain_MAE:
+            found.append((metric.header(row.plain_unit), show(row.plain_MAE, metric.style)))
+    return [*found, ("trainable parameters", count(row.trainable_parameters.mean)), ("time (s)", show(row.seconds))]
 
 
 def _against_scratch(row: Summary) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
+from tltool import metrics
 from tltool.quantities import QUANTITIES
 from tltool.reporting.comparable import Cell, Place, Placed, flat, grouped, place
 from tltool.reporting.finished_runs import STAGES, Result
@@ -50,8 +51,9 @@ class Summary(NamedTuple):
     """The runs of one mode in one place, over seeds; errors are of the test part.
 
     ``mode`` says in brackets which of its settings, or which source, tells these runs from others of that mode.
-    ``MAE`` and ``RMSE`` in ``unit``; ``plain_MAE`` in ``plain_unit``, for a log10 quantity alone; ``seconds`` of a
-    run. ``of_cells`` is the MAE of each cell. ``best``: lowest mean MAE of several modes here.
+    ``MAE`` in ``unit``; ``plain_MAE`` in ``plain_unit``, for a log10 quantity alone; ``errors`` holds by name
+    every metric that tells models apart, MAE too (``tltool.metrics``); ``seconds`` of a run. ``of_cells`` is the MAE of
+    each cell. ``best``: lowest mean MAE of several modes here.
     """
 
     place: Place
@@ -61,9 +63,7 @@ class Summary(NamedTuple):
     MAE: Spread
     plain_MAE: Spread | None
     plain_unit: str
-    MAE_over_MAD: Spread
-    RMSE: Spread
-    R2: Spread
+    errors: dict[str, Spread]
     trainable_parameters: Spread
     seconds: Spread
     of_cells: dict[Cell, float]
@@ -177,9 +177,7 @@ def _summary(place: Place, mode: str, placed: Sequence[Placed]) -> Summary:
         MAE=over("MAE"),
         plain_MAE=over(f"MAE_{plain.name}") if plain else None,
         plain_unit=plain.unit if plain else "",
-        MAE_over_MAD=over("MAE/MAD"),
-        RMSE=over("RMSE"),
-        R2=over("R2"),
+        errors={metric.name: over(metric.name) for metric in metrics.of(known) if metric.better},
         trainable_parameters=_spread(run.trainable_parameters for run in runs),
         seconds=_spread(run.seconds for run in runs),
         of_cells=_of_cells(placed),

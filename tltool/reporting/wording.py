@@ -14,8 +14,15 @@ def fixed(value: float, like: float | None = None) -> str:
     return f"{value:.{decimals(value if like is None else like)}f}" if math.isfinite(value) else NONE
 
 
-def show(spread: Spread) -> str:
-    """Print mean ± standard deviation, with the mean's decimals."""
+def styled(value: float, style: str) -> str:
+    """Print ``value`` in a ``style``, a format of Python such as ``.1%``; without one as ``fixed`` does."""
+    return format(value, style) if style and math.isfinite(value) else fixed(value)
+
+
+def show(spread: Spread, style: str = "") -> str:
+    """Print mean ± standard deviation in a ``style``, or with the mean's decimals."""
+    if style:
+        return styled(spread.mean, style) + (f" ± {styled(spread.sd, style)}" if spread.n > 1 else "")
     return fixed(spread.mean) + (f" ± {fixed(spread.sd, like=spread.mean)}" if spread.n > 1 else "")
 
 

@@ -70,8 +70,8 @@ def test_report_has_its_sections_numbers_and_pictures(three_seeds, tmp_path):
     ]  # fmt: skip
     assert all(section in page.words for section in sections)
     row = next(row for row in page.rows if row[0] == "finetune (best)")
-    assert row[1:6] == ["3", "0.120 ± 0.020", "12.0 ± 2.0", "0.480 ± 0.080", "0.180 ± 0.030"]
-    assert row[6:] == ["0.900 ± 0.000", "12,345", "4.20 ± 0.00"]
+    assert row[1:6] == ["3", "0.120 ± 0.020", "12.0 ± 2.0", "0.180 ± 0.030", "0.900 ± 0.000"]
+    assert row[6:] == ["0.480 ± 0.080", "12,345", "4.20 ± 0.00"]
     assert any(row[-3:-1] == ["MAE (log10(GPa)), seed\u00a00", "MAE (log10(GPa)), seed\u00a01"] for row in page.rows)
     assert ["scratch", "baseline", "-", "-", "-", "-", "-", "0.200", "0.240", "0.220"] in page.rows
     paired = ["-0.100", "[-0.150, -0.050]", "3", "0.013", "0.25", "positive transfer"]

@@ -30,7 +30,7 @@ def table(results: Sequence[Result]) -> Table:
             errors = [show(error).replace(" ± ", "±") for error in (row.MAE, row.plain_MAE) if error]
             cost = [count(row.trainable_parameters.mean), fixed(row.seconds.mean)]
             verdict = row.paired.verdict.removesuffix(" transfer") if row.paired else ""
-            cells = [mode(row), str(len(row.runs)), *errors, fixed(row.MAE_over_MAD.mean), *cost, verdict]
+            cells = [mode(row), str(len(row.runs)), *errors, fixed(row.errors["MAE/MAD"].mean), *cost, verdict]
             part.add_row(*(Text(cell, style="bold" if row.best else "") for cell in cells))
         shown.add_row(Text(f"\n{place.stage}: {where(place)}", style="bold"))
         shown.add_row(part)
