@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import run
+from commands import run
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from tltool import metrics
