@@ -135,10 +135,10 @@ def test_a_data_set_is_read_again_when_the_code_that_reads_changes(
     assert code != prepare.code_of("tltool.data.adapters.folder")
     first, again = opened(words, tmp_path / "cache").folder, opened(words, tmp_path / "cache").folder
     assert first == again
-    source = Path(str(prepare.labelled.__file__))
-    changed = tmp_path / "labelled.py"
+    source = Path(str(prepare.label_columns.__file__))
+    changed = tmp_path / "label_columns.py"
     changed.write_bytes(source.read_bytes() + b"#")
-    monkeypatch.setattr(prepare.labelled, "__file__", str(changed))
+    monkeypatch.setattr(prepare.label_columns, "__file__", str(changed))
     assert prepare.code_of("tltool.data.adapters.table") != code
     assert opened(words, tmp_path / "cache").folder != first
 
