@@ -55,7 +55,7 @@ def test_the_published_folds(task: str, first: list[str], sizes: list[int]) -> N
 
 def test_other_folds_than_published_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matbench_folds, "_SEED", 1)
-    with pytest.raises(DataError, match=r"folds of matbench_phonons come out other than published"):
+    with pytest.raises(DataError, match=r"folds of matbench_phonons differ from the published ones"):
         split(PHONONS)
 
 
@@ -113,8 +113,8 @@ def test_classes_need_every_label_and_the_published_ones() -> None:
     rows = TASKS["matbench_mp_is_metal"].rows
     ids = [official_id("matbench_mp_is_metal", row, rows) for row in range(rows)]
     labels = (np.arange(rows) % 2).astype(float)
-    with pytest.raises(DataError, match="come out other than published"):
+    with pytest.raises(DataError, match="differ from the published ones"):
         split(ids, labels)
     labels[41] = np.nan
-    with pytest.raises(DataError, match="mb-mp-is-metal-000042 is not there"):
+    with pytest.raises(DataError, match="mb-mp-is-metal-000042 is missing"):
         split(ids, labels)

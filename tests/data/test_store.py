@@ -44,7 +44,7 @@ def test_formulas_go_in_and_come_out(tmp_path: Path) -> None:
     fewer = store.taken(back, np.array([2, 0]))
     np.testing.assert_array_equal(fewer.crystal(1).amounts, [0.7, 0.3])
     assert store.gather(records(), {}).amounts is None
-    with pytest.raises(DataError, match="crystals and formulas without one"):
+    with pytest.raises(DataError, match="crystals and formulas without a structure"):
         store.gather([*made, *records()], {})
 
 
@@ -96,7 +96,7 @@ def test_an_unfinished_file_and_another_schema_are_refused(tmp_path: Path) -> No
         store.load(path)
     with h5py.File(path, "a") as file:
         file.attrs["complete"] = False
-    with pytest.raises(DataError, match="never finished"):
+    with pytest.raises(DataError, match="is incomplete"):
         store.load(path)
 
 

@@ -61,7 +61,7 @@ def test_a_known_format_is_one_yaml(home: Path) -> None:
     )
     said = done.stdout + done.stderr
     assert "Data set halides: 16 records kept, 4 left out" in said
-    for reason, name in (("no label", "LiI"), ("no structure", "NaI"), ("holds no atom sites", "KCl"),
+    for reason, name in (("no label", "LiI"), ("no structure", "NaI"), ("contains no atom sites", "KCl"),
                          ("gap beyond 20 eV", "NaCl")):  # fmt: skip
         assert f"1 left out: {reason} (first: {name}" in said
     assert "(first: KCl, gaps.csv.gz, line " in said

@@ -1,4 +1,4 @@
-"""Labels of a cheaper level of theory beside those of a data set, joined by the id that both share."""
+"""Labels of a cheaper level of theory, matched to the crystals of a data set by id."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from tltool.errors import DataError
 
 
 def base_labels(records: Store, base: Store, quantities: Sequence[str]) -> Floats:
-    """Return (n, q): the labels of ``base`` for the crystals of ``records``, NaN where it has none.
+    """Return (n, q): the labels of ``base`` for the crystals of ``records``, NaN for a crystal without a label.
 
-    Crystals are the same if their tag ``mat_id`` is, or their id where a store has no such tag. Raises DataError if
-    ``base`` lacks a quantity or shares no crystal.
+    Two crystals are the same if they have the same tag ``mat_id``, or the same id if a store has no such tag. Raise
+    DataError if ``base`` lacks a quantity or shares no crystal.
     """
     row_of = {key: row for row, key in enumerate(crystals(base))}
     rows = np.array([row_of.get(key, -1) for key in crystals(records)], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A data set: read by its adapter, graphs built, both kept in the cache folder."""
+"""A data set: its adapter reads the files, graphs are built, and the cache folder keeps both."""
 
 import hashlib
 import json
@@ -33,9 +33,10 @@ _REPEATED = "the id is in an earlier file"
 
 @dataclass(frozen=True)
 class Dataset:
-    """The records of a data set and the graphs made from them, row by row.
+    """The records of a data set and their graphs, in the same order.
 
-    ``folder`` of the cache where they are, and the ``key`` of their state, are None and empty for those in memory.
+    ``folder`` is their folder in the cache and ``key`` the hash of their state; None and empty for a data set in
+    memory.
     """
 
     store: Store
@@ -45,9 +46,9 @@ class Dataset:
 
 
 class Means(NamedTuple):
-    """How to prepare: the folder to keep it in, packages that ``_target_`` may name, processes, and who hears of it.
+    """How to prepare a data set: cache folder, packages of ``_target_``, number of processes, function for messages.
 
-    Crystals are held to ``checks``, those of configs/common.yaml if that is None.
+    ``checks`` are the checks of crystals; None means those of configs/common.yaml.
     """
 
     cache: Path
@@ -58,7 +59,7 @@ class Means(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """Stores and graphs of a data set on the disk: ``fresh`` if some were made just now."""
+    """Stores and graphs of a data set on disk; ``fresh`` if this run made some of them."""
 
     parts: list[tuple[Path, Path]]
     folder: Path
@@ -69,9 +70,9 @@ class Prepared(NamedTuple):
 
 
 def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Dataset:
-    """Return the data set of a YAML ``description``, from the cache where its input has not changed since.
+    """Return the data set of a YAML ``description``, from the cache if its input has not changed.
 
-    Raises what ``prepared`` raises.
+    Raise the errors of ``prepared``.
     """
     began = time.perf_counter()
     found = prepared(description, recipe, means)
@@ -82,11 +83,11 @@ def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> D
 
 
 def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Prepared:
-    """Read the files of a YAML ``description`` and build their graphs, as far as an earlier run has not.
+    """Read the files of a YAML ``description`` and build their graphs, unless an earlier run has done so.
 
-    Files that match the description's ``pattern`` are prepared one by one in several processes. Records that are
-    left out are counted by reason in the attributes. Raises DataError if the files are not there or nothing is left of
-    them, ConfigError for a key that a data YAML does not have.
+    Files that match the description's ``pattern`` are prepared one by one in several processes. Records that are left
+    out are counted by reason in the attributes. Raise DataError if there are no files or no usable records, and
+    ConfigError for a key that a data YAML does not have.
     """
     for key in description:
         if key not in KEYS:
@@ -116,7 +117,7 @@ def settled(
     marks: Sequence[Mark],
     say: Report,
 ) -> Dataset:
-    """Return ``parts`` as one data set, and note them in ``folder`` for ``at_hand``; ``marks`` as in ``join``."""
+    """Return ``parts`` as one data set, and record them in ``folder`` for ``at_hand``; ``marks`` as in ``join``."""
     with _locked(folder, say):
         data = _whole(parts, folder, recipe, attributes, marks)
         names = [(os.path.relpath(a, folder), os.path.relpath(b, folder)) for a, b in parts]
@@ -166,7 +167,7 @@ def _whole(
 
 
 def at_hand(folder: Path) -> Dataset | None:
-    """Return the data set that was last opened from this ``folder`` of the cache, None if it is gone."""
+    """Return the data set that was last opened from this ``folder`` of the cache, or None if it is gone."""
     try:
         now = json.loads((folder / _CURRENT).read_text(encoding="utf-8"))
         parts, recipe = [(folder / a, folder / b) for a, b in now["parts"]], Recipe(**now["graph"])
@@ -178,7 +179,7 @@ def at_hand(folder: Path) -> Dataset | None:
 
 
 def counts(made: Sequence[tuple[Sequence[Task], Sequence[Shard]]]) -> dict[str, str]:
-    """Return as attributes what became of all records, and the sha256 of the files."""
+    """Return, as attributes, how many records were kept and left out, and the sha256 of the files."""
     pairs = [pair for tasks, shards in made for pair in zip(tasks, shards, strict=True)]
     dropped: Counter[str] = Counter()
     without: Counter[str] = Counter()
@@ -195,7 +196,7 @@ def counts(made: Sequence[tuple[Sequence[Task], Sequence[Shard]]]) -> dict[str, 
 
 
 def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say: Report) -> None:
-    """Say how much of a data set was kept, what was left out and why, and how long it took."""
+    """Print how much of a data set was kept, what was left out and why, and how long it took."""
     dropped: dict[str, int] = json.loads(data.store.attributes["dropped"])
     say(f"Data set {name}: {len(data.store):,} records kept, {sum(dropped.values()):,} left out.")
     lines = prepare.told(shard for one in made for shard in one.shards)
@@ -209,7 +210,7 @@ def tell(data: Dataset, name: str, made: Sequence[Prepared], seconds: float, say
 
 
 def _key(root: Path, description: Mapping[str, Any], means: Means) -> str:
-    """Hash what decides how files are read: where they are, adapter, YAML keys, checks, and the code that reads."""
+    """Hash everything that decides how files are read: path, adapter, YAML keys, checks, and the code that reads."""
     adapter = dict(description["adapter"])
     code = prepare.code_of(instantiate.locate(adapter["_target_"], means.plugins, "adapter").__module__)
     facts = [str(root.resolve()), adapter, code, store.SCHEMA, prepare.PART]
@@ -228,13 +229,13 @@ def _state(root: Path, source: Path, adapter: Mapping[str, Any]) -> str:
 
 
 def _files(source: Path) -> list[tuple[str, int, int]]:
-    """Return path, size and time of every file below ``source``, or of itself; a look at each, as there may be many."""
+    """Return path, size and time of every file below ``source``, or of ``source`` itself."""
     if not source.is_dir():
         facts = source.stat()
         return [(str(source), facts.st_size, facts.st_mtime_ns)]
     found, folders, seen = [], [str(source)], {os.path.realpath(source)}
     while folders:
-        # What cannot be looked into holds nothing that an adapter could read.
+        # An adapter cannot read a folder that cannot be listed.
         with suppress(PermissionError), os.scandir(folders.pop()) as entries:
             for entry in entries:
                 if entry.is_file():
@@ -248,7 +249,7 @@ def _files(source: Path) -> list[tuple[str, int, int]]:
 
 @contextmanager
 def _locked(folder: Path, say: Report) -> Iterator[None]:
-    """Let one process at a time write into a ``folder`` of the cache; the lock goes with the process that holds it."""
+    """Let only one process write into a ``folder`` of the cache at a time; the lock ends with its process."""
     import fcntl
 
     path = folder.with_name(f"{folder.name}.lock")

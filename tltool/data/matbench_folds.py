@@ -1,4 +1,4 @@
-"""Matbench's official folds, made again from the row numbers, and checked against those that were published.
+"""Matbench's official folds, computed from row numbers and checked against the published ones.
 
 Dunn and others, npj Comput. Mater. 6, 138 (2020), doi:10.1038/s41524-020-00406-3. Sizes: n official rows of a task.
 """
@@ -42,7 +42,7 @@ TASKS = {
     "matbench_mp_is_metal": Task(106113, "75636928c0caa231f6cfe09bfea5787018107fd7f0d911b000b60ee99be9a74a", True),
     "matbench_mp_e_form": Task(132752, "9c4b7e3b1353cb76190d02ddd76890cfd4f4e7685955dd377cbda8daba1c34bb"),
 }
-"""The tasks with structures; those with compositions alone are of no use to a structure encoder."""
+"""The tasks with structures; an encoder of structures cannot use those with compositions alone."""
 
 
 def official_id(task: str, row: int, rows: int) -> str:
@@ -51,13 +51,13 @@ def official_id(task: str, row: int, rows: int) -> str:
 
 
 def matbench(records: Store, labelled: Floats, /, *, fold: int, seed: int, val: float, train_size: int | None) -> Split:
-    """Test on an official fold, train and validate on the other four.
+    """Test on an official fold; train and validate on the other four.
 
-    ``labelled`` (r,) holds the labels, NaN where absent. Validation is the first fraction ``val`` of a permutation of
-    the official rows outside the fold by ``seed`` (a row more where that makes training sets of all folds equally
-    large), training the rest of it; rows that were left out are then passed over, so that they move no other row.
-    ``train_size`` keeps the first so many training rows, and validation rows in proportion. Raises DataError for other
-    data than a Matbench task, or a part of one.
+    ``labelled`` (r,) contains the labels, NaN for a missing label. Validation rows are the first fraction ``val`` of a
+    permutation by ``seed`` of the official rows outside the fold (one row more if this makes the training sets of all
+    folds equally large). The rest are training rows. Rows that were left out are skipped after the permutation, so they
+    move no other row. ``train_size`` keeps the first training rows, and validation rows in proportion. Raise DataError
+    for data that are not a complete Matbench task.
     """
     if not 0 <= fold < FOLDS or not 0 <= val < 1:
         raise ConfigError(f"split: fold={fold} must be 0 to {FOLDS - 1}, and val={val} a fraction below 1.")
@@ -78,7 +78,7 @@ def matbench(records: Store, labelled: Floats, /, *, fold: int, seed: int, val: 
 
 
 def tests_of(rows: int, labels: Floats | None) -> list[Ints]:
-    """Return the official row numbers of each test fold; ``labels`` (rows,) of classes are spread evenly over them."""
+    """Return the official row numbers of each test fold, stratified by ``labels`` (rows,) if these are classes."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     how = {"n_splits": FOLDS, "shuffle": True, "random_state": _SEED}
@@ -87,7 +87,7 @@ def tests_of(rows: int, labels: Floats | None) -> list[Ints]:
 
 
 def _recognised(ids: Sequence[str]) -> tuple[str, Ints]:
-    """Return the task that ``ids`` are of, and their official row numbers."""
+    """Return the task to which ``ids`` belong, and their official row numbers."""
     prefixes = {official_id(task, 0, known.rows).rpartition("-")[0]: task for task, known in TASKS.items()}
     task = prefixes.get(ids[0].rpartition("-")[0])
     if task is not None:
@@ -97,7 +97,8 @@ def _recognised(ids: Sequence[str]) -> tuple[str, Ints]:
         if (numbers >= 0).all():
             if rows - len(ids) > _ABSENT * rows:
                 raise DataError(
-                    f"split=matbench needs the complete {task}: {len(ids):,} of its {rows:,} rows are there; give the "
+                    f"split=matbench needs the complete {task}: {len(ids):,} of its {rows:,} rows are present; "
+                    "give the "
                     "whole file, or use split=random."
                 )
             return task, numbers
@@ -105,12 +106,12 @@ def _recognised(ids: Sequence[str]) -> tuple[str, Ints]:
 
 
 def _official(task: str, labelled: Floats, place: Ints) -> list[Ints]:
-    """Return the test folds of ``task``, with the labels of all rows where folds were made by them."""
+    """Return the test folds of ``task``, with the labels of all rows if the folds depend on them."""
     rows, published, classes = TASKS[task]
     if classes and (place < 0).any():
         name = official_id(task, int(np.argmin(place)), rows)
         raise DataError(
-            f"The folds of {task} are made by the labels of all its {rows:,} rows, and {name} is not there; give the "
+            f"The folds of {task} are made by the labels of all its {rows:,} rows, and {name} is missing; give the "
             "whole file, or use split=random."
         )
     tests = tests_of(rows, labelled[place] if classes else None)
@@ -118,7 +119,7 @@ def _official(task: str, labelled: Floats, place: Ints) -> list[Ints]:
     found = hashlib.sha256(json.dumps(names, separators=(",", ":")).encode()).hexdigest()
     if found != published:
         raise DataError(
-            f"The folds of {task} come out other than published (sha256 {found}, published {published}); check that "
+            f"The folds of {task} differ from the published ones (sha256 {found}, published {published}); check that "
             "labels and rows are those of the official file."
         )
     return tests

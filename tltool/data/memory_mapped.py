@@ -1,7 +1,7 @@
-"""Many parts as one data set: flat arrays in files of a folder, memory-mapped, so that any size opens at once.
+"""Many parts as one data set: memory-mapped flat arrays in a folder, so that a data set of any size opens at once.
 
-What stands in the parts' stores is the truth, with checksums; this folder is made from them and can be thrown away.
-An array is a raw file; words are one file of bytes and one of offsets. ``memory_mapped.json`` names them and is written
+The stores of the parts, with their checksums, are the originals; this folder is made from them and can be deleted. An
+array is a raw file; words are a file of bytes and a file of offsets. ``memory_mapped.json`` lists them and is written
 last.
 """
 
@@ -30,7 +30,7 @@ _STARTS = "first_"
 
 
 class Words(Sequence[str]):
-    """Words kept as ``text`` (bytes) and ``first`` (n+1,), read one by one."""
+    """Words stored as ``text`` (bytes) and ``first`` (n+1,), read one by one."""
 
     def __init__(self, text: Array, first: Array) -> None:
         self._text, self._first = text, first
@@ -63,8 +63,8 @@ class Words(Sequence[str]):
 def join(parts: Sequence[tuple[Path, Path]], folder: Path, marks: Sequence[Mark] = ()) -> int:
     """Write the stores and graphs of ``parts`` into ``folder`` as one; return how many repeated ids were left out.
 
-    A record whose id stands in an earlier part is left out. ``marks`` says, part by part, which of several data sets
-    it is of; none for parts of one. Raises ResourceError if the disk is full.
+    A record whose id occurs in an earlier part is left out. ``marks`` gives, for each part, the data set to which it
+    belongs; it is empty for the parts of one data set. Raise ResourceError if the disk is full.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     of_part: Sequence[Mark | None] = marks or [None] * len(parts)
@@ -95,7 +95,7 @@ def join(parts: Sequence[tuple[Path, Path]], folder: Path, marks: Sequence[Mark]
 
 
 def opened(folder: Path, attributes: Mapping[str, str]) -> tuple[Store, GraphTable, int]:
-    """Return the store and graphs of a joined ``folder``, memory-mapped, and how many repeated ids it leaves out."""
+    """Return the memory-mapped store and graphs of a joined ``folder``, and how many repeated ids it leaves out."""
     try:
         content = json.loads((folder / _CONTENT).read_text(encoding="utf-8"))
         found = {name: _mapped(folder / file, kind, shape) for name, (file, kind, shape) in content["arrays"].items()}
@@ -122,7 +122,7 @@ def opened(folder: Path, attributes: Mapping[str, str]) -> tuple[Store, GraphTab
 
 
 def is_whole(folder: Path) -> bool:
-    """Say whether ``folder`` was finished."""
+    """Return whether ``folder`` is complete."""
     return (folder / _CONTENT).is_file()
 
 
@@ -131,7 +131,7 @@ def _is_tag(name: str) -> bool:
 
 
 def _first_of_each(parts: Sequence[tuple[Path, Path]], marks: Sequence[Mark | None]) -> npt.NDArray[np.bool_]:
-    """Return for each record of all parts whether no earlier one has its id."""
+    """Return for each record of all parts whether no earlier record has its id."""
     ids = (store.read_arrays(place, only=("id",))[0]["id"] for place, _ in parts)
     named = (
         own if mark is None else [mark_id(mark, name) for name in own] for own, mark in zip(ids, marks, strict=True)
@@ -168,7 +168,7 @@ def _append(writer: "_Writer", records: Store, table: GraphTable) -> None:
 
 
 class _Writer:
-    """Files of arrays that grow at their end."""
+    """Files of arrays to which values are appended."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -186,7 +186,7 @@ class _Writer:
             file.close()
 
     def named(self, prefix: str) -> list[str]:
-        """Return the names that begin with ``prefix``, without it."""
+        """Return the names that begin with ``prefix``, without the prefix."""
         return [name.removeprefix(prefix) for name in self._files if name.startswith(prefix)]
 
     def add(self, name: str, values: Array) -> None:
@@ -195,7 +195,9 @@ class _Writer:
             self._files[name] = (self._folder / f"{len(self._files):03d}.bin").open("wb")
             self._kinds[name], self._lengths[name] = (values.dtype.str, values.shape[1:]), 0
         if values.dtype.str != self._kinds[name][0]:
-            raise DataError(f"Some files of {self._folder.parent} hold crystals, others formulas; make two data sets.")
+            raise DataError(
+                f"Some files of {self._folder.parent} contain crystals, others formulas; make two data sets."
+            )
         self._files[name].write(np.ascontiguousarray(values).data)
         self._lengths[name] += len(values)
 
@@ -205,7 +207,7 @@ class _Writer:
             self.add(name, values)
 
     def starts(self, name: str, first: Array) -> None:
-        """Append a ragged array's beginnings, which count on from those that are there."""
+        """Append the start positions of a ragged array; they continue from those that exist."""
         self.pad(name, np.zeros(1, dtype=np.int64))
         self.add(name, first[1:].astype(np.int64) + self._ends.get(name, 0))
         self._ends[name] = self._ends.get(name, 0) + int(first[-1])
@@ -219,7 +221,7 @@ class _Writer:
         self.add(f"{name}.text", np.frombuffer(b"".join(coded), dtype=np.uint8))
 
     def finish(self, more: Mapping[str, Any]) -> None:
-        """Write what is in which file, last, once all of it is on the disk."""
+        """Write the list of files, after all of them are on the disk."""
         arrays = {}
         for name, file in self._files.items():
             file.flush()
@@ -234,6 +236,6 @@ def _mapped(path: Path, kind: str, shape: Sequence[int]) -> Array:
     if 0 in shape:
         return np.empty(shape, dtype=kind)
     if path.stat().st_size != int(np.prod(shape)) * np.dtype(kind).itemsize:
-        raise ValueError(f"{path.name} has another size than when it was written")
-    # Copy-on-write: torch takes no array that cannot be written to, and nobody writes.
+        raise ValueError(f"{path.name} has changed its size since it was written")
+    # Copy-on-write: torch accepts no read-only array. Nothing is written.
     return np.asarray(np.memmap(path, dtype=kind, mode="c", shape=shape))

@@ -1,7 +1,7 @@
-"""What a record of several data sets in one knows: which of them it is from, its id there, its functional.
+"""Where a record comes from if several data sets are combined: its data set, its id there, and its functional.
 
-Its id begins with the name of its data set, as in ``gaps_hse:mp-149``; the tag ``own_id`` holds the rest, the tag
-``functional`` the functional.
+The id of such a record begins with the name of its data set, as in ``gaps_hse:mp-149``. The tag ``own_id`` contains the
+rest, and the tag ``functional`` the functional.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,14 @@ _OWN, _FUNCTIONAL = "own_id", "functional"
 
 
 class Mark(NamedTuple):
-    """One of several data sets: its ``name``, and the ``functional`` of records that do not say another."""
+    """The origin of records: ``name`` of the data set, and ``functional`` for records that do not name one."""
 
     name: str
     functional: str
 
 
 def marked(records: Store, mark: Mark) -> Store:
-    """Return ``records`` as those of one of several data sets."""
+    """Return ``records`` with the ids and tags of one of several data sets."""
     own = list(records.ids)
     told = [word or mark.functional for word in records.tags.get(_FUNCTIONAL, [""] * len(own))]
     names = [mark_id(mark, name) for name in own]
@@ -29,19 +29,19 @@ def marked(records: Store, mark: Mark) -> Store:
 
 
 def mark_id(mark: Mark, own: str) -> str:
-    """Return the id, among several data sets, of the record that has the id ``own`` in its own."""
+    """Return the id, among several data sets, of the record whose id in its own data set is ``own``."""
     return f"{mark.name}:{own}"
 
 
 def own_ids(records: Store) -> Sequence[str]:
-    """Return the ids (n) that the records have in the data set that each is from."""
+    """Return the ids (n) of the records in their own data sets."""
     return records.tags.get(_OWN, records.ids)
 
 
 def crystals(records: Store) -> Iterator[str]:
-    """Yield for each record the name of its crystal, which data sets of the same crystals share.
+    """Yield for each record the name of its crystal, which is the same in all data sets.
 
-    That is the tag ``mat_id``, or the id in its own data set where it has none.
+    The name is the tag ``mat_id``, or the record's id in its own data set if it has no such tag.
     """
     shared, own = records.tags.get("mat_id"), own_ids(records)
     if shared is None:
@@ -51,12 +51,12 @@ def crystals(records: Store) -> Iterator[str]:
 
 
 def functionals(records: Store) -> Iterator[str]:
-    """Yield for each record the functional of its labels, "" where nobody says it."""
+    """Yield the functional of each record's labels, "" if it is not known."""
     whole = records.attributes.get(_FUNCTIONAL, "")
     for word in records.tags.get(_FUNCTIONAL) or [""] * len(records):
         yield word or whole
 
 
 def is_of_several(records: Store) -> bool:
-    """Say whether the records are those of several data sets."""
+    """Return whether the records come from several data sets."""
     return _OWN in records.tags

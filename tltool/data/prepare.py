@@ -1,9 +1,9 @@
-"""One shard of a data set -> stores and graphs on disk, shard by shard in parallel processes.
+"""Turn each shard of a data set into stores and graphs on disk, in parallel processes.
 
-A shard is a file of a dump, or a whole folder that its adapter reads at once. It becomes parts of at most
-``PART`` records, so that memory does not grow with the shard, and a note that is written last: a shard is there whole
-or not at all, and a run that was killed goes on with the next. Nothing heavy is imported here, since every process
-imports it.
+A shard is a file of a dump, or a whole folder that its adapter reads at once. It is written as parts of at most
+``PART`` records, so that memory does not grow with the shard, and a note that is written last. So a shard is either
+complete or missing, and after a kill the next run continues with the missing shards. Nothing heavy is imported here,
+since every process imports this module.
 """
 
 import contextlib
@@ -36,14 +36,14 @@ from tltool.errors import DataError, ResourceError, TltoolError
 Say = Callable[[str], None]
 
 PART = 20_000
-"""Records of one part; bounds what a process holds in memory."""
+"""Number of records in one part; limits the memory of a process."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A shard: what to read, with which adapter node, where its files go (a path without suffix), and the graphs.
+    """A shard to prepare: source, adapter node, path of its files without suffix, and graph settings.
 
-    Its crystals are held to ``checks``, those of configs/common.yaml if that is None.
+    ``checks`` are the checks of its crystals; None means those of configs/common.yaml.
     """
 
     source: Path
@@ -56,23 +56,23 @@ class Task:
 
     @property
     def note(self) -> Path:
-        """The file that says that the shard was read."""
+        """The file that says that the shard is complete."""
         return self.place.with_name(f"{self.place.name}.json")
 
     def part(self, number: int) -> Path:
-        """Return the store of one part."""
+        """Return the path of the store of one part."""
         return self.place.with_name(f"{self.place.name}-{number:05d}.h5")
 
     def graphs(self, number: int) -> Path:
-        """Return the graphs of one part."""
+        """Return the path of the graphs of one part."""
         return self.place.with_name(f"{self.place.name}-{number:05d}-{self.recipe.key()}.graphs.h5")
 
 
 class Shard(NamedTuple):
-    """What came of a shard: records ``kept`` in so many ``parts``, reasons with counts and the first example of each.
+    """The result of a shard: records ``kept`` in so many ``parts``; reasons with counts and their first examples.
 
-    ``without`` counts records that were kept without some of their labels, by the reason in their tag ``without``;
-    ``doubted`` those that were kept although they failed a check, by the check.
+    ``without`` counts records that were kept without some of their labels, by the reason in their tag ``without``.
+    ``doubted`` counts records that were kept although they failed a check, by the check.
     """
 
     kept: int
@@ -85,7 +85,7 @@ class Shard(NamedTuple):
 
 
 def code_of(reader: str) -> str:
-    """Return a hash of the module ``reader`` and all of this package that it and this module take something from."""
+    """Return a hash of the module ``reader`` and of all modules of this package that it and this module import."""
     found: set[str] = set()
     todo = {reader, __name__}
     while todo:
@@ -99,7 +99,7 @@ def code_of(reader: str) -> str:
 
 
 def told(shards: Iterable[Shard]) -> list[str]:
-    """Return in words how many records were left out, or kept without some labels, by reason, each with the first."""
+    """Return sentences: how many records were left out, or kept without some labels, by reason, with an example."""
     dropped: Counter[str] = Counter()
     without: Counter[str] = Counter()
     doubted: Counter[str] = Counter()
@@ -125,7 +125,7 @@ def _without(reason: str) -> str:
 
 
 def done(task: Task) -> Shard | None:
-    """Return what came of ``task`` if all its files are there."""
+    """Return the result of ``task`` if all its files exist."""
     try:
         shard = Shard(**json.loads(task.note.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -135,7 +135,7 @@ def done(task: Task) -> Shard | None:
 
 
 def prepare(task: Task) -> Shard:
-    """Make whatever of ``task`` is missing; raise DataError as the adapter does, or ResourceError."""
+    """Make the missing files of ``task``; raise the adapter's DataError, or ResourceError."""
     try:
         shard = Shard(**json.loads(task.note.read_text(encoding="utf-8")))
         if not all(task.part(n).is_file() for n in range(shard.parts)):
@@ -150,9 +150,9 @@ def prepare(task: Task) -> Shard:
 
 
 def prepare_all(tasks: list[Task], workers: int, say: Say) -> list[Shard]:
-    """Return what came of every task, in order; those that are there are not made again.
+    """Return the result of every task, in order; tasks that are complete are not run again.
 
-    An unreadable shard does not keep the others from being made; its error is raised in the end.
+    If a shard cannot be read, the others are still prepared; then its error is raised.
     """
     found = {task.place: shard for task in tasks if (shard := done(task)) is not None}
     todo = [task for task in tasks if task.place not in found]
@@ -182,7 +182,7 @@ def _outcomes(todo: list[Task], workers: int) -> Iterator[tuple[Task, Shard | Tl
             interruption.check()
             yield task, _attempt(task)
         return
-    # A fresh interpreter for each: a fork of a process in which torch has threads may hang.
+    # Start a new interpreter for each: a fork of a process with torch threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_deaf) as pool:
         waiting = {pool.submit(_attempt, task): task for task in todo}
@@ -192,8 +192,9 @@ def _outcomes(todo: list[Task], workers: int) -> Iterator[tuple[Task, Shard | Tl
                 yield waiting[future], future.result()
         except BrokenProcessPool as error:
             raise ResourceError(
-                "A process that prepares data was killed, probably for lack of memory; lower workers= and run again: "
-                "what is prepared stays."
+                "A process that prepares data was killed, probably for lack of memory; set a smaller workers= "
+                "and run again: "
+                "prepared files are kept."
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -210,7 +211,7 @@ def _attempt(task: Task) -> Shard | TltoolError:
 
 
 def _deaf() -> None:
-    # Ctrl-C reaches every process of the group; the one that waits for this one ends it.
+    # Ctrl-C reaches every process of the group; the parent process ends this one.
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -231,7 +232,7 @@ def _read(task: Task) -> Shard:
         ahead = next(records, None)
         kept += len(block)
         if ahead is None:
-            # The counts are known now: the last part, mostly the only one, says what became of the whole shard.
+            # The counts are known now: the last part, usually the only one, stores those of the whole shard.
             facts |= {"kept": str(kept), "dropped": json.dumps(dict(sorted(dropped.items())))}
         store.save(task.part(parts), store.gather(block, facts))
         for record in block:
@@ -248,9 +249,10 @@ def _read(task: Task) -> Shard:
 
 
 def _checked(items: Iterable[Record | Dropped], checks: Checks, doubted: Counter[str]) -> Iterator[Record | Dropped]:
-    """Yield ``items`` with those left out that fail a check, or marked and counted, as ``checks`` says.
+    """Yield ``items`` without those that fail a check, or with those marked and counted, as ``checks`` says.
 
-    The tag ``checks`` names what a record failed, ``reader`` the parser if it was not the usual one.
+    The tag ``checks`` names the checks that a record failed; the tag ``reader`` names the parser if it is not the usual
+    one.
     """
     for item in items:
         interruption.check()
@@ -270,7 +272,7 @@ def _checked(items: Iterable[Record | Dropped], checks: Checks, doubted: Counter
 
 
 def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dict[str, str]) -> Iterator[Record]:
-    """Yield the records; count what the adapter leaves out, and a second record of one id."""
+    """Yield the records; count records that the adapter leaves out, and records with an id that occurred before."""
     seen: set[str] = set()
     for item in map(label_columns.within, items):
         if isinstance(item, Record) and item.id in seen:
@@ -298,7 +300,7 @@ def _sha256(path: Path) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all; raise ResourceError if it cannot be written."""
+    """Write ``text`` to ``path`` completely or not at all; raise ResourceError if that is not possible."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""A crystal and a record, as plain values; the way in from pymatgen structures.
+"""A crystal and a record as plain values, and the conversion from pymatgen structures.
 
-What a crystal may be is decided here: ordered, real elements, a cell with a volume; or a formula alone, as
-``formulas.py`` reads it. Files are read next door in ``structure_files.py``. Sizes: n sites.
+This module defines a valid crystal: ordered, real elements, a cell with a volume; or only a formula, as ``formulas.py``
+reads it. ``formats/structure_files.py`` reads files. Sizes: n sites.
 """
 
 import math
@@ -31,9 +31,9 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 class Crystal(NamedTuple):
     """A periodic crystal: ``lattice`` (3, 3) rows in Å, ``frac`` (n, 3), ``numbers`` (n,) atomic numbers.
 
-    Where a formula is all that is known, ``numbers`` are its n elements, each once, ``amounts`` (n,) how many atoms of
-    each it names, and lattice and positions are NaN. ``amounts`` is None for a crystal. ``faults`` says in words which
-    checks it failed, and ``reader`` which parser read it where that was not the usual one.
+    If only a formula is known, ``numbers`` are its n elements, each once, ``amounts`` (n,) the number of atoms of each,
+    and lattice and positions are NaN. ``amounts`` is None for a crystal. ``faults`` describes the checks that the
+    crystal failed. ``reader`` is the parser that read it, if that is not the usual one.
     """
 
     lattice: Floats
@@ -45,7 +45,7 @@ class Crystal(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A crystal with its ``id``, labels by quantity name (in that quantity's unit) and tags (plain words)."""
+    """A crystal with its ``id``, labels by quantity name (in the unit of the quantity) and tags (plain words)."""
 
     id: str
     crystal: Crystal
@@ -54,9 +54,9 @@ class Record(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """What an adapter yields in place of a record that it leaves out: the ``id`` and the reason, as counted.
+    """A record that an adapter leaves out: its ``id`` and the reason, by which it is counted.
 
-    ``detail`` may say where the record stands and what is there; it is shown for the first record of each reason.
+    ``detail`` may say where the record is and what it contains; it is shown for the first record of each reason.
     """
 
     id: str
@@ -81,13 +81,13 @@ def checked(crystal: Crystal, where: str) -> Crystal:
 
 
 def cell_volume(lattice: Floats) -> float:
-    """Return the volume in Å3 of the cell with these rows (3, 3), whichever way its axes turn."""
+    """Return the volume in Å3 of the cell with these rows (3, 3), right-handed or left-handed."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
     return float(abs(ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)))
 
 
 def reason(error: DataError) -> str:
-    """Return what is wrong without the name of the file or record, so that equal reasons can be counted."""
+    """Return the fault without the name of the file or record, so that equal reasons can be counted."""
     return str(error).split(": ", 1)[-1].split(";")[0].split(" (")[0].rstrip(".")
 
 
@@ -100,9 +100,10 @@ def from_structure(structure: "Structure", where: str) -> Crystal:
 
 
 def reduced(numbers: Ints, amounts: Floats | None = None) -> dict[int, int] | dict[int, float]:
-    """Return {atomic number: amount}, ascending, of sites ``numbers`` (n,) that count ``amounts`` (n,), or one each.
+    """Return {atomic number: amount}, ascending, of sites ``numbers`` (n,) with ``amounts`` (n,), or one atom each.
 
-    In the smallest whole numbers; amounts that would need one above 10,000 become atomic fractions of six digits.
+    Amounts are the smallest whole numbers. If that needs an amount above 10,000, they are atomic fractions with six
+    digits.
     """
     values, place = np.unique(numbers, return_inverse=True)
     counts = np.bincount(place, amounts)
@@ -118,7 +119,7 @@ def reduced(numbers: Ints, amounts: Floats | None = None) -> dict[int, int] | di
 
 
 def formula(numbers: Ints, amounts: Floats | None = None) -> str:
-    """Return the formula of what ``reduced`` returns, elements by electronegativity as pymatgen writes it."""
+    """Return the formula of the result of ``reduced``, with elements by electronegativity as pymatgen writes it."""
     from pymatgen.core.composition import Composition
 
     found = reduced(numbers, amounts)

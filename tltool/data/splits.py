@@ -1,4 +1,4 @@
-"""Which rows train, validate and test."""
+"""Split the rows of a data set into training, validation and test rows."""
 
 import hashlib
 from collections.abc import Iterable
@@ -38,14 +38,13 @@ def random(
     test: float,
     train_size: int | None,
 ) -> Split:
-    """Split the labelled rows by one permutation.
+    """Split the labelled rows by one random permutation.
 
-    ``labelled`` (n,) holds the labels, NaN where absent: those rows are left out. ``val`` and ``test`` are fractions,
-    ``test`` a number of rows if it is 1 or above. ``train_size`` keeps the first so many training rows and validation
-    rows in proportion, so that training sets of one seed are nested and test rows never change with the size. ``draw``
-    shuffles what is not test once more: the same test rows with other rows to train on. Of several data sets in one,
-    crystals are permuted instead of rows: one that stands in several is in one part. Raises DataError for an empty
-    part.
+    ``labelled`` (n,) contains the labels; rows with NaN are left out. ``val`` and ``test`` are fractions; a ``test`` of
+    1 or above is a number of rows. ``train_size`` keeps the first training rows, and validation rows in proportion, so
+    that training sets of one seed are nested and test rows do not depend on the size. ``draw`` shuffles the rows
+    outside the test set again: other training rows for the same test rows. If several data sets are combined, crystals
+    are permuted instead of rows, so all rows of a crystal are in one part. Raise DataError for an empty part.
     """
     rows = np.flatnonzero(np.isfinite(labelled))
     crystal = _crystals(records, rows)
@@ -78,12 +77,12 @@ def by_hash(
     test: float,
     train_size: int | None,
 ) -> Split:
-    """Split the labelled rows by a hash of what they are, so that a row's part does not depend on the other rows.
+    """Split the labelled rows by a hash, so that the part of a row does not depend on the other rows.
 
-    ``group`` is hashed: ``id`` (adding rows moves none), ``composition`` (crystals of one reduced formula share a
-    part) or ``prototype`` (crystals of one structure type do, whatever their elements). Of several data sets in one,
-    an id is that of the crystal, without the data set's name. ``val`` and ``test`` are fractions of the groups, met
-    on average; ``train_size`` as in ``random``. Raises DataError for an empty part.
+    ``group`` is hashed: ``id`` (added rows move no other row), ``composition`` (crystals with one reduced formula are
+    in one part) or ``prototype`` (crystals with one structure type are, whatever their elements). If several data sets
+    are combined, the id is that of the crystal, without the name of the data set. ``val`` and ``test`` are fractions of
+    the groups, reached on average; ``train_size`` as in ``random``. Raise DataError for an empty part.
     """
     _check_fractions(val, test)
     rows = np.flatnonzero(np.isfinite(labelled))
@@ -98,7 +97,7 @@ def by_hash(
 
 
 def _names(records: Store, rows: Ints) -> list[str]:
-    """Return what tells the crystals of ``rows`` apart: ids, or the names that several data sets share."""
+    """Return the names that identify the crystals of ``rows``: ids, or names that several data sets share."""
     if not origin.is_of_several(records):
         return [records.ids[int(row)] for row in rows]
     every = list(origin.crystals(records))
@@ -106,7 +105,7 @@ def _names(records: Store, rows: Ints) -> list[str]:
 
 
 def _crystals(records: Store, rows: Ints) -> Ints:
-    """Return (r,): the number of each row's crystal, counted from 0 in the order in which they come."""
+    """Return (r,): the number of each row's crystal, counted from 0 in order of occurrence."""
     if not origin.is_of_several(records):
         return np.arange(len(rows))
     number: dict[str, int] = {}
@@ -121,14 +120,14 @@ def _groups(records: Store, rows: Ints, names: list[str], group: str) -> list[st
         if records.amounts is not None:
             raise DataError("split.group=prototype needs structures, and these are formulas; use split=composition.")
         types = (str(fingerprint.structure_type(records.crystal(int(row)))) for row in rows)
-        # Relaxed with another functional a crystal may be of another type; the first one's puts it into one part.
+        # With another functional a crystal may relax to another type; the type of its first row decides the part.
         first: dict[str, str] = {}
         return [first.setdefault(name, kind) for name, kind in zip(names, types, strict=True)]
     raise ConfigError(f"split.group={group!r} is not known; use id, composition or prototype.")
 
 
 def _draws(words: Iterable[str], salt: str) -> Floats:
-    """Return for each word a number in [0, 1) that only it and ``salt`` decide."""
+    """Return for each word a number in [0, 1) that depends only on it and ``salt``."""
     digests = (hashlib.blake2b(word.encode(), digest_size=8, salt=_salt(salt)).digest() for word in words)
     return np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests], dtype=np.float64)
 
@@ -145,7 +144,7 @@ def _check_fractions(val: float, test: float) -> None:
 def by_ids(records: Store, labelled: Floats, /, *, file: str) -> Split:
     """Split as ``file`` says: a CSV with columns ``id`` and ``split`` (train, val or test), as every run writes one.
 
-    Raises DataError for an unreadable file, an id the data set does not have, or an empty part.
+    Raise DataError for an unreadable file, an id that the data set does not have, or an empty part.
     """
     import csv
     from pathlib import Path
@@ -172,7 +171,7 @@ def by_ids(records: Store, labelled: Floats, /, *, file: str) -> Split:
 def shortened(parts: Split, train_size: int | None, val_per_train: float) -> Split:
     """Return ``parts`` with the first ``train_size`` training rows, and validation rows in proportion; None keeps all.
 
-    Raises ConfigError if there are not so many.
+    Raise ConfigError if there are fewer training rows.
     """
     if train_size is None:
         return parts
@@ -183,9 +182,9 @@ def shortened(parts: Split, train_size: int | None, val_per_train: float) -> Spl
 
 
 def checked(parts: Split, n_records: int, *, needs_val: bool, remedy: str) -> Split:
-    """Return ``parts``; raise DataError, which ends in ``remedy``, if training or test rows are missing or shared.
+    """Return ``parts``; raise DataError, which ends with ``remedy``, if training or test rows are missing or shared.
 
-    So are validation rows, if they are needed.
+    Missing validation rows are an error if ``needs_val``.
     """
     for name, rows in parts.items():
         if not len(rows) and (name != "val" or needs_val):
@@ -193,5 +192,5 @@ def checked(parts: Split, n_records: int, *, needs_val: bool, remedy: str) -> Sp
             raise DataError(f"The {name} split is empty ({n_records} records, {labelled} of them labelled); {remedy}.")
     every = np.concatenate([rows for _, rows in parts.items()])
     if len(np.unique(every)) != len(every):
-        raise DataError("A row is in two parts of the split; each id may stand in one part only.")
+        raise DataError("A row is in two parts of the split; each id may occur in one part only.")
     return parts

@@ -1,7 +1,7 @@
-"""The store: one HDF5 file of flat ragged arrays, and the only door to h5py.
+"""The store: one HDF5 file of flat ragged arrays; the only module that imports h5py.
 
-A file is written under a temporary name with a checksum on every chunk, marked complete last and renamed into
-place, so that a reader sees a whole file or none. Sizes: n crystals, s sites in all.
+A file is written under a temporary name with a checksum on every chunk, marked complete last, and renamed. So a reader
+finds a complete file or none. Sizes: n crystals, s sites in total.
 """
 
 import os
@@ -27,11 +27,11 @@ Array = npt.NDArray[Any]
 class Store:
     """Records as flat arrays.
 
-    ``ids`` n; ``first_site`` (n+1,); ``numbers`` (s,); ``frac`` (s, 3); ``lattice`` (n, 3, 3) in Å; ``labels`` one
-    (n,) array per quantity in its unit, NaN where absent; ``tags`` one list per name; ``attributes`` say where the
-    data came from (adapter, address, sha256, licence, citation, counts). ``amounts`` (s,) of a store of formulas, whose
-    sites are elements, and None for crystals. Arrays may be narrow and memory-mapped: ``crystal`` and ``label`` give
-    float64 and int64.
+    ``ids`` n; ``first_site`` (n+1,); ``numbers`` (s,); ``frac`` (s, 3); ``lattice`` (n, 3, 3) in Å; ``labels`` one (n,)
+    array per quantity in its unit, NaN for a missing label; ``tags`` one list per name; ``attributes`` say where the
+    data come from (adapter, address, sha256, licence, citation, counts). ``amounts`` (s,) of a store of formulas, whose
+    sites are elements; None for crystals. Arrays may have narrow types and be memory-mapped: ``crystal`` and ``label``
+    return float64 and int64.
     """
 
     ids: Sequence[str]
@@ -55,14 +55,14 @@ class Store:
         return Crystal(lattice, frac, self.numbers[sites].astype(np.int64), amounts)
 
     def record(self, row: int) -> Record:
-        """Return the record in ``row``, with the labels it has."""
+        """Return the record in ``row``, with the labels that it has."""
         labels = {name: float(v[row]) for name, v in self.labels.items() if np.isfinite(v[row])}
         return Record(self.ids[row], self.crystal(row), labels, {k: v[row] for k, v in self.tags.items()})
 
     def label(self, name: str) -> Floats:
-        """Return the labels (n,) of quantity ``name`` in its unit, log10 derived where only the plain one is stored.
+        """Return the labels (n,) of quantity ``name`` in its unit; compute log10 if only the plain quantity is stored.
 
-        Raises DataError if the store has no such label, ConfigError if there is no such quantity.
+        Raise DataError if the store has no such label, ConfigError if there is no such quantity.
         """
         wanted = quantity(name)
         if name in self.labels:
@@ -79,7 +79,7 @@ class Store:
 def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
     """Collect ``records`` into a store in memory.
 
-    Raises DataError on a repeated id, on no record at all, and on crystals and formulas side by side.
+    Raise DataError for a repeated id, for no records, and for a mixture of crystals and formulas.
     """
     ids: list[str] = []
     crystals: list[Crystal] = []
@@ -101,7 +101,8 @@ def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
     amounts = [c.amounts for c in crystals if c.amounts is not None]
     if 0 < len(amounts) < len(ids):
         raise DataError(
-            f"The data set {attributes.get('name', '')!r} holds crystals and formulas without one; make two of it."
+            f"The data set {attributes.get('name', '')!r} contains crystals and formulas without a structure; "
+            "make two data sets of it."
         )
     columns = {name: np.full(len(ids), np.nan) for name in labels}
     for name, pairs in labels.items():
@@ -125,7 +126,7 @@ def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
 
 
 def taken(store: Store, rows: Ints) -> Store:
-    """Return the records in ``rows`` as a store of their own."""
+    """Return the records in ``rows`` as a new store."""
     sizes = np.diff(store.first_site)[rows]
     first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     sites = np.repeat(store.first_site[:-1][rows] - first[:-1], sizes) + np.arange(first[-1])
@@ -143,9 +144,9 @@ def taken(store: Store, rows: Ints) -> Store:
 
 
 def save(path: Path, store: Store) -> None:
-    """Write ``store`` to ``path`` (float32, as the published inputs carry no more digits than that).
+    """Write ``store`` to ``path`` in float32, as published inputs have no more digits than that.
 
-    Amounts of a formula are float64, as a formula is made from them again.
+    Amounts of a formula are float64, because the formula is computed from them again.
     """
     arrays: dict[str, Array] = {
         "id": np.array(store.ids, dtype=object),
@@ -162,7 +163,7 @@ def save(path: Path, store: Store) -> None:
 
 
 def load(path: Path) -> Store:
-    """Read the store at ``path``; raise DataError if it is missing, unfinished, damaged or of another schema."""
+    """Read the store at ``path``; raise DataError if it is missing, incomplete, damaged or of another schema."""
     arrays, attributes = read_arrays(path)
     return Store(
         [str(name) for name in arrays["id"]],
@@ -180,7 +181,7 @@ def load(path: Path) -> Store:
 def write_arrays(
     path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, str], units: Mapping[str, str]
 ) -> None:
-    """Write named flat arrays with their units to one file, whole or not at all."""
+    """Write named flat arrays with their units to one file, completely or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +189,7 @@ def write_arrays(
             for name, values in arrays.items():
                 kind: Any = values.dtype
                 if values.dtype == object:
-                    # Words of fixed length: HDF5 neither compresses nor checksums those of variable length.
+                    # Words of fixed length: HDF5 does not compress or checksum words of variable length.
                     words = [str(word).encode() for word in values]
                     kind = h5py.string_dtype("utf-8", max(map(len, words), default=0) or 1)
                     values = np.array(words, dtype=kind)
@@ -213,16 +214,16 @@ def write_arrays(
 
 
 def read_arrays(path: Path, only: Sequence[str] = ()) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read all arrays (or ``only`` some) and attributes of a file that ``write_arrays`` made.
+    """Read all arrays (or ``only`` some) and attributes of a file from ``write_arrays``.
 
-    Raises DataError as ``load`` does.
+    Raise DataError as ``load`` does.
     """
     if not path.is_file():
         raise DataError(f"There is no store at {path}; make it with 'tltool prepare'.")
     try:
         with h5py.File(path, "r") as file:
             if not file.attrs.get("complete", False):
-                raise DataError(f"The store {path} was never finished; delete it and prepare it again.")
+                raise DataError(f"The store {path} is incomplete; delete it and prepare it again.")
             if file.attrs["schema"] != SCHEMA:
                 raise DataError(
                     f"The store {path} has schema {file.attrs['schema']}, not {SCHEMA}; delete it and prepare it again."

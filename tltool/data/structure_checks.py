@@ -1,7 +1,7 @@
-"""Can this be a crystal? Checks of a cell and its sites, independent of the file that they were read from.
+"""Check whether a cell and its sites can be a crystal, independently of the file format.
 
-A cell that no search for neighbours would come to an end in is always refused. What else fails, a reader's own checks
-of what its file states included, is refused or kept with a remark, as the key ``checks`` says. Sizes: n sites.
+A cell in which no search for neighbours would end is always left out. For other failed checks, including a reader's own
+checks of its file, the key ``checks`` decides: leave the crystal out, or keep it with a mark. Sizes: n sites.
 """
 
 import math
@@ -23,7 +23,7 @@ _SPHERE = 4 / 3 * math.pi
 
 
 class Limits(NamedTuple):
-    """What a crystal must keep to; ``limits`` of configs/common.yaml says what each means, with its unit."""
+    """Limits for a crystal; ``limits`` in configs/common.yaml explains each, with its unit."""
 
     longest_edge: float
     flattest: float
@@ -34,18 +34,18 @@ class Limits(NamedTuple):
 
 
 WIDEST = Limits(longest_edge=1e5, flattest=0.01, nearest=0.0, radii=0.0, densest=0.0, emptiest=math.inf)
-"""What a search for neighbours comes to an end in, whatever the limits are; readers keep to it."""
+"""Limits within which a search for neighbours ends; all readers apply them."""
 
 
 class Checks(NamedTuple):
-    """The limits, and what becomes of a crystal that fails one: ``refuse`` or ``warn``."""
+    """The limits, and the action for a crystal that fails one: ``refuse`` or ``warn``."""
 
     failed: str
     limits: Limits
 
 
 def checks(failed: Any, limits: Mapping[str, Any]) -> Checks:
-    """Return the keys ``checks`` and ``limits`` of a config as one value; raise ConfigError for what they cannot be."""
+    """Return the keys ``checks`` and ``limits`` of a config as one value; raise ConfigError for invalid values."""
     if failed not in (REFUSE, WARN):
         raise ConfigError(f"checks={failed} must be {REFUSE} or {WARN}.")
     for key, value in limits.items():
@@ -60,7 +60,7 @@ def checks(failed: Any, limits: Mapping[str, Any]) -> Checks:
 
 @cache
 def shipped() -> Checks:
-    """Return the checks as configs/common.yaml has them."""
+    """Return the checks of configs/common.yaml."""
     import yaml
 
     config = yaml.safe_load(files("tltool.configs").joinpath("common.yaml").read_text(encoding="utf-8"))
@@ -68,9 +68,9 @@ def shipped() -> Checks:
 
 
 def accepted(crystal: Crystal, where: str, checks: Checks) -> Crystal:
-    """Return ``crystal`` with what its checks found in ``faults``; raise DataError naming ``where`` if that refuses it.
+    """Return ``crystal`` with the failed checks in ``faults``; raise DataError naming ``where`` if it must be left out.
 
-    A formula is returned as it is.
+    A formula is returned unchanged.
     """
     if crystal.amounts is not None:
         return crystal
@@ -84,7 +84,7 @@ def accepted(crystal: Crystal, where: str, checks: Checks) -> Crystal:
 
 
 def require_shape(lattice: Floats, where: str, limits: Limits) -> None:
-    """Raise DataError naming ``where`` if the cell is too long or too flat for any crystal."""
+    """Raise DataError naming ``where`` if the cell is too long or too flat for a crystal."""
     longest, heights = _longest(lattice), _heights(lattice)
     if not longest <= limits.longest_edge:
         raise DataError(
@@ -104,8 +104,8 @@ def _longest(lattice: Floats) -> float:
 
 
 def _heights(lattice: Floats) -> tuple[float, float, float]:
-    """Return the distances in Å between opposite faces, which the first, second and third vector lead across."""
-    # Spelt out: numpy takes ten times as long for three vectors, and this is done for every crystal.
+    """Return the distances in Å between opposite faces, across which the first, second and third vector lead."""
+    # Written out: numpy is ten times slower for three vectors, and this runs for every crystal.
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = lattice.tolist()
     ux, uy, uz = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
     volume = abs(ax * ux + ay * uy + az * uz)
@@ -116,7 +116,7 @@ def _heights(lattice: Floats) -> tuple[float, float, float]:
 
 
 def faults(crystal: Crystal, limits: Limits) -> list[str]:
-    """Return in words which limits of volume and distance the crystal breaks."""
+    """Return sentences for the limits of volume and distance that the crystal breaks."""
     found = []
     n, volume = len(crystal.numbers), cell_volume(crystal.lattice)
     radius = elements.covalent_radii()[crystal.numbers]
@@ -146,9 +146,9 @@ def faults(crystal: Crystal, limits: Limits) -> list[str]:
 
 
 def near_pairs(crystal: Crystal, reach: float) -> tuple[Ints, Ints, Floats]:
-    """Return the pairs (p,) and (p,) of sites with images nearer than ``reach`` Å, and their distances (p,) in Å.
+    """Return pairs (p,), (p,) of sites with images closer than ``reach`` Å, and their distances (p,) in Å.
 
-    Each pair comes once for every image; a site and its own image are a pair too.
+    Each pair occurs once for every image. A site and its own image are a pair too.
     """
     n, heights = len(crystal.numbers), _heights(crystal.lattice)
     if n > _DENSE or min(heights) <= reach:

@@ -1,7 +1,7 @@
-"""Several data sets as one, in which every record knows its functional: the key ``parts`` of a data YAML.
+"""Several data sets as one, with a functional for each record: the key ``parts`` of a data YAML.
 
-Each is prepared as it would be alone, and shares what it prepared with it. What is joined are their files, one after
-another, into memory-mapped arrays: a row is copied once, as in a data set of several files.
+Each part is prepared separately, and shares its prepared files with other uses of that data set. The files are joined
+one after another into memory-mapped arrays: each row is copied once, as in a data set of several files.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ KEYS = ("name", "root", "quantities", "parts")
 
 
 def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Dataset:
-    """Return the data set of a YAML ``description``: that of one, or of the ``parts`` that it has.
+    """Return the data set of a YAML ``description``: a single data set, or the combination of its ``parts``.
 
-    ``parts`` maps a name, with which ids begin, to the description of a data set. Records are of the functional that
-    they name, else that of their part, else its name. Raises what ``dataset.opened`` raises, and ConfigError where
-    there is no part.
+    ``parts`` maps a name, which begins the ids, to the description of a data set. A record has the functional that it
+    names, else that of its part, else the name of the part. Raise the errors of ``dataset.opened``, and ConfigError if
+    there are no parts.
     """
     if "parts" not in description:
         return dataset.opened(description, recipe, means)
@@ -57,7 +57,7 @@ def _key(made: Mapping[str, Prepared]) -> str:
 
 
 def _attributes(name: str, made: Mapping[str, Prepared]) -> dict[str, str]:
-    """Return what is said of the whole: counts over all parts, and each different word that the parts say."""
+    """Return the attributes of the combination: counts over all parts, and each different value of the parts."""
     found = {"name": name}
     for key, between in (
         ("functional", ", "),

@@ -1,7 +1,7 @@
 """The few message-passing operations that encoders use, each as a DGL call and as plain PyTorch.
 
 ``use`` chooses between them once per run. The two agree to 1e-6 (tests/model/test_message_passing.py). On the CPU the
-plain ones are faster on graphs of this size (docs/performance_notes.md), and on a GPU they need no CUDA build of DGL, so
+plain ones are faster on such graphs (docs/performance_notes.md), and on a GPU they need no CUDA build of DGL, so
 ``auto`` does not take DGL. On the CPU it takes ``compiled``: the plain ones, and whole blocks in C++ for the encoders
 that have them (``cgcnn_cpp.py``); on CUDA ``triton``: the plain ones, and the gate of CGCNN as kernels of that language
 (``cgcnn_triton.py``). Sizes as in ``fields``; f features.

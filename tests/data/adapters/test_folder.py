@@ -64,7 +64,7 @@ def test_records_and_reasons(root: Path) -> None:
         "c": "gap is infinite",
         "lost": "no structure file",
         "norow": "no row in the table",
-        "torn": "holds no atom sites",
+        "torn": "contains no atom sites",
     }
 
 

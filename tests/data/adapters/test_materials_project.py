@@ -133,19 +133,19 @@ def test_a_folder_that_is_not_whole(tmp_path: Path) -> None:
     file, query = tmp_path / "summary.jsonl", tmp_path / "query.json"
     text = file.read_text()
     file.write_text("".join(text.splitlines(keepends=True)[:3]))
-    with pytest.raises(DataError, match=r"holds 3 of the 4 documents"):
+    with pytest.raises(DataError, match=r"contains 3 of the 4 documents"):
         found(tmp_path)
     file.write_text(text.replace("-1.53", "-1.54"))
-    with pytest.raises(DataError, match=r"not what was fetched: its lines have sha256"):
+    with pytest.raises(DataError, match=r"has changed since it was fetched: its lines have sha256"):
         found(tmp_path)
     file.unlink()
-    with pytest.raises(DataError, match=r"holds no summary\.jsonl\.gz or summary\.jsonl"):
+    with pytest.raises(DataError, match=r"contains no summary\.jsonl\.gz or summary\.jsonl"):
         found(tmp_path)
     query.write_text(json.dumps({"count": 4}))
-    with pytest.raises(DataError, match="does not say the count and the sha256"):
+    with pytest.raises(DataError, match="lacks the count or the sha256"):
         found(tmp_path)
     query.unlink()
-    with pytest.raises(DataError, match=r"no query\.json, so that it is not known to be complete"):
+    with pytest.raises(DataError, match=r"no query\.json, so it may be incomplete"):
         found(tmp_path)
     freeze(tmp_path, rows(1))
     (tmp_path / "summary.jsonl.gz").write_bytes(gzip.compress(file.read_bytes())[:-40])
@@ -155,7 +155,7 @@ def test_a_folder_that_is_not_whole(tmp_path: Path) -> None:
 
 def test_lines_that_are_no_document(tmp_path: Path) -> None:
     freeze(tmp_path, [[1]])  # type: ignore[list-item]
-    with pytest.raises(DataError, match="line 1: is no JSON object"):
+    with pytest.raises(DataError, match="line 1: is not a JSON object"):
         found(tmp_path)
 
 

@@ -37,7 +37,7 @@ def test_cut_short_and_changed(tmp_path: Path, kind: str) -> None:
     packed = bytearray(PACKERS[kind](TEXT))
     file = tmp_path / "table"
     file.write_bytes(packed[:-9])
-    with pytest.raises(DataError, match=r"table is damaged or cut short .*again"), decompress.opened(file) as stream:
+    with pytest.raises(DataError, match=r"table is damaged or incomplete .*again"), decompress.opened(file) as stream:
         stream.read()
     packed[len(packed) // 2] ^= 0xFF
     file.write_bytes(packed)

@@ -51,7 +51,7 @@ def test_what_is_cut_short_or_no_json_is_an_error_that_names_the_file(text: str)
 
 
 def test_a_word_is_no_json() -> None:
-    with pytest.raises(DataError, match="is no JSON near 'hello'"):
+    with pytest.raises(DataError, match="is not JSON near 'hello'"):
         members("hello")
 
 

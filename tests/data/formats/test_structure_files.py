@@ -229,9 +229,9 @@ BAD_CIFS = {
     "unknown group": (small_cif("Fe1 Fe 0 0 0", group="Q 4"), "space group is not understood"),
     "no cell": (small_cif("Fe1 Fe 0 0 0").replace("_cell_length_a 5.43\n", ""), "its cell is unknown"),
     "flat cell": (small_cif("Fe1 Fe 0 0 0").replace("_length_a 5.43", "_length_a 0"), "is not a positive number"),
-    "no sites": ("data_a\n_cell_length_a 5\n", "holds no atom sites"),
-    "empty": ("", "holds no atom sites"),
-    "not a CIF": ("<html>404</html>", "holds no atom sites"),
+    "no sites": ("data_a\n_cell_length_a 5\n", "contains no atom sites"),
+    "empty": ("", "contains no atom sites"),
+    "not a CIF": ("<html>404</html>", "contains no atom sites"),
 }
 
 

@@ -82,7 +82,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "another dict": ({"a": 1}, "cannot be read as a pymatgen structure"),
     "partly occupied": (ALLOY.as_dict(), "has partly occupied sites"),
     "partly occupied CIF": (in_full(ALLOY), "has partly occupied sites"),
-    "torn CIF": (in_full(MADE)[:300], "holds no atom sites"),
+    "torn CIF": (in_full(MADE)[:300], "contains no atom sites"),
     "two blocks": (in_full(MADE) + in_full(MADE).replace("NaCl2", "again"), "holds several structures"),
     "prose": ("one\ntwo\nthree", "cannot be read as CIF, as it has no data_ block, nor as POSCAR"),
     "POSCAR without symbols": ("a\n1\n4 0 0\n0 4 0\n0 0 4\n1\ndirect\n0 0 0\n", "cannot be read as CIF.*nor as POSCAR"),

@@ -51,9 +51,9 @@ def test_configs(monkeypatch: pytest.MonkeyPatch) -> None:
     for stage in STAGES:
         api_key.refuse_config(config(stage, *(["input=x"] if stage == "predict" else [])))
     for node in ({"api_key": None}, {"data": {"key": "x"}}, {"target": {"data": {"fetch": {"query": {"Api-Key": 1}}}}}):
-        with pytest.raises(ConfigError, match="may not stand in a config"):
+        with pytest.raises(ConfigError, match="may not be in a config"):
             api_key.refuse_config(node)
-    with pytest.raises(ConfigError, match=r"may not stand in a config \(data\.root\)") as raised:
+    with pytest.raises(ConfigError, match=r"may not be in a config \(data\.root\)") as raised:
         api_key.refuse_config({"data": {"root": [f"x{KEY}"]}})
     assert KEY not in str(raised.value)
     api_key.refuse_config({"encoder": {"key": "x"}, "seed": 0})
@@ -74,5 +74,5 @@ def test_a_yaml_with_the_key_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "mine" / "data" / "mine.yaml").write_text(text)
     words = ["prepare", "--config-dir", "mine", "data=mine"]
     done = run(tmp_path, *words, code=2)
-    assert "may not stand in a config (data.fetch.query.api_key)" in done.stderr
+    assert "may not be in a config (data.fetch.query.api_key)" in done.stderr
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.yaml"]

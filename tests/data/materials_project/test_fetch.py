@@ -132,7 +132,7 @@ def test_the_same_rows_give_the_same_file(server: Scripted, tmp_path: Path) -> N
 
 def test_fewer_rows_than_counted(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, summary(sorted(rows(20), key=lambda row: row["material_id"])[:10], total=20))
-    refused(tmp_path, r"sent 10 of the 20 rows that it counts: page 2 has 4 rows where 6 are due; run again")
+    refused(tmp_path, r"sent 10 of the 20 rows that it counts: page 2 has 4 rows, but 6 are expected; run again")
     with pytest.raises(DataError, match=r"no query\.json"):
         list(snapshot.documents(tmp_path))
     # The first page is kept; the next run asks for the second.
@@ -141,7 +141,7 @@ def test_fewer_rows_than_counted(server: Scripted, tmp_path: Path) -> None:
     said: list[str] = []
     assert len(get(tmp_path, said)) == 20
     assert pages_asked(server) == ["2", "3", "4"]
-    assert said[0] == "Materials Project: going on, 1 pages are there."
+    assert said[0] == "Materials Project: continuing, 1 pages are there."
 
 
 def test_a_row_that_came_twice(server: Scripted, tmp_path: Path) -> None:
@@ -173,9 +173,9 @@ def test_a_wrong_key(server: Scripted, tmp_path: Path, code: int) -> None:
 def test_a_missing_key_or_one_cut_short(server: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pymatgen.core.SETTINGS", {})
     monkeypatch.delenv("MP_API_KEY")
-    refused(tmp_path / "mp", r"asks for an API key; set it in the environment, as MP_API_KEY=\.\.\.", ConfigError)
+    refused(tmp_path / "mp", r"needs an API key; set it in the environment, as MP_API_KEY=\.\.\.", ConfigError)
     monkeypatch.setenv("MP_API_KEY", KEY[:-1])
-    refused(tmp_path / "mp", "has 31 characters, and 32 are needed", ConfigError)
+    refused(tmp_path / "mp", "has 31 characters, but 32 are needed", ConfigError)
     assert not server.asked
     assert not (tmp_path / "mp").exists()
     monkeypatch.delenv("MP_API_KEY")
@@ -189,14 +189,14 @@ def test_what_passes_by_itself(server: Scripted, tmp_path: Path) -> None:
     good = summary(rows(8))
     busy = status(429, b"{}", retry_after=0)
     server.at(SUMMARY, busy, status(503), resets(b"", 0), busy, good, whole(b'{"data": [', send=4), good)
-    with pytest.raises(DataError, match=r"could not be had from http.*3 times in a row; run again later"):
+    with pytest.raises(DataError, match=r"could not be fetched from http.*3 times in a row; run again later"):
         get(tmp_path, said)
     assert [line.split(": ")[1].split(";")[0] for line in said] == [
         "the server answers 429 Too Many Requests",
         "the server answers 503 Service Unavailable",
     ]
     assert len(get(tmp_path, said)) == 8
-    assert "there is no answer, or it broke off" in said[-2]
+    assert "there is no answer, or it is incomplete" in said[-2]
 
 
 def test_a_server_that_wants_to_be_left_alone(server: Scripted, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_server_that_wants_to_be_left_alone(server: Scripted, tmp_path: Path) 
 
 def test_interrupted_and_resumed(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, summary(rows(20)), summary(rows(20)), status(500))
-    refused(tmp_path, "500 .*, the pages that came are kept; run again later")
+    refused(tmp_path, "500 .*, the received pages are kept; run again later")
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["00001.jsonl", "00002.jsonl", "state.json"]
     server.asked.clear()
     server.at(SUMMARY, summary(rows(20)))
@@ -222,7 +222,7 @@ def test_another_database_starts_anew(server: Scripted, tmp_path: Path) -> None:
     server.asked.clear()
     said: list[str] = []
     assert len(get(tmp_path, said)) == 20
-    assert "starting anew" in said[0]
+    assert "starting again" in said[0]
     assert pages_asked(server) == ["1", "2", "3", "4"]
     assert snapshot.asked(tmp_path)["db_version"] == "2026.01.01"
 
@@ -230,11 +230,11 @@ def test_another_database_starts_anew(server: Scripted, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "reason"),
     [
-        ({"energy_above_hull": None}, "has no filter, which is the whole Materials Project"),
+        ({"energy_above_hull": None}, "has no filter, so it asks for the whole Materials Project"),
         ({"energy_abov_hull": [0, 1]}, r"no key 'energy_abov_hull'\. Did you mean 'energy_above_hull'"),
         ({"num_chunks": 1}, "no key 'num_chunks'"),
-        ({"has_props": ["elastic"]}, "mp-api refuses the query: 'elastic' is not a valid property"),
-        ({"energy_above_hull": [0]}, "mp-api refuses the query"),
+        ({"has_props": ["elastic"]}, "mp-api rejects the query: 'elastic' is not a valid property"),
+        ({"energy_above_hull": [0]}, "mp-api rejects the query"),
         ({"spacegroup_number": [1, 2]}, "must be one value"),
         ({"material_ids": [f"mp-{n}" for n in range(101)]}, "101 ids, and at most 100"),
     ],
@@ -254,9 +254,9 @@ def test_what_the_server_refuses(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, says({"detail": f"no such parameter ({KEY})"}, 422))
     refused(tmp_path, r"answers 422 .*no such parameter \(\*\*\*\)")
     server.at(SUMMARY, says({"data": [{}]}))
-    refused(tmp_path, "the answer is not one that mp-api .* understands")
+    refused(tmp_path, "mp-api .* cannot read the answer")
     server.at("/heartbeat", says({"status": "OK"}))
-    refused(tmp_path, "heartbeat does not tell a db_version")
+    refused(tmp_path, "heartbeat gives no db_version")
 
 
 def test_no_network(tmp_path: Path, server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def fetch(address: str, target: Path, *, sha256: str | None, limits: Limits, say
         except (Again, Hopeless, OSError) as error:
             kept = f" ({_size(part):,} bytes are kept)" if _size(part) else ""
             raise DataError(
-                f"{target.name} could not be had from {whence}: {error}{kept}; run again later, or put the file at "
+                f"{target.name} could not be fetched from {whence}: {error}{kept}; run again later, or put the file at "
                 f"{target} by hand."
             ) from error
         receipt.settle(part, target, sha256, whence, etag)

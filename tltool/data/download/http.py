@@ -158,7 +158,7 @@ def patiently(once: Callable[[], T], reached: Callable[[], int], name: str, limi
             if failures >= limits.attempts:
                 raise Hopeless(f"{again}, {failures} times in a row") from again
             pause = pause if again.wait is None else again.wait
-            say(f"{name}: {again}; going on in {pause:.1f} s (failure {failures} of {limits.attempts}).")
+            say(f"{name}: {again}; trying again in {pause:.1f} s (failure {failures} of {limits.attempts}).")
         time.sleep(pause)
 
 

@@ -40,7 +40,8 @@ def listing(address: str, pattern: str, *, limits: Limits, say: Say) -> list[str
     except (Hopeless, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"The list of files {pattern} could not be had from {http.shown(address)}: {reason}; run again, or put the "
+            f"The list of files {pattern} could not be fetched from {http.shown(address)}: {reason}; run again, "
+            "or put the "
             f"files into a folder and pass data.root=FOLDER."
         ) from error
     except re.error as error:

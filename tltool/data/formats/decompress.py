@@ -67,7 +67,7 @@ class _Bounded(io.RawIOBase):
         try:
             piece = self._stream.read(len(view))
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise DataError(f"{self._path} is damaged or cut short ({error}); download or copy it again.") from error
+            raise DataError(f"{self._path} is damaged or incomplete ({error}); download or copy it again.") from error
         self._given += len(piece)
         if self._given > self._most:
             raise DataError(

@@ -25,7 +25,7 @@ def members(handle: TextIO, path: Path, /) -> Iterator[tuple[str, bool, Any]]:
     """Yield (key, False, value) of the text's top object, and (key, True, element) for each element of a list in it.
 
     The key of the elements of a list at the top is ``""``. Raises DataError naming ``path`` where the text ends too
-    early or is no JSON.
+    early or is not JSON.
     """
     decode = json.JSONDecoder().raw_decode
     text, at = "", 0
@@ -57,7 +57,7 @@ def members(handle: TextIO, path: Path, /) -> Iterator[tuple[str, bool, Any]]:
         nonlocal at
         found = sign()
         if found not in expected:
-            raise DataError(f"{path} is no JSON near {text[at : at + 30]!r}; repair it or download it again.")
+            raise DataError(f"{path} is not JSON near {text[at : at + 30]!r}; repair it or download it again.")
         at += 1
         return found
 

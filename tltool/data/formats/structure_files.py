@@ -189,7 +189,7 @@ def _xyz(path: Path) -> _Found:
         where = f"{path}, frame {frame}"
         found.append((None, where, _attempt(_of_atoms, atoms, where)))
     if not found:
-        raise DataError(f"{path}: holds no frame; give an extended xyz file with a crystal in it.")
+        raise DataError(f"{path}: contains no frame; give an extended xyz file with a crystal in it.")
     return found
 
 
@@ -205,11 +205,11 @@ def _json(path: Path) -> _Found:
     try:
         with decompress.opened(path, _BOUNDS) as file:
             named = _structures(json.loads(file.read()), stem(path.name))
-    except (ValueError, RecursionError) as error:  # text that is no JSON, or no UTF-8
-        raise DataError(f"{path}: is no JSON, or ends too early; write or download it again.") from error
+    except (ValueError, RecursionError) as error:  # text that is not JSON, or no UTF-8
+        raise DataError(f"{path}: is not JSON, or ends too early; write or download it again.") from error
     if not named:
         raise DataError(
-            f"{path}: holds no structure; give a pymatgen structure, a list or {{id: structure}} of them, "
+            f"{path}: contains no structure; give a pymatgen structure, a list or {{id: structure}} of them, "
             "or a Matbench file."
         )
     found: _Found = []

@@ -118,7 +118,7 @@ def _json_lines(path: Path) -> _Rows:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     place = f" from character {error.pos + 1} on" if isinstance(error, json.JSONDecodeError) else ""
-                    raise DataError(f"{path}, line {n}: is no JSON{place}; repair it or download it again.") from error
+                    raise DataError(f"{path}, line {n}: is not JSON{place}; repair it or download it again.") from error
                 yield f"line {n}", _object(row, path, f"line {n}")
 
 
@@ -154,7 +154,7 @@ def _listed(path: Path, members: Iterator[tuple[str, bool, Any]]) -> _Rows:
         used, n = "data", n + 1
         yield f"row {n}", _split(item, head, n, path)
     if used is None:
-        raise DataError(f"{path}: holds no list of rows; {_HOW}.")
+        raise DataError(f"{path}: contains no list of rows; {_HOW}.")
 
 
 def _split(item: list[Any], head: Mapping[str, list[Any]], n: int, path: Path) -> Row:

@@ -1,7 +1,7 @@
-"""Angles between edges that follow each other: the edges of the line graph, whose nodes are the crystal graph's edges.
+"""Angles between consecutive edges: the edges of the line graph, whose nodes are the edges of the crystal graph.
 
-An edge from j into i is preceded by every edge from some k into j, its own reverse among them, and makes with it the
-angle k-j-i. Sizes: e edges, a angles, k different cosines.
+An edge from j to i is preceded by every edge from some k to j, including its own reverse. The two edges make the angle
+k-j-i. Sizes: e edges, a angles, k different cosines.
 """
 
 from typing import NamedTuple
@@ -12,22 +12,22 @@ from tltool.data.graph import distance_groups
 from tltool.data.record import Floats, Ints
 
 COSINE_TOLERANCE = 1e-4
-"""Cosines between edges of the same two lengths that follow each other more closely than this are one cosine.
+"""Sorted cosines between edges of the same two lengths that differ by less than this become one cosine.
 
-Only there, because the cosines of a large crystal lie so closely together that they would all join into one.
+The lengths must be equal, because the cosines of a large crystal are so dense that all would become one.
 """
 
 COSINE_WIDTH = 5e-4
-"""The most by which two cosines that became one may differ, however many close ones lie between them."""
+"""Largest difference between two cosines that become one, for any number of cosines between them."""
 
 _STEPS = 2**29
 _MASK = 2**31 - 1
 
 
 class Angles(NamedTuple):
-    """``edge`` (a,), ascending, is preceded by ``preceding`` (a,) at the cosine ``which`` (a,) of ``cosine`` (k,).
+    """Edge ``edge`` (a,), ascending, is preceded by ``preceding`` (a,) at the cosine ``which`` (a,) of ``cosine`` (k,).
 
-    ``first_cosine`` (c+1,) says where the cosines of each crystal begin.
+    ``first_cosine`` (c+1,) gives the position at which the cosines of each crystal begin.
     """
 
     edge: Ints
@@ -40,10 +40,10 @@ class Angles(NamedTuple):
 def find(
     vector: Floats, site: Ints, other: Ints, distance_index: Ints, crystal: Ints, first_distance: Ints, n_sites: int
 ) -> Angles:
-    """Return the angles of all edges, which lead along ``vector`` (e, 3) from ``site`` to ``other``, sorted by site.
+    """Return the angles of all edges, sorted by site; an edge is ``vector`` (e, 3) from ``site`` to ``other``.
 
-    ``distance_index`` (e,) says which lengths are equal, counted over all crystals, where those of each begin at
-    ``first_distance`` (c+1,); ``crystal`` (e,) ascending.
+    ``distance_index`` (e,) says which lengths are equal, counted over all crystals; those of each crystal begin at
+    ``first_distance`` (c+1,). ``crystal`` (e,) is ascending.
     """
     degree = np.bincount(site, minlength=n_sites)
     first = np.cumsum(degree) - degree
@@ -65,7 +65,7 @@ def find(
 
 
 def _different(cosine: Floats, pair: Ints) -> tuple[Ints, Ints, Floats]:
-    """Group ``cosine`` (a,) within each ``pair`` of lengths: each one's group, one angle of each group, its cosine."""
+    """Group ``cosine`` (a,) within each ``pair`` of lengths; return group, one angle per group, and its cosine."""
     if int(pair.max(initial=0)) > _MASK:
         pair = np.unique(pair, return_inverse=True)[1]
     # One integer sorts by the pair, then by the cosine in steps of 2e-9: faster than two keys.

@@ -1,12 +1,12 @@
-"""Crystal graphs of a whole data set as flat arrays, quotient or full.
+"""Crystal graphs of a whole data set as flat arrays, as quotient graphs or full graphs.
 
 Sites that message passing on species and distances cannot tell apart are merged into one node with a multiplicity
-(colour refinement; the idea of computing on the asymmetric unit is coGN's, doi:10.1039/d4dd00018h), and equal edges
-into one node pair with a multiplicity. Both are exact: see ``tests/data/graph/test_crystal_graphs.py``. Distances that
-differ by less than ``DISTANCE_TOLERANCE`` are one distance, in the full graph too, so that rounding noise of the input
-does not decide what is equal; none moves by more than ``DISTANCE_WIDTH``. A formula without a structure is a node for
-each element, its amount the multiplicity, and no edge. Sizes: c crystals, s sites, n nodes, e edges, d different
-distances.
+(colour refinement; the idea of computing on the asymmetric unit comes from coGN, doi:10.1039/d4dd00018h). Equal edges
+are merged into one edge with a multiplicity. Both steps are exact: see ``tests/data/graph/test_crystal_graphs.py``.
+Distances that differ by less than ``DISTANCE_TOLERANCE`` become one distance, in the full graph too, so that rounding
+errors of the input do not decide which sites are equal. No distance changes by more than ``DISTANCE_WIDTH``. A formula
+without a structure has one node for each element, with the amount as multiplicity, and no edges. Sizes: c crystals, s
+sites, n nodes, e edges, d different distances.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from tltool.data.record import Crystal, Floats, Ints
 from tltool.errors import ConfigError, DataError
 
 DISTANCE_TOLERANCE = 1e-4
-"""Distances of one crystal that follow each other more closely than this (Å) are one distance: their mean."""
+"""Sorted distances of one crystal that differ by less than this (Å) become one distance, their mean."""
 
 DISTANCE_WIDTH = 5e-4
-"""The most by which two distances (Å) that became one may differ, however many close ones lie between them."""
+"""Largest difference (Å) between two distances that become one, for any number of distances between them."""
 
 _SCHEMA = 3
 _CHUNK = 512
@@ -35,11 +35,11 @@ _CHUNK_WITH_ANGLES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a crystal becomes a graph; travels with the model.
+    """Settings that turn a crystal into a graph; saved with the model.
 
-    ``cutoff`` Å; ``max_neighbours`` nearest per site or None for all; ``shells`` says what becomes of the shell of the
-    last one: ``shared``, ``whole``, ``mutual`` or ``strict`` (see ``neighbours.find``); ``quotient`` merges equal
-    sites; ``angles`` adds the line graph. A model that was saved without a word on angles has none.
+    ``cutoff`` in Å; ``max_neighbours`` nearest per site, or None for all. ``shells`` sets how the shell of the last
+    neighbour is treated: ``shared``, ``whole``, ``mutual`` or ``strict`` (see ``neighbours.find``). ``quotient`` merges
+    equal sites. ``angles`` adds the line graph; a saved model without this key has no angles.
     """
 
     cutoff: float
@@ -55,26 +55,26 @@ class Recipe:
             raise ConfigError(f"graph.shells={self.shells!r} is not known; use shared, whole, mutual or strict.")
 
     def key(self) -> str:
-        """Return a short hash that changes with any setting."""
+        """Return a short hash that changes with every setting."""
         facts = [DISTANCE_TOLERANCE, neighbours.SHELL_TOLERANCE, angles.COSINE_TOLERANCE, _SCHEMA]
         facts += [DISTANCE_WIDTH, angles.COSINE_WIDTH]
         text = json.dumps([asdict(self), *facts])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def differences(self, other: "Recipe") -> list[str]:
-        """Return ``name=ours, theirs`` sentences for settings in which the graphs would differ."""
+        """Return ``name=ours, theirs`` sentences for the settings in which two graphs would differ."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
         return [f"{name}={mine}, but the source model has {name}={its}" for name, mine, its in pairs if mine != its]
 
 
 @dataclass(frozen=True)
 class GraphTable:
-    """Graphs of c crystals as flat arrays; node and distance numbers count from the crystal's first.
+    """Graphs of c crystals as flat arrays; node and distance numbers count from the first of each crystal.
 
     ``first_node`` (c+1,), ``first_distance`` (c+1,), ``first_edge`` (n+1,), ``number`` (n,), ``multiplicity`` (n,),
-    ``neighbour`` (e,), ``edge_multiplicity`` (e,), ``distance_index`` (e,), ``distance`` (d,) Å, ``volume`` (c,) Å3 a
-    site, NaN for a formula. ``line`` is the line graph where the recipe asks for angles: its nodes are the edges, its
-    edges the angles between an edge and one that precedes it, its distances their cosines.
+    ``neighbour`` (e,), ``edge_multiplicity`` (e,), ``distance_index`` (e,), ``distance`` (d,) in Å, ``volume`` (c,) in
+    Å3 per site, NaN for a formula. ``line`` is the line graph if the settings ask for angles: its nodes are the edges,
+    its edges are the angles between an edge and an edge that precedes it, and its distances are their cosines.
     """
 
     first_node: Ints
@@ -93,7 +93,7 @@ class GraphTable:
         return len(self.first_node) - 1
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays by name, as ``store.write_arrays`` takes them; those of the line graph after ``line_``."""
+        """Return the arrays by name for ``store.write_arrays``; names of the line graph begin with ``line_``."""
         own = {name: getattr(self, name) for name in _NAMES}
         line = {} if self.line is None else self.line.arrays()
         return own | {_LINE + name: array for name, array in line.items()}
@@ -106,7 +106,7 @@ _LINE = "line_"
 def build(
     crystals: Iterable[Crystal], recipe: Recipe, progress: Callable[[int], None] = lambda done: None
 ) -> GraphTable:
-    """Return the graphs of ``crystals``; ``progress`` hears how many were done after each block of them."""
+    """Return the graphs of ``crystals``; ``progress`` is called with the number done after each block of crystals."""
     blocks: list[GraphTable] = []
     waiting: list[Crystal] = []
     done = 0
@@ -123,7 +123,7 @@ def build(
 
 
 class _Full(NamedTuple):
-    """A graph with nothing merged: ``crystal`` and ``number`` of its nodes (n,); edges (e,) sorted by receiver."""
+    """A graph without merging: ``crystal`` and ``number`` of its nodes (n,); edges (e,) sorted by receiver."""
 
     crystal: Ints
     number: Ints
@@ -168,19 +168,19 @@ def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
 
 
 def _amounts(crystals: list[Crystal]) -> Floats | None:
-    """Return (s,) how many atoms each element of a formula stands for; None if all are crystals."""
+    """Return (s,): how many atoms each element of a formula represents; None if all records are crystals."""
     if all(c.amounts is None for c in crystals):
         return None
     return np.concatenate([np.ones(len(c.numbers)) if c.amounts is None else c.amounts for c in crystals])
 
 
 def _multiplicity(sites: refinement.Classes, amounts: Floats | None) -> npt.NDArray[Any]:
-    """Return how many sites each class stands for, as a whole number for crystals."""
+    """Return how many sites each class represents, as a whole number for crystals."""
     return sites.members.astype(np.int32) if amounts is None else sites.members * amounts[sites.first]
 
 
 def _line(full: _Full, pairs: angles.Angles, table: GraphTable, first: Ints, kinds: Ints, quotient: bool) -> GraphTable:
-    """Return the line graph of ``table``, whose edges have the ``first`` of their kind to speak for them."""
+    """Return the line graph of ``table``, whose edges are represented by the edges ``first`` of the full graph."""
     place = np.empty(int(kinds.max(initial=-1)) + 1, dtype=np.int64)
     place[kinds[first]] = np.arange(len(first))
     weight = full.weight[pairs.preceding]
@@ -195,10 +195,10 @@ def _line(full: _Full, pairs: angles.Angles, table: GraphTable, first: Ints, kin
 def _reduced(
     full: _Full, nodes: refinement.Classes, multiplicity: npt.NDArray[Any], kinds: Ints
 ) -> tuple[GraphTable, Ints]:
-    """Keep one node of each class and merge its edges of one distance, neighbour's class and kind into one.
+    """Keep one node of each class, and merge its edges that agree in distance, neighbour's class and kind.
 
-    Edges are sorted by receiving node, then distance, then neighbour. Also returns the first (e,) that each of them
-    was in ``full``.
+    Edges are sorted by receiving node, then distance, then neighbour. Also return ``first`` (e,), the edge of ``full``
+    that represents each edge.
     """
     chosen = np.zeros(len(full.crystal), dtype=bool)
     chosen[nodes.first] = True
@@ -229,7 +229,7 @@ def _reduced(
 
 
 def _different(length: Floats, crystal: Ints, n_crystals: int) -> tuple[Ints, Floats, Ints]:
-    """Return where each crystal's different distances begin, their values, and each edge's among them."""
+    """Return the start of each crystal's different distances, their values, and the distance number of each edge."""
     order = np.lexsort((length, crystal))
     ordered, owner = length[order], crystal[order]
     begins = distance_groups.begins(ordered, np.diff(owner) > 0, tolerance=DISTANCE_TOLERANCE, width=DISTANCE_WIDTH)
@@ -242,7 +242,7 @@ def _different(length: Floats, crystal: Ints, n_crystals: int) -> tuple[Ints, Fl
 
 
 def _joined(blocks: list[GraphTable]) -> GraphTable:
-    """Put ``blocks`` one after the other; the lines of all, where they have one, likewise."""
+    """Concatenate ``blocks``, and their line graphs if they have them."""
 
     def plain(name: str) -> npt.NDArray[Any]:
         return np.concatenate([getattr(block, name) for block in blocks])
@@ -256,7 +256,7 @@ def _joined(blocks: list[GraphTable]) -> GraphTable:
 
 
 def taken(table: GraphTable, rows: Ints) -> GraphTable:
-    """Return the graphs of ``rows`` as a table of their own."""
+    """Return the graphs of ``rows`` as a new table."""
     first_node, node = _ranges(table.first_node, rows)
     first_edge, edge = _ranges(table.first_edge, node)
     first_distance, which = _ranges(table.first_distance, rows)
@@ -276,14 +276,14 @@ def taken(table: GraphTable, rows: Ints) -> GraphTable:
 
 
 def _ranges(first: Ints, rows: Ints) -> tuple[Ints, Ints]:
-    """Return where each of ``rows`` begins once only they are kept, and the places of all that they hold."""
+    """Return the start of each of ``rows`` after only these are kept, and the positions of all their entries."""
     sizes = first[rows + 1] - first[rows]
     starts = _starts(sizes)
     return starts, np.repeat(first[rows] - starts[:-1], sizes) + np.arange(starts[-1])
 
 
 def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> GraphTable:
-    """Return the table that ``GraphTable.arrays`` took apart; raise DataError if an array is missing."""
+    """Return the table from the arrays of ``GraphTable.arrays``; raise DataError if an array is missing."""
     line = {name.removeprefix(_LINE): array for name, array in arrays.items() if name.startswith(_LINE)}
     missing = [name for name in _NAMES if name not in arrays]
     if missing:

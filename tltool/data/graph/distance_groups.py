@@ -1,6 +1,6 @@
-"""Which numbers of a sorted row are one value: close ones together, in groups of a bounded width.
+"""Groups of nearly equal numbers in a sorted array, with a limited width of each group.
 
-Distances of one crystal, and cosines between its edges, differ in their last digits where symmetry makes them equal.
+Distances in one crystal, and cosines between its edges, differ in the last digits even if they are equal by symmetry.
 Sizes: v values.
 """
 
@@ -15,11 +15,11 @@ _HALVINGS = 30
 def begins(
     values: npt.NDArray[Any], apart: npt.NDArray[np.bool_], /, *, tolerance: float, width: float
 ) -> npt.NDArray[np.bool_]:
-    """Return (v,) where a new group begins among ``values`` (v,), ascending between the places ``apart`` (v - 1,).
+    """Return (v,): True at the start of a group; ``values`` (v,) ascend between the places ``apart`` (v - 1,).
 
-    Values that follow each other within ``tolerance`` are one group. A chain of them that is wider than ``width`` is
-    split at its gaps above half the tolerance, what is still too wide above a quarter, and so on, so that no group is
-    wider than ``width`` and the widest gaps part it. Nothing is joined across ``apart``.
+    Consecutive values that differ by at most ``tolerance`` are in one group. A chain that is wider than ``width`` is
+    split at its gaps above half the tolerance, parts that are still too wide at gaps above a quarter, and so on. So no
+    group is wider than ``width``, and the splits are at the largest gaps. Nothing is joined across ``apart``.
     """
     gap = np.diff(values)
     new = np.ones(len(values), dtype=bool)
@@ -30,7 +30,7 @@ def begins(
         wide = values[last] - values[first] > width
         if not wide.any():
             break
-        # Beyond the last halving only equal values stay together.
+        # After the last halving only equal values stay together.
         least = tolerance / 2**step if step <= _HALVINGS else 0.0
         new[1:] |= np.repeat(wide, last - first + 1)[1:] & (gap > least)
     return new

@@ -1,8 +1,8 @@
-"""Periodic neighbours of every site: all within the cutoff, or the k nearest and what becomes of the last shell.
+"""Periodic neighbours of every site: all within the cutoff, or the k nearest with a rule for the last shell.
 
-The search itself is pymatgen's compiled ``find_points_in_spheres``. With a cap on neighbours the sphere starts
-at the size that should hold k of them and grows until it does, which is exact and two to three times less work
-than searching the whole cutoff. Sizes: n sites, e edges.
+The search uses pymatgen's compiled ``find_points_in_spheres``. If the number of neighbours is limited, the sphere
+starts at the size that should contain k of them and grows until it does. This is exact, and two to three times less
+work than a search of the whole cutoff. Sizes: n sites, e edges.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from tltool.data.record import Crystal, Floats, Ints
 
 SHELL_TOLERANCE = 1e-3
-"""Neighbours whose distances differ by less than this (Å) are in one shell."""
+"""Neighbours whose distances differ by less than this (Å) form one shell."""
 
 _PERIODIC = np.ones(3, dtype=np.int64)
 _ITSELF = 1e-8
@@ -23,8 +23,8 @@ _GROWTH = 1.3
 class Neighbours(NamedTuple):
     """Edges sorted by receiving site, then distance.
 
-    ``site`` (e,) receives from ``neighbour`` (e,) in the cell ``image`` (e, 3) at ``distance`` (e,) in Å and counts
-    ``weight`` (e,), one unless the neighbour shares a place with others.
+    ``site`` (e,) receives from ``neighbour`` (e,) in the cell ``image`` (e, 3) at ``distance`` (e,) in Å. ``weight``
+    (e,) is one, or less if several neighbours share a place.
     """
 
     site: Ints
@@ -37,11 +37,10 @@ class Neighbours(NamedTuple):
 def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, shells: str) -> Neighbours:
     """Return the neighbours of every site of ``crystal`` within ``cutoff`` Å.
 
-    ``max_neighbours`` k keeps the k nearest; ``shells`` says what becomes of the shell that the k-th stands in.
-    ``strict`` cuts it (by distance, then site), as the published CGCNN code does; ``whole`` keeps all of it;
-    ``shared`` keeps all of it and lets its members share the places left, so that weights still add up to k;
-    ``mutual`` keeps all of it and adds the reverse of every edge that lacks one, as ALIGNN does.
-    A site may have no neighbour at all, and the elements of a formula have none.
+    ``max_neighbours`` k keeps the k nearest. ``shells`` sets how the shell of the k-th neighbour is treated. ``strict``
+    cuts it (by distance, then site), as the published CGCNN code does. ``whole`` keeps it. ``shared`` keeps it, and its
+    members share the remaining places, so that weights still add up to k. ``mutual`` keeps it and adds the reverse of
+    every edge that has none, as ALIGNN does. A site may have no neighbours, and the elements of a formula have none.
     """
     if crystal.amounts is not None:
         none = np.empty(0, dtype=np.int64)
@@ -49,7 +48,7 @@ def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, shells: st
     n = len(crystal.numbers)
     frac = crystal.frac % 1.0
     cartesian = np.ascontiguousarray(frac @ crystal.lattice)
-    # The search wants positions inside the cell, so images count from there.
+    # The search needs positions inside the cell, so images are counted from there.
     if max_neighbours is None:
         found = _within(crystal.lattice, cartesian, cutoff)
     else:
@@ -80,16 +79,16 @@ def find(crystal: Crystal, cutoff: float, max_neighbours: int | None, shells: st
     outer = found.distance >= reach[found.site] - SHELL_TOLERANCE
     n_outer = np.bincount(found.site[outer], minlength=n)
     n_inner = np.bincount(found.site[~outer], minlength=n)
-    # A site with fewer than k neighbours within the cutoff has places to spare: everyone counts fully.
+    # A site with fewer than k neighbours within the cutoff has free places: every neighbour has the weight one.
     share = np.minimum((max_neighbours - n_inner) / np.maximum(n_outer, 1), 1.0)
     return found._replace(weight=np.where(outer, share[found.site], 1.0))
 
 
 def pairs(crystal: Crystal, reach: float) -> tuple[Ints, Ints, Floats]:
-    """Return the pairs of sites (p,) and (p,) with images nearer than ``reach`` Å, and their distances (p,) in Å.
+    """Return pairs of sites (p,), (p,) with images closer than ``reach`` Å, and their distances (p,) in Å.
 
-    Each pair comes in both directions; sites on one place are a pair too, and so are a site and its own image. The time
-    grows with the number of sites, not with its square.
+    Each pair occurs in both directions. Two sites at one place are a pair too, and so are a site and its own image. The
+    time grows linearly with the number of sites.
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
@@ -143,6 +142,6 @@ def _within(lattice: Floats, cartesian: Floats, radius: float) -> Neighbours:
 
 
 def _complete(found: Neighbours, n: int, k: int, radius: float) -> bool:
-    """Say whether every site has k neighbours that lie a whole shell inside ``radius``."""
+    """Return whether every site has k neighbours that are a whole shell inside ``radius``."""
     inside = found.site[found.distance < radius - SHELL_TOLERANCE]
     return bool((np.bincount(inside, minlength=n) >= k).all())

@@ -1,7 +1,7 @@
-"""Colour refinement: which sites of a crystal, and which edges, no message-passing network can tell apart.
+"""Colour refinement: find the sites, and edges, of a crystal that no message-passing network can tell apart.
 
-A colour is a 64-bit hash. It is hashed again and again together with the multiset of what it is connected to, until no
-class of equal colours splits. Sizes: s sites, e edges, a angles.
+A colour is a 64-bit hash. It is hashed repeatedly with the multiset of its connected colours, until no class of equal
+colours splits. Sizes: s sites, e edges, a angles.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ Words = npt.NDArray[np.uint64]
 
 
 class Classes(NamedTuple):
-    """Class ``of`` each member, in the order of their first members; that ``first`` one, and how many ``members``."""
+    """Class ``of`` each member (classes in order of first members), its ``first`` member, and its size ``members``."""
 
     of: Ints
     first: Ints
@@ -24,16 +24,16 @@ class Classes(NamedTuple):
 
 
 def alone(n: int) -> Classes:
-    """Return ``n`` classes of one member each."""
+    """Return ``n`` classes with one member each."""
     return Classes(np.arange(n), np.arange(n), np.ones(n, dtype=np.int64))
 
 
 def of_sites(numbers: Ints, crystal: Ints, site: Ints, other: Ints, which: Ints, weight: Floats) -> Classes:
-    """Group the sites of each crystal as networks of species and distances see them.
+    """Group the sites of each crystal that networks of species and distances cannot tell apart.
 
     ``numbers`` and ``crystal`` (s,); ``site``, ``other``, ``which`` distance and ``weight`` (e,), edges sorted by site.
-    A site's colour is its species and crystal, then its colour and the multiset of (neighbour's colour, distance,
-    weight).
+    The first colour of a site is its species and crystal. Each new colour combines the old one and the multiset of
+    (neighbour's colour, distance, weight).
     """
     colour = _mixed(_mixed(numbers.astype(np.uint64)) + crystal.astype(np.uint64))
     edge_word = _edge_words(which, weight)
@@ -47,10 +47,11 @@ def of_sites(numbers: Ints, crystal: Ints, site: Ints, other: Ints, which: Ints,
 def of_sites_and_edges(
     sites: Classes, site: Ints, other: Ints, which: Ints, weight: Floats, angles: Angles
 ) -> tuple[Classes, Classes]:
-    """Group sites and edges as networks that also see angles do: finer than ``sites``, the grouping without angles.
+    """Group sites and edges that networks with angles cannot tell apart; finer than ``sites``, without angles.
 
-    An edge's colour is that of its two sites, its distance and its weight, then its colour, theirs and the multiset of
-    (preceding edge's colour, cosine). A site's colour is its colour and the multiset of its edges' colours.
+    The first colour of an edge is made of its two sites, its distance and its weight. Each new colour combines the old
+    one, those of its sites, and the multiset of (preceding edge's colour, cosine). The colour of a site combines its
+    colour and the multiset of its edges' colours.
     """
     colour = _mixed(sites.of.astype(np.uint64))
     edge_colour = _mixed(_edge_words(which, weight) + _mixed(colour[other]) + colour[site])
@@ -69,7 +70,7 @@ def _edge_words(which: Ints, weight: Floats) -> Words:
 
 
 def _gathered(words: Words, receiver: Ints, n: int) -> Words:
-    """Return (n,): the sum of ``words`` into each receiver, which stand in ascending order."""
+    """Return (n,): the sum of ``words`` for each receiver; receivers are in ascending order."""
     total = np.zeros(n, dtype=np.uint64)
     starts = np.flatnonzero(np.diff(receiver, prepend=-1))
     if len(starts):

@@ -1,8 +1,8 @@
-"""The door to mp-api, the Materials Project's own client: one page of a search, and what its failures mean.
+"""The only import of mp-api, the Materials Project's client: request one page of a search and interpret failures.
 
-mp-api is the extra ``tltool[mp]`` and is imported when it is needed. Its own retries are switched off: how long to
-wait, and for how many times, is decided in ``http.py`` alone, so that a server's Retry-After of an hour is a sentence
-and not an hour.
+mp-api is the extra ``tltool[mp]`` and is imported when it is needed. Its own retries are switched off, because
+``http.py`` alone decides how long and how often to wait. So a Retry-After of an hour becomes a message and not a wait
+of an hour.
 """
 
 import inspect
@@ -18,9 +18,9 @@ from tltool.data.download.http import Again, Hopeless
 from tltool.data.materials_project import api_key
 from tltool.errors import ConfigError, nearest
 
-_NO_ANSWER = "there is no answer, or it broke off (is there a network?)"
-_ORDER = "material_id"  # without an order, a row may be on two pages and another on none
-# What is set here, and what a YAML cannot hold.
+_NO_ANSWER = "there is no answer, or it is incomplete (is there a network?)"
+_ORDER = "material_id"  # without an order, a row may be on two pages and another row on none
+# Arguments that are set here, and arguments that a YAML cannot contain.
 _OURS = {"self", "fields", "num_chunks", "chunk_size", "all_fields", "_page", "_sort_fields", "magnetic_ordering"}
 
 
@@ -35,14 +35,14 @@ def connected(endpoint: str, key: str, stall: float) -> Any:
         except Exception as error:
             if isinstance(error, OSError):
                 raise Again(_NO_ANSWER) from None
-            raise Hopeless(f"its heartbeat is not one that {release()} understands") from None
+            raise Hopeless(f"{release()} cannot read its heartbeat") from None
     for adapter in client.session.adapters.values():
         adapter.max_retries = adapter.max_retries.new(total=0, connect=0, read=0, status_forcelist=())
     return client
 
 
 def checked(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``query`` without what is null; raise ConfigError for a name that ``summary.search`` does not take."""
+    """Return ``query`` without null values; raise ConfigError for a name that ``summary.search`` does not accept."""
     parameters = inspect.signature(_class().search).parameters.values()
     known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - _OURS
     for name in query:
@@ -59,16 +59,16 @@ def release() -> str:
 def page(
     client: Any, query: Mapping[str, Any], fields: Iterable[str], number: int, size: int
 ) -> tuple[list[dict[str, Any]], int]:
-    """Return the documents of page ``number``, counted from 1, and how many the server counts in all.
+    """Return the documents of page ``number``, counted from 1, and the server's count of all documents.
 
-    Raises Again or Hopeless as ``http.py`` does, ConfigError for what mp-api itself refuses.
+    Raise Again or Hopeless as ``http.py`` does, and ConfigError for a query that mp-api itself rejects.
     """
     answers: list[Any] = []
 
     def note(response: Any, *_: Any, **__: Any) -> None:
         answers.append(response)
 
-    # mp-api keeps neither the status nor the count of a search; a hook of its session sees both.
+    # mp-api returns neither the status nor the count of a search; a hook of its session reads both.
     client.session.hooks["response"] = [note]
     with _quiet():
         try:
@@ -76,21 +76,21 @@ def page(
                 **query, fields=list(fields), chunk_size=size, num_chunks=1, _page=number, _sort_fields=_ORDER
             )
             total = answers[-1].json()["meta"]["total_doc"]
-        except Exception as error:  # requests' are OSErrors, which mp-api turns into others: they are its context
-            # No cause: that of mp-api may hold what the server says, word for word.
+        except Exception as error:  # errors of requests are OSErrors; mp-api raises others, with these as context
+            # No cause: the error of mp-api may contain the words of the server.
             if isinstance(error, OSError) or isinstance(error.__context__, OSError):
                 raise Again(_NO_ANSWER) from None
             if not answers:
                 text = " ".join(re.sub(r"\x1b\[\d+m", "", str(error)).split())[:300]
-                raise ConfigError(f"mp-api refuses the query: {api_key.hidden(text, client.api_key)}") from None
+                raise ConfigError(f"mp-api rejects the query: {api_key.hidden(text, client.api_key)}") from None
             raise _failure(answers[-1], client.api_key) from None
     if type(total) is not int or not all(isinstance(row, dict) for row in found):
-        raise Hopeless("the answer holds no documents with their count")
+        raise Hopeless("the answer contains no documents with their count")
     return list(found), total
 
 
 def _failure(response: Any, key: str) -> Again | Hopeless:
-    """Return what an answer means that mp-api could not use."""
+    """Return the error for an answer that mp-api could not use."""
     status = response.status_code
     reason = f"the server answers {status} {response.reason or ''}".rstrip()
     if http.passing(status):
@@ -100,7 +100,7 @@ def _failure(response: Any, key: str) -> Again | Hopeless:
     if status in (400, 422):
         text = " ".join(response.text.split())[:300]
         return Hopeless(f"{reason}: {api_key.hidden(text, key)}")
-    return Hopeless(reason if status != 200 else f"the answer is not one that {release()} understands")
+    return Hopeless(reason if status != 200 else f"{release()} cannot read the answer")
 
 
 def _class() -> Any:
@@ -110,7 +110,7 @@ def _class() -> Any:
     except ImportError as error:
         raise ConfigError(
             "Fetching from the Materials Project needs mp-api; install it with: pip install 'tltool[mp]', or pass "
-            f"data.root=FOLDER with what was fetched ({error})."
+            f"data.root=FOLDER with a folder that was fetched before ({error})."
         ) from error
     return SummaryRester
 

@@ -1,7 +1,7 @@
-"""Fetch a query of the Materials Project into a folder: the frozen form that its adapter reads.
+"""Fetch a query of the Materials Project into a folder, in the form that its adapter reads.
 
-What was received stays, in ``pages/`` while it is not all there, so that the next run goes on. Where the server is
-stands in ``MP_API_ENDPOINT``, as for mp-api.
+Received pages stay in ``pages/`` until all are there, so the next run continues. ``MP_API_ENDPOINT`` sets the address
+of the server, as for mp-api.
 """
 
 import json
@@ -20,9 +20,9 @@ from tltool.errors import ConfigError, DataError
 
 ENDPOINT = "https://api.materialsproject.org/"
 _LIMITS = Limits()
-# They leave nearly everything, and so do not count as a filter.
+# They keep almost all rows, so they do not count as a filter.
 _WIDE = {"deprecated", "include_gnome"}
-# mp-api asks for each value of these in turn, which makes several searches with a count of their own.
+# mp-api makes one search for each value of these, each with its own count.
 _ONE_VALUE = ("crystal_system", "spacegroup_number", "spacegroup_symbol")
 _MOST_IDS = 100
 
@@ -30,11 +30,11 @@ _MOST_IDS = 100
 def fetch(
     folder: Path, say: Say, limits: Limits = _LIMITS, /, *, query: dict[str, Any], fields: list[str], page_size: int
 ) -> None:
-    """Make ``folder`` the frozen form of ``query``, unless it is that already.
+    """Fetch ``query`` into ``folder``, unless the folder is complete already.
 
-    ``query`` holds keywords of ``mpr.materials.summary.search`` (null: not given), ``fields`` names of a SummaryDoc.
-    Raises ConfigError for a query that cannot be asked or without an API key, DataError if not every row that the
-    server counts came, or no answer did; what came is kept.
+    ``query`` contains keywords of ``mpr.materials.summary.search`` (null: not given), ``fields`` names of a SummaryDoc.
+    Raise ConfigError for an invalid query or without an API key. Raise DataError if the server does not answer, or does
+    not send all rows that it counts; received pages are kept.
     """
     if (folder / snapshot.QUERY).is_file():
         return
@@ -54,10 +54,11 @@ def fetch(
             with _asking(address, key, wanted, limits, say) as ask:
                 files = pages.received(parts, wanted, ask, page_size, say)
         except (Again, Hopeless) as error:
-            kept = ", the pages that came are kept" if parts.is_dir() and any(parts.glob("*.jsonl")) else ""
+            kept = ", the received pages are kept" if parts.is_dir() and any(parts.glob("*.jsonl")) else ""
             raise DataError(
-                f"The Materials Project could not be had from {http.shown(address)}: {error}{kept}; run again later, "
-                "or pass data.root=FOLDER with what was fetched."
+                f"The Materials Project could not be fetched from {http.shown(address)}: {error}{kept}; run "
+                "again later, "
+                "or pass data.root=FOLDER with a folder that was fetched before."
             ) from None
         date = datetime.now(UTC).isoformat(timespec="seconds")
         count = snapshot.seal(folder, files, wanted | {"date": date, "client": client.release()})
@@ -66,16 +67,18 @@ def fetch(
 
 
 def _narrow(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the query without what is null; raise ConfigError for one that cannot be fetched in pages."""
+    """Return the query without null values; raise ConfigError for a query that cannot be fetched in pages."""
     given = client.checked(query)
     if not given.keys() - _WIDE:
         raise ConfigError(
-            "data.fetch.query has no filter, which is the whole Materials Project; narrow it, for example with "
+            "data.fetch.query has no filter, so it asks for the whole Materials Project; add one, for example "
             "data.fetch.query.energy_above_hull=[0,0.1] or data.fetch.query.has_props=[elasticity]."
         )
     for name in _ONE_VALUE:
         if isinstance(given.get(name), list):
-            raise ConfigError(f"data.fetch.query.{name}={given[name]} must be one value; fetch several one by one.")
+            raise ConfigError(
+                f"data.fetch.query.{name}={given[name]} must be one value; fetch several values one by one."
+            )
     ids = given.get("material_ids")
     if isinstance(ids, list) and len(ids) > _MOST_IDS:
         raise ConfigError(
@@ -88,12 +91,12 @@ def _version(address: str, limits: Limits, say: Say) -> str:
     try:
         return str(json.loads(http.text(f"{address}heartbeat", limits, say))["db_version"])
     except (ValueError, KeyError, TypeError) as error:
-        raise Hopeless("its heartbeat does not tell a db_version") from error
+        raise Hopeless("its heartbeat gives no db_version") from error
 
 
 @contextmanager
 def _asking(address: str, key: str, wanted: Mapping[str, Any], limits: Limits, say: Say) -> Iterator[pages.Ask]:
-    """Yield what asks for one page, again where that helps; the client is made when the first page is asked for."""
+    """Yield a function that requests one page, with retries; the client is made at the first request."""
     clients: list[Any] = []
 
     def ask(number: int) -> tuple[list[pages.Row], int]:

@@ -1,7 +1,7 @@
-"""The pages of a query of the Materials Project on their way: a file each, kept until all rows are there.
+"""Downloaded pages of a Materials Project query: one file each, kept until all rows are there.
 
-``state.json`` beside them says of which query and database they are, and how many rows the server counts: what is not
-of that is asked for anew.
+``state.json`` in the same folder records their query and database, and how many rows the server counts. Pages of
+another query or database are requested again.
 """
 
 import json
@@ -23,10 +23,10 @@ _EVERY = 10.0  # seconds
 
 
 def received(folder: Path, wanted: Mapping[str, Any], ask: Ask, size: int, say: Say) -> list[Path]:
-    """Return the files of all pages of ``wanted``, of ``size`` rows each; those that are not there are asked for.
+    """Return the files of all pages of ``wanted``, with ``size`` rows each; request the missing ones.
 
-    ``ask`` returns the rows of a page, counted from 1, and the server's count of all rows. Raises DataError if a page
-    lacks rows, if the count changes, or if a row came twice.
+    ``ask`` returns the rows of a page, counted from 1, and the server's count of all rows. Raise DataError if a page
+    lacks rows, if the count changes, or if a row was sent twice.
     """
     total = _resumed(folder, wanted, say)
     number, files, said = 1, [folder / "00001.jsonl"], time.monotonic()
@@ -50,17 +50,17 @@ def received(folder: Path, wanted: Mapping[str, Any], ask: Ask, size: int, say: 
 
 
 def _resumed(folder: Path, wanted: Mapping[str, Any], say: Say) -> int | None:
-    """Return the count noted with the pages that are there, None where there are none; pages of another query go."""
+    """Return the recorded count of the pages that exist, or None without pages; delete pages of another query."""
     try:
         state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         count = int(state.pop("count"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         state, count = None, 0
     if state == dict(wanted):
-        say(f"Materials Project: going on, {_pages(folder)} pages are there.")
+        say(f"Materials Project: continuing, {_pages(folder)} pages are there.")
         return count
     if state is not None:
-        say("Materials Project: its database is not that of the pages in the folder any more; starting anew.")
+        say("Materials Project: its database has changed since the pages in the folder were fetched; starting again.")
     with receipt.disk(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -68,22 +68,22 @@ def _resumed(folder: Path, wanted: Mapping[str, Any], say: Say) -> int | None:
 
 
 def _whole(folder: Path, number: int, rows: int, found: int, total: int, size: int) -> None:
-    """Raise DataError unless there are as many ``rows`` as are due on page ``number`` of ``total`` rows."""
+    """Raise DataError unless page ``number`` of ``total`` rows has the expected number of ``rows``."""
     if not total:
         shutil.rmtree(folder)
         raise DataError("No row of the Materials Project matches data.fetch.query; widen it.")
     if found != total:
         shutil.rmtree(folder)
         raise DataError(
-            f"The Materials Project counted {total:,} rows at first and {found:,} on page {number}, so that its "
-            "database has changed meanwhile; run again, from the first page."
+            f"The Materials Project counted {total:,} rows at first and {found:,} on page {number}, so its "
+            "database has changed meanwhile; run again, which starts from the first page."
         )
     due = min(size, total - (number - 1) * size)
     if rows != due:
         got = (number - 1) * size + rows
         raise DataError(
-            f"The Materials Project sent {got:,} of the {total:,} rows that it counts: page {number} has {rows:,} rows "
-            f"where {due:,} are due; run again, the pages before it are kept."
+            f"The Materials Project sent {got:,} of the {total:,} rows that it counts: page {number} has {rows:,} rows, "
+            f"but {due:,} are expected; run again, the pages before it are kept."
         )
 
 
@@ -97,7 +97,7 @@ def _distinct(folder: Path, files: list[Path], total: int) -> None:
         shutil.rmtree(folder)
         raise DataError(
             f"The Materials Project sent {len(ids):,} different rows of the {total:,} that it counts, some of them "
-            "twice; run again, from the first page."
+            "twice; run again, which starts from the first page."
         )
 
 

@@ -171,7 +171,7 @@ def _left_out(table: Mapping[str, Sequence[str]], n: int, where: str) -> set[int
         elif not abs(occupancy - 1) <= FULL:
             raise DataError(f"{where}: has partly occupied sites; give an ordered structure.")
     if len(gone) == n:
-        raise DataError(f"{where}: holds no atom sites that are occupied; give a CIF file with a structure in it.")
+        raise DataError(f"{where}: contains no atom sites that are occupied; give a CIF file with a structure in it.")
     return gone
 
 

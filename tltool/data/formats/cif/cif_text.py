@@ -41,11 +41,11 @@ def blocks(data: bytes, where: str) -> list[Block | DataError]:
     found = _by_gemmi(text, where)
     if isinstance(found, DataError):
         if not re.search(r"_atom_site[_.]", text, re.IGNORECASE):
-            raise DataError(f"{where}: holds no atom sites; give a CIF file with a structure in it.")
+            raise DataError(f"{where}: contains no atom sites; give a CIF file with a structure in it.")
         found = _by_pymatgen(text, where) or [found]
     found = [block for block in found if isinstance(block, DataError) or block.values.keys() & set(_COORDINATES)]
     if not found:
-        raise DataError(f"{where}: holds no atom sites; give a CIF file with a structure in it.")
+        raise DataError(f"{where}: contains no atom sites; give a CIF file with a structure in it.")
     return found
 
 
