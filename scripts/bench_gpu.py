@@ -44,7 +44,8 @@ from tltool.model.layers.mlp import Trunk
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool
-from tltool.training import cuda_graphs, fit, loss, scaled_labels
+from tltool.training import cuda_graphs, fit, loss, scaled_labels, single_fit
+from tltool.training.settings import Epoch
 
 DEMO = Path(__file__).parents[1] / "tltool" / "data" / "bundled" / "demo.h5"
 RECIPES = {
@@ -179,17 +180,17 @@ def way(through: cuda_graphs.Way | None) -> Iterator[None]:
 
 
 @contextmanager
-def around(wrapped: Callable[[cuda_graphs.Epoch], cuda_graphs.Epoch]) -> Iterator[None]:
+def around(wrapped: Callable[[Epoch], Epoch]) -> Iterator[None]:
     """Let every epoch go as ``wrapped`` makes it."""
-    was = cuda_graphs.passes
-    cuda_graphs.passes = lambda *given: wrapped(was(*given))
+    was = single_fit.passes
+    single_fit.passes = lambda *given: wrapped(was(*given))
     try:
         yield
     finally:
-        cuda_graphs.passes = was
+        single_fit.passes = was
 
 
-def watched(plain: cuda_graphs.Epoch) -> cuda_graphs.Epoch:
+def watched(plain: Epoch) -> Epoch:
     """Return ``plain`` such that it raises RuntimeError where an epoch, the first excepted, waits for the device."""
     first = True
 
@@ -340,7 +341,7 @@ def bytes_of_step(line: Line, data: Batches) -> tuple[int, int]:
     few = replace(data, split=dict(data.split) | {"train": rows})
     counted: list[tuple[int, int]] = []
 
-    def counting(plain: cuda_graphs.Epoch) -> cuda_graphs.Epoch:
+    def counting(plain: Epoch) -> Epoch:
         def epoch(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
             with Counter() as count:
                 yield from plain(order)

@@ -27,7 +27,7 @@ PLACES = {
     "readout": ("tltool.model.readouts.",),
     "trunk": ("tltool.model.layers.mlp.", "tltool.model.readouts.atom_set.", "tltool.model.sklearn_head."),
     "head": ("tltool.model.heads.", "tltool.model.layers.mlp."),
-    "fit": ("tltool.training.fit.Settings",),
+    "fit": ("tltool.training.fit.Settings", "tltool.training.settings.Settings"),
     "optimiser": ("torch.optim.",),
     "mode": ("tltool.transfer.",),
     "regressor": ("sklearn.", "tltool.model.readouts.atom_set.SetModel"),

@@ -78,7 +78,7 @@ def test_too_little_memory_is_said(
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(0.0005)
     else:
-        monkeypatch.setattr("tltool.training.cuda_graphs.passes", lambda *given: _no_memory())
+        monkeypatch.setattr("tltool.training.single_fit.passes", lambda *given: _no_memory())
     try:
         tltool("pretrain", *words, code=6)
     finally:

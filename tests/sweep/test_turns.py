@@ -176,7 +176,7 @@ def some_embeddings(data: Batches, slow: Slow) -> None:
 
 @pytest.mark.parametrize("work", [a_training, a_prediction, some_embeddings])
 def test_a_run_that_computes_ends_itself_within_a_batch(part: Dataset, monkeypatch: pytest.MonkeyPatch, work) -> None:
-    for module in ("tltool.transfer.steps.embeddings", "tltool.training.fit"):
+    for module in ("tltool.transfer.steps.embeddings", "tltool.training.validation"):
         monkeypatch.setattr(f"{module}.evaluation_size", lambda table: 16)
     data, slow, ended = batches_of(part), Slow(), []
 

@@ -6,7 +6,7 @@ from support import a_fit, batches_of, fresh_model
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model.surgery import edit
-from tltool.training import fit as fitting
+from tltool.training import single_fit
 from tltool.training.fit import Settings, device, predict, train
 from tltool.training.scaled_labels import scalers
 
@@ -86,7 +86,7 @@ def test_patience_stops_early_and_best_weights_are_kept(part: Dataset, monkeypat
         states.append({k: v.clone() for k, v in model.state_dict().items()})
         return next(errors), {}
 
-    monkeypatch.setattr(fitting, "validate", scripted)
+    monkeypatch.setattr(single_fit, "validate", scripted)
     trained = train(model, data, a_fit(epochs=6, patience=2))
     assert (trained.epochs, trained.best_epoch) == (4, 2)
     assert all(torch.equal(v, states[1][k]) for k, v in model.state_dict().items())
@@ -109,7 +109,9 @@ def test_without_validation_rows_the_last_weights_count(part: Dataset) -> None:
 
 def test_vectors_take_no_weight_decay() -> None:
     model = fresh_model()
-    groups = fitting.groups_of(list(model.named_parameters()), 0.1, lambda n: 0.5 if n.startswith("encoder") else 1.0)
+    groups = single_fit.groups_of(
+        list(model.named_parameters()), 0.1, lambda n: 0.5 if n.startswith("encoder") else 1.0
+    )
     assert {g["lr"] for g in groups} == {0.1, 0.05}
     for group in groups:
         decays = "weight_decay" not in group
@@ -121,7 +123,7 @@ def test_triangular_rises_from_a_tenth_of_the_rate_and_falls_again() -> None:
     settings = a_fit(schedule="triangular", period=4, epochs=10).settings
     weight = torch.nn.Parameter(torch.zeros(1))
     optimiser = torch.optim.SGD([weight], lr=2.0)
-    schedule = fitting.schedule_of(settings, optimiser, 30)
+    schedule = single_fit.schedule_of(settings, optimiser, 30)
     rates = []
     for _ in range(30):
         rates.append(optimiser.param_groups[0]["lr"])

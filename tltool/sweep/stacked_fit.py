@@ -1,17 +1,15 @@
-"""The training loop for several fits at once: the same numbers as one after another, and what a step costs paid once.
+"""The training step of several models at once: the same numbers as one after another, and what a step costs paid once.
 
-Fits that agree in all but the seed, the rows and the numbers of their models go into one stack (``model.stack``). Each
-has its own order of rows, its own clipping, average, best weights and early stop; a fit whose loss is not finite
-leaves the others as they are. Sizes: s fits, c crystals of each in a batch, n rows, q quantities.
+Fits that agree in all but the seed, the rows and the numbers of their models go into one stack (``stacked_model``). A
+fit whose loss is not finite leaves the others as they are. Sizes: s fits, c crystals of each in a batch, r training
+rows, q quantities.
 """
 
 import copy
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, NAdam, RAdam, RMSprop
@@ -21,8 +19,13 @@ from tltool.errors import NumericError
 from tltool.sweep import stacked_batch, stacked_model
 from tltool.sweep.stacked_model import Stack
 from tltool.training import loss
-from tltool.training.fit import Trained, Training, errors_of, groups_of, schedule_of, weights_of
+from tltool.training.ema import Average
+from tltool.training.fit import run
+from tltool.training.resume import Progress
 from tltool.training.scaled_labels import goals_of
+from tltool.training.settings import Trained, Training
+from tltool.training.single_fit import groups_of, schedule_of, steps_of
+from tltool.training.validation import errors_of
 from tltool.transfer.steps import embeddings
 
 # Those that treat each number by itself, so that it does not matter in which table a number stands.
@@ -43,7 +46,7 @@ def train_all(given: Sequence[Training]) -> list[Trained | NumericError | None]:
         first = next(iter(left.values()))
         same = [k for k, key in left.items() if key == first]
         if len(same) > 1:
-            for k, trained in zip(same, _train([given[k] for k in same]), strict=True):
+            for k, trained in zip(same, run(StackedFit([given[k] for k in same])), strict=True):
                 found[k] = trained
         left = {k: key for k, key in left.items() if k not in same}
     return found
@@ -66,97 +69,93 @@ def _key(training: Training) -> tuple[Any, ...] | None:
     return shape, fit.settings, fit.learning_rate, rates, table, sizes, data.quantities, kind
 
 
-def _train(given: Sequence[Training]) -> list[Trained | NumericError]:
-    """Do what ``fit.train`` does, for all of ``given``."""
-    models, data, fit = [t.model for t in given], given[0].data, given[0].fit
-    settings, count, size = fit.settings, len(given), len(given[0].data.split["train"])
-    groups = _groups(given[0])
-    weights, goals = weights_of(settings, data), torch.stack([goals_of(t.model, t.data) for t in given])
-    whole = stacked_model.stack_of(models, [names for names, _ in groups])
-    average = stacked_model.stack_of(copy.deepcopy(models), [names for names, _ in groups]) if settings.ema else None
-    current = average or whole
-    optimiser = fit.optimiser(
-        [{"params": [table], **keys} for table, (_, keys) in zip(whole.learnt, groups, strict=True)]
-    )
-    for table, slope in zip(whole.learnt, whole.slopes, strict=True):
-        table.grad = slope
-    names = [name for names, _ in groups for name in names]
-    learning, places = [whole.tables[name] for name in names], [whole.places[name] for name in names]
-    schedule = schedule_of(settings, optimiser, settings.epochs * -(-size // settings.batch_size))
-    orders = [torch.Generator().manual_seed(t.fit.seed) for t in given]
-    compute = _values(given)
-    validated = _validation(given, compute)
-    results: list[Trained | NumericError | None] = [None] * count
-    kept: list[list[Tensor] | None] = [None] * count
-    best, best_epoch = [float("inf")] * count, [0] * count
-    began_to_average = False
-    which = torch.arange(count)[:, None]
-    for epoch in range(1, settings.epochs + 1):
-        began = time.perf_counter()
-        models[0].train()
-        totals = torch.zeros(count, dtype=goals.dtype)
-        order = torch.stack([
-            t.data.split["train"][torch.randperm(size, generator=generator)]
-            for t, generator in zip(given, orders, strict=True)
-        ])  # fmt: skip
-        for rows in cut(order, settings.batch_size, shuffled=True):
-            side = [table.transpose(0, 1).flatten(1) for table in (compute(whole, rows), goals[which, rows])]
-            means, there = (found.view(count, -1) for found in loss.by_quantity(settings.loss, *side))
-            errors = loss.mean(means, there, weights)
+class StackedFit:
+    """Several models of one shape with one optimiser: a learner of the loop in ``training/fit``.
+
+    Each has its own order of rows, clipping, EMA, best weights and early stop. Weights of a fit are a list of tensors.
+    """
+
+    def __init__(self, given: Sequence[Training]) -> None:
+        data, fit = given[0].data, given[0].fit
+        self.given, self.fits, self.settings = given, [t.fit for t in given], fit.settings
+        self.average: Average[Stack] | None = None
+        self.n_rows, self.device = len(data.split["train"]), data.labels.device
+        groups = _groups(given[0])
+        self._groups = [names for names, _ in groups]
+        self.stack = stacked_model.stack_of([t.model for t in given], self._groups)
+        self.optimiser = fit.optimiser(
+            [{"params": [table], **keys} for table, (_, keys) in zip(self.stack.learnt, groups, strict=True)]
+        )
+        for table, slope in zip(self.stack.learnt, self.stack.slopes, strict=True):
+            table.grad = slope
+        self.schedule = schedule_of(self.settings, self.optimiser, steps_of(self.settings, self.n_rows))
+        self._weights = loss.weights_of(self.settings.weights, data)
+        self._goals = torch.stack([goals_of(t.model, t.data) for t in given])
+        self._orders = [torch.Generator().manual_seed(t.fit.seed) for t in given]
+        self._values = _values(given)
+        self._validated = _validation(given, self._values)
+
+    def begin(self) -> list[Progress]:
+        """Return the beginning of each fit."""
+        return [Progress() for _ in self.given]
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
+        """Yield the losses (s,) and the crystals c of each batch of ``epoch``; its gradients are there by then."""
+        stack, names = self.stack, [name for group in self._groups for name in group]
+        learning, places = [stack.tables[name] for name in names], [stack.places[name] for name in names]
+        stack.models[0].train()
+        for rows in cut(self._order(), self.settings.batch_size, shuffled=True):
+            errors = self._errors(rows)
             torch._foreach_copy_(places, torch.autograd.grad(errors.sum(), learning))
-            if settings.clip is not None:
-                _clip(whole.slopes, settings.clip)
-            optimiser.step()
-            schedule.step()
-            if average is not None and began_to_average:
-                torch._foreach_lerp_(average.numbers, whole.numbers, 1 - settings.ema)
-            elif average is not None:
-                torch._foreach_copy_(average.numbers, whole.numbers)
-                began_to_average = True
-            totals += errors.detach() * rows.shape[1]
-        errors_of_all = validated(current)
-        for k, training in enumerate(given):
-            if results[k] is not None:
-                continue
-            train_loss = float(totals[k]) / size
-            if not np.isfinite(train_loss):
-                results[k] = NumericError(
-                    f"The loss was not finite in epoch {epoch}; lower optimiser.lr or set fit.clip=1."
-                )
-                continue
-            error_in_spreads, val_mae = errors_of_all[k]
-            if error_in_spreads < best[k]:
-                best[k], best_epoch[k] = error_in_spreads, epoch
-                if settings.select == "best":
-                    kept[k] = _row(current, k)
-            training.fit.log(
-                {
-                    "event": "epoch",
-                    "epoch": epoch,
-                    "epochs": settings.epochs,
-                    "train_loss": train_loss,
-                    "val_MAE": val_mae,
-                    "learning_rate": optimiser.param_groups[0]["lr"],
-                    "seconds": time.perf_counter() - began,
-                }
-            )
-            done = epoch == settings.epochs
-            if done or (settings.patience is not None and best_epoch[k] and epoch - best_epoch[k] >= settings.patience):
-                last = kept[k] is None
-                kept[k] = kept[k] or _row(current, k)
-                results[k] = Trained(epoch, epoch if last else best_epoch[k], best[k])
-        if all(result is not None for result in results):
-            break
-    for k, model in enumerate(models):
-        for table, row in zip(whole.numbers, kept[k] or [], strict=False):
-            table[k] = row
-        model.eval()
-    stacked_model.part(whole)
-    return [result for result in results if result is not None]
+            if self.settings.clip is not None:
+                _clip(stack.slopes, self.settings.clip)
+            yield errors.detach(), rows.shape[1]
+
+    def start_average(self) -> None:
+        """Start the EMA of the weights of all models from their present values."""
+        mean = stacked_model.stack_of(copy.deepcopy(self.stack.models), self._groups)
+        self.average = Average(mean, mean.numbers, self.stack.numbers)
+
+    def validate(self) -> list[tuple[float, dict[str, float]]]:
+        """Return what ``validation.validate`` returns for each model, of the EMA if there is one."""
+        return self._validated(self._current())
+
+    def weights(self, number: int) -> list[Tensor]:
+        """Return a copy of the weights of one model, of the EMA if there is one."""
+        return [table[number].clone() for table in self._current().numbers]
+
+    def save(self, progress: Sequence[Progress], *, last: bool) -> None:
+        """Save nothing: the runs of a sweep are not resumed."""
+
+    def finish(self, weights: Sequence[Any]) -> None:
+        """Load the selected weights of each model, give it tensors of its own, and leave it in evaluation mode."""
+        for k, training in enumerate(self.given):
+            for table, row in zip(self.stack.numbers, weights[k] or [], strict=False):
+                table[k] = row
+            training.model.eval()
+        stacked_model.part(self.stack)
+
+    def _current(self) -> Stack:
+        return self.stack if self.average is None else self.average.model
+
+    def _order(self) -> Tensor:
+        """Return (s, r): the training rows of each fit, shuffled."""
+        return torch.stack([
+            t.data.split["train"][torch.randperm(self.n_rows, generator=generator)]
+            for t, generator in zip(self.given, self._orders, strict=True)
+        ])  # fmt: skip
+
+    def _errors(self, rows: Tensor) -> Tensor:
+        """Return the loss (s,) of each model for its ``rows`` (s, c)."""
+        count = len(self.given)
+        goals = self._goals[torch.arange(count)[:, None], rows]
+        side = [table.transpose(0, 1).flatten(1) for table in (self._values(self.stack, rows), goals)]
+        means, there = (found.view(count, -1) for found in loss.by_quantity(self.settings.loss, *side))
+        return loss.mean(means, there, self._weights)
 
 
 def _groups(training: Training) -> list[tuple[list[str], dict[str, Any]]]:
-    """Return the names and optimiser keys of each group of parameters that learn, as ``fit.train`` groups them."""
+    """Return the names and optimiser keys of each group of parameters that learn, as ``single_fit`` groups them."""
     model, data, fit = training.model, training.data, training.fit
     names = {p: name for name, p in model.named_parameters()}
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -185,7 +184,7 @@ def _values(given: Sequence[Training]) -> _Values:
 
 
 def _validation(given: Sequence[Training], compute: _Values) -> Callable[[Stack], list[tuple[float, dict[str, float]]]]:
-    """Return what ``fit.validate`` returns, for every model of a stack; the graphs are put together once."""
+    """Return what ``validation.validate`` returns, for every model of a stack; the graphs are put together once."""
     rows = torch.stack([t.data.split["val"] for t in given])
     if not rows.shape[1]:
         return lambda whole: [(float("inf"), {})] * len(given)
@@ -213,7 +212,3 @@ def _clip(slopes: Sequence[Tensor], largest: float) -> None:
     factor = (largest / (norm + 1e-6)).clamp_max(1.0)[:, None]
     for slope in slopes:
         slope *= factor
-
-
-def _row(whole: Stack, k: int) -> list[Tensor]:
-    return [table[k].clone() for table in whole.numbers]

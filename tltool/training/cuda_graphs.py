@@ -17,17 +17,12 @@ from tltool.data.batches import padded
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.padded import Padded, Room
 from tltool.data.batches.tensor_table import Batch
-from tltool.training import distributed
+from tltool.training.settings import Epoch
 
 Step = Callable[[], Tensor]
 """Learns from the batch that is laid out for it: leaves gradients behind and returns the loss (scalar)."""
 Way = Callable[[Step, Sequence[nn.Parameter], Callable[[str], None]], Step]
 """Makes of a step one that does the same; is given whose gradients it leaves, and who hears what went wrong."""
-Epoch = Callable[[torch.Generator], Iterator[tuple[Tensor, int]]]
-"""Yields, for each batch in random order, its loss and its number of crystals.
-
-When it yields, the gradients of that batch are there; they have to be used before the next one is asked for.
-"""
 
 _WARM = 3  # ordinary steps before a capture, of PyTorch's notes on CUDA graphs
 
@@ -37,27 +32,23 @@ def way(device: torch.device) -> Way | None:
     return through_graphs() if device.type == "cuda" else None
 
 
-def passes(
+def padded_passes(
     data: Batches,
     size: int,
     learn: Callable[[Batch], Tensor],
     parameters: Sequence[nn.Parameter],
-    through: Way | None,
+    through: Way,
     log: Callable[[dict[str, Any]], None],
 ) -> Epoch:
-    """Return how an epoch of batches of ``size`` crystals goes: padded and ``through`` a way, or else as they are.
+    """Return how an epoch of padded batches of ``size`` crystals goes, each ``through`` a way.
 
     ``learn`` leaves the gradients of a batch, of ``parameters``, and returns its loss.
     """
-
-    def plain(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
-        for batch in distributed.parts(data.of("train", size, order)):
-            yield learn(batch), len(batch.rows)
-
-    return plain if through is None else _padded(data, size, learn, lambda step: through(step, parameters, say(log)))
+    say = said(log)
+    return _padded(data, size, learn, lambda step: through(step, parameters, say))
 
 
-def say(log: Callable[[dict[str, Any]], None]) -> Callable[[str], None]:
+def said(log: Callable[[dict[str, Any]], None]) -> Callable[[str], None]:
     """Return what logs a sentence."""
     return lambda text: log({"event": "say", "text": text})
 

@@ -1,23 +1,25 @@
 """The running average of a model's weights and statistics over the steps of a fit."""
 
 import copy
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from tltool.model.property_model import PropertyModel
 
+M = TypeVar("M")
 
-class Average(NamedTuple):
-    """``model`` holds the average; ``own`` and ``followed`` are its numbers and those that they follow."""
 
-    model: PropertyModel
+class Average(NamedTuple, Generic[M]):
+    """``model`` holds the EMA (several models, in a stack); ``own`` are its tensors, ``followed`` those they follow."""
+
+    model: M
     own: list[Tensor]
     followed: list[Tensor]
 
 
-def average_of(model: PropertyModel) -> Average:
+def average_of(model: PropertyModel) -> Average[PropertyModel]:
     """Return the average of ``model`` as it begins: a copy.
 
     The lists are made once, since gathering them takes ten times as long as the average itself.
@@ -27,7 +29,7 @@ def average_of(model: PropertyModel) -> Average:
 
 
 @torch.no_grad()
-def follow(average: Average, decay: float) -> None:
+def follow(average: Average[Any], decay: float) -> None:
     """Move the average by a step: decay * average + (1 - decay) * model."""
     torch._foreach_lerp_(average.own, average.followed, 1 - decay)
 

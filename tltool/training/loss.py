@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tltool.data.batches.batches import Batches
 from tltool.errors import ConfigError
 from tltool.model import all_reduce
 
@@ -26,6 +27,17 @@ def mean(means: Tensor, there: Tensor, weights: Tensor | None) -> Tensor:
     """
     share = there if weights is None else there * weights
     return (means * share).sum(-1) / share.sum(-1).clamp_min(1e-12)
+
+
+def weights_of(weights: dict[str, float] | None, data: Batches) -> Tensor | None:
+    """Return (q,): how much the loss of each quantity counts, 1 for one not in ``weights``; None for equal weights."""
+    if not weights:
+        return None
+    for name in weights:
+        if name not in data.quantities:
+            raise ConfigError(f"fit.weights: {name} is not learnt here; there are {', '.join(data.quantities)}.")
+    given = [weights.get(name, 1.0) for name in data.quantities]
+    return torch.tensor(given, dtype=data.labels.dtype, device=data.labels.device)
 
 
 def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import psutil
 import torch
@@ -36,23 +36,26 @@ _FREE = ("runs", "cache", "device", "threads", "workers", "kernels", "resume", "
 
 @dataclass
 class Progress:
-    """How far a training has come: epochs done, the best and its validation error, its weights, the average."""
+    """How far a fit has come: epochs done, the lowest validation error, its epoch and the weights of that epoch.
+
+    The weights of a single fit are a dict {name: tensor}; a stack has its own form.
+    """
 
     epoch: int = 0
     best: float = float("inf")
     best_epoch: int = 0
-    kept: dict[str, Tensor] | None = None
-    average: Average | None = None
+    kept: Any = None
 
 
-class Parts(NamedTuple):
-    """What a training changes step by step; ``order`` draws its batches."""
+class Parts(Protocol):
+    """What the steps of training change; ``order`` draws the batches, ``average`` is the EMA if there is one."""
 
     model: PropertyModel
     optimiser: Optimizer
     schedule: LRScheduler
     order: torch.Generator
     log_scales: Tensor
+    average: Average[PropertyModel] | None
 
 
 class Keeper:
@@ -103,13 +106,12 @@ class Keeper:
         torch.set_rng_state(found["random"])
         if device.type == "cuda" and found["random_cuda"] is not None:
             torch.cuda.set_rng_state(found["random_cuda"], device)
-        average = None
         if found["average"] is not None:
-            average = average_of(parts.model)
-            average.model.load_state_dict(found["average"])
+            parts.average = average_of(parts.model)
+            parts.average.model.load_state_dict(found["average"])
         kept = None if found["kept"] is None else {k: v.to(device) for k, v in found["kept"].items()}
         self.say(f"Going on after epoch {found['epoch']} of {self.begun}.")
-        return Progress(found["epoch"], found["best"], found["best_epoch"], kept, average)
+        return Progress(found["epoch"], found["best"], found["best_epoch"], kept)
 
     def keep(self, parts: Parts, now: Progress, *, last: bool) -> None:
         """Keep the state, if the one before was kept long enough ago; raise ResourceError if it cannot be written.
@@ -126,7 +128,7 @@ class Keeper:
             "best": now.best,
             "best_epoch": now.best_epoch,
             "kept": now.kept,
-            "average": None if now.average is None else now.average.model.state_dict(),
+            "average": None if parts.average is None else parts.average.model.state_dict(),
             "model": parts.model.state_dict(),
             "optimiser": parts.optimiser.state_dict(),
             "schedule": {k: v for k, v in parts.schedule.state_dict().items() if not callable(v)},

@@ -1,0 +1,205 @@
+"""The training step of one model, for the loop in ``fit``: loss, gradients, optimiser, learning rates.
+
+Sizes: c crystals in a batch, q quantities.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
+
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.tensor_table import Batch
+from tltool.model import all_reduce
+from tltool.model.property_model import PropertyModel
+from tltool.training import distributed, loss
+from tltool.training.ema import Average, average_of
+from tltool.training.resume import Progress
+from tltool.training.scaled_labels import goals_of
+from tltool.training.settings import Epoch, Settings, Training, Values
+from tltool.training.validation import validate
+
+
+class SingleFit:
+    """One model with its optimiser, learning-rate schedule and order of batches: a learner of the loop."""
+
+    def __init__(self, training: Training) -> None:
+        model, data, fit = training.model, training.data, training.fit
+        self.training, self.model, self.fits, self.settings = training, model, [fit], fit.settings
+        self.average: Average[PropertyModel] | None = None
+        self.n_rows, self.device = len(data.split["train"]), data.labels.device
+        compute = distributed.shared(model, training.values or _values, self.settings.batch_size, fit.seed)
+        self.log_scales = torch.zeros(len(data.quantities), device=self.device, requires_grad=True)
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        groups = groups_of(trainable, fit.learning_rate, training.scale)
+        if self.settings.loss_balance == "uncertainty":
+            groups.append({"params": [self.log_scales], "lr": fit.learning_rate, "weight_decay": 0.0})
+        self.optimiser = fit.optimiser(groups)
+        self.order = torch.Generator().manual_seed(fit.seed)
+        self.schedule = schedule_of(self.settings, self.optimiser, steps_of(self.settings, self.n_rows))
+        step = Step(
+            model=model,
+            compute=compute,
+            settings=self.settings,
+            weights=loss.weights_of(self.settings.weights, data),
+            penalty=training.penalty,
+            log_scales=self.log_scales,
+            optimiser=self.optimiser,
+            clipped=[p for _, p in trainable],
+        )
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        scaled = replace(data, labels=goals_of(model, data))
+        self._epoch = passes(scaled, self.settings.batch_size, step, parameters, fit.log, _replayable(training))
+
+    def begin(self) -> list[Progress]:
+        """Return how far training has come: the beginning, or the saved state that it continues from."""
+        keeper = self.fits[0].keeper
+        return [keeper.take_up(self, self.training.data) if keeper else Progress()]
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
+        """Yield the loss () and number of crystals of each batch of ``epoch``; its gradients are there by then."""
+        if self.training.before is not None:
+            self.training.before(epoch)
+        self.model.train()
+        return self._epoch(self.order)
+
+    def start_average(self) -> None:
+        """Start the EMA of the weights from their present values."""
+        self.average = average_of(self.model)
+
+    def validate(self) -> list[tuple[float, dict[str, float]]]:
+        """Return what ``validation.validate`` returns, of the EMA if there is one."""
+        return [validate(self._current(), self.training.data, self.training.values)]
+
+    def weights(self, number: int) -> dict[str, Tensor]:
+        """Return a copy of the weights, of the EMA if there is one."""
+        return copy.deepcopy(self._current().state_dict())
+
+    def save(self, progress: Sequence[Progress], *, last: bool) -> None:
+        """Save the state of training if the run has a keeper and the time has come."""
+        if keeper := self.fits[0].keeper:
+            keeper.keep(self, progress[0], last=last)
+
+    def finish(self, weights: Sequence[Any]) -> None:
+        """Load the selected weights, if any, and leave the model in evaluation mode."""
+        if weights[0] is not None:
+            self.model.load_state_dict(weights[0])
+        self.model.eval()
+
+    def _current(self) -> PropertyModel:
+        return self.model if self.average is None else self.average.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What leaves the gradients of a batch behind; ``clipped`` are the parameters whose gradients are clipped."""
+
+    model: PropertyModel
+    compute: Values
+    settings: Settings
+    weights: Tensor | None
+    penalty: Callable[[], Tensor] | None
+    log_scales: Tensor
+    optimiser: Optimizer
+    clipped: list[nn.Parameter]
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Leave the gradients of ``batch``, whose labels are scaled, and return its loss ()."""
+        kind = batch.labels.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.settings.mixed_precision and kind == "cuda"):
+            error, objective = self._losses(batch)
+        self.optimiser.zero_grad()
+        objective.backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.clipped, self.settings.clip)
+        return error.detach()
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss that is logged and what is minimised."""
+        kind, balance = self.settings.loss, self.settings.loss_balance
+        found = self.compute(self.model, batch)
+        means, there = loss.by_quantity(kind, found, batch.labels)
+        error = objective = loss.mean(means, there, self.weights)
+        if balance == "uncertainty":
+            objective = loss.balanced(kind, means, there, self.log_scales)
+        elif balance == "labels":
+            objective = loss.of_labels(kind, found, batch.labels)
+        return error, objective if self.penalty is None else objective + self.penalty()
+
+
+def passes(
+    data: Batches,
+    size: int,
+    learn: Callable[[Batch], Tensor],
+    parameters: Sequence[nn.Parameter],
+    log: Callable[[dict[str, Any]], None],
+    replayable: bool,
+) -> Epoch:
+    """Return how an epoch of batches of ``size`` crystals goes: batch by batch, or ``replayable`` as CUDA graphs.
+
+    ``learn`` leaves the gradients of a batch, of ``parameters``, and returns its loss. ``cuda_graphs`` is an optional
+    module: where it is not there, or not for this device, batches go one by one.
+    """
+    if replayable and find_spec("tltool.training.cuda_graphs"):
+        from tltool.training import cuda_graphs
+
+        if through := cuda_graphs.way(data.labels.device):
+            return cuda_graphs.padded_passes(data, size, learn, parameters, through, log)
+
+    def epoch(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+        for batch in distributed.parts(data.of("train", size, order)):
+            yield learn(batch), len(batch.rows)
+
+    return epoch
+
+
+def _replayable(training: Training) -> bool:
+    """Say whether every step does the same operations on padded batches.
+
+    What a mode computes from rows by itself knows of no padding; what it freezes on the way would change the step.
+    Several processes meet in the middle of a step.
+    """
+    own = training.values is not None or training.before is not None
+    return training.fit.settings.cuda_graphs and not own and not all_reduce.active()
+
+
+def _values(model: PropertyModel, batch: Batch) -> Tensor:
+    return model.values(model.embed(batch.graph))
+
+
+def groups_of(
+    trainable: Iterable[tuple[str, nn.Parameter]], rate: float, scale: Callable[[str], float]
+) -> list[dict[str, Any]]:
+    """Return one parameter group per learning rate; vectors (biases, normalisation) take no weight decay."""
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in trainable:
+        groups.setdefault((rate * scale(name), parameter.ndim > 1), []).append(parameter)
+    return [
+        {"params": members, "lr": r} | ({} if matrix else {"weight_decay": 0.0})
+        for (r, matrix), members in groups.items()
+    ]
+
+
+def steps_of(settings: Settings, rows: int) -> int:
+    """Return the number of steps that ``settings`` take over so many training ``rows``."""
+    return settings.epochs * -(-rows // settings.batch_size)
+
+
+def schedule_of(settings: Settings, optimiser: Optimizer, steps: int) -> LRScheduler:
+    """Return the schedule that changes the learning rates of ``optimiser`` over so many ``steps``."""
+    if settings.schedule == "onecycle" and steps > 2:
+        rates = [group["lr"] for group in optimiser.param_groups]
+        return OneCycleLR(optimiser, rates, total_steps=steps, pct_start=settings.warmup)
+    if settings.schedule == "cosine":
+        return CosineAnnealingLR(optimiser, steps)
+    if settings.schedule == "triangular" and settings.period is not None:
+        an_epoch, period = max(steps // settings.epochs, 1), settings.period
+        # From a tenth of the rate to the rate and back, the same throughout an epoch.
+        return LambdaLR(optimiser, lambda step: 1.0 - 0.9 * abs(2 * (step // an_epoch % period) / period - 1.0))
+    return LambdaLR(optimiser, lambda step: 1.0)

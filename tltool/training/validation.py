@@ -1,0 +1,54 @@
+"""Predictions of a model for the rows of a part, and its error on the validation rows."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tltool import interruption
+from tltool.data.batches.batches import Batches
+from tltool.data.batches.tensor_table import Batch, evaluation_size
+from tltool.data.record import Floats
+from tltool.model.property_model import PropertyModel
+from tltool.training import bare, distributed
+from tltool.training.settings import Values
+
+
+def validate(model: PropertyModel, data: Batches, values: Values | None = None) -> tuple[float, dict[str, float]]:
+    """Return the validation error and the MAE of each quantity in its unit.
+
+    The validation error is in standard deviations of the scaler, averaged over quantities. Without a validation row it
+    is infinite, so that no epoch counts as better than another.
+    """
+    if not len(data.split["val"]):
+        return float("inf"), {}
+    return errors_of(model, data, predict(model, data, "val", values))
+
+
+def errors_of(model: PropertyModel, data: Batches, predicted: Floats) -> tuple[float, dict[str, float]]:
+    """Return what ``validate`` does, from predictions (r, q) for the validation rows."""
+    label = data.labels[data.split["val"]].cpu().numpy()
+    maes: dict[str, float] = {}
+    scaled: list[float] = []
+    for k, name in enumerate(data.quantities):
+        known = np.isfinite(label[:, k])
+        if known.any():
+            maes[name] = float(np.abs(predicted[known, k] - label[known, k]).mean())
+            pair = torch.from_numpy(predicted[known, k]), torch.from_numpy(label[known, k].astype(np.float64))
+            scaled.append(float(model.scalers[name].distance(*pair).mean()))  # type: ignore[operator]
+    return (float(np.mean(scaled)) if scaled else float("inf")), maes
+
+
+@torch.no_grad()
+def predict(model: PropertyModel, data: Batches, part: str, values: Values | None = None) -> Floats:
+    """Return predictions (r, q) for the rows of ``part``, in evaluation mode, each in the unit of its quantity."""
+    bare.check(model, data)
+    model.eval()
+
+    def labels(batch: Batch) -> Tensor:
+        interruption.check()
+        return model.labels(values(model, batch), batch.graph) if values else model(batch.graph)
+
+    rows = [distributed.gathered(labels, batch) for batch in data.of(part, evaluation_size(data.table))]
+    if not rows:
+        return np.empty((0, len(data.quantities)))
+    return torch.cat(rows).double().cpu().numpy()
