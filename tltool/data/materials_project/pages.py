@@ -82,8 +82,8 @@ def _whole(folder: Path, number: int, rows: int, found: int, total: int, size: i
     if rows != due:
         got = (number - 1) * size + rows
         raise DataError(
-            f"The Materials Project sent {got:,} of the {total:,} rows that it counts: page {number} has {rows:,} rows, "
-            f"but {due:,} are expected; run again, the pages before it are kept."
+            f"The Materials Project sent {got:,} of the {total:,} rows that it counts: page {number} has "
+            f"{rows:,} rows, but {due:,} are expected; run again, the pages before it are kept."
         )
 
 
