@@ -1,4 +1,4 @@
-"""Measure tltool beside the published CGCNN recipe on the bundled crystals: what ``make bench`` runs.
+"""Measure tltool beside the published CGCNN method on the bundled crystals: what ``make bench`` runs.
 
 Each side lives in a process of its own, so that its peak memory is its own, and does the same work: graphs from
 crystals in memory, batch assembly, training with the same optimiser, loss and split, prediction. The two take turns
@@ -30,7 +30,7 @@ from tltool.data import store
 from tltool.data.record import Crystal, Floats
 
 if TYPE_CHECKING:
-    from tltool.data.graph.crystal_graphs import Recipe
+    from tltool.data.graph.crystal_graphs import GraphSettings
 
 HERE = Path(__file__).parent
 LAST = HERE / "bench_last.json"
@@ -44,7 +44,7 @@ WEIGHT_DECAY = 0.01
 class Task(NamedTuple):
     """What both sides work on: crystals, their formation energies (n,) in eV/atom, train and test row numbers.
 
-    ``sample`` are the rows whose graphs the published recipe is timed on.
+    ``sample`` are the rows whose graphs the published method is timed on.
     """
 
     crystals: list[Crystal]
@@ -69,7 +69,7 @@ class Row(NamedTuple):
 
 
 class Side(Protocol):
-    """One of the two recipes. ``rows`` are row numbers of the task; a batch is whatever the side makes of them."""
+    """One of the two methods. ``rows`` are row numbers of the task; a batch is whatever the side makes of them."""
 
     def use_threads(self, count: int) -> None:
         """Compute on ``count`` threads."""
@@ -97,13 +97,13 @@ class Side(Protocol):
 
 
 class Published:
-    """The published recipe, from pymatgen structures."""
+    """The published method, from pymatgen structures."""
 
     def __init__(self, task: Task) -> None:
         import bench_published
         from pymatgen.core.structure import Structure
 
-        self.recipe = bench_published
+        self.graph_settings = bench_published
         structures = [Structure(c.lattice, c.numbers.tolist(), c.frac) for c in task.crystals]
         self.sample = [structures[row] for row in task.sample]
         self.data = bench_published.Crystals(structures, task.labels.tolist())
@@ -115,7 +115,7 @@ class Published:
 
     def graphs(self, kind: str) -> int:
         """Make the graphs of the sample."""
-        return len(self.recipe.graphs(self.sample))
+        return len(self.graph_settings.graphs(self.sample))
 
     def load(self) -> dict[str, float]:
         """Fill the cache of the data set."""
@@ -125,7 +125,7 @@ class Published:
 
     def network(self) -> nn.Module:
         """Return the published network."""
-        return self.recipe.Network()
+        return self.graph_settings.Network()
 
     def optimiser(self, network: Any) -> torch.optim.Optimizer:
         """Return PyTorch's fused optimiser."""
@@ -133,7 +133,7 @@ class Published:
 
     def batches(self, rows: list[int], size: int, generator: torch.Generator | None) -> Iterable[Any]:
         """Return the published loader."""
-        return self.recipe.loader(self.data, rows, size, generator)
+        return self.graph_settings.loader(self.data, rows, size, generator)
 
     def loss(self, network: Any, batch: Any) -> Tensor:
         """Return the loss on standardised labels."""
@@ -149,17 +149,17 @@ class Ours:
     """The same network from the parts of tltool."""
 
     def __init__(self, task: Task) -> None:
-        from tltool.data.graph.crystal_graphs import Recipe
+        from tltool.data.graph.crystal_graphs import GraphSettings
         from tltool.model.kernels import cpp_library
         from tltool.training import backend
 
         # As the command line does it: where there is no compiler, this measures plain PyTorch.
         backend.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
 
-        def recipe(shells: str) -> "Recipe":
-            return Recipe(cutoff=8.0, max_neighbours=12, shells=shells, quotient=True)
+        def graph_settings(shells: str) -> "GraphSettings":
+            return GraphSettings(cutoff=8.0, max_neighbours=12, shells=shells, quotient=True)
 
-        self.recipes = {shells: recipe(shells) for shells in ("shared", "strict")}
+        self.graph_settings = {shells: graph_settings(shells) for shells in ("shared", "strict")}
         self.crystals = task.crystals
         self.labels = torch.tensor(task.labels[:, None], dtype=torch.float32)
         self.train = torch.tensor(task.train)
@@ -176,14 +176,14 @@ class Ours:
         """Make the graphs of all crystals."""
         from tltool.data.graph.crystal_graphs import build
 
-        return len(build(self.crystals, self.recipes[kind]))
+        return len(build(self.crystals, self.graph_settings[kind]))
 
     def load(self) -> dict[str, float]:
         """Make the table that batches are cut from."""
         from tltool.data.batches.tensor_table import table
         from tltool.data.graph.crystal_graphs import build
 
-        self.table = table(build(self.crystals, self.recipes["shared"]))
+        self.table = table(build(self.crystals, self.graph_settings["shared"]))
         return {"nodes": len(self.table.number), "edges": len(self.table.neighbour)}
 
     def network(self) -> nn.Module:

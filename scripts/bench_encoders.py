@@ -1,6 +1,6 @@
-"""Guard the speed and the memory of every encoder but CGCNN: each, at its defaults, beside the published CGCNN recipe.
+"""Guard the speed and the memory of every encoder but CGCNN: each, at its defaults, beside the published CGCNN method.
 
-The published recipe is only the measure: a ratio to it is the same on a quick machine and on a slow one, so that one
+The published method is only the measure: a ratio to it is the same on a quick machine and on a slow one, so that one
 that fell says that the encoder became slower. What its peers do is measured by ``make peers``. The two sides take turns
 in processes of their own, each at the thread count that suits it best, and best turns are compared.
 ``bench_encoders_last.json`` holds the ratios that were last worth keeping (``--save``).
@@ -31,7 +31,7 @@ class Encoder(bench.Ours):
         from hydra import compose, initialize_config_module
         from omegaconf import OmegaConf
 
-        from tltool.data.graph.crystal_graphs import Recipe
+        from tltool.data.graph.crystal_graphs import GraphSettings
 
         super().__init__(task)
         with initialize_config_module("tltool.configs", version_base="1.3"):
@@ -39,7 +39,7 @@ class Encoder(bench.Ours):
         OmegaConf.resolve(composed)
         config: Any = OmegaConf.to_container(composed)
         self.spec = {part: config[part] for part in ("encoder", "readout", "trunk")}
-        self.recipes = {"shared": Recipe(**config["graph"])}  # what training cuts its batches from
+        self.graph_settings = {"shared": GraphSettings(**config["graph"])}  # what training cuts its batches from
 
     def use_threads(self, count: int) -> None:
         """Give them to PyTorch, and to the compiled kernels."""

@@ -18,14 +18,14 @@ from pymatgen.core.structure import Structure
 
 from tltool.data import dataset
 from tltool.data.batches import tensor_table
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 import crystals
 from run import bundled
 
-RECIPE = Recipe(cutoff=8.0, max_neighbours=12, shells="strict", quotient=True)
+RECIPE = GraphSettings(cutoff=8.0, max_neighbours=12, shells="strict", quotient=True)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:

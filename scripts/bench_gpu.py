@@ -49,8 +49,8 @@ from tltool.training.settings import Epoch
 
 DEMO = Path(__file__).parents[1] / "tltool" / "data" / "bundled" / "demo.h5"
 RECIPES = {
-    "cgcnn": crystal_graphs.Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),
-    "alignn": crystal_graphs.Recipe(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True),
+    "cgcnn": crystal_graphs.GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),
+    "alignn": crystal_graphs.GraphSettings(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True),
 }
 RECIPES["megnet"] = RECIPES["cgcnn"]
 ROWS = {"cgcnn": 65_536, "megnet": 65_536, "alignn": 8_192}
@@ -416,7 +416,7 @@ def timed(
     if time.perf_counter() < until:
         for size in (64, 256):
             speed = published(size, device)
-            print(f"the published recipe of CGCNN, batch {size}: {speed:,.0f} structures/s", flush=True)
+            print(f"the published method of CGCNN, batch {size}: {speed:,.0f} structures/s", flush=True)
             report[f"published_{size}"] = speed
             keep(report)
 
@@ -442,7 +442,7 @@ def measured(line: Line, table: crystal_graphs.GraphTable, labels: Tensor, devic
 
 
 def published(size: int, device: torch.device, crystals: int = 1000, epochs: int = 3) -> float:
-    """Return structures/s of the published recipe's training, its graphs made and cached beforehand."""
+    """Return structures/s of the published method's training, its graphs made and cached beforehand."""
     import bench_published
     from pymatgen.core.structure import Structure
 

@@ -20,10 +20,10 @@ from typing import Any
 from tltool.data import prepare, store
 from tltool.data.download.locate import BUNDLED
 from tltool.data.formats import decompress
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.elements import symbol
 
-RECIPE = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
+RECIPE = GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
 ADAPTER = {"_target_": "tltool.data.adapters.alexandria.read", "pattern": "*.json.bz2", "min_elements": 1}
 
 

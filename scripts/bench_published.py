@@ -1,6 +1,6 @@
-"""The published CGCNN recipe (Xie and Grossman, doi:10.1103/PhysRevLett.120.145301), plainly: the bench's yardstick.
+"""The published CGCNN method (Xie and Grossman, doi:10.1103/PhysRevLett.120.145301), plainly: the bench's yardstick.
 
-The recipe in our own words, step for step as published, so that every machine measures it afresh: all neighbours
+The method in our own words, step for step as published, so that every machine measures it afresh: all neighbours
 within 8 Å sorted in Python, the 12 nearest kept; one item per crystal, cached; a dense (site, neighbour) layout with
 the two sites and the distance put side by side for one linear map; a Python loop for the pooling. One thing differs:
 the fixed element descriptors of ``tltool.elements`` (91 columns) take the place of ``atom_init.json`` (92).

@@ -44,7 +44,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     import torch
 
     from tltool.data import dataset, splits
-    from tltool.data.graph.crystal_graphs import Recipe
+    from tltool.data.graph.crystal_graphs import GraphSettings
     from tltool.model.encoders.cgcnn import CGCNN
     from tltool.model.kernels import cgcnn_cpp, cpp_library
     from tltool.model.layers.mlp import Trunk
@@ -69,9 +69,11 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
         "pattern": "*.shard",
         "adapter": {"_target_": "growth.read"},
     }
-    recipe = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
+    graph_settings = GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
     began = time.perf_counter()
-    data = dataset.opened(description, recipe, dataset.Means(folder / "cache", ["growth"], workers, lambda text: None))
+    data = dataset.opened(
+        description, graph_settings, dataset.Means(folder / "cache", ["growth"], workers, lambda text: None)
+    )
     prepared = time.perf_counter() - began
     labels = data.store.label("e_form")
     split = splits.random(data.store, labels, seed=0, draw=None, val=0.01, test=0.01, train_size=None)

@@ -20,7 +20,7 @@ from tltool.data import splits
 from tltool.data.batches import batches
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
@@ -28,8 +28,8 @@ from tltool.training.fit import Fit, Settings
 from tltool.training.saved_model import checkpoint
 
 ROOT = Path(__file__).parents[1]
-QUOTIENT = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
-FULL = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=False)
+QUOTIENT = GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
+FULL = GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=False)
 
 NARROW = {"alignn": ["encoder.dim=32"]}
 """Encoders whose shipped size takes too long here, and what makes them quick without a change of depth."""
@@ -91,9 +91,9 @@ def a_fit(log: Callable[[dict[str, Any]], None] = lambda event: None, seed: int 
 
 
 @cache
-def recipe_of(encoder: str) -> Recipe:
-    """Return the graph recipe that comes with ``configs/encoder``."""
-    return Recipe(**config("pretrain", f"encoder={encoder}")["graph"])
+def graph_settings_of(encoder: str) -> GraphSettings:
+    """Return the graph settings that comes with ``configs/encoder``."""
+    return GraphSettings(**config("pretrain", f"encoder={encoder}")["graph"])
 
 
 def fresh_model(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tltool.data import store
 from tltool.data.batches import tensor_table
 from tltool.data.graph import angles, crystal_graphs, neighbours
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Crystal, Ints
 from tltool.elements import symbols
 from tltool.model import message_passing
@@ -34,7 +34,7 @@ from tltool.model.kernels.dgl_door import load as load_dgl
 from tltool.model.norm import WeightedBatchNorm
 
 DEMO = Path(__file__).parents[2] / "tltool" / "data" / "bundled" / "demo.h5"
-RECIPE = Recipe(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True)
+RECIPE = GraphSettings(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True)
 SIZES = {"4+4x256": (4, 4, 256), "2+2x64": (2, 2, 64)}
 
 

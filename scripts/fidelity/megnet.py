@@ -28,7 +28,7 @@ from torch_geometric.data import Batch, Data
 
 from tltool.data import store
 from tltool.data.batches.tensor_table import table
-from tltool.data.graph.crystal_graphs import Recipe, build
+from tltool.data.graph.crystal_graphs import GraphSettings, build
 from tltool.data.record import Crystal
 from tltool.elements import number_of
 from tltool.model.encoders.megnet import EdgeUpdate, Layers, MEGNet
@@ -133,8 +133,8 @@ def compare(crystals: list[Crystal]) -> None:
         output = theirs(batch, state)
         embedding = theirs.feature_dict["readout"]
         for quotient in (True, False):
-            recipe = Recipe(cutoff=CUTOFF, max_neighbours=None, shells="shared", quotient=quotient)
-            graph = replace(table(build(crystals, recipe)).select(torch.arange(len(crystals))), state=state)
+            graph_settings = GraphSettings(cutoff=CUTOFF, max_neighbours=None, shells="shared", quotient=quotient)
+            graph = replace(table(build(crystals, graph_settings)).select(torch.arange(len(crystals))), state=state)
             mine = readout(encoder(graph), graph)
             apart = (mine - embedding).abs().max(), (theirs.output_proj(mine)[:, 0] - output).abs().max()
             print(

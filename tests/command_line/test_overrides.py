@@ -11,7 +11,7 @@ from support import cell, config
 from tltool.command_line.overrides import BeforeSweep, refuse, refuse_hydra
 from tltool.data import union
 from tltool.data.dataset import Means
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.errors import ConfigError, DataError, TltoolError, standing_at
 from tltool.training import setup
 
@@ -150,7 +150,7 @@ def test_keys_of_hydra(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_remedy_names_the_key_of_this_command(tmp_path: Path) -> None:
     file = tmp_path / "matbench_phonons.json.gz"
     file.write_bytes(b"another file")
-    recipe = Recipe(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
+    graph_settings = GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True)
     for place, words in (
         ("target.data", ["target=matbench_phonons"]),
         ("target.base", ["+data@target.base=matbench_phonons"]),
@@ -158,16 +158,16 @@ def test_a_remedy_names_the_key_of_this_command(tmp_path: Path) -> None:
         made = config("transfer", *words, f"{place}.root={file}")
         description = made["target"][place.rpartition(".")[2]]
         with pytest.raises(DataError, match=rf"\({place}\.root=null\), or pass {place}\.sha256=null if") as caught:
-            setup.data_set(made | {"cache": str(tmp_path)}, description, recipe, print)
+            setup.data_set(made | {"cache": str(tmp_path)}, description, graph_settings, print)
         (remedy,) = re.findall(r"pass (\S+=null)", str(caught.value))
         again = config("transfer", *words, f"{place}.root={file}", remedy)
         description = again["target"][place.rpartition(".")[2]]
         with pytest.raises(TltoolError) as other:  # it goes on to read the file, which is none
-            setup.data_set(again | {"cache": str(tmp_path)}, description, recipe, print)
+            setup.data_set(again | {"cache": str(tmp_path)}, description, graph_settings, print)
         assert "sha256" not in str(other.value)
     parts = config("pretrain", "data=functionals", "data.parts.pbe.root=nowhere")["data"]
     with pytest.raises(DataError, match=r"^data\.parts\.pbe\.root=nowhere does not exist"):
-        union.opened(parts, recipe, Means(tmp_path, [], 1, print))
+        union.opened(parts, graph_settings, Means(tmp_path, [], 1, print))
 
 
 def test_a_message_keeps_what_is_no_key() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support import ROOT, config, fresh_model, recipe_of
+from support import ROOT, config, fresh_model, graph_settings_of
 
 from tltool import instantiate
 from tltool.data.batches import tensor_table
@@ -56,8 +56,8 @@ def test_all_strategies_are_found() -> None:
 
 def levels_of(crystals: list[Crystal], training: bool) -> list[torch.Tensor]:
     """Site features of crystals of one site, or a few of different kinds: (crystals, sites, dim) of every level."""
-    recipe = replace(recipe_of("alignn_small"), cutoff=3.5)
-    graph = tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    graph_settings = replace(graph_settings_of("alignn_small"), cutoff=3.5)
+    graph = tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
     levels = fresh_model(encoder="alignn_small").train(training).levels(graph)
     return [level.detach().unflatten(0, (len(crystals), -1)) for level in levels]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import ROOT, config, doubled, fresh_model, other_lattice, recipe_of, rotated, shuffled
+from support import ROOT, config, doubled, fresh_model, graph_settings_of, other_lattice, rotated, shuffled
 
 from tltool import instantiate
 from tltool.crystal_graph import Graph
@@ -33,8 +33,8 @@ def _plain_afterwards():
 
 
 def graph_of(encoder: str, crystals: list[Crystal], quotient: bool = True) -> Graph:
-    recipe = replace(recipe_of(encoder), quotient=quotient)
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    graph_settings = replace(graph_settings_of(encoder), quotient=quotient)
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def settled(encoder: str, crystals: list[Crystal]) -> PropertyModel:

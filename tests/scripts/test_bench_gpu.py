@@ -93,5 +93,5 @@ def test_the_table_has_a_line_for_each_way_to_train(
     assert "batch 64: 1,064 structures/s" in printed
 
 
-def test_the_published_recipe_trains() -> None:
+def test_the_published_method_trains() -> None:
     assert bench_gpu.published(8, torch.device("cpu"), crystals=16, epochs=1) > 0

@@ -17,7 +17,7 @@ import bench_published as published
 
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
-from tltool.data.graph.crystal_graphs import GraphTable, Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings, GraphTable
 from tltool.data.record import from_structure
 from tltool.model.encoders.cgcnn import CGCNN, Convolution
 from tltool.model.layers.mlp import Trunk
@@ -26,7 +26,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool
 from tltool.model.scaler import Scaler
 
-STRICT = Recipe(cutoff=published.RADIUS, max_neighbours=published.NEIGHBOURS, shells="strict", quotient=False)
+STRICT = GraphSettings(cutoff=published.RADIUS, max_neighbours=published.NEIGHBOURS, shells="strict", quotient=False)
 CORNER_AND_MIDDLE = [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]
 
 

@@ -27,8 +27,8 @@ def test_some_run_on_the_cpu() -> None:
 
 
 def test_make_gpu_says_that_there_is_none_and_lists_them() -> None:
-    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ngpu:")[1].split("\n\n")[0]
-    shell = "\n".join(line.removesuffix("\\") for line in recipe.splitlines()[1:])
+    graph_settings = (ROOT / "Makefile").read_text(encoding="utf-8").split("\ngpu:")[1].split("\n\n")[0]
+    shell = "\n".join(line.removesuffix("\\") for line in graph_settings.splitlines()[1:])
     shell = shell.replace("$(BIN)/python", sys.executable).replace("\t", " ").lstrip(" @")
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(["sh", "-c", shell], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)

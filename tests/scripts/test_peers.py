@@ -57,11 +57,11 @@ def test_crystals_are_read_back_as_they_were_written(tmp_path: Path, crystals: l
     files.write(tmp_path, ((f"c{k}", crystal, k / 7) for k, crystal in enumerate(crystals[:20])))
     structures, labels = files.read(tmp_path)
     assert labels == [k / 7 for k in range(20)]
-    recipe = crystal_graphs.Recipe(cutoff=5.0, max_neighbours=None, shells="shared", quotient=True)
+    graph_settings = crystal_graphs.GraphSettings(cutoff=5.0, max_neighbours=None, shells="shared", quotient=True)
     for structure, crystal in zip(structures, crystals, strict=False):
         # pymatgen brings sites into an order of its own.
         again = Crystal(structure.lattice.matrix, structure.frac_coords, np.array(structure.atomic_numbers))
-        mine, other = (crystal_graphs.build([c], recipe) for c in (crystal, again))
+        mine, other = (crystal_graphs.build([c], graph_settings) for c in (crystal, again))
         assert sorted(again.numbers) == sorted(crystal.numbers)
         assert sorted(mine.multiplicity) == sorted(other.multiplicity)
         assert len(mine.neighbour) == len(other.neighbour)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import recorded_graph
 import torch
-from support import a_fit, batches_of, fresh_model, recipe_of
+from support import a_fit, batches_of, fresh_model, graph_settings_of
 from torch import nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
@@ -35,7 +35,7 @@ def as_it_is(step: cuda_graphs.Step, parameters: object, say: object) -> cuda_gr
 def data_of(part: Dataset, encoder: str, rows: int) -> Batches:
     few = Dataset(
         part.store,
-        crystal_graphs.build([part.store.crystal(row) for row in range(len(part.store))], recipe_of(encoder)),
+        crystal_graphs.build([part.store.crystal(row) for row in range(len(part.store))], graph_settings_of(encoder)),
     )
     return batches_of(few, ("e_form", "e_above_hull"), train_size=rows)
 

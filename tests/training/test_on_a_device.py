@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-from support import fresh_model, recipe_of
+from support import fresh_model, graph_settings_of
 from tltool.data import store
 from tltool.data.batches import padded, tensor_table
 from tltool.data.graph import crystal_graphs
@@ -57,7 +57,7 @@ class NoHost(TorchDispatchMode):
 def step(encoder, spoilt):
     demo = store.load(BUNDLED / "demo.h5")
     crystals = [demo.crystal(row) for row in range(0, 3000, 200)]
-    table = tensor_table.table(crystal_graphs.build(crystals, recipe_of(encoder)))
+    table = tensor_table.table(crystal_graphs.build(crystals, graph_settings_of(encoder)))
     source = Padded(padded.closed(table), padded.rooms(padded.counts(table), 8)[-1])
     source = replace(source, table=moved_table(source.table))
     model = fresh_model(encoder=encoder).train()

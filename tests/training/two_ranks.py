@@ -7,7 +7,7 @@ import sys
 
 import torch
 import torch.distributed as dist
-from support import batches_of, fresh_model, recipe_of
+from support import batches_of, fresh_model, graph_settings_of
 
 from tltool.data import store
 from tltool.data.batches.batches import Batches
@@ -40,7 +40,7 @@ def main() -> None:
     demo = store.load(BUNDLED / "demo.h5")
     records = store.gather([demo.record(row) for row in range(24)], demo.attributes)
     for encoder in sys.argv[1:]:
-        table = crystal_graphs.build([records.crystal(row) for row in range(len(records))], recipe_of(encoder))
+        table = crystal_graphs.build([records.crystal(row) for row in range(len(records))], graph_settings_of(encoder))
         data = batches_of(Dataset(records, table))
         for size in (9, 1):
             models = [fresh_model(encoder=encoder) for _ in range(2)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support import ROOT, a_fit, batches_of, config, fresh_model, recipe_of
+from support import ROOT, a_fit, batches_of, config, fresh_model, graph_settings_of
 
 from tltool import instantiate
 from tltool.data import store
@@ -33,7 +33,9 @@ def bare(records: store.Store, times: float = 1.0) -> Dataset:
         crystal = crystal._replace(amounts=times * crystal.amounts)
         made.append(records.record(row)._replace(crystal=crystal))
     found = store.gather(made, records.attributes)
-    return Dataset(found, crystal_graphs.build((found.crystal(row) for row in range(len(found))), recipe_of("cgcnn")))
+    return Dataset(
+        found, crystal_graphs.build((found.crystal(row) for row in range(len(found))), graph_settings_of("cgcnn"))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def test_a_formula_is_its_crystals_level_0(encoder: str, crystals: list[Crystal]
     model.readout = pool_of_sites(model.encoder.dim, model.encoder.n_levels, levels=[0], statistics=["mean", "spread"])
     assert not model.needs_structures
     texts = [composition(formula(c.numbers), "") for c in crystals]
-    tables = [crystal_graphs.build(some, recipe_of(encoder)) for some in (crystals, texts)]
+    tables = [crystal_graphs.build(some, graph_settings_of(encoder)) for some in (crystals, texts)]
     assert len(tables[1].neighbour) == 0
     with torch.no_grad():
         of_crystals, of_formulas = (model.embed(tensor_table.table(t).select(torch.arange(len(t)))) for t in tables)

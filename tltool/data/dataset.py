@@ -17,7 +17,7 @@ from tltool.data import memory_mapped, prepare, store, structure_checks
 from tltool.data.download import locate
 from tltool.data.download.locate import BUNDLED
 from tltool.data.graph import crystal_graphs
-from tltool.data.graph.crystal_graphs import GraphTable, Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings, GraphTable
 from tltool.data.origin import Mark
 from tltool.data.prepare import Shard, Task
 from tltool.data.store import Store
@@ -69,20 +69,20 @@ class Prepared(NamedTuple):
     fresh: bool
 
 
-def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Dataset:
+def opened(description: Mapping[str, Any], graph_settings: GraphSettings, means: Means, /) -> Dataset:
     """Return the data set of a YAML ``description``, from the cache if its input has not changed.
 
     Raise the errors of ``prepared``.
     """
     began = time.perf_counter()
-    found = prepared(description, recipe, means)
-    data = settled(found.parts, found.folder, recipe, found.attributes, (), means.say)
+    found = prepared(description, graph_settings, means)
+    data = settled(found.parts, found.folder, graph_settings, found.attributes, (), means.say)
     if found.fresh:
         tell(data, description["name"], [found], time.perf_counter() - began, means.say)
     return data
 
 
-def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Prepared:
+def prepared(description: Mapping[str, Any], graph_settings: GraphSettings, means: Means, /) -> Prepared:
     """Read the files of a YAML ``description`` and build their graphs, unless an earlier run has done so.
 
     Files that match the description's ``pattern`` are prepared one by one in several processes. Records that are left
@@ -94,7 +94,7 @@ def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) ->
             raise ConfigError(f"There is no key data.{key}.{nearest(key, KEYS)}")
     root = locate.root(description, means.cache, means.plugins, means.say)
     folder = means.cache / f"{description['name']}-{_key(root, description, means)}"
-    tasks = _tasks(root, description, folder, recipe, means)
+    tasks = _tasks(root, description, folder, graph_settings, means)
     with _locked(folder, means.say):
         fresh = any(prepare.done(task) is None for task in tasks)
         shards = prepare.prepare_all(tasks, means.workers, means.say)
@@ -112,21 +112,23 @@ def prepared(description: Mapping[str, Any], recipe: Recipe, means: Means, /) ->
 def settled(
     parts: Sequence[tuple[Path, Path]],
     folder: Path,
-    recipe: Recipe,
+    graph_settings: GraphSettings,
     attributes: Mapping[str, str],
     marks: Sequence[Mark],
     say: Report,
 ) -> Dataset:
     """Return ``parts`` as one data set, and record them in ``folder`` for ``at_hand``; ``marks`` as in ``join``."""
     with _locked(folder, say):
-        data = _whole(parts, folder, recipe, attributes, marks)
+        data = _whole(parts, folder, graph_settings, attributes, marks)
         names = [(os.path.relpath(a, folder), os.path.relpath(b, folder)) for a, b in parts]
-        now = {"parts": names, "graph": vars(recipe), "attributes": dict(attributes), "marks": list(marks)}
+        now = {"parts": names, "graph": vars(graph_settings), "attributes": dict(attributes), "marks": list(marks)}
         prepare.write(folder / _CURRENT, json.dumps(now))
     return data
 
 
-def _tasks(root: Path, description: Mapping[str, Any], folder: Path, recipe: Recipe, means: Means) -> list[Task]:
+def _tasks(
+    root: Path, description: Mapping[str, Any], folder: Path, graph_settings: GraphSettings, means: Means
+) -> list[Task]:
     """Return one task for every file that matches the pattern, or one for the whole root."""
     pattern = description.get("pattern")
     sources = sorted(p for p in root.rglob(pattern) if p.is_file()) if pattern and root.is_dir() else [root]
@@ -137,13 +139,13 @@ def _tasks(root: Path, description: Mapping[str, Any], folder: Path, recipe: Rec
     node = dict(description["adapter"])
     places = [(source, folder / f"{source.name}-{_state(root, source, node)}") for source in sources]
     plugins = tuple(means.plugins)
-    return [Task(source, place, node, plugins, facts, recipe, means.checks) for source, place in places]
+    return [Task(source, place, node, plugins, facts, graph_settings, means.checks) for source, place in places]
 
 
 def _whole(
     parts: Sequence[tuple[Path, Path]],
     folder: Path,
-    recipe: Recipe,
+    graph_settings: GraphSettings,
     attributes: Mapping[str, str],
     marks: Sequence[Mark],
 ) -> Dataset:
@@ -153,9 +155,9 @@ def _whole(
     if len(parts) == 1 and not marks:
         records, table = store.load(parts[0][0]), crystal_graphs.from_arrays(store.read_arrays(parts[0][1])[0])
         return Dataset(replace(records, attributes=attributes), table, folder, key)
-    place = folder / f"joined-{recipe.key()}-{key}"
+    place = folder / f"joined-{graph_settings.key()}-{key}"
     if not memory_mapped.is_whole(place):
-        for old in folder.glob(f"joined-{recipe.key()}-*"):
+        for old in folder.glob(f"joined-{graph_settings.key()}-*"):
             shutil.rmtree(old, ignore_errors=True)
         memory_mapped.join(parts, place, marks)
     records, table, repeated = memory_mapped.opened(place, attributes)
@@ -170,10 +172,10 @@ def at_hand(folder: Path) -> Dataset | None:
     """Return the data set that was last opened from this ``folder`` of the cache, or None if it is gone."""
     try:
         now = json.loads((folder / _CURRENT).read_text(encoding="utf-8"))
-        parts, recipe = [(folder / a, folder / b) for a, b in now["parts"]], Recipe(**now["graph"])
+        parts, graph_settings = [(folder / a, folder / b) for a, b in now["parts"]], GraphSettings(**now["graph"])
         whole = all(a.is_file() and b.is_file() for a, b in parts)
         marks = [Mark(*mark) for mark in now.get("marks", ())]
-        return _whole(parts, folder, recipe, now["attributes"], marks) if whole else None
+        return _whole(parts, folder, graph_settings, now["attributes"], marks) if whole else None
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return None
 

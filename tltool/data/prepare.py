@@ -28,7 +28,7 @@ from tltool import instantiate, interruption
 from tltool.data import store, structure_checks
 from tltool.data.formats import label_columns
 from tltool.data.graph import crystal_graphs
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Dropped, Record, reason
 from tltool.data.structure_checks import Checks
 from tltool.errors import DataError, ResourceError, TltoolError
@@ -51,7 +51,7 @@ class Task:
     adapter: Mapping[str, Any]
     plugins: tuple[str, ...]
     facts: Mapping[str, str]
-    recipe: Recipe
+    graph_settings: GraphSettings
     checks: Checks | None = None
 
     @property
@@ -65,7 +65,7 @@ class Task:
 
     def graphs(self, number: int) -> Path:
         """Return the path of the graphs of one part."""
-        return self.place.with_name(f"{self.place.name}-{number:05d}-{self.recipe.key()}.graphs.h5")
+        return self.place.with_name(f"{self.place.name}-{number:05d}-{self.graph_settings.key()}.graphs.h5")
 
 
 class Shard(NamedTuple):
@@ -286,8 +286,8 @@ def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dic
 
 
 def _build(task: Task, number: int, records: store.Store) -> None:
-    table = crystal_graphs.build((records.crystal(row) for row in range(len(records))), task.recipe)
-    about = {"graph": json.dumps(vars(task.recipe))}
+    table = crystal_graphs.build((records.crystal(row) for row in range(len(records))), task.graph_settings)
+    about = {"graph": json.dumps(vars(task.graph_settings))}
     store.write_arrays(task.graphs(number), table.arrays(), about, {"distance": "Å"})
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from tltool.data import dataset
 from tltool.data.dataset import Dataset, Means, Prepared
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.origin import Mark
 from tltool.errors import ConfigError, nearest, standing_at
 
 KEYS = ("name", "root", "quantities", "parts")
 
 
-def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> Dataset:
+def opened(description: Mapping[str, Any], graph_settings: GraphSettings, means: Means, /) -> Dataset:
     """Return the data set of a YAML ``description``: a single data set, or the combination of its ``parts``.
 
     ``parts`` maps a name, which begins the ids, to the description of a data set. A record has the functional that it
@@ -27,28 +27,28 @@ def opened(description: Mapping[str, Any], recipe: Recipe, means: Means, /) -> D
     there are no parts.
     """
     if "parts" not in description:
-        return dataset.opened(description, recipe, means)
+        return dataset.opened(description, graph_settings, means)
     for key in description:
         if key not in KEYS:
             raise ConfigError(f"A data set with parts has no key {key!r}.{nearest(key, KEYS)}")
     if not description["parts"]:
         raise ConfigError(f"The data set {description['name']!r} has no parts; name at least one.")
     began = time.perf_counter()
-    made = {name: _prepared(name, part, recipe, means) for name, part in description["parts"].items()}
+    made = {name: _prepared(name, part, graph_settings, means) for name, part in description["parts"].items()}
     of_part = {name: Mark(name, one.attributes.get("functional", name)) for name, one in made.items()}
     marks = [of_part[name] for name, one in made.items() for _ in one.parts]
     parts = [pair for one in made.values() for pair in one.parts]
     folder = means.cache / f"{description['name']}-{_key(made)}"
     new = not folder.is_dir()
-    data = dataset.settled(parts, folder, recipe, _attributes(description["name"], made), marks, means.say)
+    data = dataset.settled(parts, folder, graph_settings, _attributes(description["name"], made), marks, means.say)
     if new or any(one.fresh for one in made.values()):
         dataset.tell(data, description["name"], list(made.values()), time.perf_counter() - began, means.say)
     return data
 
 
-def _prepared(name: str, part: Mapping[str, Any], recipe: Recipe, means: Means) -> Prepared:
+def _prepared(name: str, part: Mapping[str, Any], graph_settings: GraphSettings, means: Means) -> Prepared:
     with standing_at(f"data.parts.{name}", "data"):
-        return dataset.prepared(part, recipe, means)
+        return dataset.prepared(part, graph_settings, means)
 
 
 def _key(made: Mapping[str, Prepared]) -> str:

@@ -34,7 +34,7 @@ Base = Union["Predictor", Mapping[tuple[str, str], float]]
 
 
 class Predictor:
-    """A model with the graph recipe it was trained with; ``functional`` and ``state`` as in ``load_model``."""
+    """A model with the graph settings it was trained with; ``functional`` and ``state`` as in ``load_model``."""
 
     def __init__(
         self, model: PropertyModel, functional: str | None = None, state: Mapping[str, float] | None = None
@@ -43,7 +43,7 @@ class Predictor:
         self._state = states.given(model.spec, state or {})
         name = row_functionals.chosen(model.spec, functional)
         self._functional = None if name is None else list(model.spec["functionals"]).index(name)
-        self._recipe = checkpoint.recipe(model.spec)
+        self._graph_settings = checkpoint.graph_settings(model.spec)
         self._known = set(model.spec["elements"])
 
     def predict(
@@ -88,7 +88,7 @@ class Predictor:
         where = next(self.model.encoder.parameters()).device
         predictions: Iterator[list[float | None]] = iter(())
         if good:
-            table = tensor_table.table(crystal_graphs.build(good, self._recipe)).to(where)
+            table = tensor_table.table(crystal_graphs.build(good, self._graph_settings)).to(where)
             if self._functional is not None:
                 table = replace(table, functional=torch.full((len(good),), self._functional, device=where))
             if self._state:

@@ -19,7 +19,7 @@ class PropertyModel(nn.Module):
     """Graph -> labels in their units.
 
     The first three parts are the backbone. ``spec`` is plain data from which ``training.checkpoint`` rebuilds the
-    model: the YAML of each part, the graph recipe, the elements seen in training and where the labels came from; the
+    model: the YAML of each part, the graph settings, the elements seen in training and where the labels came from; the
     ``functionals`` it tells apart, in the order of their vectors, and the ``functional`` it predicts if none is named;
     the tags that begin its ``state``.
     ``fresh_head`` makes a head for another quantity, from the number of features that it reads.

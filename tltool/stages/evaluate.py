@@ -63,13 +63,13 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
     made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
     description = made["target"]["data"] if "target" in made else made["data"]
     try:
-        dataset = setup.data_set(config, description, checkpoint.recipe(spec), folder.say)
+        dataset = setup.data_set(config, description, checkpoint.graph_settings(spec), folder.say)
     except DataError as error:
         why = str(error).partition(";")[0]
         raise DataError(f"The data of {home} are not to be had ({why}); put them back, or name data=NAME.") from error
     quantities = list(spec["quantities"])
     low = made["target"].get("base") if "target" in made else None
-    base = setup.base_labels(config, low, dataset, quantities, checkpoint.recipe(spec), folder.say)
+    base = setup.base_labels(config, low, dataset, quantities, checkpoint.graph_settings(spec), folder.say)
     split = by_ids(dataset.store, setup.labelled(dataset, quantities, base), file=str(home / "split.csv"))
     name = made["target"]["name"] if "target" in made else description["name"]
     return dataset, batches(dataset, quantities, split, base), name
@@ -85,10 +85,10 @@ def _other(
         )
     if config.get("base") and not spec.get("base"):
         raise ConfigError("The model predicts whole values, not differences; leave data@base= out.")
-    recipe = checkpoint.recipe(spec)
-    dataset = setup.data_set(config, config["data"], recipe, folder.say)
+    graph_settings = checkpoint.graph_settings(spec)
+    dataset = setup.data_set(config, config["data"], graph_settings, folder.say)
     low = config.get("base") if spec.get("base") else None
-    base = setup.base_labels(config, low, dataset, quantities, recipe, folder.say)
+    base = setup.base_labels(config, low, dataset, quantities, graph_settings, folder.say)
     rows = np.flatnonzero(np.isfinite(setup.labelled(dataset, quantities, base)))
     if not len(rows):
         raise DataError(f"{config['data']['name']} has no label of {', '.join(quantities)}; give data that has one.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
 from tltool.training.setup import data_set
@@ -14,7 +14,7 @@ from tltool.training.setup import data_set
 
 def run(config: Mapping[str, Any], folder: Run) -> None:
     """Prepare ``config['data']`` with ``config['graph']`` and print what is in it."""
-    data = data_set(config, config["data"], Recipe(**config["graph"]), folder.say)
+    data = data_set(config, config["data"], GraphSettings(**config["graph"]), folder.say)
     table = Table(title=f"Data set {config['data']['name']}")
     table.add_column("what")
     table.add_column("number", justify="right")

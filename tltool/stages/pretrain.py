@@ -10,7 +10,7 @@ import torch
 
 from tltool import instantiate, machine
 from tltool.data.dataset import Dataset
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Ints
 from tltool.errors import ConfigError
 from tltool.evaluation import digests, overlap_audit, provenance, results
@@ -28,11 +28,11 @@ from tltool.training.scaled_labels import scalers
 def run(config: Mapping[str, Any], folder: Run) -> None:
     """Train a fresh model on ``config['data']`` and leave it, with its errors, in the run folder."""
     clock = results.Clock()
-    recipe = Recipe(**config["graph"])
+    graph_settings = GraphSettings(**config["graph"])
     where = device(config["device"])
-    dataset = setup.data_set(config, config["data"], recipe, folder.say)
+    dataset = setup.data_set(config, config["data"], graph_settings, folder.say)
     watch = overlap_audit.auditor(config, "pretrain", setup.workers(config))
-    drop = _to_drop(config, dataset, recipe, watch, folder) if watch.action == "drop_source" else None
+    drop = _to_drop(config, dataset, graph_settings, watch, folder) if watch.action == "drop_source" else None
     data, split = setup.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
     folder.write_split(split.items(), dataset.store.ids)
     spec: dict[str, Any] = {"functionals": _told_apart(config, dataset, folder), "state": list(config["state"])}
@@ -95,14 +95,16 @@ def _told_apart(config: Mapping[str, Any], dataset: Dataset, folder: Run) -> lis
     return found
 
 
-def _to_drop(config: Mapping[str, Any], dataset: Dataset, recipe: Recipe, watch: Auditor, folder: Run) -> Ints:
+def _to_drop(
+    config: Mapping[str, Any], dataset: Dataset, graph_settings: GraphSettings, watch: Auditor, folder: Run
+) -> Ints:
     """Return the rows that ``overlap=drop_source`` leaves out: those of a list of ids, and the crystals of a target."""
     file, target = config["overlap"].get("ids"), config["overlap"].get("target")
     if not file and not target:
         raise ConfigError("overlap=drop_source needs overlap.ids=FILE or target@overlap.target=NAME.")
     rows = overlap_audit.rows_of_ids(dataset.store, Path(file).expanduser()) if file else np.empty(0, dtype=np.int64)
     if target:
-        other = setup.data_set(config, target["data"], recipe, folder.say)
+        other = setup.data_set(config, target["data"], graph_settings, folder.say)
         asked = _asked(config, other, list(target["quantities"]))
         with distributed.first():
             rows = np.union1d(rows, overlap_audit.rows_to_drop(dataset, other, asked, watch.workers, folder.say))

@@ -32,17 +32,17 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     where = device(config["device"])
     path = model_folder(config["source"], Path(config["runs"]), "pretrain")
     source = folder.once(f"{path} on {where}", lambda: checkpoint.load(path, where, config["plugins"]))
-    recipe = checkpoint.recipe(source.spec)
-    wanted = replace(recipe, **{k: v for k, v in config["graph"].items() if v is not None})
-    if differing := wanted.differences(recipe):
+    graph_settings = checkpoint.graph_settings(source.spec)
+    wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})
+    if differing := wanted.differences(graph_settings):
         raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with these settings.")
     folder.say(f"Source: {path}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
     target = config["target"]
     dataset = folder.once(
-        f"{target['data']} {recipe}", lambda: setup.data_set(config, target["data"], recipe, folder.say)
+        f"{target['data']} {graph_settings}", lambda: setup.data_set(config, target["data"], graph_settings, folder.say)
     )
     quantities = list(target["quantities"])
-    base = setup.base_labels(config, target.get("base"), dataset, quantities, recipe, folder.say)
+    base = setup.base_labels(config, target.get("base"), dataset, quantities, graph_settings, folder.say)
     data, split = setup.split_batches(config, dataset, quantities, folder.say, base)
     watch = overlap_audit.auditor(config, "transfer", setup.workers(config))
     tested = len(split.test)

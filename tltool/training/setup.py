@@ -14,7 +14,7 @@ from tltool.data import cheaper_level, structure_checks, union
 from tltool.data.batches import batches
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset, Means
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Floats, Ints
 from tltool.data.splits import Split
 from tltool.data.store import Store
@@ -31,12 +31,12 @@ Config = Mapping[str, Any]
 Say = Callable[[str], None]
 
 
-def data_set(config: Config, description: Config, recipe: Recipe, say: Callable[[str], None]) -> Dataset:
-    """Return the data set of a data YAML, prepared with ``recipe``."""
+def data_set(config: Config, description: Config, graph_settings: GraphSettings, say: Callable[[str], None]) -> Dataset:
+    """Return the data set of a data YAML, prepared with ``graph_settings``."""
     cache, n = Path(config["cache"]).expanduser(), workers(config)
-    torch.set_num_threads(threads(config["threads"], angles=recipe.angles))
+    torch.set_num_threads(threads(config["threads"], angles=graph_settings.angles))
     with distributed.first(), standing_at(place_of(description, config), "data"):
-        return union.opened(description, recipe, Means(cache, config["plugins"], n, say, checks(config)))
+        return union.opened(description, graph_settings, Means(cache, config["plugins"], n, say, checks(config)))
 
 
 def checks(config: Config) -> Checks:
@@ -118,7 +118,12 @@ def labelled(data: Dataset, quantities: list[str], base: Floats | None) -> Float
 
 
 def base_labels(
-    config: Config, description: Config | None, data: Dataset, quantities: list[str], recipe: Recipe, say: Say
+    config: Config,
+    description: Config | None,
+    data: Dataset,
+    quantities: list[str],
+    graph_settings: GraphSettings,
+    say: Say,
 ) -> Floats | None:
     """Return (n, q): what ``data``'s labels are to be differences from, as the data YAML ``description`` has it.
 
@@ -126,7 +131,7 @@ def base_labels(
     """
     if not description:
         return None
-    low = data_set(config, description, recipe, say).store
+    low = data_set(config, description, graph_settings, say).store
     found = cheaper_level.base_labels(data.store, low, quantities)
     if alone := int(np.isnan(found).all(axis=1).sum()):
         say(f"{alone:,} of {len(found):,} crystals have no {', '.join(quantities)} in {description['name']}.")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import FULL, QUOTIENT, fresh_model, recipe_of
+from support import FULL, QUOTIENT, fresh_model, graph_settings_of
 
 from tltool.crystal_graph import Graph
 from tltool.data.batches import padded, tensor_table
@@ -16,8 +16,8 @@ from tltool.model.property_model import PropertyModel
 from tltool.training import loss
 
 
-def table_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> tensor_table.Table:
-    return tensor_table.table(crystal_graphs.build(crystals, recipe))
+def table_of(crystals: list[Crystal], graph_settings: crystal_graphs.GraphSettings = QUOTIENT) -> tensor_table.Table:
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings))
 
 
 def with_room(source: tensor_table.Table, rows: list[int], *more: int) -> tuple[Padded, torch.Tensor]:
@@ -28,9 +28,11 @@ def with_room(source: tensor_table.Table, rows: list[int], *more: int) -> tuple[
     return Padded(padded.closed(source), room), torch.tensor(rows + [len(source)] * (1 + crystals))
 
 
-@pytest.mark.parametrize("recipe", [QUOTIENT, FULL, recipe_of("alignn")])
-def test_what_is_not_padding_is_the_batch_itself(crystals: list[Crystal], recipe: crystal_graphs.Recipe) -> None:
-    source = table_of(crystals[:20], recipe)
+@pytest.mark.parametrize("graph_settings", [QUOTIENT, FULL, graph_settings_of("alignn")])
+def test_what_is_not_padding_is_the_batch_itself(
+    crystals: list[Crystal], graph_settings: crystal_graphs.GraphSettings
+) -> None:
+    source = table_of(crystals[:20], graph_settings)
     rows = [7, 3, 3, 19, 0]
     table, held = with_room(source, rows, 2, 5, 3, 7)
     wide, plain = table.select(held), source.select(torch.tensor(rows))
@@ -85,8 +87,8 @@ WAYS = [
 @pytest.mark.parametrize(("encoder", "overrides"), WAYS)
 @pytest.mark.usefixtures("double")
 def test_a_step_learns_the_same_with_padding(crystals: list[Crystal], encoder: str, overrides: tuple[str, ...]) -> None:
-    recipe = recipe_of(encoder)
-    source = table_of(crystals[:24], recipe)
+    graph_settings = graph_settings_of(encoder)
+    source = table_of(crystals[:24], graph_settings)
     model = fresh_model(encoder=encoder, overrides=overrides)
     rows = [5, 0, 11, 17, 2, 23]
     goals = torch.linspace(-1, 1, len(rows))[:, None]

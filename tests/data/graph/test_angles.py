@@ -12,7 +12,7 @@ from support import QUOTIENT, doubled, fresh_model, other_lattice, rotated, shuf
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import angles, crystal_graphs, neighbours
-from tltool.data.graph.crystal_graphs import GraphTable, Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings, GraphTable
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 
@@ -24,8 +24,8 @@ NACL = Crystal(
 )
 
 
-def batch(crystals: list[Crystal], recipe: Recipe) -> Graph:
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+def batch(crystals: list[Crystal], graph_settings: GraphSettings) -> Graph:
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def line_of(table: GraphTable) -> GraphTable:
@@ -52,10 +52,10 @@ def triples(table: GraphTable) -> list[tuple[float, ...]]:
     return sorted(zip(*(np.asarray(c, dtype=float).tolist() for c in columns), strict=True))
 
 
-def outcome(crystals: list[Crystal], recipe: Recipe) -> dict[str, torch.Tensor]:
+def outcome(crystals: list[Crystal], graph_settings: GraphSettings) -> dict[str, torch.Tensor]:
     """Network values of an untrained ALIGNN in training and evaluation, its gradients and running statistics."""
     model = fresh_model(encoder="alignn_small")
-    graph = batch(crystals, recipe)
+    graph = batch(crystals, graph_settings)
     values = model.train().values(model.embed(graph))
     (values * torch.linspace(-1, 1, len(crystals))[:, None]).sum().backward()
     found = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -68,7 +68,9 @@ def outcome(crystals: list[Crystal], recipe: Recipe) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("shells", ["mutual", "whole", "shared"])
 def test_quotient_and_full_line_graph_give_the_same(crystals: list[Crystal], shells: str) -> None:
     some = crystals[: 60 if shells == "mutual" else 15]
-    merged, full = (outcome(some, dataclasses.replace(recipe, shells=shells)) for recipe in (MERGED, FULL))
+    merged, full = (
+        outcome(some, dataclasses.replace(graph_settings, shells=shells)) for graph_settings in (MERGED, FULL)
+    )
     assert merged.keys() == full.keys()
     for name, value in full.items():
         torch.testing.assert_close(merged[name], value, atol=1e-9, rtol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
@@ -153,13 +155,13 @@ def test_close_cosines_of_the_same_lengths_are_one_and_others_are_not() -> None:
     np.testing.assert_array_equal(same, value)
 
 
-@pytest.mark.parametrize("recipe", [MERGED, FULL])
+@pytest.mark.parametrize("graph_settings", [MERGED, FULL])
 def test_blocks_join_to_the_same_table(
-    crystals: list[Crystal], monkeypatch: pytest.MonkeyPatch, recipe: Recipe
+    crystals: list[Crystal], monkeypatch: pytest.MonkeyPatch, graph_settings: GraphSettings
 ) -> None:
-    whole = crystal_graphs.build(crystals, recipe)
+    whole = crystal_graphs.build(crystals, graph_settings)
     monkeypatch.setattr(crystal_graphs, "_CHUNK_WITH_ANGLES", 7)
-    parts = crystal_graphs.build(crystals, recipe).arrays()
+    parts = crystal_graphs.build(crystals, graph_settings).arrays()
     for name, array in whole.arrays().items():
         np.testing.assert_array_equal(array, parts[name])
     again = crystal_graphs.from_arrays(parts).arrays()
@@ -201,9 +203,9 @@ def test_without_angles_there_is_no_line(crystals: list[Crystal]) -> None:
 def test_sites_without_neighbours_have_no_angle() -> None:
     lonely = Crystal(30 * np.eye(3), np.zeros((1, 3)), np.array([2]))
     for some in ([lonely, CU, lonely], [lonely], []):
-        for recipe in (MERGED, FULL):
-            assert len(line_of(crystal_graphs.build(some, recipe)).number) == (len(some) == 3) * (
-                1 if recipe is MERGED else 12
+        for graph_settings in (MERGED, FULL):
+            assert len(line_of(crystal_graphs.build(some, graph_settings)).number) == (len(some) == 3) * (
+                1 if graph_settings is MERGED else 12
             )
     model = fresh_model(encoder="alignn_small")
     values = model.train().values(model.embed(batch([lonely, CU, lonely], MERGED)))

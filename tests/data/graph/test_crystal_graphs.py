@@ -10,13 +10,13 @@ from support import FULL, QUOTIENT, doubled, fresh_model, other_lattice, rotated
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs, neighbours
-from tltool.data.graph.crystal_graphs import GraphTable, Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings, GraphTable
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError, DataError
 
 
-def batch(crystals: list[Crystal], recipe: Recipe) -> Graph:
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+def batch(crystals: list[Crystal], graph_settings: GraphSettings) -> Graph:
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def pairs(table: GraphTable, row: int) -> list[tuple[float, ...]]:
@@ -39,10 +39,10 @@ def test_quotient_and_full_graph_give_the_same_predictions_and_gradients(
     crystals: list[Crystal], shells: str, close: float
 ) -> None:
     results = []
-    for recipe in (dataclasses.replace(QUOTIENT, shells=shells), dataclasses.replace(FULL, shells=shells)):
+    for graph_settings in (dataclasses.replace(QUOTIENT, shells=shells), dataclasses.replace(FULL, shells=shells)):
         model = fresh_model()
         model.train()
-        graph = batch(crystals, recipe)
+        graph = batch(crystals, graph_settings)
         values = model.values(model.embed(graph))
         (values * torch.linspace(-1, 1, len(crystals))[:, None]).sum().backward()
         gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -85,9 +85,14 @@ def test_known_quotients() -> None:
 
 
 @pytest.mark.parametrize("change", [lambda c: rotated(c, 1), lambda c: shuffled(c, 2), other_lattice])
-@pytest.mark.parametrize("recipe", [QUOTIENT, FULL])
-def test_the_graph_does_not_depend_on_how_a_crystal_is_written(crystals: list[Crystal], change, recipe: Recipe) -> None:
-    before, after = crystal_graphs.build(crystals, recipe), crystal_graphs.build([change(c) for c in crystals], recipe)
+@pytest.mark.parametrize("graph_settings", [QUOTIENT, FULL])
+def test_the_graph_does_not_depend_on_how_a_crystal_is_written(
+    crystals: list[Crystal], change, graph_settings: GraphSettings
+) -> None:
+    before, after = (
+        crystal_graphs.build(crystals, graph_settings),
+        crystal_graphs.build([change(c) for c in crystals], graph_settings),
+    )
     for row in range(len(crystals)):
         old, new = np.array(pairs(before, row)), np.array(pairs(after, row))
         assert old.shape == new.shape
@@ -128,7 +133,7 @@ def test_blocks_join_to_the_same_table(crystals: list[Crystal], monkeypatch: pyt
         np.testing.assert_array_equal(array, parts.arrays()[name])
 
 
-def test_recipe_refuses_nonsense_and_names_differences() -> None:
+def test_graph_settings_refuse_nonsense_and_names_differences() -> None:
     with pytest.raises(ConfigError, match="positive"):
         dataclasses.replace(QUOTIENT, cutoff=0.0)
     with pytest.raises(ConfigError, match="mutual or strict"):
@@ -163,7 +168,7 @@ def test_of_disordered_cells_the_quotient_is_exact_and_distances_are_bounded(
 ) -> None:
     crystal = disordered(edge, noise, seed)
     crystal = doubled(crystal)
-    quotient, full = (crystal_graphs.build([crystal], recipe) for recipe in (QUOTIENT, FULL))
+    quotient, full = (crystal_graphs.build([crystal], graph_settings) for graph_settings in (QUOTIENT, FULL))
     assert moved_by(crystal, full) <= crystal_graphs.DISTANCE_WIDTH
     np.testing.assert_array_equal(quotient.distance, full.distance)
     assert 2 * len(quotient.number) <= len(full.number)

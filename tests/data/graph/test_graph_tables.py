@@ -1,4 +1,4 @@
-"""Tables of graphs taken apart and put together, and what a recipe accepts and says."""
+"""Tables of graphs taken apart and put together, and what graph settings accept and say."""
 
 import dataclasses
 
@@ -13,14 +13,16 @@ from tltool.errors import ConfigError, DataError
 ANGLES = dataclasses.replace(FULL, cutoff=5.0, angles=True)
 
 
-@pytest.mark.parametrize("recipe", [QUOTIENT, FULL, ANGLES], ids=["quotient", "full", "angles"])
-def test_rows_taken_are_the_graphs_of_those_crystals(recipe: crystal_graphs.Recipe, crystals: list[Crystal]) -> None:
+@pytest.mark.parametrize("graph_settings", [QUOTIENT, FULL, ANGLES], ids=["quotient", "full", "angles"])
+def test_rows_taken_are_the_graphs_of_those_crystals(
+    graph_settings: crystal_graphs.GraphSettings, crystals: list[Crystal]
+) -> None:
     some = crystals[:6]
     rows = np.array([4, 0, 5, 4])
-    taken = crystal_graphs.taken(crystal_graphs.build(some, recipe), rows)
-    built = crystal_graphs.build([some[row] for row in rows], recipe)
+    taken = crystal_graphs.taken(crystal_graphs.build(some, graph_settings), rows)
+    built = crystal_graphs.build([some[row] for row in rows], graph_settings)
     assert len(taken) == 4
-    assert (taken.line is None) == (not recipe.angles)
+    assert (taken.line is None) == (not graph_settings.angles)
     mine, its = taken.arrays(), built.arrays()
     assert mine.keys() == its.keys()
     for name in its:
@@ -47,7 +49,7 @@ def test_a_table_without_an_array_names_it(crystals: list[Crystal]) -> None:
     ({"max_neighbours": None}, True),
     ({"max_neighbours": 0}, False),
 ])  # fmt: skip
-def test_a_recipe_takes_positive_numbers(keys: dict[str, float | None], fine: bool) -> None:
+def test_graph_settings_take_positive_numbers(keys: dict[str, float | None], fine: bool) -> None:
     if fine:
         assert dataclasses.replace(FULL, **keys) != FULL
     else:
@@ -70,11 +72,11 @@ def test_differences_name_both_sides_and_any_changes_the_key() -> None:
 
 
 def test_progress_hears_of_each_block(crystals: list[Crystal], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, recipe in (("_CHUNK", FULL), ("_CHUNK_WITH_ANGLES", ANGLES)):
+    for name, graph_settings in (("_CHUNK", FULL), ("_CHUNK_WITH_ANGLES", ANGLES)):
         monkeypatch.setattr(crystal_graphs, name, 3)
         for count, expected in ((7, [3, 6, 7]), (6, [3, 6]), (2, [2])):
             seen: list[int] = []
-            assert len(crystal_graphs.build(iter(crystals[:count]), recipe, seen.append)) == count
+            assert len(crystal_graphs.build(iter(crystals[:count]), graph_settings, seen.append)) == count
             assert seen == expected
     nothing = crystal_graphs.build([], FULL)
     assert len(nothing) == 0

@@ -6,13 +6,13 @@ from support import FULL, QUOTIENT, config, doubled, fresh_model, shuffled
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 from tltool.model import message_passing
 from tltool.model.encoders.cgat import shell_of_edge
 
-PUBLISHED = Recipe(**config("pretrain", "graph=cgat")["graph"])
+PUBLISHED = GraphSettings(**config("pretrain", "graph=cgat")["graph"])
 SMALL = ("encoder.dim=8", "encoder.heads=2", "readout=attention")
 VARIANTS = {
     "plain": (),
@@ -23,8 +23,8 @@ VARIANTS = {
 variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
-def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+def graph_of(crystals: list[Crystal], graph_settings: GraphSettings = QUOTIENT) -> Graph:
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def predictions(variant: str, graph: Graph) -> torch.Tensor:
@@ -77,13 +77,15 @@ def test_shells_are_counted_from_each_site() -> None:
                   [0.5, 0.5, 0.5]]),
         np.array([11] * 4 + [17] * 4),
     )  # fmt: skip
-    graph = graph_of([rock_salt, rock_salt], Recipe(cutoff=5.0, max_neighbours=None, shells="shared", quotient=True))
+    graph = graph_of(
+        [rock_salt, rock_salt], GraphSettings(cutoff=5.0, max_neighbours=None, shells="shared", quotient=True)
+    )
     # Two nodes a crystal, each with 6, 12 and 8 neighbours.
     assert shell_of_edge(graph, 1e-3).tolist() == [0, 1, 2] * 4
     assert shell_of_edge(graph, 0.3).tolist() == [0, 1, 1] * 4
     # A site that moved by less than the tolerance opens no shell.
     moved = rock_salt._replace(frac=rock_salt.frac + np.array([1e-4, 0, 0]) * (np.arange(8) == 3)[:, None])
-    graph = graph_of([moved], Recipe(cutoff=5.0, max_neighbours=None, shells="shared", quotient=False))
+    graph = graph_of([moved], GraphSettings(cutoff=5.0, max_neighbours=None, shells="shared", quotient=False))
     assert int(shell_of_edge(graph, 1e-3).max()) == 2
     assert int(shell_of_edge(graph, 1e-6).max()) > 2
 

@@ -24,8 +24,8 @@ DIM, LAYERS = 5, 4
 
 @pytest.fixture(params=["graph", "line"])
 def graph(crystals: list[Crystal], request: pytest.FixtureRequest) -> Graph:
-    recipe = replace(QUOTIENT, angles=True)
-    made = tensor_table.table(crystal_graphs.build(crystals[:12], recipe)).select(torch.arange(12))
+    graph_settings = replace(QUOTIENT, angles=True)
+    made = tensor_table.table(crystal_graphs.build(crystals[:12], graph_settings)).select(torch.arange(12))
     assert made.line is not None
     return made if request.param == "graph" else made.line
 

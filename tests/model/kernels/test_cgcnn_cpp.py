@@ -35,8 +35,8 @@ def _afterwards() -> Iterator[None]:
     cgcnn_cpp.use_threads(1)
 
 
-def batch(crystals: list[Crystal], recipe=QUOTIENT) -> Graph:
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+def batch(crystals: list[Crystal], graph_settings=QUOTIENT) -> Graph:
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def lonely() -> Crystal:
@@ -91,14 +91,14 @@ def assert_equal(block: Convolution, graph: Graph, tolerance: float) -> None:
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("recipe", [QUOTIENT, FULL], ids=["quotient", "full"])
+@pytest.mark.parametrize("graph_settings", [QUOTIENT, FULL], ids=["quotient", "full"])
 @pytest.mark.parametrize("edges", [True, False])
 @pytest.mark.parametrize("sites", [True, False])
-def test_a_block_equals_the_plain_one(crystals: list[Crystal], recipe, edges: bool, sites: bool) -> None:
+def test_a_block_equals_the_plain_one(crystals: list[Crystal], graph_settings, edges: bool, sites: bool) -> None:
     block = a_block()
     block.norm_edges.train(edges)
     block.norm_sites.train(sites)
-    assert_equal(block, batch([*crystals[:15], lonely()], recipe), 1e-12)
+    assert_equal(block, batch([*crystals[:15], lonely()], graph_settings), 1e-12)
 
 
 @pytest.mark.parametrize("training", [True, False])

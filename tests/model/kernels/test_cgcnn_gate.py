@@ -14,10 +14,10 @@ from tltool.model.norm import WeightedBatchNorm
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("recipe", [QUOTIENT, FULL], ids=["quotient", "full"])
+@pytest.mark.parametrize("graph_settings", [QUOTIENT, FULL], ids=["quotient", "full"])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_written_out_pass_equals_the_composed_one(crystals: list[Crystal], recipe, training: bool) -> None:
-    graph = tensor_table.table(crystal_graphs.build(crystals[:15], recipe)).select(torch.arange(15))
+def test_the_written_out_pass_equals_the_composed_one(crystals: list[Crystal], graph_settings, training: bool) -> None:
+    graph = tensor_table.table(crystal_graphs.build(crystals[:15], graph_settings)).select(torch.arange(15))
     torch.manual_seed(0)
     sizes = (graph.n_nodes, graph.n_nodes, len(graph.distance))
     parts = [torch.randn(size, 6, requires_grad=True) for size in sizes]

@@ -30,8 +30,8 @@ from tltool.model.norm import WeightedBatchNorm
 demo = store.load(BUNDLED / "demo.h5")
 crystals = [demo.crystal(row) for row in (5, 1200, 2500)]
 torch.set_default_dtype(torch.float64)
-for recipe, features in ((QUOTIENT, 3), (FULL, 4)):
-    table = tensor_table.table(crystal_graphs.build(crystals, recipe))
+for graph_settings, features in ((QUOTIENT, 3), (FULL, 4)):
+    table = tensor_table.table(crystal_graphs.build(crystals, graph_settings))
     n, e, d = padded.counts(table).sum(0)
     room = padded.Room(5, int(n) + 2, int(e) + 9, int(d) + 3)
     graph = padded.Padded(padded.closed(table), room).select(torch.tensor([0, 1, 2, 3, 3]))

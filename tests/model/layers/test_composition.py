@@ -10,8 +10,8 @@ from tltool.model.layers.composition import Composition, of_elements
 from tltool.model.scaler import composition
 
 
-def graph_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> Graph:
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+def graph_of(crystals: list[Crystal], graph_settings: crystal_graphs.GraphSettings = QUOTIENT) -> Graph:
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def test_every_element_hears_all(crystals: list[Crystal]) -> None:

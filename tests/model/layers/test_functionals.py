@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import ROOT, fresh_model, recipe_of
+from support import ROOT, fresh_model, graph_settings_of
 
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
@@ -20,7 +20,7 @@ every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
 
 
 def graph_of(encoder: str, crystals: list[Crystal], of: list[int] | None, quotient: bool = True) -> Graph:
-    made = tensor_table.table(crystal_graphs.build(crystals, replace(recipe_of(encoder), quotient=quotient)))
+    made = tensor_table.table(crystal_graphs.build(crystals, replace(graph_settings_of(encoder), quotient=quotient)))
     place = None if of is None else torch.tensor(of)
     return replace(made, functional=place).select(torch.arange(len(crystals)))
 
@@ -79,7 +79,7 @@ def test_a_graph_that_does_not_say_it(crystals: list[Crystal]) -> None:
 
 def test_batches_carry_it_to_any_device(crystals: list[Crystal]) -> None:
     table = replace(
-        tensor_table.table(crystal_graphs.build(crystals[:4], recipe_of("cgcnn"))),
+        tensor_table.table(crystal_graphs.build(crystals[:4], graph_settings_of("cgcnn"))),
         functional=torch.tensor([2, 0, 1, 0]),
     )
     assert table.to("cpu").select(torch.tensor([3, 0])).to("cpu").functional.tolist() == [0, 2]

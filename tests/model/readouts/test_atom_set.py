@@ -8,13 +8,13 @@ from tltool import instantiate
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
 from tltool.model.readouts.atom_set import AtomSet, Layers
 from tltool.model.sklearn_head import Standardise
 
-RECIPE = Recipe(cutoff=5.0, max_neighbours=12, shells="shared", quotient=True)
+RECIPE = GraphSettings(cutoff=5.0, max_neighbours=12, shells="shared", quotient=True)
 
 
 def made(**keys) -> AtomSet:

@@ -9,7 +9,7 @@ from support import FULL, QUOTIENT, doubled, shuffled
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Crystal
 from tltool.elements import PROPERTIES, properties
 from tltool.errors import ConfigError
@@ -18,8 +18,8 @@ from tltool.model.readouts import descriptors
 ALL = (descriptors.of_elements, descriptors.of_geometry)
 
 
-def graph_of(crystals: list[Crystal], recipe: Recipe = QUOTIENT) -> Graph:
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+def graph_of(crystals: list[Crystal], graph_settings: GraphSettings = QUOTIENT) -> Graph:
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def rock_salt(edge: float) -> Crystal:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import ROOT, config, doubled, fresh_model, recipe_of, shuffled
+from support import ROOT, config, doubled, fresh_model, graph_settings_of, shuffled
 
 from tltool import instantiate
 from tltool.crystal_graph import Graph
@@ -22,8 +22,8 @@ SPREAD = "readout.statistics=[mean,spread]"
 
 
 def graph_of(crystals: list[Crystal], encoder: str, quotient: bool = True) -> Graph:
-    recipe = replace(recipe_of(encoder), quotient=quotient)
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+    graph_settings = replace(graph_settings_of(encoder), quotient=quotient)
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def embedded(readout: str, encoder: str, graph: Graph) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from sklearn.linear_model import Ridge
-from support import FULL, QUOTIENT, fresh_model, recipe_of
+from support import FULL, QUOTIENT, fresh_model, graph_settings_of
 
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
@@ -19,8 +19,8 @@ from tltool.model.surgery import edit
 from tltool.training.saved_model import checkpoint
 
 
-def graph_of(crystals: list[Crystal], recipe: crystal_graphs.Recipe = QUOTIENT) -> Graph:
-    return tensor_table.table(crystal_graphs.build(crystals, recipe)).select(torch.arange(len(crystals)))
+def graph_of(crystals: list[Crystal], graph_settings: crystal_graphs.GraphSettings = QUOTIENT) -> Graph:
+    return tensor_table.table(crystal_graphs.build(crystals, graph_settings)).select(torch.arange(len(crystals)))
 
 
 def rebuilt(model: PropertyModel) -> PropertyModel:
@@ -144,7 +144,7 @@ def test_features_are_the_statistics_of_the_levels_asked_for(
     encoder: str, extras: tuple[str, ...], bare: bool, crystals: list[Crystal]
 ) -> None:
     model = fresh_model(encoder=encoder)
-    graph = graph_of(crystals[:5], recipe_of(encoder))
+    graph = graph_of(crystals[:5], graph_settings_of(encoder))
     edit.give_features(model, [0, 2], ["spread"], [], bare)
     model.eval()
     assert model.readout.levels == (0, 2)

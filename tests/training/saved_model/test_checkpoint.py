@@ -45,8 +45,8 @@ def test_a_model_comes_back_to_the_bit(saved: Path, source: PropertyModel, part:
 
 def test_a_model_of_before_there_were_angles_has_none(source: PropertyModel) -> None:
     graph = {key: value for key, value in source.spec["graph"].items() if key != "angles"}
-    assert checkpoint.recipe({"graph": graph}) == checkpoint.recipe(source.spec)
-    assert checkpoint.recipe({"graph": graph}).angles is False
+    assert checkpoint.graph_settings({"graph": graph}) == checkpoint.graph_settings(source.spec)
+    assert checkpoint.graph_settings({"graph": graph}).angles is False
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.yaml"])

@@ -34,7 +34,7 @@ _CHUNK_WITH_ANGLES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class GraphSettings:
     """Settings that turn a crystal into a graph; saved with the model.
 
     ``cutoff`` in Å; ``max_neighbours`` nearest per site, or None for all. ``shells`` sets how the shell of the last
@@ -61,7 +61,7 @@ class Recipe:
         text = json.dumps([asdict(self), *facts])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def differences(self, other: "Recipe") -> list[str]:
+    def differences(self, other: "GraphSettings") -> list[str]:
         """Return ``name=ours, theirs`` sentences for the settings in which two graphs would differ."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
         return [f"{name}={mine}, but the source model has {name}={its}" for name, mine, its in pairs if mine != its]
@@ -104,7 +104,7 @@ _LINE = "line_"
 
 
 def build(
-    crystals: Iterable[Crystal], recipe: Recipe, progress: Callable[[int], None] = lambda done: None
+    crystals: Iterable[Crystal], graph_settings: GraphSettings, progress: Callable[[int], None] = lambda done: None
 ) -> GraphTable:
     """Return the graphs of ``crystals``; ``progress`` is called with the number done after each block of crystals."""
     blocks: list[GraphTable] = []
@@ -112,12 +112,12 @@ def build(
     done = 0
     for crystal in crystals:
         waiting.append(crystal)
-        if len(waiting) == (_CHUNK_WITH_ANGLES if recipe.angles else _CHUNK):
-            blocks.append(_build_block(waiting, recipe))
+        if len(waiting) == (_CHUNK_WITH_ANGLES if graph_settings.angles else _CHUNK):
+            blocks.append(_build_block(waiting, graph_settings))
             progress(done := done + len(waiting))
             waiting = []
     if waiting or not blocks:
-        blocks.append(_build_block(waiting, recipe))
+        blocks.append(_build_block(waiting, graph_settings))
         progress(done + len(waiting))
     return _joined(blocks)
 
@@ -136,8 +136,11 @@ class _Full(NamedTuple):
     volume: Floats
 
 
-def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
-    found = [neighbours.find(c, recipe.cutoff, recipe.max_neighbours, recipe.shells) for c in crystals]
+def _build_block(crystals: list[Crystal], graph_settings: GraphSettings) -> GraphTable:
+    found = [
+        neighbours.find(c, graph_settings.cutoff, graph_settings.max_neighbours, graph_settings.shells)
+        for c in crystals
+    ]
     sizes = np.array([len(c.numbers) for c in crystals], dtype=np.int64)
     shift = np.repeat(_starts(sizes)[:-1], [len(f.site) for f in found])
     site = _concatenated([f.site for f in found], np.int64) + shift
@@ -153,18 +156,18 @@ def _build_block(crystals: list[Crystal], recipe: Recipe) -> GraphTable:
     sites = refinement.alone(len(numbers))
     counts = _amounts(crystals)
     kinds = np.arange(len(site))
-    if recipe.quotient:
+    if graph_settings.quotient:
         sites = refinement.of_sites(numbers, crystal, site, other, which, weight)
         kinds = np.zeros(len(site), dtype=np.int64)
-    if not recipe.angles:
+    if not graph_settings.angles:
         return _reduced(full, sites, _multiplicity(sites, counts), kinds)[0]
     vector = np.concatenate([np.empty((0, 3)), *map(neighbours.vectors, crystals, found)])
     pairs = angles.find(vector, site, other, which, crystal[site], first_distance, len(numbers))
-    if recipe.quotient:
+    if graph_settings.quotient:
         sites, edges = refinement.of_sites_and_edges(sites, site, other, which, weight, pairs)
         kinds = edges.of
     table, first = _reduced(full, sites, _multiplicity(sites, counts), kinds)
-    return replace(table, line=_line(full, pairs, table, first, kinds, recipe.quotient))
+    return replace(table, line=_line(full, pairs, table, first, kinds, graph_settings.quotient))
 
 
 def _amounts(crystals: list[Crystal]) -> Floats | None:

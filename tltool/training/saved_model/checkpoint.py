@@ -22,7 +22,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from tltool import instantiate
-from tltool.data.graph.crystal_graphs import Recipe
+from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.instantiate import MODEL
 from tltool.model.heads import linear
@@ -79,9 +79,9 @@ def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel
     return PropertyModel(encoder, readout, trunk, heads, scalers, spec, fresh_head)
 
 
-def recipe(spec: Mapping[str, Any]) -> Recipe:
-    """Return the graph recipe that a model was trained with."""
-    return Recipe(**spec["graph"])
+def graph_settings(spec: Mapping[str, Any]) -> GraphSettings:
+    """Return the graph settings that a model was trained with."""
+    return GraphSettings(**spec["graph"])
 
 
 def save(path: Path, model: PropertyModel) -> None:
