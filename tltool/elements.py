@@ -1,9 +1,9 @@
-"""What is known of each element without a calculation, from ``elements.csv`` (made by scripts/build_elements.py).
+"""Known properties of each element, from ``elements.csv`` (made by scripts/build_elements.py).
 
 The table is pymatgen's element data. ``properties`` gives it as numbers; ``descriptors`` bins it as the atom features
 of CGCNN do (Xie and Grossman, doi:10.1103/PhysRevLett.120.145301, supplement): group, period, electronegativity,
 covalent radius, valence electrons, first ionisation energy, electron affinity, block, molar volume. ``matscholar``
-gives word vectors in place of them (``matscholar.npz``, made by scripts/build_matscholar.py).
+gives word vectors instead (``matscholar.npz``, made by scripts/build_matscholar.py).
 """
 
 import csv

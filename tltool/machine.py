@@ -1,4 +1,4 @@
-"""What this process may use: its place beside those of ``torchrun`` or of a sweep, and the cores that are free."""
+"""The resources of this process: its rank under ``torchrun`` or in a sweep, and the free cores."""
 
 import os
 import time
@@ -24,7 +24,7 @@ def ranks() -> int:
 
 
 def rank() -> int:
-    """Return which of them this is; 0 writes and speaks for all."""
+    """Return the rank of this process; only rank 0 writes files and messages."""
     return _number("RANK", 0) if ranks() > 1 else 0
 
 
@@ -34,7 +34,7 @@ def local_rank() -> int:
 
 
 def jobs() -> int:
-    """Return how many cells of a sweep run beside each other on this machine, this one counted."""
+    """Return how many cells of a sweep run in parallel on this machine, including this one."""
     return _number("TLTOOL_JOBS", 1)
 
 
@@ -44,9 +44,9 @@ def cores() -> int:
 
 
 def free_cores() -> int:
-    """Return how many of ``cores`` are this process's to take, 1 at least.
+    """Return how many of ``cores`` this process may use, at least 1.
 
-    What other work takes is not free, and those that belong together share.
+    Cores that other work uses are not free. Processes that belong together share the free cores.
     """
     idle = (os.cpu_count() or 1) - round(taken())
     together = jobs() * (_number("LOCAL_WORLD_SIZE", ranks()) if ranks() > 1 else 1)

@@ -1,8 +1,8 @@
-"""The four pictures of tltool: parity, learning curves, error by element, error against training size.
+"""The four figures of tltool: parity, learning curves, error by element, error against training size.
 
-They take plain numbers and write a PNG to a path or an open binary file; what a run folder is, they do not know.
-matplotlib is imported when a picture is drawn, through its object API: no window system and no global state.
-Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart by colour-blind readers.
+They take plain numbers and write a PNG to a path or an open binary file; they know nothing of run folders. matplotlib
+is imported when a figure is drawn, through its object API: no window system and no global state. The colours of Okabe
+and Ito (https://jfly.uni-koeln.de/color/) can be distinguished by colour-blind readers.
 """
 
 from __future__ import annotations

@@ -41,14 +41,14 @@ ACTIONS = {
 
 
 class Auditor(NamedTuple):
-    """How to audit: what to do about an overlap, and in how many processes to find fingerprints."""
+    """Settings of the overlap audit: action for overlapping crystals, and number of processes for fingerprints."""
 
     action: str
     workers: int
 
 
 def auditor(config: Mapping[str, Any], stage: str, workers: int) -> Auditor:
-    """Return what ``config['overlap']`` asks for; raise ConfigError for what ``stage`` cannot do."""
+    """Return the audit settings in ``config['overlap']``; raise ConfigError if ``stage`` does not have this action."""
     action = config["overlap"]["action"]
     if action not in ACTIONS[stage]:
         raise ConfigError(f"overlap={action} is nothing that {stage} can do; use {', '.join(ACTIONS[stage])}.")

@@ -1,4 +1,4 @@
-"""A citation as the data YAMLs write it -> a BibTeX entry."""
+"""Convert citations of data YAMLs to BibTeX entries."""
 
 import re
 from collections.abc import Iterable

@@ -1,8 +1,9 @@
-"""Which runs can be compared: what they must share, and in plain English what keeps two apart that look alike.
+"""Which runs can be compared, and why two similar runs cannot.
 
-Runs are compared by what they rest on (``identity`` in metrics.json, made by ``tltool.evaluation.digests``), never by
-names. A study is what runs share that may be averaged: data, quantity, base, shape, kind of split, fit and optimiser.
-Within it, a mode and scratch make a pair where seed and training and test crystals with their labels are the same.
+Runs are compared by the data behind their errors (``identity`` in metrics.json, made by ``tltool.evaluation.digests``),
+never by names. A study is a set of runs that may be averaged: same data, quantity, base, shape, kind of split, fit and
+optimiser. In a study, a mode and scratch form a pair if seed and training and test crystals with their labels are the
+same.
 """
 
 from __future__ import annotations

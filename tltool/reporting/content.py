@@ -1,4 +1,4 @@
-"""What stands in a report, section by section, as blocks."""
+"""The content of a report, section by section, as blocks."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Which pictures a report has, and what stands beside them; how they are drawn is known to tltool.plots."""
+"""The figures of a report and their captions; tltool.plots draws them."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What to run next so that a difference to scratch is settled: how many pairs, and the command that makes them."""
+"""The next runs that would settle a difference to scratch: how many pairs, and the command that makes them."""
 
 from __future__ import annotations
 

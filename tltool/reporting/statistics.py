@@ -1,4 +1,4 @@
-"""What runs say together: means over seeds, differences to scratch over pairs, errors by element, mean curves."""
+"""Statistics over runs: means over seeds, paired differences to scratch, errors by element, mean curves."""
 
 from __future__ import annotations
 

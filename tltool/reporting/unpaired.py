@@ -1,4 +1,4 @@
-"""Which runs are compared with no scratch run though one looks like their baseline, and why not."""
+"""Runs without a comparable scratch run although a similar one exists, and the reason."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

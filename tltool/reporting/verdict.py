@@ -1,4 +1,4 @@
-"""What one transfer says beside the finished runs around it: is it better than scratch, and how sure is that."""
+"""The verdict on one transfer: is it better than scratch in the finished runs, and how certain is that."""
 
 import math
 from collections.abc import Iterator, Sequence

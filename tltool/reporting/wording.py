@@ -1,4 +1,4 @@
-"""How numbers and names are put in words, the same on paper and on the screen."""
+"""Format numbers and names, in the same way for reports and the terminal."""
 
 import math
 

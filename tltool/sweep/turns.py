@@ -1,7 +1,7 @@
-"""Several runs that take turns: one computes at a time, until each waits for an answer that is found for all at once.
+"""Run several trainings in turns: one computes at a time, until all wait for a result that is computed for all at once.
 
-Every run has a thread, since it waits in the middle of whatever called it, and a state of torch's random numbers, so
-that it draws what it would draw alone.
+Every run has its own thread, since it waits in the middle of its caller, and its own state of torch's random numbers,
+so that it draws the same numbers as alone.
 """
 
 from collections.abc import Callable, Sequence

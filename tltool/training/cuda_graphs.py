@@ -20,9 +20,9 @@ from tltool.data.batches.tensor_table import Batch
 from tltool.training.settings import Epoch
 
 Step = Callable[[], Tensor]
-"""Learns from the batch that is laid out for it: leaves gradients behind and returns the loss (scalar)."""
+"""Compute the gradients of the prepared batch, store them in the parameters, and return the loss (scalar)."""
 Way = Callable[[Step, Sequence[nn.Parameter], Callable[[str], None]], Step]
-"""Makes of a step one that does the same; is given whose gradients it leaves, and who hears what went wrong."""
+"""Wrap a step into an equivalent one; arguments: the step, its parameters, and a function for messages."""
 
 _WARM = 3  # ordinary steps before a capture, of PyTorch's notes on CUDA graphs
 

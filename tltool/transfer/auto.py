@@ -1,4 +1,4 @@
-"""Choose among other modes by cross-validation inside the training rows, say why, and do what was chosen."""
+"""Choose among other modes by cross-validation inside the training rows, and train the chosen mode."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Features only: the frozen backbone embeds each record once, and something simple learns on that table."""
+"""Compute the features of the frozen backbone once for each record, and fit a regressor on them."""
 
 import warnings
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Full fine-tune: the source's weights, everything trains, at one rate or several, at once or from the head down."""
+"""Full fine-tuning: start from the source's weights and train everything, with optional layer-wise rates."""
 
 from collections.abc import Mapping
 from typing import Any

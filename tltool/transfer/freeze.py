@@ -1,4 +1,4 @@
-"""Freeze named parts of the source; the rest trains."""
+"""Freeze named parts of the source and train the rest."""
 
 from functools import partial
 

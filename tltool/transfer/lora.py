@@ -1,4 +1,4 @@
-"""Low-rank adaptation: updates of low rank on linear maps of the source train beside the head; all else rests."""
+"""Low-rank adaptation: train the head and low-rank updates of linear maps; everything else is fixed."""
 
 from collections.abc import Mapping
 from typing import Any

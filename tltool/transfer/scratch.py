@@ -1,4 +1,4 @@
-"""The honest baseline: the source's shape and budget, fresh weights."""
+"""The baseline: train from fresh weights with the source's shape and budget."""
 
 import torch
 

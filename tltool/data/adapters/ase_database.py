@@ -1,4 +1,4 @@
-"""An ASE database (SQLite ``.db`` or JSON): labels are key-value pairs, calculator results, or stand in ``data``."""
+"""Read an ASE database (SQLite ``.db`` or JSON); labels are key-value pairs, calculator results, or in ``data``."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The small real stores that ship with tltool, or any other store file."""
+"""Read the small real stores that ship with tltool, or any other store file."""
 
 from collections.abc import Iterator
 from pathlib import Path

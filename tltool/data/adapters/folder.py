@@ -1,4 +1,4 @@
-"""A folder of structure files with a CSV of labels, as cgcnn and alignn have it (``id_prop.csv``)."""
+"""Read a folder of structure files with a CSV of labels, in the layout of cgcnn and alignn (``id_prop.csv``)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath

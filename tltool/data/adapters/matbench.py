@@ -1,7 +1,7 @@
-"""Matbench's files: JSON in pandas' split layout, a pymatgen Structure and a value a row, packed or not.
+"""Read Matbench's files: JSON in pandas' split layout, with a pymatgen Structure and a value in each row.
 
-``{"index": [...], "columns": [...], "data": [[...], ...]}``, read row by row. The number in ``index`` is the official
-row, which makes the id. Whether the file is the official one, its sha256 in the YAML tells.
+``{"index": [...], "columns": [...], "data": [[...], ...]}``, compressed or not, is read row by row. The number in
+``index`` is the official row, which gives the id. The sha256 in the YAML shows whether the file is the official one.
 """
 
 import io

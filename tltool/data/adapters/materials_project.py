@@ -1,7 +1,7 @@
-"""A frozen query of the Materials Project: documents of its summary collection, a JSON object per line.
+"""Read a saved query of the Materials Project: documents of its summary collection, one JSON object per line.
 
-Labels are those of a SummaryDoc in our units: energies and volume per atom, and the magnetisation made per atom here.
-A row's licence, and whether the crystal is known from experiment, become tags.
+Labels are those of a SummaryDoc in our units: energies and volume per atom; the magnetisation is converted to per atom.
+The licence of a row, and whether the crystal is known from experiment, become tags.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The batches of a data set and a split: what a fit needs."""
+"""The batches of a data set and a split, as a fit needs them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +17,10 @@ _BLOCK = 65_536
 
 @dataclass(frozen=True)
 class Batches:
-    """What a fit needs: ``table`` of graphs, ``labels`` (n, q) with NaN where absent, the quantities and the split.
+    """Input of a fit: ``table`` of graphs, ``labels`` (n, q) with NaN for missing ones, the quantities and the split.
 
-    ``base`` (n, q) is what the labels are differences from (a cheaper level of theory), None for labels as they are.
-    ``bare`` says that the records are formulas, without a structure and so without an edge.
+    ``base`` (n, q) contains the values from which labels are differences (a cheaper level of theory), None for labels
+    themselves. ``bare`` says that the records are formulas, without structures and edges.
     """
 
     table: tensor_table.Table

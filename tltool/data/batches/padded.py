@@ -1,9 +1,9 @@
-"""Batches of a few fixed sizes, for devices that a program should not have to wait for.
+"""Batches of a few fixed sizes, so that a program never has to wait for the device.
 
-A batch is put together without asking the device how large it is: its ``Room`` is known beforehand, from the sizes of
-the crystals, and what is left of the room is padding. Padding belongs to a last crystal that is not there: its nodes
-and edges stand for 0 sites and neighbours, so that sums, means and normalisation give what they give without it.
-Sizes as in ``fields``; b batches.
+A batch is assembled without asking the device for its size: its ``Room`` is computed before, from the sizes of the
+crystals. The unused part of the room is padding. Padding belongs to an additional last crystal, whose nodes and edges
+represent 0 sites and neighbours. So sums, means and normalisation are the same as without it. Sizes as in ``fields``; b
+batches.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _STARTS = ("first_node", "first_distance", "first_edge")
 
 
 class Room(NamedTuple):
-    """Of how many crystals, nodes, edges and distances a batch consists, padding included; likewise of its line."""
+    """Numbers of crystals, nodes, edges and distances of a batch, with padding, and those of its line graph."""
 
     crystals: int
     nodes: int
@@ -38,7 +38,7 @@ class Room(NamedTuple):
 
 @dataclass(frozen=True)
 class Padded:
-    """A ``Table`` closed by ``closed``, from which every batch is cut to the same ``room``."""
+    """A ``Table`` closed by ``closed``, from which all batches are cut to the same ``room``."""
 
     table: Table
     room: Room
@@ -49,7 +49,7 @@ class Padded:
 
 
 def closed(source: Table) -> Table:
-    """Return ``source`` with a last row that is empty; the last entry of each array is what padding is made of."""
+    """Return ``source`` with an empty last row; the last entry of each array is used for padding."""
 
     def longer(name: str) -> Tensor | None:
         values: Tensor | None = getattr(source, name)
@@ -57,7 +57,7 @@ def closed(source: Table) -> Table:
             return None
         if name in _STARTS:
             return torch.cat([values, values[-1:]])
-        # A distance of 1 Å, a cosine and a volume of 1 are as good as any, and no basis minds them.
+        # A distance of 1 Å, a cosine and a volume of 1 are valid in every basis.
         return torch.cat([values, values.new_full((1, *values.shape[1:]), name in ("distance", "volume"))])
 
     own: dict[str, Any] = {f.name: longer(f.name) for f in fields(source) if f.name != "line"}
@@ -81,10 +81,10 @@ def counts(source: Table) -> Ints:
 
 
 def rooms(sizes: Ints, size: int) -> list[Room]:
-    """Return the rooms worth having for batches of ``size`` crystals drawn from those with ``sizes`` (r, k).
+    """Return useful rooms for batches of ``size`` crystals drawn from crystals with ``sizes`` (r, k).
 
-    They are quantiles of what random batches hold, one for the few that hold more, and one for the rest of an epoch
-    where that is short.
+    They are quantiles of the sizes of random batches, one for the few larger batches, and one for the last batch of an
+    epoch if that is short.
     """
     random = np.random.default_rng(0)
     n = len(sizes)
@@ -94,7 +94,7 @@ def rooms(sizes: Ints, size: int) -> list[Room]:
         found.append(found[-1] * 5 // 4)
     if n > size and 1 < rest <= size // 2:
         found = [*_of_trials(sizes, rest, random, (1.0,)), *found]
-    # A last batch of one is joined to the one before it.
+    # A last batch with one crystal is joined to the previous batch.
     crystals = min(n, size + (rest == 1 % size)) + 1
     return sorted({_rounded(crystals, held) for held in found}, key=lambda room: room[1:])
 
@@ -106,12 +106,12 @@ def _of_trials(sizes: Ints, size: int, random: np.random.Generator, quantiles: S
 
 
 def _rounded(crystals: int, held: Ints) -> Room:
-    """Return the room for ``held`` (k,) nodes and so on, and at least one of each as padding."""
+    """Return the room for ``held`` (k,) nodes and so on, with at least one of each as padding."""
     return Room(crystals, *((held // _STEP + 1) * _STEP).tolist())
 
 
 class Epoch(NamedTuple):
-    """``rows`` (b, c) on the CPU, the room of each batch (b) and how many of its rows are no padding (b)."""
+    """``rows`` (b, c) on the CPU, the room of each batch (b), and how many of its rows are not padding (b)."""
 
     rows: Tensor
     rooms: list[Room]
@@ -140,7 +140,7 @@ def _smallest(ready: Sequence[Room], total: Ints) -> Room:
 
 
 def _select(source: Table, rows: Tensor, room: Room) -> Graph:
-    """Return the graphs of ``rows`` as one batch; what they leave of the ``room`` goes to the last of them."""
+    """Return the graphs of ``rows`` as one batch; the last row gets the rest of the ``room``."""
     kind = torch.get_default_dtype()
     crystal, first_node = _filled(source.first_node[rows + 1] - source.first_node[rows], room.nodes)
     node = _places(source.first_node[rows], crystal, first_node, source.number)

@@ -1,4 +1,4 @@
-"""Batches by index arithmetic: a selection of rows from the flat arrays, with no per-crystal object.
+"""Batches by index arithmetic: a selection of rows from flat arrays, without an object for each crystal.
 
 Everything here is a tensor operation, so a table on a GPU gives batches on that GPU. Sizes as in ``fields``.
 """
@@ -19,7 +19,7 @@ _OF_EDGES = ("neighbour", "edge_multiplicity", "distance_index", "distance")
 
 
 class Source(Protocol):
-    """What graphs are taken from: a ``Table``, or ``padded.Padded``."""
+    """A table from which graphs are selected: a ``Table``, or ``padded.Padded``."""
 
     def select(self, rows: Tensor, /) -> Graph:
         """Return the graphs of ``rows`` (c,) int64 as one batch."""

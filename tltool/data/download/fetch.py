@@ -1,7 +1,7 @@
-"""An address -> a whole, checked file on disk; whatever of it was downloaded before is kept and continued.
+"""Download an address to a complete, checked file on disk, and continue earlier downloads.
 
-While it is fetched, ``target.part`` holds the bytes so far and ``target.part.json`` says of which file they are. How
-the network is asked is in ``http.py``, what is recorded of the file in ``receipt.py``.
+During the download, ``target.part`` contains the bytes so far and ``target.part.json`` identifies their file.
+``http.py`` makes the requests, and ``receipt.py`` records the file.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""One GET over http(s), asked again where that helps: the only door to requests. Nothing is written to disk here.
+"""One GET request over http(s) with retries; the only module that imports requests. It writes nothing to disk.
 
-What may pass by itself (a reset, a stall, 429, 5xx) is raised as ``Again``, what will not as ``Hopeless``; their
-text is a reason that fits behind "X could not be downloaded from Y: ". Proxies are those of the environment.
+A failure that may pass (a reset, a stall, 429, 5xx) is raised as ``Again``, any other as ``Hopeless``. Their text is a
+reason that can follow "X could not be downloaded from Y: ". Proxies are those of the environment.
 """
 
 import os
@@ -28,7 +28,7 @@ _PASSING = (408, 425, 429)
 
 
 class Again(Exception):
-    """A failure that may pass; ``wait`` is how many seconds the server asks to be left alone."""
+    """A failure that may pass; ``wait`` is the time in seconds that the server asks to wait."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class Again(Exception):
 
 
 class Hopeless(Exception):
-    """A failure that asking again will not mend."""
+    """A failure that a retry does not repair."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def local(address: str) -> Path | None:
 
 
 def shown(address: str) -> str:
-    """Return ``address`` without user name and password, as it may stand in messages and files."""
+    """Return ``address`` without user name and password, for messages and files."""
     return re.sub(r"(?<=://)[^/?#]*@", "", address)
 
 
@@ -125,7 +125,7 @@ def pieces(response: requests.Response, limits: Limits) -> Iterator[bytes]:
 
 
 def text(address: str, limits: Limits, say: Say) -> str:
-    """Return the page at ``address``; raise Hopeless where it cannot be had or is larger than 16 MiB."""
+    """Return the page at ``address``; raise Hopeless if it cannot be downloaded or is larger than 16 MiB."""
 
     def once() -> str:
         page = bytearray()
@@ -142,8 +142,8 @@ def text(address: str, limits: Limits, say: Say) -> str:
 def patiently(once: Callable[[], T], reached: Callable[[], int], name: str, limits: Limits, say: Say) -> T:
     """Call ``once`` until it does not raise Again, with growing pauses; raise Hopeless after too many failures.
 
-    ``reached`` tells how many bytes there are: a failure that brought more than ever before does not count, so that a
-    large file gets through a poor connection.
+    ``reached`` returns the number of received bytes. A failure after more bytes than ever before starts the count
+    again, so that a large file can be downloaded over a poor connection.
     """
     failures, most = 0, reached()
     while True:

@@ -1,4 +1,4 @@
-"""Which files an address holds, and all of them downloaded: the names come from the listing, never from the code."""
+"""List the files at an address and download all of them; the names come from the listing, never from the code."""
 
 import html
 import json

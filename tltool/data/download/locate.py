@@ -1,4 +1,4 @@
-"""Where the files of a data YAML are: bundled, named by the user, downloaded, or fetched from a service."""
+"""Find the files of a data YAML: bundled, given by the user, downloaded, or fetched from a service."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
-"""A downloaded file on disk: what is recorded of it, whether it still is that, and how it is written safely.
+"""A downloaded file on disk: its recorded hash, the check against it, and safe writing.
 
-Beside ``target`` stands ``target.sha256``: a line that ``sha256sum -c`` reads, below a comment line with the size and
-time of the file, so that it is not hashed again while they stay, and with where and when it came from.
+Next to ``target`` is ``target.sha256``: a line that ``sha256sum -c`` reads, and a comment line with the size and time
+of the file, so that it is not hashed again while they stay the same, and with the address and date of the download.
 """
 
 import hashlib

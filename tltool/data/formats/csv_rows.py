@@ -1,7 +1,8 @@
-"""A CSV or TSV file -> its rows as {column: text}, or one error; no cell is ever read as that of another column.
+"""Read a CSV or TSV file as rows of {column: text}, or raise one error; no cell is assigned to another column.
 
-Text is UTF-8, or UTF-16 where the file begins with its mark. Cells are separated by commas, semicolons or tabs: by
-whichever the first row has all wanted columns. Every row has as many cells as the first. Rows come one by one.
+Text is UTF-8, or UTF-16 if the file begins with a byte order mark. Cells are separated by commas, semicolons or tabs:
+by the separator with which the first row has all wanted columns. Every row has as many cells as the first. Rows come
+one by one.
 """
 
 import codecs

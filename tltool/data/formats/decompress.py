@@ -1,7 +1,7 @@
-"""A gzip, xz or bzip2 file, or a plain one, as a stream of bytes with a bound on how much may come out of it.
+"""Read a gzip, xz, bzip2 or plain file as a stream of bytes with a limit on the decompressed size.
 
-What a file is, its first bytes say and not its name. A small file that unpacks without end, one that is damaged and one
-that is cut short all end in a DataError that names the file.
+The first bytes of a file decide its type, not its name. A small file that decompresses without end, a damaged file and
+an incomplete file raise a DataError that names the file.
 """
 
 import bz2

@@ -1,7 +1,8 @@
-"""A chemical formula as text -> its elements and amounts, for what is known without a structure; tables of such.
+"""Read the elements and amounts of a chemical formula, and tables of formulas.
 
-Symbols with whole or decimal amounts, brackets of any kind, parts joined by a middle dot or an asterisk, subscripts as
-Unicode has them: ``Fe2O3``, ``Ca(OH)2``, ``Fe0.7Ni0.3``, ``CuSO4·5H2O``. Oxidation states and variables are refused.
+A formula has symbols with whole or decimal amounts, brackets of any kind, parts joined by a middle dot or an asterisk,
+and Unicode subscripts: ``Fe2O3``, ``Ca(OH)2``, ``Fe0.7Ni0.3``, ``CuSO4·5H2O``. Oxidation states and variables are
+errors.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""JSON text -> what is in it, value by value, so that memory does not grow with the file.
+"""Read JSON text value by value, so that memory does not grow with the file.
 
-Lists at the top, and lists directly in a top object, come element by element; all else comes whole. NaN and Infinity
-are read as Python writes them.
+Lists at the top level, and lists directly in a top-level object, are read element by element; everything else is read
+as a whole. NaN and Infinity are read in Python's spelling.
 """
 
 import json

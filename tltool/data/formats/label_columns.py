@@ -1,7 +1,7 @@
-"""What stands in a cell -> a label, or why it is none; a crystal and labels -> a record. All adapters read labels here.
+"""Convert cells to labels, or say why they are none, and build records; all adapters read labels here.
 
-A cell that is empty is no label. One that holds something else than a number is counted as such and never guessed at:
-``1_0``, ``1,5``, ``1.5 eV`` and ``1.5(2)`` are not numbers. What a quantity can be is in ``quantities.py``.
+An empty cell is no label. A cell with anything other than a number is counted and never guessed: ``1_0``, ``1,5``,
+``1.5 eV`` and ``1.5(2)`` are not numbers. ``quantities.py`` has the limits of each quantity.
 """
 
 import math

@@ -1,8 +1,8 @@
-"""POSCAR and CONTCAR text -> crystal, as VASP reads it.
+"""Read a crystal from POSCAR or CONTCAR text, as VASP does.
 
-Line by line: a comment; a factor (negative: the volume of the cell; three: one for each axis); three cell vectors;
-symbols; as many counts; ``Selective dynamics`` if so; ``Direct`` or ``Cartesian``; the positions. What follows
-is not read.
+The lines are: a comment; a factor (negative: the volume of the cell; three: one for each axis); three cell vectors;
+symbols; as many counts; optionally ``Selective dynamics``; ``Direct`` or ``Cartesian``; the positions. Later lines are
+not read.
 """
 
 import re

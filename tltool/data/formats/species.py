@@ -1,7 +1,7 @@
-"""The word for an element in a structure file -> atomic number; a word for anything else, or for several, gives 0.
+"""Convert the word for an element in a structure file to its atomic number; any other word gives 0.
 
-Oxidation states, isotope masses, D and T are understood. A site's label is no word for an element, but begins with one:
-which one, the stated formula helps to say. What cannot be told is left to the caller to refuse.
+Oxidation states, isotope masses, D and T are understood. A site's label is not a word for an element but begins with
+one; the stated formula helps to identify it. If the element is not clear, the caller must raise an error.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Files that users have -> (id, crystal): CIF, POSCAR, extended xyz and JSON.
+"""Read structure files of users as (id, crystal): CIF, POSCAR, extended xyz and JSON.
 
-CIF is read next door in ``cif_file.py``, POSCAR in ``poscar.py``. ase is imported where it is used, as it takes seconds
-to start. Whatever is wrong with one structure becomes a DataError that names the file; those beside it stay readable.
+``cif_file.py`` reads CIF and ``poscar.py`` reads POSCAR. ase is imported when it is needed, as its import takes
+seconds. Any fault of one structure becomes a DataError that names the file; other structures can still be read.
 """
 
 import json

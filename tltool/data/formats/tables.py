@@ -1,8 +1,8 @@
-"""A table file -> its rows as {column: value}: CSV, Parquet, JSON lines, a JSON list, and JSON as pandas splits it.
+"""Read a table file as rows of {column: value}: CSV, Parquet, JSON lines, a JSON list, and pandas' split JSON.
 
-Which it is, the name says: ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.ndjson``, ``.json``, each also with
-``.gz``, ``.xz`` or ``.bz2``. Rows come one by one; memory does not grow with the file, unless it is a compressed
-Parquet file, or JSON with its columns named after its rows. What a row means is not decided here.
+The name gives the type: ``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.ndjson``, ``.json``, each also with ``.gz``,
+``.xz`` or ``.bz2``. Rows come one by one. Memory does not grow with the file, except for a compressed Parquet file, or
+JSON whose columns are named after its rows. This module does not interpret the rows.
 """
 
 import io

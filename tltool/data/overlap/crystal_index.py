@@ -1,7 +1,7 @@
-"""Which crystals of a target a model may have seen: a compact index of what it was trained on, and the audit.
+"""The index of a model's training crystals, and the audit of a target's crystals against it.
 
-The index holds 17 bytes a crystal: fingerprint, id as a number, data set. No structure is needed to audit against it.
-Sizes: n crystals in the index, t in the target, p pairs.
+The index has 17 bytes per crystal: fingerprint, id as a number, data set. The audit needs no structures. Sizes: n
+crystals in the index, t in the target, p pairs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

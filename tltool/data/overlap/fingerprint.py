@@ -1,10 +1,9 @@
-"""The fingerprint of a crystal: reduced formula and structure prototype in one number; the only door to moyopy.
+"""The fingerprint of a crystal: a number for its reduced formula and structure prototype; the only import of moyopy.
 
-The prototype is the space group and, for each element, which Wyckoff positions it fills. It is written so that it does
-not depend on how the crystal is given: mirror images count as one, and what depends on the choice of origin and axes
-is taken out (Parthé and Gelato, doi:10.1107/S0108767384000416). Crystals of one fingerprint have the same prototype,
-which leaves free coordinates and the shape of the cell open: whether they are the same structure is for
-``structure_match.py`` to say.
+The prototype is the space group and the Wyckoff positions of each element. It does not depend on the description of the
+crystal: mirror images count as one, and the choice of origin and axes is removed (Parthé and Gelato,
+doi:10.1107/S0108767384000416). Crystals with one fingerprint have the same prototype, but free coordinates and the
+shape of the cell may differ: ``structure_match.py`` decides whether they are the same structure.
 """
 
 import logging

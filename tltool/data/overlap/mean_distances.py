@@ -1,8 +1,8 @@
-"""How far each element's sites have their neighbours: numbers that change little when a crystal is distorted a little.
+"""Mean distances from each element's sites to their neighbours; small distortions of a crystal change them little.
 
-Average minimum distances (Widdowson and others, doi:10.46793/match.87-3.529W), an average for each element: they do not
-depend on the choice of cell, and sites that move by d change none of them by more than 2 d. Crystals whose averages
-differ are other structures; crystals whose averages agree may be the same. Sizes: k elements.
+Average minimum distances (Widdowson and others, doi:10.46793/match.87-3.529W), averaged for each element. They do not
+depend on the choice of cell. If sites move by at most d, no distance changes by more than 2 d. Crystals with different
+averages are different structures; crystals with equal averages may be the same. Sizes: k elements.
 """
 
 import numpy as np

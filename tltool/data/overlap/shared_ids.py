@@ -1,8 +1,8 @@
-"""Ids that mean the same crystal in every data set, as numbers of 64 bits.
+"""Ids that mean the same crystal in every data set, as 64-bit numbers.
 
-An id of the Materials Project, Alexandria, OQMD or ICSD keeps its registry, its digits and its leading zeros in the
-number, so that it can be written out again. Any other name that is shared on purpose (a ``mat_id``, a row of
-Matbench) becomes a hash. The id of a file in a folder means nothing elsewhere and becomes 0.
+The number of an id of the Materials Project, Alexandria, OQMD or ICSD contains its registry, digits and leading zeros,
+so that the id can be written again. Any other shared name (a ``mat_id``, a row of Matbench) becomes a hash. The id of a
+file in a folder has no meaning elsewhere and becomes 0.
 """
 
 import re

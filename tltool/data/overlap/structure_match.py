@@ -1,10 +1,10 @@
-"""Whether two crystals of one formula are the same structure, the one distorted a little or not.
+"""Decide whether two crystals with the same formula are the same structure, also if one is slightly distorted.
 
-Crystals of one prototype are compared by pymatgen's StructureMatcher: both are reduced to the primitive cell and scaled
-to one volume; they are the same if their cells agree within 20 % in length and 5 degrees, and their sites, element by
-element, within 0.1 (volume / site)^(1/3) root mean square, 0.25 Å at 15 Å3 a site. Crystals of other prototypes, such
-as a copy whose sites were moved, must also have mean neighbour distances that agree within ``NEAR`` Å; few do, which
-is what makes it quick. Sizes: p pairs.
+pymatgen's StructureMatcher compares crystals with the same prototype: both are reduced to the primitive cell and scaled
+to one volume. They are the same if their cells agree within 20 % in length and 5 degrees, and their sites, element by
+element, within 0.1 (volume / site)^(1/3) root mean square, 0.25 Å at 15 Å3 per site. Crystals with different
+prototypes, such as a copy with moved sites, must also have mean neighbour distances that agree within ``NEAR`` Å. Few
+do, which makes the comparison fast. Sizes: p pairs.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a report is made of: plain values that each renderer writes in its own way."""
+"""The parts of a report as plain values; each renderer writes them in its own format."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs no other file: no script, no font, no address but those within it."""
+"""Write a report as one HTML page without other files: no scripts, no fonts, no external addresses."""
 
 import base64
 from collections.abc import Sequence

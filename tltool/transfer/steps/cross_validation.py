@@ -1,4 +1,4 @@
-"""Inner cross-validation: how well ways to train do on training rows that they did not see, and which one to take."""
+"""Cross-validation inside the training rows: the error of each candidate on unseen rows, and the choice."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a frozen encoder makes of each record, once: the tables that ``freeze`` and ``features`` train on."""
+"""Embeddings of a frozen encoder, computed once for each record: the input of ``freeze`` and ``features``."""
 
 from collections.abc import Iterator, Sequence
 

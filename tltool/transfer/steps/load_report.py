@@ -1,4 +1,4 @@
-"""What is said before a transfer's first update: what was loaded, what the source never saw, the error as it is."""
+"""The load report before a transfer's first update: loaded tensors, unseen elements, and the initial error."""
 
 from tltool.data.batches.batches import Batches
 from tltool.elements import symbols
@@ -11,7 +11,7 @@ from tltool.training.fit import Fit, Values, validate
 def announce(
     source: PropertyModel, model: PropertyModel, data: Batches, fit: Fit, values: Values | None = None
 ) -> None:
-    """Log the load report, what of the target the source never saw, and the validation error at step 0."""
+    """Log the load report, elements and functionals that are new to the source, and the error at step 0."""
     found = report(source, model)
     seen = set(source.spec.get("elements", ()))
     unseen = set().union(*(data.elements(part) for part in data)) - seen

@@ -1,8 +1,8 @@
-"""CIF -> crystals: one reading of what the file says, and independent checks of the crystal that comes of it.
+"""Read crystals from a CIF, and check each crystal against the other statements of its file.
 
-The symmetry is expanded here, from the operations that the file lists or, failing that, from its space group. The
-crystal is then held against what else the file states: formula, formula units, multiplicities, density, volume, and
-whether its operations fit its cell. ``plausible`` checks what needs no file. Sizes: n sites, m operations.
+The symmetry is expanded here, from the operations that the file lists or else from its space group. Then the crystal is
+compared with the file's formula, formula units, multiplicities, density and volume, and its operations with its cell.
+``structure_checks.py`` has the checks that need no file. Sizes: n sites, m operations.
 """
 
 import re

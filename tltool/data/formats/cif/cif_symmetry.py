@@ -1,7 +1,7 @@
-"""What a CIF says of its symmetry -> operations: listed, or those of the space group that it names or numbers.
+"""Read the symmetry operations of a CIF: listed, or those of the space group that it names or numbers.
 
-A group that is named and not understood is an error, and never P 1. The list of operations comes before the name, as
-the CIF dictionary has it; where the two have different numbers of operations, something else has to confirm the list.
+A group that is named but not understood is an error, and never P 1. The list of operations has priority over the name,
+as in the CIF dictionary. If the two have different numbers of operations, another statement must confirm the list.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

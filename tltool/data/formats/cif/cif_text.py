@@ -1,8 +1,8 @@
-"""The bytes of a CIF -> its data blocks, each as {tag: values}: characters and grammar, but no crystal.
+"""Split the bytes of a CIF into data blocks, each as {tag: values}; this covers characters and grammar only.
 
-Tags come in small letters with ``_`` for ``.``. Whatever the encoding, one reading follows: a letter beyond ASCII far
-from the sites changes nothing. Gemmi tells the words apart; a text that it refuses goes to pymatgen's tokeniser, which
-is more forgiving, and the block then says so.
+Tags are in small letters with ``_`` for ``.``. The encoding does not affect the result: a letter beyond ASCII far from
+the sites changes nothing. Gemmi splits the text. If gemmi rejects it, pymatgen's more tolerant tokeniser reads it, and
+the block records this.
 """
 
 import re

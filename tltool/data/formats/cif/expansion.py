@@ -1,4 +1,4 @@
-"""The sites that a file lists and its symmetry operations -> all sites of the cell, each once.
+"""Expand the listed sites of a file by its symmetry operations to all sites of the cell, each once.
 
 Sizes: n listed sites, m operations.
 """

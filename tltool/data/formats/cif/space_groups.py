@@ -1,9 +1,9 @@
-"""The name or number of a space group, however it is spelt -> the settings that it can mean, as symmetry operations.
+"""Find the settings, as symmetry operations, that the name (in any usual spelling) or number of a space group allows.
 
-The groups and their names are gemmi's; full symbols such as ``F 4/m -3 2/m`` are moyopy's. Understood are all blanks
-and none, ``P2_1/c``, ``P2(1)/c``, ``P2~1~/c``, bars in TeX and Unicode, old symbols such as ``Fm3m``, and the suffixes
-for origin and axes: ``:1 :2 :H :R`` and those of the ICSD, ``S Z H HR R RS``. What a name does not say, as one of two
-origins, the cell and the caller have to.
+The groups and their names are gemmi's; full symbols such as ``F 4/m -3 2/m`` are moyopy's. All blanks or none,
+``P2_1/c``, ``P2(1)/c``, ``P2~1~/c``, bars in TeX and Unicode, old symbols such as ``Fm3m``, and suffixes for origin and
+axes are understood: ``:1 :2 :H :R`` and those of the ICSD, ``S Z H HR R RS``. If a name leaves something open, such as
+one of two origins, the cell and the caller must decide.
 """
 
 import re
