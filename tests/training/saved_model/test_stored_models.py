@@ -14,7 +14,7 @@ from tltool.data.store import Store
 from tltool.evaluation.predictor import Predictor
 from tltool.training.saved_model import checkpoint
 
-STORED = Path(__file__).parents[1] / "stored"
+STORED = Path(__file__).parents[2] / "stored"
 MODELS = sorted(file.parent for file in STORED.glob("*/*/manifest.json"))
 ROWS = (5, 500, 2500)
 
