@@ -150,11 +150,10 @@ class Ours:
 
     def __init__(self, task: Task) -> None:
         from tltool.data.graph.crystal_graphs import GraphSettings
-        from tltool.model.kernels import cpp_library
         from tltool.training import backend
 
         # As the command line does it: where there is no compiler, this measures plain PyTorch.
-        backend.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
+        self.backend = backend.choose("auto", "cpu", 1, lambda text: print(text, file=sys.stderr))
 
         def graph_settings(shells: str) -> "GraphSettings":
             return GraphSettings(cutoff=8.0, max_neighbours=12, shells=shells, quotient=True)
@@ -166,11 +165,10 @@ class Ours:
 
     def use_threads(self, count: int) -> None:
         """Give them to the compiled kernels, as the command line does; without those, to PyTorch."""
-        from tltool.model import message_passing
-        from tltool.model.kernels import cgcnn_cpp
-
-        torch.set_num_threads(1 if message_passing.chosen() == "compiled" else count)
-        cgcnn_cpp.use_threads(count)
+        cpp = self.backend.kernels.cpp if self.backend.kernels else None
+        torch.set_num_threads(count if cpp is None else 1)
+        if cpp is not None:
+            cpp.wanted = count
 
     def graphs(self, kind: str) -> int:
         """Make the graphs of all crystals."""
@@ -208,7 +206,7 @@ class Ours:
         # Scaled once, as training does it.
         with torch.no_grad():
             self.goals = model.targets(self.labels, self.table.select(torch.arange(len(self.labels))))
-        return model
+        return self.backend.prepare(model)
 
     def optimiser(self, network: Any) -> torch.optim.Optimizer:
         """Return the optimiser that training takes."""

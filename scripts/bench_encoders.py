@@ -43,10 +43,9 @@ class Encoder(bench.Ours):
 
     def use_threads(self, count: int) -> None:
         """Give them to PyTorch, and to the compiled kernels."""
-        from tltool.model.kernels import cgcnn_cpp
-
         torch.set_num_threads(count)
-        cgcnn_cpp.use_threads(count)
+        if self.backend.kernels and self.backend.kernels.cpp:
+            self.backend.kernels.cpp.wanted = count
 
     def network(self) -> nn.Module:
         """Return the model that ``tltool pretrain`` would train."""

@@ -35,16 +35,16 @@ from tltool.data.batches import padded, tensor_table
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.padded import Padded
 from tltool.data.graph import crystal_graphs
-from tltool.model import message_passing
 from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN
 from tltool.model.encoders.megnet import MEGNet
-from tltool.model.kernels import cgcnn_gate
+from tltool.model.kernels import cgcnn_gate, install
 from tltool.model.layers.mlp import Trunk
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool
 from tltool.training import cuda_graphs, fit, loss, scaled_labels, single_fit
+from tltool.training.backend import Backend
 from tltool.training.settings import Epoch
 
 DEMO = Path(__file__).parents[1] / "tltool" / "data" / "bundled" / "demo.h5"
@@ -147,21 +147,23 @@ def model_of(encoder: str, data: Batches, dim: int | None = None) -> PropertyMod
     return model.to(data.labels.device)
 
 
-def a_fit(line: Line, epochs: int, events: list[dict[str, Any]]) -> fit.Fit:
+def a_fit(line: Line, epochs: int, events: list[dict[str, Any]], device: torch.device) -> fit.Fit:
     """Return a fit as ``tltool pretrain`` has it, of so many ``epochs``."""
     settings = fit.Settings(
         epochs=epochs, batch_size=line.batch, loss="l1", schedule="onecycle", period=None, warmup=0.3, clip=1.0,
         patience=None, select="last", ema=0.99, mixed_precision=line.half, cuda_graphs=line.graphs, reference=False,
         scale="linear", weights=None, loss_balance="mean",
     )  # fmt: skip
-    return fit.Fit(settings, lambda g: torch.optim.AdamW(g, weight_decay=0.01, fused=True), 4e-3, 0, events.append)
+    chosen = Backend(device, install.choose(line.kernels, device))
+    return fit.Fit(
+        settings, lambda g: torch.optim.AdamW(g, weight_decay=0.01, fused=True), 4e-3, 0, events.append, chosen
+    )
 
 
 def trained(line: Line, data: Batches, epochs: int, dim: int | None = None) -> list[dict[str, Any]]:
     """Train a fresh model as ``line`` says and return what was logged; what was said is printed."""
-    message_passing.use(line.kernels, data.labels.device)
     events: list[dict[str, Any]] = []
-    fit.train(model_of(line.encoder, data, dim), data, a_fit(line, epochs, events))
+    fit.train(model_of(line.encoder, data, dim), data, a_fit(line, epochs, events, data.labels.device))
     for event in events:
         if event["event"] == "say":
             print(event["text"], file=sys.stderr)
@@ -247,9 +249,8 @@ def triton_is_plain(data: Batches) -> str:
     a, b, c = (torch.randn(n, 128, device=device, requires_grad=True) for n in sizes)
     found = []
     for name in ("torch", "triton"):
-        message_passing.use(name, device)
         norm = WeightedBatchNorm(128).to(device)
-        out = cgcnn_gate.gated_sum(graph, a, b, c, norm)
+        out = cgcnn_gate.gated_sum(graph, a, b, c, norm, triton=name == "triton")
         slopes = torch.autograd.grad(out.square().sum(), [a, b, c, norm.scale, norm.bias])
         found.append([out, *slopes, norm.variance])
     off = max(float((x - y).abs().max() / y.abs().max()) for x, y in zip(*found, strict=True))
@@ -268,7 +269,7 @@ def nothing_waits(encoder: str, data: Batches, dim: int) -> str:
 
     source = Padded(padded.closed(data.table), padded.rooms(padded.counts(data.table), 16)[-1])
     model = model_of(encoder, data, dim).train()
-    message_passing.use("torch")
+    install.choose("torch").install(model)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         rows = mode.from_tensor(torch.arange(source.room.crystals))
         error = loss.loss("l1", model.values(model.embed(source.select(rows))), data.labels[rows])

@@ -46,7 +46,6 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
     from tltool.data import dataset, splits
     from tltool.data.graph.crystal_graphs import GraphSettings
     from tltool.model.encoders.cgcnn import CGCNN
-    from tltool.model.kernels import cgcnn_cpp, cpp_library
     from tltool.model.layers.mlp import Trunk
     from tltool.model.property_model import PropertyModel
     from tltool.model.readouts.pool import Pool
@@ -57,8 +56,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
 
     torch.set_num_threads(1)
     # As the command line does it: where there is no compiler, this measures plain PyTorch.
-    backend.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
-    cgcnn_cpp.use_threads("auto")
+    chosen = backend.choose("auto", "cpu", "auto", lambda text: print(text, file=sys.stderr))
     (folder / "in").mkdir()
     for begin in range(0, count, SHARD):
         place = folder / "in" / f"{begin:08d}.shard"
@@ -100,6 +98,7 @@ def one(count: int, workers: int, batch: int, folder: Path) -> dict[str, float]:
         1e-3,
         0,
         events.append,
+        chosen,
     )
     train(model, cut, optimiser)
     whole = time.perf_counter() - began

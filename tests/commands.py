@@ -20,9 +20,6 @@ import numpy as np
 import torch
 
 from tltool import cli
-from tltool.model import message_passing
-from tltool.model.kernels import cgcnn_cpp
-from tltool.training import backend
 
 
 class Done(NamedTuple):
@@ -34,14 +31,13 @@ class Done(NamedTuple):
 
 
 @contextlib.contextmanager
-def kernels_kept() -> Iterator[None]:
-    """Afterwards, compute with the kernels and threads that were chosen before."""
-    before = message_passing._chosen, backend._named, cgcnn_cpp._threads, torch.get_num_threads()
+def threads_kept() -> Iterator[None]:
+    """Afterwards, compute with as many threads as before."""
+    before = torch.get_num_threads()
     try:
         yield
     finally:
-        message_passing._chosen, backend._named, cgcnn_cpp._threads = before[:3]
-        torch.set_num_threads(before[3])
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
@@ -78,7 +74,7 @@ def run(home: Path, *words: str, code: int | None = 0, **env: str) -> Done:
             patch.dict(os.environ, {"COLUMNS": "200"} | env),
             patch.object(sys, "argv", ["tltool", *words]),
             _imports_from(home),
-            kernels_kept(),
+            threads_kept(),
             _random_numbers_kept(),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from commands import kernels_kept
 from hypothesis import settings
 from support import QUOTIENT, a_fit, batches_of, fresh_model
 
@@ -16,8 +16,10 @@ from tltool.data.dataset import BUNDLED, Dataset
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.data.store import Store
+from tltool.model.kernels.cpp_kernels import CppKernels
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery.edit import new_heads
+from tltool.training.backend import CPU
 from tltool.training.fit import train
 from tltool.training.scaled_labels import scalers
 
@@ -30,13 +32,6 @@ def pytest_runtest_setup() -> None:
     """Begin no test when the time is up that ``make quick`` gives."""
     if time.time() > float(os.environ.get("TLTOOL_TESTS_UNTIL", "inf")):
         pytest.skip("the time of make quick is up; make test runs the rest")
-
-
-@pytest.fixture(autouse=True)
-def _kernels_as_they_were() -> Iterator[None]:
-    """Leave no choice of kernels of a test to those that follow in the same process."""
-    with kernels_kept():
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,6 +63,15 @@ def kernel_folder(cache_folder: Path) -> Path:
     return cache_folder / "kernels"
 
 
+@pytest.fixture
+def cpp(kernel_folder: Path) -> CppKernels:
+    """Compiled kernels for both kinds of number, on one thread."""
+    kernels = CppKernels(kernel_folder, print)
+    for kind in (torch.float32, torch.float64):
+        kernels.load(kind)
+    return kernels
+
+
 @pytest.fixture(scope="session")
 def demo() -> Store:
     """The bundled formation energies."""
@@ -93,7 +97,7 @@ def source(part: Dataset) -> PropertyModel:
     data = batches_of(part)
     model = fresh_model()
     new_heads(model, scalers(data, reference=False, scale="linear"))
-    train(model, data, a_fit())
+    train(model, data, replace(a_fit(), backend=CPU))
     model.spec["elements"] = sorted(data.elements("train"))
     model.spec["provenance"] = [{"stage": "pretrain", "name": "part"}]
     return model

@@ -24,6 +24,7 @@ from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
+from tltool.training.backend import CPU
 from tltool.training.fit import Fit, Settings
 from tltool.training.saved_model import checkpoint
 
@@ -34,6 +35,9 @@ FULL = GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=Fa
 NARROW = {"alignn": ["encoder.dim=32"]}
 """Encoders whose shipped size takes too long here, and what makes them quick without a change of depth."""
 
+
+BACKEND = CPU
+"""What ``a_fit`` computes with."""
 
 Command = Callable[..., Path]
 """Runs a stage with overrides in this process, has it end with ``code`` (0), and returns its run folder."""
@@ -87,7 +91,7 @@ def a_fit(log: Callable[[dict[str, Any]], None] = lambda event: None, seed: int 
     node = config("pretrain")["fit"]
     node.pop("_target_")
     short = Settings(**node | {"epochs": 3, "batch_size": 32} | keys)
-    return Fit(short, lambda groups: torch.optim.AdamW(groups, weight_decay=0.01), 0.004, seed, log)
+    return Fit(short, lambda groups: torch.optim.AdamW(groups, weight_decay=0.01), 0.004, seed, log, BACKEND)
 
 
 @cache

@@ -5,15 +5,12 @@ A node stands for ``multiplicity`` sites of its crystal that no network seeing o
 apart, and an edge for ``edge_multiplicity`` neighbours of one kind at one distance. On a full graph both are one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,8 @@ class Graph:
     into j; its distances are the different cosines of the angles k-j-i, from -1 to 1; its numbers say nothing."""
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """What was derived from these tensors, by name: made once per batch and thrown away with it."""
+    operations: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict, compare=False, repr=False)
+    """Message-passing operations to use in place of the plain ones, by name (``model/message_passing.py``)."""
 
     @property
     def n_crystals(self) -> int:
@@ -66,7 +65,7 @@ class Graph:
         """Number of nodes n."""
         return len(self.number)
 
-    def once(self, name: str, make: "Callable[[], Any]") -> Any:
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the derived thing called ``name``, made by ``make`` the first time."""
         if name not in self.cache:
             self.cache[name] = make()
@@ -94,9 +93,15 @@ class Graph:
             "distance_weight", lambda: empty.index_add(0, self.distance_index, self.edge_weight())
         )
 
+    def using(self, operations: Mapping[str, Callable[..., Tensor]]) -> "Graph":
+        """Return the same graph, its line graph included, with ``operations`` in place of the plain ones."""
+        if operations is self.operations:
+            return self
+        return replace(self, operations=operations, line=None if self.line is None else self.line.using(operations))
+
     def to(self, device: torch.device | str) -> "Graph":
         """Return the same graph on ``device``."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cache", "line")}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("cache", "line", "operations")}
         moved = {name: t.to(device, non_blocking=True) for name, t in given.items() if t is not None}
         return replace(self, **moved, line=None if self.line is None else self.line.to(device), cache={})
 

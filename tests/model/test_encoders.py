@@ -12,7 +12,7 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.errors import ConfigError
-from tltool.model import message_passing
+from tltool.model.kernels import install
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery.edit import refit_statistics
 
@@ -24,12 +24,6 @@ CHANGES = {
     "lattice": other_lattice,
     "supercell": doubled,
 }
-
-
-@pytest.fixture
-def _plain_afterwards():
-    yield
-    message_passing.use("auto")
 
 
 def graph_of(encoder: str, crystals: list[Crystal], quotient: bool = True) -> Graph:
@@ -61,12 +55,11 @@ def test_the_quotient_equals_the_full_graph(encoder: str, crystals: list[Crystal
     torch.testing.assert_close(model(graph_of(encoder, crystals)), expected, atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.usefixtures("double", "_plain_afterwards")
+@pytest.mark.usefixtures("double")
 def test_dgl_kernels_give_the_same(encoder: str, crystals: list[Crystal]) -> None:
     model, graph = settled(encoder, crystals), graph_of(encoder, crystals)
-    message_passing.use("torch")
     expected = model(graph)
-    message_passing.use("dgl")
+    install.choose("dgl").install(model)
     torch.testing.assert_close(model(graph), expected, atol=1e-9, rtol=1e-9)
 
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,8 @@ from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.errors import ConfigError
 from tltool.model import message_passing
+from tltool.model.kernels import dgl, install
 
 
 @pytest.fixture(params=[QUOTIENT, FULL], ids=["quotient", "full"])
@@ -19,20 +17,13 @@ def graph(crystals: list[Crystal], request: pytest.FixtureRequest) -> Graph:
     return tensor_table.table(crystal_graphs.build([*crystals[:20], lonely], request.param)).select(torch.arange(21))
 
 
-@pytest.fixture(autouse=True)
-def _afterwards():
-    yield
-    message_passing.use("auto")
-
-
 def both(make):
     """What ``make`` gives, and the gradients of its sum of squares, with each kind of kernels."""
     results = []
-    for name in ("torch", "dgl"):
-        assert message_passing.use(name) == name
+    for operations in ({}, dgl.operations()):
         inputs = [torch.randn(shape, generator=torch.Generator().manual_seed(7)) for shape in make.shapes]
         inputs = [x.requires_grad_() for x in inputs]
-        out = make(*inputs)
+        out = make(operations, *inputs)
         out.square().sum().backward()
         results.append((out.detach(), [x.grad for x in inputs]))
     return results
@@ -43,13 +34,13 @@ def test_dgl_and_torch_agree(graph: Graph, operation: str) -> None:
     n, e, d = graph.n_nodes, len(graph.neighbour), len(graph.distance)
     shapes = {"edge_sum": [(n, 5), (n, 5), (d, 5)], "crystal_mean": [(n, 5)]}.get(operation, [(e, 5)])
 
-    def make(*inputs):
-        return getattr(message_passing, operation)(graph, *inputs)
+    def make(operations, *inputs):
+        return getattr(message_passing, operation)(graph.using(operations), *inputs)
 
     make.shapes = shapes
-    (plain, plain_grads), (dgl, dgl_grads) = both(make)
-    torch.testing.assert_close(plain, dgl, atol=1e-5, rtol=1e-6)
-    for a, b in zip(plain_grads, dgl_grads, strict=True):
+    (plain, plain_grads), (mine, grads) = both(make)
+    torch.testing.assert_close(plain, mine, atol=1e-5, rtol=1e-6)
+    for a, b in zip(plain_grads, grads, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
 
 
@@ -57,9 +48,8 @@ def test_dgl_and_torch_agree(graph: Graph, operation: str) -> None:
 def test_the_whole_model_agrees_to_1e_6(crystals: list[Crystal]) -> None:
     graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))
     model = fresh_model().eval()
-    message_passing.use("torch")
     plain = model(graph)
-    message_passing.use("dgl")
+    install.choose("dgl").install(model)
     torch.testing.assert_close(model(graph), plain, atol=1e-6, rtol=1e-6)
 
 
@@ -76,28 +66,3 @@ def test_sums_and_shares_are_what_they_say(graph: Graph) -> None:
     weights = graph.multiplicity[first, None]
     expected = (sites[first] * weights).sum(0) / weights.sum()
     torch.testing.assert_close(message_passing.crystal_mean(graph, sites)[0], expected)
-
-
-def test_the_dgl_graph_carries_the_fields(graph: Graph) -> None:
-    made = message_passing.as_dgl(graph)
-    assert made is message_passing.as_dgl(graph)
-    assert made.num_nodes() == graph.n_nodes
-    start, end = made.edges(order="eid")
-    assert torch.equal(start, graph.neighbour)
-    assert torch.equal(end, graph.receiver)
-    assert torch.equal(made.ndata["number"], graph.number)
-    assert torch.equal(made.edata["distance"], graph.distance[graph.distance_index])
-
-
-def test_other_names_are_refused() -> None:
-    with pytest.raises(ConfigError, match="auto, compiled, dgl, torch or triton"):
-        message_passing.use("jax")
-    assert message_passing.use("auto") in ("compiled", "torch")
-
-
-def test_compiled_kernels_are_for_the_cpu(tmp_path: Path) -> None:
-    elsewhere = torch.device("meta")
-    with pytest.raises(ConfigError, match="device=cpu, not on meta"):
-        message_passing.use("compiled", elsewhere, tmp_path)
-    assert message_passing.use("auto", elsewhere, tmp_path) == "torch"
-    assert list(tmp_path.iterdir()) == []

@@ -2,25 +2,26 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import support
 import torch
 from support import a_fit, batches_of, fresh_model
 
 from tltool.data.dataset import Dataset
 from tltool.errors import NumericError
-from tltool.model import message_passing
-from tltool.model.kernels import cgcnn_cpp, cpp_library
+from tltool.model.kernels import cpp_library
+from tltool.model.kernels.cpp_kernels import CppKernels
+from tltool.model.kernels.install import Kernels
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit, low_rank
 from tltool.sweep import stacked_batch, stacked_cgcnn, stacked_model
 from tltool.sweep.stacked_fit import train_all
+from tltool.training.backend import CPU, Backend
 from tltool.training.fit import Trained, Training, predict, train
 from tltool.training.scaled_labels import scalers
 from tltool.transfer.steps import embeddings
@@ -28,13 +29,11 @@ from tltool.transfer.steps import embeddings
 pytestmark = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _kernels(kernel_folder: Path) -> Iterator[None]:
-    message_passing.use("compiled", folder=kernel_folder)
-    cgcnn_cpp.load(kernel_folder, print, torch.float64)
-    yield
-    cgcnn_cpp._libraries.clear()
-    message_passing.use("torch")
+@pytest.fixture(autouse=True)
+def _kernels(cpp: CppKernels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled kernels in whatever ``a_fit`` returns."""
+    backend = Backend(torch.device("cpu"), Kernels("compiled", cpp))
+    monkeypatch.setattr(support, "BACKEND", backend)
 
 
 def a_training(
@@ -164,19 +163,19 @@ def test_what_cannot_be_stacked_is_left_to_itself(part: Dataset, source: Propert
         megnet,
     ):
         assert train_all([plain, odd]) == [None, None]
-    message_passing.use("torch")
-    assert train_all([plain, other]) == [None, None]
+    alone = [t._replace(fit=replace(t.fit, backend=CPU)) for t in (plain, other)]
+    assert train_all(alone) == [None, None]
 
 
-def test_a_step_keeps_nothing_in_memory(part: Dataset, source: PropertyModel) -> None:
+def test_a_step_keeps_nothing_in_memory(part: Dataset, source: PropertyModel, cpp: CppKernels) -> None:
     several = [a_training(part, source, seed) for seed in range(2)]
     names = [name for name, _ in several[0].model.named_parameters()]
-    whole = stacked_model.stack_of([t.model for t in several], [names])
+    whole = stacked_model.stack_of(cpp, [t.model for t in several], [names])
     rows = torch.stack([t.data.split["train"][:4] for t in several])
     graph, parts = stacked_batch.select(several[0].data.table, rows)
     gc.disable()
     try:
-        levels = stacked_cgcnn.levels(source.encoder, graph, parts, lambda name: whole.tables[f"encoder.{name}"])
+        levels = stacked_cgcnn.levels(cpp, source.encoder, graph, parts, lambda name: whole.tables[f"encoder.{name}"])
         there = [weakref.ref(level) for level in levels]
         levels[-1].sum().backward()
         del levels

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import recorded_graph
+import support
 import torch
 from support import a_fit, batches_of, fresh_model, graph_settings_of
 from torch import nn
@@ -21,11 +22,18 @@ from tltool.data.batches.padded import Padded
 from tltool.data.batches.tensor_table import Source
 from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
-from tltool.model import message_passing
+from tltool.model.kernels import install
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit
 from tltool.training import cuda_graphs, fit, loss, scaled_labels
+from tltool.training.backend import Backend
 from tltool.transfer.finetune import finetune
+
+
+@pytest.fixture(autouse=True)
+def _kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute with the kernels of a GPU, as far as they are PyTorch's."""
+    monkeypatch.setattr(support, "BACKEND", Backend(torch.device("cpu"), install.choose("torch")))
 
 
 def as_it_is(step: cuda_graphs.Step, parameters: object, say: object) -> cuda_graphs.Step:
@@ -96,6 +104,7 @@ def test_what_a_way_through_padding_would_change_goes_as_it_is(
 
 def step_without_values(data: Batches, model: PropertyModel, source: Source) -> torch.Tensor:
     """Take a step with tensors without values: what asks for one raises (see also ``test_on_a_device.py``)."""
+    install.choose("torch").install(model)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         rows = mode.from_tensor(torch.arange(9))
         error = loss.loss("l1", model.train().values(model.embed(source.select(rows))), data.labels[rows])
@@ -160,7 +169,6 @@ def test_replayed_operations_train_as_python_does(
     part: Dataset, monkeypatch: pytest.MonkeyPatch, encoder: str, keys: dict
 ) -> None:
     data = data_of(part, encoder, 49)
-    monkeypatch.setattr(message_passing, "_chosen", "torch")
     plain, expected = trained(data, encoder, **keys)
     made: list[recorded_graph.CUDAGraph] = []
 

@@ -7,7 +7,8 @@ from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError, NumericError, ResourceError
 from tltool.model.surgery import edit
 from tltool.training import single_fit
-from tltool.training.fit import Settings, device, predict, train
+from tltool.training.backend import device_called
+from tltool.training.fit import Settings, predict, train
 from tltool.training.scaled_labels import scalers
 
 
@@ -168,5 +169,5 @@ def test_wrong_settings() -> None:
         with pytest.raises(ConfigError, match=r"triangular needs fit\.period"):
             Settings(**good | {"schedule": "triangular", "period": period})
     with pytest.raises(ResourceError, match="device=cuda:99"):
-        device("cuda:99")
-    assert device("auto").type in ("cpu", "cuda")
+        device_called("cuda:99")
+    assert device_called("auto").type in ("cpu", "cuda")

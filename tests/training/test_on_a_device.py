@@ -32,6 +32,7 @@ from tltool.data.batches import padded, tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.dataset import BUNDLED
 from tltool.data.batches.padded import Padded
+from tltool.model.kernels import install
 from tltool.training import loss
 from tltool.training.ema import Average, follow
 from torch.optim.lr_scheduler import OneCycleLR
@@ -61,6 +62,7 @@ def step(encoder, spoilt):
     source = Padded(padded.closed(table), padded.rooms(padded.counts(table), 8)[-1])
     source = replace(source, table=moved_table(source.table))
     model = fresh_model(encoder=encoder).train()
+    install.choose("torch").install(model)
     for module in model.modules():
         for name, parameter in list(module._parameters.items()):
             module._parameters[name] = None if parameter is None else nn.Parameter(moved(parameter))

@@ -16,11 +16,10 @@ from tltool import machine
 from tltool.command_line.exit_codes import failed, judged
 from tltool.command_line.usage import STAGES
 from tltool.errors import ResourceError
-from tltool.model.kernels import cgcnn_cpp, cpp_library
 from tltool.run_folder.run import Company, Run
 from tltool.training import backend, distributed, resume, setup
+from tltool.training.backend import Backend
 from tltool.training.distributed import Failure
-from tltool.training.fit import device
 
 _GONE = (
     "A process of this run is gone, probably for lack of memory; lower fit.batch_size or start fewer with "
@@ -33,7 +32,7 @@ def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], c
     open_run = None
     try:
         distributed.meet()
-        _set_threads(config["threads"])
+        torch.set_num_threads(setup.threads(config["threads"], angles=False))
         open_run = Run(folder, stage, company)
         _work(stage, config, open_run, shlex.join(["tltool", stage, *words]))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
@@ -50,29 +49,14 @@ def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], c
 def _work(stage: str, config: Mapping[str, Any], run: Run, command: str) -> None:
     """Write down what runs and where, then do the stage's work."""
     (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
-    where, kernels = _use_backend(stage, config, run)
-    run.write_environment(where, kernels, command)
-    work: Callable[[Mapping[str, Any], Run], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
-    distributed.join(where)
-    work(config, run)
-    distributed.part_ways()
-
-
-def _use_backend(stage: str, config: Mapping[str, Any], run: Run) -> tuple[torch.device, str]:
-    """Choose the device and the kernels of this process; return both."""
-    where = device(config["device"])
     # Nothing is compiled for a stage that computes nothing with a network.
-    keep = None if stage in ("prepare", "report") else cpp_library.folder()
-    return where, backend.use(distributed.kernels(config["kernels"], run.say), where, keep, run.say)
-
-
-def _set_threads(wanted: int | str) -> None:
-    """Use ``wanted`` CPU threads, ``auto`` for as many as pay (see ``setup.threads``), of a graph without angles.
-
-    Compiled kernels look for themselves how many pay.
-    """
-    torch.set_num_threads(setup.threads(wanted, angles=False))
-    cgcnn_cpp.use_threads(wanted)
+    compiles = stage not in ("prepare", "report")
+    chosen = backend.choose(config["kernels"], config["device"], config["threads"], run.say, compiles=compiles)
+    run.write_environment(chosen.device, chosen.name, command)
+    work: Callable[[Mapping[str, Any], Run, Backend], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
+    distributed.join(chosen.device)
+    work(config, run, chosen)
+    distributed.part_ways()
 
 
 def _end(error: BaseException, stage: str, run: Run | None) -> tuple[int, bool]:

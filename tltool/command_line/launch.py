@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,9 @@ class Launch:
         """Say whether a job can run at once with the others of its sweep."""
         # Another launcher may have brought this job to another process, where it has to be done.
         here = "BasicLauncher" in about.launcher._target_ and machine.ranks() == 1
-        return self.stage == "transfer" and about.mode == RunMode.MULTIRUN and here
+        # The folder tltool/sweep is optional: without it, runs follow each other.
+        able = find_spec("tltool.sweep") is not None
+        return self.stage == "transfer" and about.mode == RunMode.MULTIRUN and here and able
 
     def _run(self, config: Mapping[str, Any], folder: Path, company: "Company | None" = None) -> int:
         from tltool.command_line import job

@@ -16,12 +16,11 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula, from_structure
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
-from tltool.model.kernels import cpp_library
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
 from tltool.training import backend, bare, row_functionals
 from tltool.training import crystal_state as states
-from tltool.training.fit import device
+from tltool.training.backend import Backend
 from tltool.training.saved_model import checkpoint
 
 if TYPE_CHECKING:
@@ -135,6 +134,7 @@ def load_model(
     functional: str | None = None,
     state: Mapping[str, float] | None = None,
     plugins: Iterable[str] = (),
+    kernels: str = "auto",
 ) -> Predictor:
     """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``.
 
@@ -143,15 +143,26 @@ def load_model(
     ``plugins`` the packages that its functions may be of. Raises ConfigError if the model does not know it, or there is
     no such one, and for another state than it takes.
 
-    Unless ``backend.use`` was called, it takes the fastest kernels: the first time on a machine they are compiled,
+    ``kernels`` are those of the command line, the fastest for ``auto``: the first time on a machine they are compiled,
     which takes some seconds and is said on standard error.
     """
+    say = partial(print, file=sys.stderr)
+    return opened(path, backend.choose(kernels, where, torch.get_num_threads(), say), functional, state, plugins)
+
+
+def opened(
+    path: Path | str,
+    backend: Backend,
+    functional: str | None = None,
+    state: Mapping[str, float] | None = None,
+    plugins: Iterable[str] = (),
+) -> Predictor:
+    """Return what ``load_model`` does, computing with ``backend``."""
     folder = Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
-    there = device(where)
-    backend.use_fastest(there, cpp_library.folder(), partial(print, file=sys.stderr))
-    return Predictor(checkpoint.load(folder, there, plugins), functional, state)
+    model = backend.prepare(checkpoint.load(folder, backend.device, plugins))
+    return Predictor(model, functional, state)
 
 
 def _status(crystal: Crystal) -> str:

@@ -1,96 +1,72 @@
-"""The few message-passing operations that encoders use, each as a DGL call and as plain PyTorch.
+"""The few message-passing operations that encoders and readouts use, in plain PyTorch.
 
-``use`` chooses between them once per run. The two agree to 1e-6 (tests/model/test_message_passing.py). On the CPU the
-plain ones are faster on such graphs (docs/performance_notes.md), and on a GPU they need no CUDA build of DGL, so
-``auto`` does not take DGL. On the CPU it takes ``compiled``: the plain ones, and whole blocks in C++ for the encoders
-that have them (``cgcnn_cpp.py``); on CUDA ``triton``: the plain ones, and the gate of CGCNN as kernels of that language
-(``cgcnn_triton.py``). Sizes as in ``fields``; f features.
+A graph may bring others in place of the replaceable ones (``Graph.operations``), which give the same to 1e-6: DGL's
+(``kernels/dgl.py``) or compiled ones (``kernels/install.py``). Sizes as in ``crystal_graph``; f features.
 """
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
 
 from tltool.crystal_graph import Graph, or_one
-from tltool.errors import ConfigError, ResourceError
-from tltool.model.kernels import cgcnn_cpp, cpp_library, rows_cpp, self_check
 
-if TYPE_CHECKING:
-    from dgl import DGLGraph
-
-NAMES = ("compiled", "dgl", "torch", "triton")
-_CPU = torch.device("cpu")
-_chosen = "torch"
+P = ParamSpec("P")
+Operation = Callable[Concatenate[Graph, P], Tensor]
 
 
-def use(
-    name: str,
-    /,
-    device: torch.device = _CPU,
-    folder: Path | None = None,
-    say: Callable[[str], None] = lambda text: None,
-) -> str:
-    """Choose the kernels, ``auto`` or one of ``NAMES``, for the whole process; return the choice made.
+def replaceable(plain: Operation[P]) -> Operation[P]:
+    """Return ``plain``, in whose place the graph's own operation of that name is called where it has one."""
+    name = plain.__name__
 
-    What has to be compiled for ``device`` goes into ``folder``, without which nothing is, and ``say`` hears of it.
-    Raises ConfigError for another name, where DGL does not import, for ``compiled`` on another device than the CPU and
-    for ``triton`` on another than CUDA, and ResourceError where they cannot be had; ``auto`` then makes do with
-    ``torch``.
-    """
-    global _chosen
-    if name not in ("auto", *NAMES):
-        raise ConfigError(f"kernels={name} is not known; use auto, {', '.join(NAMES[:-1])} or {NAMES[-1]}.")
-    if name == "compiled" and device.type != "cpu":
-        raise ConfigError(f"kernels=compiled computes on device=cpu, not on {device}; use kernels=auto.")
-    if name == "compiled":
-        self_check.load(folder, say)
-    if name == "triton":
-        _load_triton(device)
-    if name == "dgl":
-        from tltool.model.kernels.dgl_door import load
+    @wraps(plain)
+    def operation(graph: Graph, /, *given: P.args, **named: P.kwargs) -> Tensor:
+        return graph.operations.get(name, plain)(graph, *given, **named)
 
-        load()
-    _chosen = _fastest(device, folder, say) if name == "auto" else name
-    return _chosen
+    return operation
 
 
-def _load_triton(device: torch.device) -> None:
-    """Make sure of the kernels on ``device``; ConfigError if it is not for them, ResourceError if they do not work."""
-    try:
-        from tltool.model.kernels import cgcnn_triton
-    except ImportError as error:
-        raise ResourceError(f"Triton does not import here ({error}); install triton, or use kernels=torch.") from error
-    if device.type != "cuda" and not cgcnn_triton.interpreted():
-        raise ConfigError(f"kernels=triton computes on device=cuda, not on {device}; use kernels=auto.")
-    cgcnn_triton.tried(device)
+@replaceable
+def pair_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor) -> Tensor:
+    """Return (e, f): for each edge the sum of its receiver's and its neighbour's vector (n, f)."""
+    return at_receiver.index_select(0, graph.receiver).add_(at_neighbour.index_select(0, graph.neighbour))
 
 
-def _fastest(device: torch.device, folder: Path | None, say: Callable[[str], None]) -> str:
-    if device.type == "cuda":
-        try:
-            _load_triton(device)
-        except ResourceError as error:
-            say(f"{error} This run goes on with kernels=torch.")
-            return "torch"
-        return "triton"
-    if device.type != "cpu":
-        return "torch"
-    try:
-        self_check.load(folder, say)
-    except ResourceError as error:
-        # To have no compiler is no fault; one that fails is worth a line.
-        if folder is not None and cpp_library.compiler() is not None:
-            say(f"{error} This run goes on with kernels=torch.")
-        return "torch"
-    return "compiled"
+@replaceable
+def receiver_sum(graph: Graph, rows: Tensor) -> Tensor:
+    """Return (n, f): the sum of ``rows`` (e, f) over the edges that end in each node."""
+    return rows.new_zeros(graph.n_nodes, rows.shape[1]).index_add_(0, graph.receiver, rows)
 
 
-def chosen() -> str:
-    """Return the kernels in use, one of ``NAMES``."""
-    return _chosen
+@replaceable
+def receiver_softmax(graph: Graph, scores: Tensor) -> Tensor:
+    """Return (e, f): softmax of ``scores`` (e, f) over the edges that end in the same node."""
+    index = graph.receiver[:, None].expand_as(scores)
+    empty = scores.new_full((graph.n_nodes, scores.shape[1]), -torch.inf)
+    top = empty.scatter_reduce(0, index, scores.detach(), "amax")
+    powers = (scores - top.index_select(0, graph.receiver)).exp()
+    total = powers.new_zeros(graph.n_nodes, powers.shape[1]).index_add_(0, graph.receiver, powers)
+    return powers / total.index_select(0, graph.receiver)
+
+
+@replaceable
+def crystal_sum(graph: Graph, rows: Tensor) -> Tensor:
+    """Return (c, ...): the sum of ``rows`` (n, ...) over each crystal's nodes."""
+    return rows.new_zeros(graph.n_crystals, *rows.shape[1:]).index_add_(0, graph.crystal, rows)
+
+
+@replaceable
+def crystal_edge_sum(graph: Graph, rows: Tensor) -> Tensor:
+    """Return (c, f): the sum of ``rows`` (e, f) over each crystal's edges."""
+    return rows.new_zeros(graph.n_crystals, rows.shape[1]).index_add_(0, crystal_of_edge(graph), rows)
+
+
+@replaceable
+def crystal_mean(graph: Graph, sites: Tensor) -> Tensor:
+    """Return (c, f): the mean of ``sites`` (n, f) over each crystal's sites, nodes weighted by multiplicity."""
+    return crystal_sum(graph, sites * graph.multiplicity[:, None]) / graph.n_sites()[:, None]
 
 
 def edge_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor, at_distance: Tensor) -> Tensor:
@@ -102,36 +78,16 @@ def edge_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor, at_distanc
     return pair_sum(graph, at_receiver, at_neighbour).add_(at_distance.index_select(0, graph.distance_index))
 
 
-def pair_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor) -> Tensor:
-    """Return (e, f): for each edge the sum of its receiver's and its neighbour's vector (n, f)."""
-    if _chosen == "dgl":
-        return _ops().u_add_v(as_dgl(graph), at_neighbour, at_receiver)  # type: ignore[no-any-return]
-    return at_receiver.index_select(0, graph.receiver).add_(at_neighbour.index_select(0, graph.neighbour))
-
-
 def neighbour_sum(graph: Graph, messages: Tensor) -> Tensor:
     """Return (n, f): the sum of ``messages`` (e, f) into each node, each counted as often as its edge stands for."""
-    weighted = messages * graph.edge_multiplicity[:, None]
-    if _chosen == "dgl":
-        return _ops().copy_e_sum(as_dgl(graph), weighted)  # type: ignore[no-any-return]
-    return weighted.new_zeros(graph.n_nodes, weighted.shape[1]).index_add_(0, graph.receiver, weighted)
+    return receiver_sum(graph, messages * graph.edge_multiplicity[:, None])
 
 
 def edge_softmax(graph: Graph, scores: Tensor) -> Tensor:
     """Return (e, f): softmax of ``scores`` over a node's neighbours, the share of one of those an edge stands for."""
     # Padding stands for no neighbour; it must not turn into NaN before it is multiplied by 0.
     stands_for = graph.edge_multiplicity.clamp_min(1e-30)[:, None]
-    shifted = scores + stands_for.log()
-    if _chosen == "dgl":
-        share = _ops().edge_softmax(as_dgl(graph), shifted.contiguous())
-    else:
-        index = graph.receiver[:, None].expand_as(shifted)
-        empty = shifted.new_full((graph.n_nodes, shifted.shape[1]), -torch.inf)
-        top = empty.scatter_reduce(0, index, shifted.detach(), "amax")
-        powers = (shifted - top.index_select(0, graph.receiver)).exp()
-        total = powers.new_zeros(graph.n_nodes, powers.shape[1]).index_add_(0, graph.receiver, powers)
-        share = powers / total.index_select(0, graph.receiver)
-    return share / stands_for  # type: ignore[no-any-return]
+    return receiver_softmax(graph, scores + stands_for.log()) / stands_for
 
 
 def neighbour_count(graph: Graph) -> Tensor:
@@ -142,29 +98,21 @@ def neighbour_count(graph: Graph) -> Tensor:
     )
 
 
-def crystal_mean(graph: Graph, sites: Tensor) -> Tensor:
-    """Return (c, f): the mean of ``sites`` (n, f) over each crystal's sites, nodes weighted by multiplicity."""
-    if _chosen == "compiled" and cgcnn_cpp.takes(sites, graph.multiplicity):
-        share = graph.once("site share", lambda: graph.multiplicity / graph.n_sites().index_select(0, graph.crystal))
-        return rows_cpp.collect(sites, graph.crystal, share, graph.n_crystals)
-    return _crystal_sum(graph, sites * graph.multiplicity[:, None]) / graph.n_sites()[:, None]
-
-
-def rows(table: Tensor, index: Tensor) -> Tensor:
-    """Return (n, f): the rows of ``table`` (k, f) at ``index`` (n,)."""
-    if _chosen == "compiled" and cgcnn_cpp.takes(table):
-        return rows_cpp.spread(table, index)
-    return table.index_select(0, index)
+def crystal_of_edge(graph: Graph) -> Tensor:
+    """Return (e,) int64: the crystal that each edge belongs to."""
+    return graph.once(  # type: ignore[no-any-return]
+        "crystal of edge", lambda: graph.crystal.index_select(0, graph.receiver)
+    )
 
 
 def crystal_edge_mean(graph: Graph, received: Tensor) -> Tensor:
     """Return (c, f): the mean over each crystal's edges, from their sums into the nodes (n, f); 0 without an edge."""
 
     def edge_count() -> Tensor:
-        count = _crystal_sum(graph, (graph.multiplicity * neighbour_count(graph))[:, None])
+        count = crystal_sum(graph, (graph.multiplicity * neighbour_count(graph))[:, None])
         return or_one(count)
 
-    total = _crystal_sum(graph, received * graph.multiplicity[:, None])
+    total = crystal_sum(graph, received * graph.multiplicity[:, None])
     return total / graph.once("edge count", edge_count)  # type: ignore[no-any-return]
 
 
@@ -177,8 +125,8 @@ def crystal_attention(graph: Graph, scores: Tensor, values: Tensor) -> Tensor:
     index = graph.crystal[:, None, None].expand_as(scores)
     top = top.scatter_reduce(0, index, scores.detach(), "amax")
     powers = (scores - top.index_select(0, graph.crystal)).exp() * graph.multiplicity[:, None, None]
-    total = _crystal_sum(graph, powers)
-    return _crystal_sum(graph, powers * values) / or_one(total)
+    total = crystal_sum(graph, powers)
+    return crystal_sum(graph, powers * values) / or_one(total)
 
 
 def crystal_edge_attention(graph: Graph, scores: Tensor, edges: Tensor) -> Tensor:
@@ -186,42 +134,9 @@ def crystal_edge_attention(graph: Graph, scores: Tensor, edges: Tensor) -> Tenso
 
     A crystal without an edge gets zeros.
     """
-    crystal = graph.once("crystal of edge", lambda: graph.crystal.index_select(0, graph.receiver))
+    crystal = crystal_of_edge(graph)
     top = scores.new_full((graph.n_crystals,), -torch.inf).scatter_reduce(0, crystal, scores.detach(), "amax")
     powers = (scores - top.index_select(0, crystal)).exp() * graph.edge_weight()
     total = scores.new_zeros(graph.n_crystals).index_add_(0, crystal, powers)
     share = powers / or_one(total).index_select(0, crystal)
-    if _chosen == "dgl":
-        lengths = graph.first_edge[graph.first_node].diff()
-        return _ops().segment_reduce(lengths, share[:, None] * edges, "sum")  # type: ignore[no-any-return]
-    return edges.new_zeros(graph.n_crystals, edges.shape[1]).index_add_(0, crystal, share[:, None] * edges)
-
-
-def _crystal_sum(graph: Graph, rows: Tensor) -> Tensor:
-    """Return (c, ...): the sum of ``rows`` (n, ...) over each crystal's nodes."""
-    if _chosen == "dgl":
-        return _ops().segment_reduce(graph.first_node.diff(), rows, "sum")  # type: ignore[no-any-return]
-    return rows.new_zeros(graph.n_crystals, *rows.shape[1:]).index_add_(0, graph.crystal, rows)
-
-
-def as_dgl(graph: Graph) -> "DGLGraph":
-    """Return the batch as a DGL graph with the fields as node and edge data, made once per batch."""
-    return graph.once("dgl", lambda: _make_dgl(graph))
-
-
-def _make_dgl(graph: Graph) -> "DGLGraph":
-    from tltool.model.kernels.dgl_door import load
-
-    # DGL's sum over edges needs the edge numbers spelled out: with an empty list its CPU kernel stops.
-    numbers = torch.arange(len(graph.neighbour), device=graph.neighbour.device)
-    made = load().graph(("csc", (graph.first_edge, graph.neighbour, numbers)), num_nodes=graph.n_nodes)
-    made.ndata["number"], made.ndata["multiplicity"] = graph.number, graph.multiplicity
-    made.edata["edge_multiplicity"] = graph.edge_multiplicity
-    made.edata["distance"] = graph.distance.index_select(0, graph.distance_index)
-    return made
-
-
-def _ops() -> Any:
-    from tltool.model.kernels.dgl_door import load
-
-    return load().ops
+    return crystal_edge_sum(graph, share[:, None] * edges)

@@ -23,6 +23,7 @@ class PropertyModel(nn.Module):
     ``functionals`` it tells apart, in the order of their vectors, and the ``functional`` it predicts if none is named;
     the tags that begin its ``state``.
     ``fresh_head`` makes a head for another quantity, from the number of features that it reads.
+    ``operations`` are message-passing operations in place of the plain ones (``Graph.operations``).
     ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
     """
 
@@ -43,6 +44,7 @@ class PropertyModel(nn.Module):
         self.fresh_head = fresh_head
         self.seen: dict[str, npt.NDArray[Any]] = {}
         self.frozen: tuple[str, ...] = ()
+        self.operations: Mapping[str, Callable[..., Tensor]] = {}
 
     @property
     def quantities(self) -> list[str]:
@@ -51,6 +53,7 @@ class PropertyModel(nn.Module):
 
     def encoded(self, graph: Graph) -> Levels | Sequence[Tensor]:
         """Return what the encoder gives, and with it the vectors of functionals that the model tells apart."""
+        graph = graph.using(self.operations or graph.operations)
         return functionals.added(self.encoder, self.encoder(graph), graph)
 
     @property
@@ -64,6 +67,7 @@ class PropertyModel(nn.Module):
 
     def embed(self, graph: Graph) -> Tensor:
         """Return the embedding (c, dim): what the readout makes of what the encoder gives."""
+        graph = graph.using(self.operations or graph.operations)
         return self.readout(self.encoded(graph), graph)  # type: ignore[no-any-return]
 
     def values(self, embedding: Tensor) -> Tensor:

@@ -16,16 +16,15 @@ from tltool.evaluation.results import show_errors
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, row_functionals, setup
-from tltool.training.fit import device
+from tltool.training.backend import Backend
 from tltool.training.saved_model import checkpoint
 
 
-def run(config: Mapping[str, Any], folder: Run) -> None:
+def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Predict again with ``config['model']``, from its files alone, and write and print the errors."""
     clock = results.Clock()
-    where = device(config["device"])
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
-    model = checkpoint.load(path, where, config["plugins"])
+    model = backend.prepare(checkpoint.load(path, backend.device, config["plugins"]))
     folder.say(f"Model: {path}")
     if config.get("data"):
         dataset, data, name = _other(config, model.spec, model.quantities, folder)
@@ -52,7 +51,7 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
             base=model.spec.get("base"),
         ),
     }
-    summary = results.evaluate(folder, model, data.to(where), dataset, ["test"], facts, watch)
+    summary = results.evaluate(folder, model, data.to(backend.device), dataset, ["test"], facts, watch)
     show_errors(summary, "test")
 
 

@@ -9,21 +9,22 @@ from tltool.data.formats import csv_rows, formulas, label_columns, structure_fil
 from tltool.data.record import reason
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError
-from tltool.evaluation.predictor import Base, Item, Predictor, load_model
+from tltool.evaluation.predictor import Base, Item, Predictor, opened
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
 from tltool.training import setup
+from tltool.training.backend import Backend
 
 
-def run(config: Mapping[str, Any], folder: Run) -> None:
+def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
     """Predict for every structure or formula of ``config['input']`` and write the table to ``config['output']``."""
     output = Path(config["output"]).expanduser() if config["output"] else folder.folder / "predictions.csv"
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"output={output}: the name must end in .csv or .parquet.")
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
     folder.say(f"Model: {path}")
-    predictor = load_model(path, config["device"], config["functional"], config["state"], config["plugins"])
-    base = _base(config["base"], predictor, config) if config["base"] else None
+    predictor = opened(path, backend, config["functional"], config["state"], config["plugins"])
+    base = _base(config["base"], predictor, config, backend) if config["base"] else None
     items = _items(Path(config["input"]).expanduser(), setup.checks(config))
     table = predictor.table(items, int(config["batch_size"]), base)
     try:
@@ -43,11 +44,11 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         )
 
 
-def _base(name: str, predictor: Predictor, config: Mapping[str, Any]) -> Base:
+def _base(name: str, predictor: Predictor, config: Mapping[str, Any], backend: Backend) -> Base:
     """Return the values that a model of differences adds to: a table of id and quantities, or a model."""
     path = Path(name).expanduser()
     if path.suffix != ".csv":
-        return load_model(path, config["device"], plugins=config["plugins"])
+        return opened(path, backend, plugins=config["plugins"])
     found: dict[tuple[str, str], float] = {}
     seen: dict[str, str] = {}
     for where, row in csv_rows.read(path, ["id", *predictor.model.quantities]):

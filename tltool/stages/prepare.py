@@ -9,10 +9,11 @@ from rich.table import Table
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
+from tltool.training.backend import Backend
 from tltool.training.setup import data_set
 
 
-def run(config: Mapping[str, Any], folder: Run) -> None:
+def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
     """Prepare ``config['data']`` with ``config['graph']`` and print what is in it."""
     data = data_set(config, config["data"], GraphSettings(**config["graph"]), folder.say)
     table = Table(title=f"Data set {config['data']['name']}")

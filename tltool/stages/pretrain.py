@@ -20,16 +20,16 @@ from tltool.model.surgery.edit import new_heads
 from tltool.quantities import quantity
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, distributed, resume, row_functionals, setup
-from tltool.training.fit import device, train
+from tltool.training.backend import Backend
+from tltool.training.fit import train
 from tltool.training.saved_model import checkpoint
 from tltool.training.scaled_labels import scalers
 
 
-def run(config: Mapping[str, Any], folder: Run) -> None:
+def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Train a fresh model on ``config['data']`` and leave it, with its errors, in the run folder."""
     clock = results.Clock()
     graph_settings = GraphSettings(**config["graph"])
-    where = device(config["device"])
     dataset = setup.data_set(config, config["data"], graph_settings, folder.say)
     watch = overlap_audit.auditor(config, "pretrain", setup.workers(config))
     drop = _to_drop(config, dataset, graph_settings, watch, folder) if watch.action == "drop_source" else None
@@ -37,9 +37,9 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     folder.write_split(split.items(), dataset.store.ids)
     spec: dict[str, Any] = {"functionals": _told_apart(config, dataset, folder), "state": list(config["state"])}
     data = row_functionals.placed(data, dataset.store, spec)
-    data = crystal_state.placed(data, dataset.store, spec).to(where)
+    data = crystal_state.placed(data, dataset.store, spec).to(backend.device)
     keeper = resume.keeper(config, folder.folder, folder.say)
-    fit = replace(setup.fit(config, folder), keeper=keeper)
+    fit = replace(setup.fit(config, folder, backend), keeper=keeper)
     torch.manual_seed(fit.seed)
     spec = {k: v for k, v in spec.items() if v} | {
         "encoder": crystal_state.encoder_with(config["encoder"], spec["state"]),
@@ -49,11 +49,12 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
         "graph": config["graph"],
         "quantities": {name: quantity(name).unit for name in data.quantities},
     }
-    model = checkpoint.build(spec, config["plugins"]).to(where)
+    model = backend.prepare(checkpoint.build(spec, config["plugins"]))
     new_heads(model, scalers(data, fit.settings.reference, fit.settings.scale))
     count = sum(p.numel() for p in model.parameters())
     folder.say(
-        f"Pretraining on {len(split.train):,} crystals of {config['data']['name']} ({where}); {count:,} parameters."
+        f"Pretraining on {len(split.train):,} crystals of {config['data']['name']} ({backend.device}); "
+        f"{count:,} parameters."
     )
     train(model, data, fit)
     if machine.rank():

@@ -12,9 +12,10 @@ from tltool.reporting.render import html, markdown
 from tltool.reporting.render.terminal import remarks, table
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
+from tltool.training.backend import Backend
 
 
-def run(config: Mapping[str, Any], folder: Run) -> None:
+def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
     """Collect the finished runs under ``config['inputs']``, write both pages, print the table."""
     runs = collect([Path(place) for place in config["inputs"]])
     out = Path(config["output"]) if config["output"] else folder.folder / "report"

@@ -22,16 +22,18 @@ from tltool.reporting import verdict
 from tltool.run_folder.find import chain, model_folder
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, distributed, row_functionals, setup
-from tltool.training.fit import device
+from tltool.training.backend import Backend
 from tltool.training.saved_model import checkpoint
 
 
-def run(config: Mapping[str, Any], folder: Run) -> None:
+def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Take ``config['source']`` to ``config['target']`` by ``config['mode']``; model and errors go to ``folder``."""
     clock = results.Clock()
-    where = device(config["device"])
     path = model_folder(config["source"], Path(config["runs"]), "pretrain")
-    source = folder.once(f"{path} on {where}", lambda: checkpoint.load(path, where, config["plugins"]))
+    source = folder.once(
+        f"{path} on {backend.device}",
+        lambda: backend.prepare(checkpoint.load(path, backend.device, config["plugins"])),
+    )
     graph_settings = checkpoint.graph_settings(source.spec)
     wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})
     if differing := wanted.differences(graph_settings):
@@ -51,15 +53,16 @@ def run(config: Mapping[str, Any], folder: Run) -> None:
     folder.write_split(split.items(), dataset.store.ids)
     source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
-        data = crystal_state.placed(data, dataset.store, source.spec).to(where)
-    fit = setup.fit(config, folder)
+        data = crystal_state.placed(data, dataset.store, source.spec).to(backend.device)
+    fit = setup.fit(config, folder, backend)
     name = str(config["mode"]["_target_"]).rpartition(".")[2]
     folder.say(
         f"{name} to {target['name']}: {len(split.train):,} training, {len(split.val):,} validation, "
-        f"{len(split.test):,} test rows ({where})."
+        f"{len(split.test):,} test rows ({backend.device})."
     )
     torch.manual_seed(fit.seed)
     model = instantiate.call(config["mode"], source, data, fit, plugins=config["plugins"], place="mode")
+    backend.prepare(model)
     if machine.rank():
         return
     provenance.remember(model, data, dataset, folder, "transfer", watch, name)

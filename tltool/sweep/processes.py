@@ -20,7 +20,7 @@ from tltool.run_folder.run import Company
 from tltool.sweep.stacked_fit import train_all
 from tltool.sweep.turns import Ask, in_turns
 from tltool.training import setup
-from tltool.training.fit import device
+from tltool.training.backend import device_called
 
 _AT_ONCE = 16  # runs whose models, data and training are in memory together
 _OWN = ("seed", "split")
@@ -98,7 +98,7 @@ def dealt(given: Sequence[Sequence[Job]], processes: int) -> list[list[list[Job]
 def _processes(jobs: Sequence[Job]) -> int:
     """Return in how many processes to compute: in one on a GPU, which they would share, and where none can fork."""
     config = jobs[0].config
-    names = {device("auto").type if job.config["device"] == "auto" else job.config["device"] for job in jobs}
+    names = {device_called("auto").type if job.config["device"] == "auto" else job.config["device"] for job in jobs}
     if names != {"cpu"} or sys.platform != "linux":
         return 1
     threads = config["threads"]

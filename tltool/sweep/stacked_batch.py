@@ -1,7 +1,7 @@
 """Batches of several fits as one graph, whose parts have equally many nodes, so that each part has its own weights.
 
 s parts, c crystals in each, n nodes in each: as many as the largest has, filled up with nodes of multiplicity 0 and
-without an edge, which belong to the part's last crystal. Other sizes as in ``fields``.
+without an edge, which belong to the part's last crystal. Other sizes as in ``crystal_graph``.
 """
 
 import torch

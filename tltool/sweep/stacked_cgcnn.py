@@ -18,6 +18,7 @@ from tltool.crystal_graph import Graph, Parts
 from tltool.model.encoders.cgcnn import CGCNN, Convolution
 from tltool.model.kernels import cgcnn_cpp
 from tltool.model.kernels.cgcnn_cpp import Weights
+from tltool.model.kernels.cpp_kernels import CppKernels
 
 _SIZE = len(Weights._fields)
 
@@ -40,7 +41,7 @@ class Block(NamedTuple):
     nodes: Statistics
 
 
-def levels(encoder: CGCNN, graph: Graph, parts: Parts, table: Callable[[str], Tensor]) -> list[Tensor]:
+def levels(cpp: CppKernels, encoder: CGCNN, graph: Graph, parts: Parts, table: Callable[[str], Tensor]) -> list[Tensor]:
     """Return the site features (s n, f) of every level of several encoders of the shape of ``encoder``.
 
     Each is computed on its own part of ``graph``; ``table`` gives what they call by a name, (s, ...).
@@ -55,7 +56,7 @@ def levels(encoder: CGCNN, graph: Graph, parts: Parts, table: Callable[[str], Te
         for k, block in enumerate(encoder.blocks)
         if isinstance(block, Convolution)
     ]
-    return convolutions(graph, parts, sites, encoder.basis(graph.distance), blocks)
+    return convolutions(cpp, graph, parts, sites, encoder.basis(graph.distance), blocks)
 
 
 def _below(table: Callable[[str], Tensor], part: str, name: str) -> Tensor:
@@ -74,12 +75,14 @@ def _block(block: Convolution, table: Callable[[str], Tensor]) -> Block:
     return Block(cgcnn_cpp.Weights(*maps, *learnt), *running)
 
 
-def convolutions(graph: Graph, parts: Parts, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
+def convolutions(
+    cpp: CppKernels, graph: Graph, parts: Parts, sites: Tensor, basis: Tensor, blocks: Sequence[Block]
+) -> list[Tensor]:
     """Return the sites (s n, f) as they are and after each block; ``cgcnn_cpp.fits`` says whether it can."""
     weights = [weight for block in blocks for weight in block.weights]
     if torch.is_grad_enabled() and any(table.requires_grad for table in (sites, *weights)):
-        return [sites, *_Convolutions.apply(sites, graph, parts, basis, blocks, *weights)]  # type: ignore[no-untyped-call]
-    return _forward(graph, parts, sites, basis, blocks, weights, keep=False)[0]
+        return [sites, *_Convolutions.apply(sites, cpp, graph, parts, basis, blocks, *weights)]  # type: ignore[no-untyped-call]
+    return _forward(cpp, graph, parts, sites, basis, blocks, weights, keep=False)[0]
 
 
 class _Convolutions(torch.autograd.Function):
@@ -87,17 +90,18 @@ class _Convolutions(torch.autograd.Function):
     def forward(
         ctx: Any,
         sites: Tensor,
+        cpp: CppKernels,
         graph: Graph,
         parts: Parts,
         basis: Tensor,
         blocks: Sequence[Block],
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        levels, work, ctx.facts = _forward(graph, parts, sites, basis, blocks, weights, keep=True)
+        levels, work, ctx.facts = _forward(cpp, graph, parts, sites, basis, blocks, weights, keep=True)
         # All that the facts name has to stay where it is until the backward pass.
         ctx.save_for_backward(basis, work, *levels, *weights)
         ctx.set_materialize_grads(False)
-        ctx.graph, ctx.parts = graph, parts
+        ctx.cpp, ctx.graph, ctx.parts = cpp, graph, parts
         return tuple(levels[1:])
 
     @staticmethod
@@ -107,7 +111,7 @@ class _Convolutions(torch.autograd.Function):
         weights, parts, needed = rest[len(upstream) :], ctx.parts, ctx.needs_input_grad
         # Above the last level that is used and below the first block that learns there is nothing to do.
         top = max((k + 1 for k, flow in enumerate(upstream) if flow is not None), default=0)
-        learns = [any(needed[5 + k * _SIZE : 5 + (k + 1) * _SIZE]) for k in range(len(upstream))]
+        learns = [any(needed[6 + k * _SIZE : 6 + (k + 1) * _SIZE]) for k in range(len(upstream))]
         lowest = 0 if needed[0] else learns.index(True)
         if lowest >= top:
             return (None,) * len(needed)
@@ -118,9 +122,10 @@ class _Convolutions(torch.autograd.Function):
         (n, f), d_sites = (parts.nodes, sites.shape[1]), torch.empty_like(sites)
         most = max(end - begin for begin, end in _spots(parts))
         _scratch, places = cgcnn_cpp.room(sites, n * f, 2 * n * f, 2 * n * f, 2 * most * f)
-        kernels, size = cgcnn_cpp.library(sites.dtype), sites.element_size()
+        cpp: CppKernels = ctx.cpp
+        kernels, size = cpp.library(sites.dtype), sites.element_size()
         to = _begins([table for table in found if table is not None], parts.count)
-        for model, (batch, facts) in enumerate(zip(_batches(ctx.graph, parts, basis), ctx.facts, strict=True)):
+        for model, (batch, facts) in enumerate(zip(_batches(cpp, ctx.graph, parts, basis), ctx.facts, strict=True)):
             shift = model * n * f * size
             gradients = [0] * (lowest * (_SIZE + 1))
             for k in range(lowest, top):
@@ -128,14 +133,15 @@ class _Convolutions(torch.autograd.Function):
                 gradients.append(0 if flow is None else flow.data_ptr() + shift)
                 gradients += to[model][at : at + _SIZE]
             kernels.backward(
-                batch, f, facts, top, cgcnn_cpp.threads(), lowest,
+                batch, f, facts, top, cpp.threads(), lowest,
                 struct.pack(cgcnn_cpp.GRADIENTS * top, *gradients),
                 struct.pack(cgcnn_cpp.FLOW, d_sites.data_ptr() + shift, *places),
             )  # fmt: skip
-        return (None if lowest else d_sites), None, None, None, None, *found
+        return (None if lowest else d_sites), None, None, None, None, None, *found
 
 
 def _forward(
+    cpp: CppKernels,
     graph: Graph,
     parts: Parts,
     sites: Tensor,
@@ -149,7 +155,7 @@ def _forward(
     levels = [sites.contiguous()]
     levels += [torch.empty_like(levels[0]) for _ in blocks]
     (n, f), edges = (parts.nodes, sites.shape[1]), graph.first_edge[:: parts.nodes].tolist()
-    w, size, kernels = 2 * f, sites.element_size(), cgcnn_cpp.library(sites.dtype)
+    w, size, kernels = 2 * f, sites.element_size(), cpp.library(sites.dtype)
     # Of each model and block: a, b, c, received, slopes of the gate and of the update, statistics of both norms.
     each = [
         (n * w, n * w, (end - begin) * w, n * f, keep * (last - first) * w, keep * n * f, w, w, f, f)
@@ -160,7 +166,7 @@ def _forward(
     packed, maps_of = [], _begins(weights, parts.count)
     norms = [norm for block in blocks for norm in (block.edges, block.nodes)]
     running_of = _begins([table for norm in norms for table in (norm.mean, norm.variance)], parts.count)
-    for model, batch in enumerate(_batches(graph, parts, basis)):
+    for model, batch in enumerate(_batches(cpp, graph, parts, basis)):
         facts: list[float] = []
         for k, block in enumerate(blocks):
             at = (model * len(blocks) + k) * len(each[0])
@@ -175,7 +181,7 @@ def _forward(
                 running = running_of[model][4 * k + 2 * p : 4 * k + 2 * p + 2]
                 facts += [*running, *statistics[2 * p : 2 * p + 2]]
         packed.append(struct.pack(cgcnn_cpp.BLOCK * len(blocks), *facts))
-        kernels.forward(batch, f, packed[-1], len(blocks), cgcnn_cpp.threads())
+        kernels.forward(batch, f, packed[-1], len(blocks), cpp.threads())
     return levels, work, packed
 
 
@@ -190,7 +196,7 @@ def _spots(parts: Parts) -> list[tuple[int, int]]:
     return list(zip(parts.first_distance.tolist(), parts.last_distance.tolist(), strict=True))
 
 
-def _batches(graph: Graph, parts: Parts, basis: Tensor) -> list[bytes]:
+def _batches(cpp: CppKernels, graph: Graph, parts: Parts, basis: Tensor) -> list[bytes]:
     """Return the structure Batch of each model, made once for a batch and its basis."""
 
     def make() -> tuple[list[bytes], list[Tensor]]:
@@ -214,7 +220,7 @@ def _batches(graph: Graph, parts: Parts, basis: Tensor) -> list[bytes]:
                 expanded + begin * m * size, taps.data_ptr() + begin * 16, cuts[k].data_ptr(), totals[k].data_ptr(),
                 *(share.data_ptr() + node for share in shares), of_distance.data_ptr() + begin * size,
             )  # fmt: skip
-            cgcnn_cpp.library(basis.dtype).prepare(facts, torch.finfo(basis.dtype).eps / 16)
+            cpp.library(basis.dtype).prepare(facts, torch.finfo(basis.dtype).eps / 16)
             found.append(facts)
         # Kept with the facts, so that the addresses hold and no other basis gets this one's number.
         return found, [*tables, cuts, totals, taps, shares, of_distance, basis]

@@ -16,6 +16,7 @@ from torch.optim import SGD, Adam, AdamW, NAdam, RAdam, RMSprop
 
 from tltool.data.batches.tensor_table import cut, evaluation_size
 from tltool.errors import NumericError
+from tltool.model.kernels.cpp_kernels import CppKernels
 from tltool.sweep import stacked_batch, stacked_model
 from tltool.sweep.stacked_model import Stack
 from tltool.training import loss
@@ -23,7 +24,7 @@ from tltool.training.ema import Average
 from tltool.training.fit import run
 from tltool.training.resume import Progress
 from tltool.training.scaled_labels import goals_of
-from tltool.training.settings import Trained, Training
+from tltool.training.settings import Fit, Trained, Training
 from tltool.training.single_fit import groups_of, schedule_of, steps_of
 from tltool.training.validation import errors_of
 from tltool.transfer.steps import embeddings
@@ -55,7 +56,7 @@ def train_all(given: Sequence[Training]) -> list[Trained | NumericError | None]:
 def _key(training: Training) -> tuple[Any, ...] | None:
     """Return what trainings must have in common to be done at once; None for one that must be done by itself."""
     model, data, fit, values, scale, penalty, before = training
-    shape = stacked_model.alike(model)
+    shape = stacked_model.alike(model, _cpp(fit))
     if shape is None or penalty is not None or before is not None or fit.settings.loss_balance != "mean":
         return None
     if values is not None and not (isinstance(values, partial) and values.func in _OF_TABLE):
@@ -69,6 +70,10 @@ def _key(training: Training) -> tuple[Any, ...] | None:
     return shape, fit.settings, fit.learning_rate, rates, table, sizes, data.quantities, kind
 
 
+def _cpp(fit: Fit) -> CppKernels | None:
+    return None if fit.backend.kernels is None else fit.backend.kernels.cpp
+
+
 class StackedFit:
     """Several models of one shape with one optimiser: a learner of the loop in ``training/fit``.
 
@@ -80,9 +85,13 @@ class StackedFit:
         self.given, self.fits, self.settings = given, [t.fit for t in given], fit.settings
         self.average: Average[Stack] | None = None
         self.n_rows, self.device = len(data.split["train"]), data.labels.device
+        cpp = _cpp(fit)
+        if cpp is None:
+            raise TypeError("Only compiled kernels compute several models at once; see stacked_model.alike.")
+        self._cpp = cpp
         groups = _groups(given[0])
         self._groups = [names for names, _ in groups]
-        self.stack = stacked_model.stack_of([t.model for t in given], self._groups)
+        self.stack = stacked_model.stack_of(self._cpp, [t.model for t in given], self._groups)
         self.optimiser = fit.optimiser(
             [{"params": [table], **keys} for table, (_, keys) in zip(self.stack.learnt, groups, strict=True)]
         )
@@ -113,7 +122,7 @@ class StackedFit:
 
     def start_average(self) -> None:
         """Start the EMA of the weights of all models from their present values."""
-        mean = stacked_model.stack_of(copy.deepcopy(self.stack.models), self._groups)
+        mean = stacked_model.stack_of(self._cpp, copy.deepcopy(self.stack.models), self._groups)
         self.average = Average(mean, mean.numbers, self.stack.numbers)
 
     def validate(self) -> list[tuple[float, dict[str, float]]]:

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Parts
-from tltool.model import message_passing
 from tltool.model.encoders.cgcnn import CGCNN
-from tltool.model.kernels import cgcnn_cpp, self_check
+from tltool.model.kernels import self_check
+from tltool.model.kernels.cpp_kernels import CppKernels
 from tltool.model.layers.mlp import Trunk
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool
@@ -28,11 +28,12 @@ from tltool.sweep import stacked_cgcnn
 class Stack:
     """Models of one shape, in one mode of training.
 
-    ``learnt`` are (s, p) for each group of parameters, ``slopes`` their gradients, ``running`` (s, b) what moves
-    without one; ``tables`` every parameter and kept buffer by its name, (s, ...), ``places`` where the
-    gradient of each parameter belongs.
+    ``cpp`` are the kernels that compute them. ``learnt`` are (s, p) for each group of parameters, ``slopes`` their
+    gradients, ``running`` (s, b) what moves without one; ``tables`` every parameter and kept buffer by its name, (s,
+    ...), ``places`` where the gradient of each parameter belongs.
     """
 
+    cpp: CppKernels
     models: list[PropertyModel]
     learnt: list[Tensor]
     slopes: list[Tensor]
@@ -46,15 +47,15 @@ class Stack:
         return [*self.learnt, self.running]
 
 
-def alike(model: PropertyModel) -> tuple[object, ...] | None:
+def alike(model: PropertyModel, cpp: CppKernels | None) -> tuple[object, ...] | None:
     """Return what models must have in common to stand in one stack; None for one that has to be computed alone."""
     encoder, readout, trunk = model.encoder, model.readout, model.trunk
     known = (
         isinstance(encoder, CGCNN)
         and getattr(encoder, "functional", None) is None
-        and message_passing.chosen() == "compiled"
-        and cgcnn_cpp.takes(weight := next(encoder.parameters()))
-        and self_check.convolves(weight.dtype, encoder.dim)
+        and cpp is not None
+        and cpp.takes(weight := next(encoder.parameters()))
+        and self_check.convolves(cpp, weight.dtype, encoder.dim)
     )
     if not known or type(readout) is not Pool or readout.extras or type(trunk) not in (Trunk, Standardise):
         return None
@@ -67,7 +68,7 @@ def alike(model: PropertyModel) -> tuple[object, ...] | None:
     return type(encoder), repr(model), readout.levels, readout.statistics, model.frozen, shapes
 
 
-def stack_of(models: Sequence[PropertyModel], groups: Sequence[Sequence[str]]) -> Stack:
+def stack_of(cpp: CppKernels, models: Sequence[PropertyModel], groups: Sequence[Sequence[str]]) -> Stack:
     """Return ``models`` as a stack in which the parameters of ``groups`` learn; their tensors become views of it."""
     own = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
     kept = models[0].state_dict().keys()
@@ -86,7 +87,7 @@ def stack_of(models: Sequence[PropertyModel], groups: Sequence[Sequence[str]]) -
     tables |= dict(zip(moving, views, strict=True))
     for name in own[0].keys() & kept - tables.keys():
         tables[name] = torch.stack([mine[name].detach() for mine in own])
-    return Stack(list(models), learnt, slopes, running, tables, places)
+    return Stack(cpp, list(models), learnt, slopes, running, tables, places)
 
 
 @torch.no_grad()
@@ -102,7 +103,7 @@ def values(stack: Stack, graph: Graph, parts: Parts) -> Tensor:
     first = stack.models[0]
     if not isinstance(first.encoder, CGCNN):
         raise TypeError("Only CGCNN is computed side by side; see alike.")
-    levels = stacked_cgcnn.levels(first.encoder, graph, parts, partial(_table, stack, "encoder."))
+    levels = stacked_cgcnn.levels(stack.cpp, first.encoder, graph, parts, partial(_table, stack, "encoder."))
     embedding = first.readout(levels, graph)
     return values_of_embedding(stack, embedding.view(parts.count, parts.crystals, -1))
 

@@ -1,23 +1,77 @@
-"""Which kernels a run computes with: those that were named, or else the fastest for the device."""
+"""What a run computes with: kernels, device and threads, chosen once and passed down."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import nn
 
-from tltool.model import message_passing
+from tltool.errors import ResourceError
+from tltool.training import distributed
 
-_named = False
+if TYPE_CHECKING:
+    from tltool.model.kernels.install import Kernels
 
-
-def use(name: str, device: torch.device, folder: Path | None, say: Callable[[str], None]) -> str:
-    """Choose as ``message_passing.use`` does, which has the errors; return the choice."""
-    global _named
-    chosen, _named = message_passing.use(name, device, folder, say), True
-    return chosen
+M = TypeVar("M", bound=nn.Module)
 
 
-def use_fastest(device: torch.device, folder: Path, say: Callable[[str], None]) -> None:
-    """Choose as ``auto`` does for ``device``, unless somebody has called ``use``, whose choice stands."""
-    if not _named:
-        message_passing.use("auto", device, folder, say)
+@dataclass(frozen=True)
+class Backend:
+    """``kernels`` in place of the plain operations, None for plain PyTorch alone; the ``device``."""
+
+    device: torch.device
+    kernels: "Kernels | None" = None
+
+    @property
+    def name(self) -> str:
+        """Name of the kernels; ``plain`` without any."""
+        return "plain" if self.kernels is None else self.kernels.name
+
+    def prepare(self, model: M) -> M:
+        """Move ``model`` to the device and make it compute with the kernels; return it."""
+        if self.kernels is not None:
+            self.kernels.install(model)
+        return model.to(self.device)
+
+
+CPU = Backend(torch.device("cpu"))
+"""Plain PyTorch on the CPU."""
+
+
+def choose(
+    kernels: str, device: str, threads: int | str, say: Callable[[str], None], *, compiles: bool = True
+) -> Backend:
+    """Return what ``kernels``, ``device`` and ``threads`` of a config name, ``auto`` for the fastest.
+
+    Compiled kernels take ``threads``, and ``say`` hears what is compiled, unless nothing ``compiles``. Without the
+    optional folder ``model/kernels`` all is computed by plain PyTorch. Raises ConfigError and ResourceError for what is
+    not known or not there.
+    """
+    where = device_called(device)
+    try:
+        from tltool.model.kernels import cpp_library, install
+    except ModuleNotFoundError as error:
+        if kernels not in ("auto", "torch") or not str(error.name).startswith("tltool.model.kernels"):
+            raise ResourceError(f"kernels={kernels} is not part of this installation; use kernels=auto.") from error
+        return Backend(where)
+    folder: Path | None = cpp_library.folder() if compiles else None
+    return Backend(where, install.choose(distributed.kernels(kernels, say), where, folder, say, threads))
+
+
+def device_called(name: str) -> torch.device:
+    """Return the device called ``name``, ``auto`` for CUDA where there is one; ResourceError if it is not there.
+
+    Of several processes on a machine each has its own.
+    """
+    name = distributed.place(name)
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise ResourceError(
+            f"device={name} is not there ({str(error).splitlines()[0]}); use device=auto or cpu."
+        ) from error

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tltool import interruption
 from tltool.data.batches.batches import Batches
-from tltool.errors import NumericError, ResourceError
+from tltool.errors import NumericError
 from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
 from tltool.training import bare, distributed
@@ -26,7 +26,7 @@ from tltool.training.settings import Fit, Settings, Trained, Training, Values
 from tltool.training.single_fit import SingleFit
 from tltool.training.validation import predict, validate
 
-__all__ = ["Fit", "Settings", "Trained", "Training", "Values", "device", "predict", "run", "train", "validate"]
+__all__ = ["Fit", "Settings", "Trained", "Training", "Values", "predict", "run", "train", "validate"]
 
 
 @distributed.together
@@ -48,6 +48,7 @@ def train(
     finite, and ConfigError for formulas with a model that needs structures.
     """
     bare.check(model, data)
+    fit.backend.prepare(model)
     if not fit.settings.epochs or not any(p.requires_grad for p in model.parameters()):
         model.eval()
         return Trained(0, 0, float("nan"))
@@ -177,20 +178,3 @@ def _result(learner: Learner, k: int, now: Progress) -> Trained:
     if now.kept is None:
         now.kept, now.best_epoch = learner.weights(k), now.epoch
     return Trained(now.epoch, now.best_epoch, now.best)
-
-
-def device(name: str) -> torch.device:
-    """Return the device called ``name``, ``auto`` for CUDA where there is one; ResourceError if it is not there.
-
-    Of several processes on a machine each has its own.
-    """
-    name = distributed.place(name)
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        raise ResourceError(
-            f"device={name} is not there ({str(error).splitlines()[0]}); use device=auto or cpu."
-        ) from error

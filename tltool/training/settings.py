@@ -12,6 +12,7 @@ from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel
+from tltool.training.backend import CPU, Backend
 from tltool.training.resume import Keeper
 
 Values = Callable[[PropertyModel, Batch], Tensor]
@@ -96,7 +97,8 @@ class Settings:
 class Fit:
     """What a mode trains with.
 
-    ``optimiser`` makes the optimiser of parameter groups, ``log`` gets each event. ``together`` may train the model at
+    ``optimiser`` makes the optimiser of parameter groups, ``log`` gets each event, ``backend`` is what it computes
+    with. ``together`` may train the model at
     once with those of other runs: it gets what ``train`` was given, and returns what that returns, or None to let this
     run train by itself. ``keeper`` saves the state of training from time to time.
     """
@@ -106,6 +108,7 @@ class Fit:
     learning_rate: float
     seed: int
     log: Callable[[dict[str, Any]], None]
+    backend: Backend = CPU
     together: "Callable[[Training], Trained | None] | None" = None
     keeper: Keeper | None = None
 

@@ -23,6 +23,7 @@ from tltool.errors import ConfigError, standing_at
 from tltool.quantities import quantity
 from tltool.run_folder.run import Run
 from tltool.training import distributed
+from tltool.training.backend import Backend
 from tltool.training.fit import Fit, Settings
 
 _PAY = 2
@@ -138,14 +139,22 @@ def base_labels(
     return found
 
 
-def fit(config: Config, run: Run) -> Fit:
+def fit(config: Config, run: Run, backend: Backend) -> Fit:
     """Return the fit of ``config``: settings, optimiser, seed, and the run as the one who hears."""
     settings = instantiate.call(config["fit"], plugins=config["plugins"], place="fit")
     if not isinstance(settings, Settings):
         raise ConfigError("fit._target_ must be tltool.training.fit.Settings.")
     optimiser = partial(_optimiser, config["optimiser"], tuple(config["plugins"]))
     together = run.company.ask if run.company else None
-    return Fit(settings, optimiser, float(config["optimiser"]["lr"]), int(config["seed"]), run.log, together)
+    return Fit(
+        settings,
+        optimiser,
+        float(config["optimiser"]["lr"]),
+        int(config["seed"]),
+        run.log,
+        backend=backend,
+        together=together,
+    )
 
 
 def _optimiser(node: Config, plugins: tuple[str, ...], groups: list[dict[str, Any]]) -> Any:

@@ -1,10 +1,11 @@
 """The written-out passes are what automatic differentiation makes of the formulas, on graphs and line graphs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support import QUOTIENT
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import message_passing
+from tltool.model.encoders.alignn import EPS
 from tltool.model.kernels import chunks
 from tltool.model.kernels.alignn_conv import convolved
 from tltool.model.kernels.alignn_recompute import Edges, Maps
@@ -30,22 +32,35 @@ def graph(crystals: list[Crystal], request: pytest.FixtureRequest) -> Graph:
     return made if request.param == "graph" else made.line
 
 
-@pytest.fixture(autouse=True)
-def _afterwards() -> Iterator[None]:
-    yield
-    message_passing.use("auto")
-
-
 def layer() -> Maps:
     parts = [nn.Linear(DIM, DIM) for _ in range(4)]
     return Maps(*(table for part in parts for table in (part.weight, part.bias)))
 
 
+def plain(
+    graph: Graph, nodes: Tensor, edges: Edges, maps: Maps, norm: WeightedBatchNorm | None, keep: bool
+) -> tuple[Tensor, Edges | None]:
+    """The formulas, for automatic differentiation."""
+    rows = edges.rows[graph.distance_index] if edges.by_distance else edges.rows
+    at_receiver = F.linear(nodes, maps.receiver, maps.receiver_bias)
+    at_neighbour = F.linear(nodes, maps.neighbour, maps.neighbour_bias)
+    m = at_receiver[graph.receiver] + at_neighbour[graph.neighbour] + F.linear(rows, maps.edge, maps.edge_bias)
+    message, gate = F.linear(nodes, maps.message, maps.message_bias), torch.sigmoid(m)
+    total = message_passing.neighbour_sum(graph, gate * message[graph.neighbour])
+    received = total / (message_passing.neighbour_sum(graph, gate) + EPS)
+    return received, None if norm is None else Edges(F.silu(norm(m, graph.edge_weight())) + rows)
+
+
 def outcome(
-    graph: Graph, kernel: str, *, training: bool, keep: bool, passes: int = 1, only: int = LAYERS
+    graph: Graph,
+    form: Callable[..., tuple[Tensor, Edges | None]],
+    *,
+    training: bool,
+    keep: bool,
+    passes: int = 1,
+    only: int = LAYERS,
 ) -> list[Tensor]:
     """Means of some layers, their statistics, and gradients of everything through the means of the first ``only``."""
-    message_passing.use(kernel)
     torch.manual_seed(0)
     layers, norms = (
         [layer() for _ in range(LAYERS)],
@@ -60,7 +75,7 @@ def outcome(
     given, means = nodes, []
     for maps, norm in zip(layers, [*norms, None], strict=True):
         assert edges is not None
-        received, edges = convolved(graph, given, edges, maps, norm, keep)
+        received, edges = form(graph, given, edges, maps, norm, keep)
         given = given + received
         means.append(received)
     assert edges is None
@@ -84,20 +99,19 @@ def test_it_is_what_automatic_differentiation_makes_of_it(
     graph: Graph, training: bool, keep: bool, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "_NUMBERS", size)
-    same(*(outcome(graph, kernel, training=training, keep=keep) for kernel in ("torch", "dgl")))
+    same(*(outcome(graph, form, training=training, keep=keep) for form in (convolved, plain)))
 
 
 def test_edges_that_are_not_kept_survive_a_second_backward_pass(graph: Graph) -> None:
-    same(*(outcome(graph, "torch", training=True, keep=keep, passes=2) for keep in (True, False)))
+    same(*(outcome(graph, convolved, training=True, keep=keep, passes=2) for keep in (True, False)))
 
 
 def test_gradients_from_the_first_layers_alone(graph: Graph) -> None:
-    same(*(outcome(graph, kernel, training=True, keep=False, only=2) for kernel in ("torch", "dgl")))
+    same(*(outcome(graph, form, training=True, keep=False, only=2) for form in (convolved, plain)))
 
 
 def test_edges_that_are_not_kept_take_no_memory(graph: Graph) -> None:
     """Of the size edges x features, only the rows of the last layer are held."""
-    message_passing.use("torch")
     held: set[int] = set()
 
     def pack(table: Tensor) -> Tensor:
@@ -127,7 +141,6 @@ def test_one_message_comes_through_whatever_its_gate(graph: Graph) -> None:
 
 
 def test_without_gradients_edges_are_plain_rows(graph: Graph) -> None:
-    message_passing.use("torch")
     edges = Edges(torch.randn(len(graph.distance), DIM), by_distance=True)
     with torch.no_grad():
         for keep in (True, False):

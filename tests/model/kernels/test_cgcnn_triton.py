@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tltool.errors import ConfigError, ResourceError
-from tltool.model import message_passing
+from tltool.model.kernels import install
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +23,7 @@ from tltool.data import store
 from tltool.data.batches import padded, tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.dataset import BUNDLED
-from tltool.model import message_passing
-from tltool.model.kernels import cgcnn_gate
+from tltool.model.kernels import cgcnn_gate, install
 from tltool.model.norm import WeightedBatchNorm
 
 demo = store.load(BUNDLED / "demo.h5")
@@ -41,13 +40,13 @@ for graph_settings, features in ((QUOTIENT, 3), (FULL, 4)):
     upstream = torch.randn(graph.n_nodes, features)
     results = []
     for name in ("torch", "triton"):
-        assert message_passing.use(name) == name
+        assert install.choose(name).name == name
         torch.manual_seed(1)
         norm = WeightedBatchNorm(2 * features)
         with torch.no_grad():
             norm.scale.uniform_(0.5, 2)
             norm.bias.normal_()
-        out = cgcnn_gate.gated_sum(graph, *parts, norm)
+        out = cgcnn_gate.gated_sum(graph, *parts, norm, triton=name == "triton")
         slopes = torch.autograd.grad(out, [*parts, norm.scale, norm.bias], upstream)
         results.append([out, *slopes, norm.mean, norm.variance])
     for plain, mine in zip(*results):
@@ -97,14 +96,13 @@ def test_the_kernels_compile_for_an_h100(tmp_path: Path) -> None:
 
 def test_triton_is_refused_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises((ConfigError, ResourceError), match="kernels="):
-        message_passing.use("triton")
+        install.choose("triton")
     monkeypatch.setitem(sys.modules, "triton", None)
     for name in ("cgcnn_triton_passes", "cgcnn_triton"):
         monkeypatch.delitem(sys.modules, f"tltool.model.kernels.{name}", raising=False)
         monkeypatch.delattr(f"tltool.model.kernels.{name}", raising=False)
     with pytest.raises(ResourceError, match="does not import here"):
-        message_passing.use("triton")
+        install.choose("triton")
     said: list[str] = []
-    assert message_passing.use("auto", torch.device("cuda"), None, said.append) == "torch"
+    assert install.choose("auto", torch.device("cuda"), None, said.append).name == "torch"
     assert len(said) == 1
-    message_passing.use("auto")

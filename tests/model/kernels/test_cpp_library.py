@@ -11,8 +11,7 @@ import torch
 from support import ROOT
 
 from tltool.errors import ResourceError
-from tltool.model import message_passing
-from tltool.model.kernels import cgcnn_cpp, cpp_library
+from tltool.model.kernels import cpp_library, install
 
 needs_a_compiler = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
@@ -213,10 +212,8 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(
 @pytest.mark.parametrize("there", [True, False], ids=["fails", "missing"])
 def test_auto_goes_on_without(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", str(broken(tmp_path)) if there else "no-such-compiler")
-    monkeypatch.setattr(cgcnn_cpp, "_libraries", {})
     said: list[str] = []
-    assert message_passing.use("auto", torch.device("cpu"), tmp_path / "kept", said.append) == "torch"
+    assert install.choose("auto", torch.device("cpu"), tmp_path / "kept", said.append).name == "torch"
     assert [line for line in said if "goes on with kernels=torch" in line] == (said[1:] if there else [])
     with pytest.raises(ResourceError, match="use kernels=torch"):
-        message_passing.use("compiled", torch.device("cpu"), tmp_path / "kept", said.append)
-    assert message_passing.chosen() == "torch"
+        install.choose("compiled", torch.device("cpu"), tmp_path / "kept", said.append)

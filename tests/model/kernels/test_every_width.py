@@ -6,7 +6,9 @@ Vectors of 64 bytes are tested on every processor, as rows are cut another way f
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,11 +22,13 @@ from tltool.data.batches import padded, tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
 from tltool.model import message_passing
-from tltool.model.kernels import cgcnn_cpp, chunks, cpp_library, megnet_layers, self_check
+from tltool.model.encoders.alignn import EPS
+from tltool.model.encoders.megnet import EdgeUpdate
+from tltool.model.kernels import cgcnn_cpp, chunks, cpp_library, install, megnet_layers, rows_cpp, self_check
 from tltool.model.kernels.alignn_conv import convolved
-from tltool.model.kernels.alignn_passes import EPS
 from tltool.model.kernels.alignn_recompute import Edges, Maps
 from tltool.model.kernels.cgcnn_gate import gated_sum
+from tltool.model.kernels.cpp_kernels import LANES, CppKernels
 from tltool.model.kernels.norm_silu import norm_silu
 from tltool.model.kernels.self_check import Tables
 from tltool.model.norm import WeightedBatchNorm
@@ -38,23 +42,22 @@ FORMS = {"float32": (torch.float32, ()), "float64": (torch.float64, ()), "64 byt
 needs_a_compiler = pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
 
 
+class Form(NamedTuple):
+    """Compiled kernels, which are ready, and the kind of number they are for."""
+
+    cpp: CppKernels
+    kind: torch.dtype
+
+
 @pytest.fixture(scope="module", params=list(FORMS))
-def kind(request: pytest.FixtureRequest, kernel_folder: Path) -> Iterator[torch.dtype]:
-    """The kind of number of compiled kernels, which are ready."""
+def form(request: pytest.FixtureRequest, kernel_folder: Path) -> Iterator[Form]:
     kind, macros = FORMS[request.param]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cgcnn_cpp, "_libraries", {})
         if macros:
             patch.setattr(cpp_library, "_FLAGS", [flag.replace("-O3", "-O1") for flag in cpp_library._FLAGS])
-        cgcnn_cpp.load(kernel_folder, print, kind, macros)
-        yield kind
-
-
-@pytest.fixture(autouse=True)
-def _afterwards() -> Iterator[None]:
-    yield
-    message_passing.use("torch")
-    cgcnn_cpp.use_threads(1)
+        cpp = CppKernels(kernel_folder, print, macros=macros)
+        cpp.load(kind)
+        yield Form(cpp, kind)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def graph_of(name: str, table: tensor_table.Table, kind: torch.dtype) -> Graph:
 
 
 def cast(graph: Graph, kind: torch.dtype) -> Graph:
-    given = {f.name: getattr(graph, f.name) for f in fields(Graph) if f.name not in ("cache", "line")}
+    given = {f.name: getattr(graph, f.name) for f in fields(Graph) if f.name not in ("cache", "line", "operations")}
     moved = {name: t.to(kind) if t is not None and t.is_floating_point() else t for name, t in given.items()}
     return replace(graph, **moved, line=None, cache={})
 
@@ -121,38 +124,40 @@ def running(norm: WeightedBatchNorm) -> Tables:
 
 @needs_a_compiler
 @pytest.mark.parametrize("name", GRAPHS)
-def test_convolutions(name: str, kind: torch.dtype, table: tensor_table.Table) -> None:
+def test_convolutions(name: str, form: Form, table: tensor_table.Table) -> None:
+    cpp, kind = form
     for width in WIDTHS:
         graph, in_double = (graph_of(name, table, k) for k in (kind, torch.float64))
         given = self_check.tables_for(graph, width, kind)
-        if width % cgcnn_cpp.LANES:
-            assert not cgcnn_cpp.fits(graph, given["sites"], given["basis"])
-            assert not self_check.convolves(kind, width)
+        if width % LANES:
+            assert not cgcnn_cpp.fits(cpp, graph, given["sites"], given["basis"])
+            assert not self_check.convolves(cpp, kind, width)
             continue
-        assert cgcnn_cpp.fits(graph, given["sites"], given["basis"])
+        assert cgcnn_cpp.fits(cpp, graph, given["sites"], given["basis"])
         for training in ((True, False), (False, True)):
             plain = self_check.outcome(
                 in_double, {k: t.double() for k, t in given.items()}, self_check.convolutions, training
             )
-            one, two = (with_threads(n, graph, given, training) for n in (1, 2))
+            one, two = (with_threads(cpp, n, graph, given, training) for n in (1, 2))
             assert_agree(plain, one, kind, name)
             assert all(torch.equal(one[what], two[what]) for what in one)
 
 
-def with_threads(count: int, graph: Graph, given: Tables, training: tuple[bool, bool]) -> Tables:
-    cgcnn_cpp.use_threads(count)
-    return self_check.outcome(graph, given, cgcnn_cpp.convolutions, training)
+def with_threads(cpp: CppKernels, count: int, graph: Graph, given: Tables, training: tuple[bool, bool]) -> Tables:
+    cpp.wanted = count
+    return self_check.outcome(graph, given, partial(cgcnn_cpp.convolutions, cpp), training)
 
 
 @needs_a_compiler
-def test_stacked_convolutions(kind: torch.dtype, table: tensor_table.Table) -> None:
+def test_stacked_convolutions(form: Form, table: tensor_table.Table) -> None:
+    cpp, kind = form
     rows = torch.tensor([[0, 1, 6], [2, 3, 4], [5, 0, 0]])
     whole, parts = stacked_batch.select(table, rows)
     whole, alone = cast(whole, kind), [cast(table.select(own), torch.float64) for own in rows]
     for width in (16, 48, 112, 128):
         each = [self_check.tables_for(graph, width, kind, seed) for seed, graph in enumerate(alone)]
         for training in ((True, False), (False, True)):
-            found = stacked(whole, parts, each, training)
+            found = stacked(cpp, whole, parts, each, training)
             for k, (graph, own) in enumerate(zip(alone, each, strict=True)):
                 given = {name: t.double() for name, t in own.items()}
                 plain = self_check.outcome(graph, given, self_check.convolutions, training)
@@ -160,7 +165,7 @@ def test_stacked_convolutions(kind: torch.dtype, table: tensor_table.Table) -> N
                 assert_agree(plain, mine, kind)
 
 
-def stacked(graph: Graph, parts, each: list[Tables], training: tuple[bool, bool]) -> Tables:  # type: ignore[no-untyped-def]
+def stacked(cpp: CppKernels, graph: Graph, parts, each: list[Tables], training: tuple[bool, bool]) -> Tables:  # type: ignore[no-untyped-def]
     """What ``self_check.outcome`` gives, of all models at once: every table with the models in front."""
 
     def filled(name: str) -> Tensor:
@@ -181,7 +186,7 @@ def stacked(graph: Graph, parts, each: list[Tables], training: tuple[bool, bool]
             }
             norms.append(stacked_cgcnn.Statistics(*pair, trains, 0.1, 1e-5))
         blocks.append(stacked_cgcnn.Block(cgcnn_cpp.Weights(**own), *norms))
-    levels = stacked_cgcnn.convolutions(graph, parts, leaves["sites"], basis, blocks)[1:]
+    levels = stacked_cgcnn.convolutions(cpp, graph, parts, leaves["sites"], basis, blocks)[1:]
     total = sum(((level * filled(f"upstream {k}")).sum() for k, level in enumerate(levels)), torch.zeros(()))
     gradients = torch.autograd.grad(total, list(leaves.values()))
     found = {f"sites after block {k}": level.detach() for k, level in enumerate(levels)}
@@ -191,46 +196,51 @@ def stacked(graph: Graph, parts, each: list[Tables], training: tuple[bool, bool]
 
 
 @needs_a_compiler
-def test_operations_around_the_convolutions(kind: torch.dtype) -> None:
+def test_operations_around_the_convolutions(form: Form) -> None:
+    cpp, kind = form
     for width in WIDTHS:
-        assert_agree(self_check.around(kind, width, mine=False), self_check.around(kind, width, mine=True), kind)
+        assert_agree(self_check.around(kind, width, None), self_check.around(kind, width, cpp), kind)
 
 
 @needs_a_compiler
-def test_gradients_of_rows_and_means(kind: torch.dtype, table: tensor_table.Table) -> None:
-    def outcome(name: str, kind: torch.dtype, width: int) -> Tables:
-        message_passing.use("torch")
-        message_passing._chosen = name
+def test_gradients_of_rows_and_means(form: Form, table: tensor_table.Table) -> None:
+    def outcome(cpp: CppKernels | None, kind: torch.dtype, width: int) -> Tables:
         graph = graph_of("padding", table, kind)
         leaves = leaves_of(kind, elements=(119, width), sites=(graph.n_nodes, width))
-        out = (
-            message_passing.rows(leaves["elements"], graph.number),
-            message_passing.crystal_mean(graph, leaves["sites"]),
-        )
+        elements, sites = leaves.values()
+        if cpp is None:
+            out = elements.index_select(0, graph.number), message_passing.crystal_mean(graph, sites)
+        else:
+            mean = install.Kernels("compiled", cpp).operations["crystal_mean"]
+            out = rows_cpp.spread(cpp, elements, graph.number), mean(graph, sites)
         return differentiated(torch.cat(out), leaves)
 
     for width in WIDTHS:
-        assert_agree(outcome("torch", torch.float64, width), outcome("compiled", kind, width), kind)
+        assert_agree(outcome(None, torch.float64, width), outcome(form.cpp, form.kind, width), form.kind)
 
 
 @needs_a_compiler
 @pytest.mark.parametrize("by_distance", [True, False])
-def test_layers(by_distance: bool, kind: torch.dtype, table: tensor_table.Table) -> None:
-    def outcome(name: str, kind: torch.dtype, width: int) -> Tables:
-        message_passing.use("torch")
-        message_passing._chosen = name
+def test_layers(by_distance: bool, form: Form, table: tensor_table.Table) -> None:
+    def outcome(cpp: CppKernels | None, kind: torch.dtype, width: int) -> Tables:
         graph = graph_of("padding", table, kind)
         count = len(graph.distance if by_distance else graph.receiver)
-        leaves = leaves_of(
-            kind, sites=(graph.n_nodes, width), edges=(count, width), state=(graph.n_crystals, width),
-            receiver=(5, width), neighbour=(5, width), edge=(5, width), of_state=(5, width), bias=(5,),
-            second=(width, 5), second_bias=(width,), third=(3, width), third_bias=(3,),
-        )  # fmt: skip
-        given = [table * table.shape[-1] ** -0.5 if table.ndim > 1 else table for table in leaves.values()]
-        return differentiated(megnet_layers.edge_layers(graph, *given[:3], by_distance, given[3:]), leaves)
+        leaves = leaves_of(kind, sites=(graph.n_nodes, width), edges=(count, width), state=(graph.n_crystals, width))
+        given = [table * table.shape[-1] ** -0.5 for table in leaves.values()]
+        module = EdgeUpdate(width, 5).to(kind)
+        for k, (name, parameter) in enumerate(module.named_parameters(), start=3):
+            size = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 1.0
+            parameter.data = drawn(kind, *parameter.shape, seed=k) * size
+            leaves[name] = parameter
+        out = (
+            module(*given, graph, by_distance)
+            if cpp is None
+            else megnet_layers.edge_layers(cpp, module, *given, graph, by_distance)
+        )
+        return differentiated(out, leaves)
 
     for width in WIDTHS:
-        assert_agree(outcome("torch", torch.float64, width), outcome("compiled", kind, width), kind)
+        assert_agree(outcome(None, torch.float64, width), outcome(form.cpp, form.kind, width), form.kind)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -1,6 +1,6 @@
 """Batches by index arithmetic: a selection of rows from flat arrays, without an object for each crystal.
 
-Everything here is a tensor operation, so a table on a GPU gives batches on that GPU. Sizes as in ``fields``.
+Everything here is a tensor operation, so a table on a GPU gives batches on that GPU. Sizes as in ``crystal_graph``.
 """
 
 from collections.abc import Iterator

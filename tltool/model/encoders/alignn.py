@@ -5,7 +5,8 @@ m_ij = A x_i + B x_j + C y_ij,  y_ij' = y_ij + SiLU(N(m_ij)),  x_i' = x_i + SiLU
 the mean weighted by sigmoid(m_ij), N batch normalisation. A block updates sites and edges on the crystal graph
 (two-body), then edges and angles on the line graph (three-body); the last blocks are two-body only. Edge and angle
 features begin as functions of the distance and the cosine alone, so up to the first convolution they are computed once
-per different one. Sizes as in ``fields``; f = dim; a angles and k different cosines, edges and distances of the line.
+per different one. Sizes as in ``crystal_graph``; f = dim; a angles and k different cosines, edges and distances of the
+line.
 
 Gates weigh neighbours against each other. So a crystal whose sites are all equal, such as fcc copper, gets the features
 of its element whatever its distances and angles: that is the published formula, and holds for its code as well.
@@ -16,16 +17,19 @@ and the last three-body part: 1,024 parameters at dim 256), and the element feat
 
 import math
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError
-from tltool.model.kernels.alignn_conv import convolved
-from tltool.model.kernels.alignn_recompute import Edges, Maps
-from tltool.model.kernels.norm_silu import norm_silu
+from tltool.model import message_passing
 from tltool.model.layers import species
 from tltool.model.layers.basis import Gaussians
 from tltool.model.norm import WeightedBatchNorm
+
+NO_ANGLES = "ALIGNN needs angles, which this graph does not have; add graph=angles."
+EPS = 1e-6  # of the published code, added to the sum of the gates
 
 
 class Layer(nn.Module):
@@ -38,7 +42,7 @@ class Layer(nn.Module):
 
     def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
         """Map ``rows`` (r, a), each of which stands for ``weights`` (r,)."""
-        return norm_silu(rows, weights, self.linear, self.norm)
+        return F.silu(self.norm(self.linear(rows), weights))  # (r, b)
 
 
 class Expansion(nn.Module):
@@ -66,13 +70,16 @@ class EdgeGated(nn.Module):
         self.norm_nodes = WeightedBatchNorm(dim)
         self.norm_edges = WeightedBatchNorm(dim) if edges_go_on else None
 
-    def forward(self, nodes: Tensor, edges: Edges, graph: Graph, *, keep: bool) -> tuple[Tensor, Edges | None]:
-        """Update nodes and edges; unless ``keep``, only another of this kind can read those, see ``convolved``."""
-        parts = (self.receiver, self.neighbour, self.edge, self.message)
-        maps = Maps(*(table for part in parts for table in (part.weight, part.bias)))
-        received, edges_out = convolved(graph, nodes, edges, maps, self.norm_edges, keep)
-        nodes = norm_silu(nodes, graph.multiplicity, self.node, self.norm_nodes, added=received, residual=True)
-        return nodes, edges_out
+    def forward(self, nodes: Tensor, edges: Tensor, graph: Graph) -> tuple[Tensor, Tensor | None]:
+        """Update ``nodes`` (n, f) and ``edges`` (e, f); None for edges that end here."""
+        m = message_passing.pair_sum(graph, self.receiver(nodes), self.neighbour(nodes)) + self.edge(edges)  # (e, f)
+        gate, message = torch.sigmoid(m), self.message(nodes)  # (e, f), (n, f)
+        total = message_passing.neighbour_sum(graph, gate * message.index_select(0, graph.neighbour))  # (n, f)
+        received = total / (message_passing.neighbour_sum(graph, gate) + EPS)  # (n, f)
+        nodes = nodes + F.silu(self.norm_nodes(self.node(nodes) + received, graph.multiplicity))  # (n, f)
+        if self.norm_edges is None:
+            return nodes, None
+        return nodes, edges + F.silu(self.norm_edges(m, graph.edge_weight()))  # (n, f), (e, f)
 
 
 class Block(nn.Module):
@@ -84,13 +91,12 @@ class Block(nn.Module):
         self.three_body = EdgeGated(dim, angles_go_on) if angles else None
 
     def forward(
-        self, sites: Tensor, edges: Edges, angles: Edges | None, graph: Graph
-    ) -> tuple[Tensor, Edges | None, Edges | None]:
-        """Update sites (n, f), edges and angles; None for those that nothing reads any more."""
-        sites, found = self.two_body(sites, edges, graph, keep=True)
+        self, sites: Tensor, edges: Tensor, angles: Tensor | None, graph: Graph
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Update sites (n, f), edges (e, f) and angles (a, f); None for those that nothing reads any more."""
+        sites, found = self.two_body(sites, edges, graph)  # (n, f), (e, f)
         if self.three_body is not None and graph.line is not None and found is not None and angles is not None:
-            rows, angles = self.three_body(found.rows, angles, graph.line, keep=False)
-            found = Edges(rows)
+            found, angles = self.three_body(found, angles, graph.line)  # (e, f), (a, f)
         return sites, found, angles
 
 
@@ -134,11 +140,12 @@ class ALIGNN(nn.Module):
         Raises ConfigError for a graph without angles.
         """
         if graph.line is None:
-            raise ConfigError("ALIGNN needs angles, which this graph does not have; add graph=angles.")
-        sites = self.embedding(self.table.index_select(0, graph.number), graph.multiplicity)
-        edges, angles = (Edges(part, by_distance=True) for part in (self.distances(graph), self.angles(graph.line)))
+            raise ConfigError(NO_ANGLES)
+        sites = self.embedding(self.table.index_select(0, graph.number), graph.multiplicity)  # (n, f)
+        edges = self.distances(graph).index_select(0, graph.distance_index)  # (e, f)
+        angles = self.angles(graph.line).index_select(0, graph.line.distance_index)  # (a, f)
         levels = [sites]
         for block in self.blocks:
-            sites, edges, angles = block(sites, edges, angles, graph)
+            sites, edges, angles = block(sites, edges, angles, graph)  # (n, f), (e, f), (a, f)
             levels.append(sites)
         return levels

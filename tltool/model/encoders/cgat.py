@@ -4,7 +4,7 @@ An edge knows only its shell: the rank of its distance among those of its receiv
 crystal is strained evenly, and structures that are not relaxed can be read. A block computes what each site hears from
 its neighbours (``NeighbourAttention``), passes it through an update and adds it; edges may be updated alike. The vector
 of the composition (``Composition``) is the state, with which the readout ``attention`` asks. Departures from the
-published code are named in ``configs/encoder/cgat.yaml``. Sizes as in ``fields``; f = dim.
+published code are named in ``configs/encoder/cgat.yaml``. Sizes as in ``crystal_graph``; f = dim.
 """
 
 import torch

@@ -3,16 +3,15 @@
 v_i' = softplus(v_i + N(sum_j sigmoid(N(z_ij W_f + b_f)) softplus(N(z_ij W_s + b_s)))), z_ij = v_i + v_j + u_ij put side
 by side, u_ij the Gaussians of their distance, N batch normalisation (eq. 5 of the paper, as its code has it).
 The linear map of z_ij is the sum of one map per node for v_i, one for v_j and one per different distance for u_ij.
-Sizes as in ``fields``; f = dim.
+Sizes as in ``crystal_graph``; f = dim.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
 from tltool.model import message_passing
-from tltool.model.kernels import cgcnn_cpp, self_check
-from tltool.model.kernels.cgcnn_gate import gated_sum
 from tltool.model.layers import species
 from tltool.model.layers.basis import Gaussians
 from tltool.model.norm import WeightedBatchNorm
@@ -40,16 +39,12 @@ class Convolution(nn.Module):
 
     def forward(self, sites: Tensor, basis: Tensor, graph: Graph) -> Tensor:
         """Update ``sites`` (n, f) with ``basis`` (d, n_basis) of the different distances."""
-        parts = self.receiver(sites), self.neighbour(sites), self.distance(basis)
-        received = gated_sum(graph, *parts, self.norm_edges)
-        return F.softplus(sites + self.norm_sites(received, graph.multiplicity))
-
-    def parts(self) -> cgcnn_cpp.Block:
-        """Return what the compiled kernels compute with."""
-        receiver, edges, sites = self.receiver, self.norm_edges, self.norm_sites
-        maps = receiver.weight, receiver.bias, self.neighbour.weight, self.distance.weight
-        weights = cgcnn_cpp.Weights(*maps, edges.scale, edges.bias, sites.scale, sites.bias)
-        return cgcnn_cpp.Block(weights, edges, sites)
+        z = message_passing.edge_sum(
+            graph, self.receiver(sites), self.neighbour(sites), self.distance(basis)
+        )  # (e, 2f)
+        gate, message = self.norm_edges(z, graph.edge_weight()).chunk(2, dim=1)  # (e, f) each
+        received = message_passing.neighbour_sum(graph, torch.sigmoid(gate) * F.softplus(message))  # (n, f)
+        return F.softplus(sites + self.norm_sites(received, graph.multiplicity))  # (n, f)
 
 
 class CGCNN(nn.Module):
@@ -72,13 +67,10 @@ class CGCNN(nn.Module):
 
     def forward(self, graph: Graph) -> list[Tensor]:
         """Return site features (n, dim) of every level: the element embedding, then after each block."""
-        sites = message_passing.rows(self.embedding(self.table), graph.number)
-        basis = self.basis(graph.distance)
-        if message_passing.chosen() == "compiled" and self_check.fits(graph, sites, basis):
-            parts = [block.parts() for block in self.blocks if isinstance(block, Convolution)]
-            return cgcnn_cpp.convolutions(graph, sites, basis, parts)
+        sites = self.embedding(self.table).index_select(0, graph.number)  # (n, f)
+        basis = self.basis(graph.distance)  # (d, n_basis)
         levels = [sites]
         for block in self.blocks:
-            sites = block(sites, basis, graph)
+            sites = block(sites, basis, graph)  # (n, f)
             levels.append(sites)
         return levels

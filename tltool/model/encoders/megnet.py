@@ -7,7 +7,7 @@ with softplus(x) - log 2, and adds what came in. The first layer of f_e is the s
 state, one of the neighbour and one of the edge; at the start an edge is known by its distance alone, so all maps of
 edges up to there act once per different distance. An edge of the quotient graph stands for edges with the same
 features in every layer, since these depend on the classes of its two sites and the distance.
-Sizes as in ``fields``; f = dim, h = hidden.
+Sizes as in ``crystal_graph``; f = dim, h = hidden.
 """
 
 import math
@@ -15,18 +15,24 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
 from tltool.model import message_passing
-from tltool.model.kernels import megnet_layers
 from tltool.model.layers.basis import Gaussians
 from tltool.model.layers.species import Species
 
 # Weights are drawn wider than usual, since the activation halves small numbers and there is no normalisation to make up
 # for it: with PyTorch's own draw the test MAE after 10 epochs on the bundled data is 0.28 eV/atom, with this 0.12.
 _GAIN = 1.8
+_LOG_2 = math.log(2.0)
+
+
+def activation(rows: Tensor) -> Tensor:
+    """Return softplus(x) - log 2 of ``rows``."""
+    return F.softplus(rows).sub_(_LOG_2)
 
 
 def _draw(maps: Iterable[nn.Linear], inputs: int) -> None:
@@ -54,11 +60,9 @@ class Layers(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map ``rows``."""
-        return megnet_layers.layers(rows, self.weights())
-
-    def weights(self) -> list[Tensor]:
-        """Return weight and bias of each map in turn."""
-        return [table for part in self.maps for table in (part.weight, part.bias)]  # type: ignore[misc]
+        for part in self.maps:
+            rows = activation(part(rows))  # (r, sizes[k])
+        return rows
 
 
 class EdgeUpdate(nn.Module):
@@ -80,9 +84,13 @@ class EdgeUpdate(nn.Module):
 
     def forward(self, sites: Tensor, edges: Tensor, state: Tensor, graph: Graph, by_distance: bool) -> Tensor:
         """Return new edges from ``sites`` (n, f), ``edges`` (d or e, f) and ``state`` (c, f)."""
-        maps = (self.receiver, self.neighbour, self.edge, self.state)
-        weights = [*(part.weight for part in maps), self.receiver.bias, *self.rest.weights()]
-        return megnet_layers.edge_layers(graph, sites, edges, state, by_distance, weights)
+        at_receiver = self.receiver(sites) + self.state(state).index_select(0, graph.crystal)  # (n, h)
+        at_neighbour, at_edge = self.neighbour(sites), self.edge(edges)  # (n, h), (d or e, h)
+        if by_distance:
+            first = message_passing.edge_sum(graph, at_receiver, at_neighbour, at_edge)  # (e, h)
+        else:
+            first = message_passing.pair_sum(graph, at_receiver, at_neighbour).add_(at_edge)  # (e, h)
+        return self.rest(activation(first))  # type: ignore[no-any-return]  # (e, f)
 
 
 class Block(nn.Module):

@@ -3,7 +3,7 @@
 On a line graph edges are angles, ten times as many as nodes, and their features after every layer would be most of the
 memory of training. They follow from the first ones, one row per cosine, and from the nodes of each layer. Automatic
 differentiation gets a token in their place, of their shape and without storage.
-Sizes as in ``fields``; f features, p edges of a piece.
+Sizes as in ``crystal_graph``; f features, p edges of a piece.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,41 +1,27 @@
 """The convolutions of CGCNN with compiled kernels: what stands between PyTorch and ``cgcnn.cpp``.
 
-``encoders/cgcnn.py`` has the plain form and decides which is used. All blocks are one autograd function, and one call
+``encoders/cgcnn.py`` has the plain form. All blocks are one autograd function, and one call
 of the kernels each way.
-Sizes as in ``fields``; f features, m Gaussians, w = 2f gates and messages.
+Sizes as in ``crystal_graph``; f features, m Gaussians, w = 2f gates and messages.
 """
 
-import ctypes
 import struct
-import time
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tltool import machine
 from tltool.crystal_graph import Graph
-from tltool.errors import ResourceError
-from tltool.model.kernels import cpp_library
+from tltool.model.encoders.cgcnn import Convolution
+from tltool.model.kernels.cpp_kernels import LANES, CppKernels
 from tltool.model.norm import WeightedBatchNorm
 
-_SOURCE = Path(__file__).with_name("cgcnn.cpp")
-LANES = 16
-_NUMBERS = {torch.float32: "float", torch.float64: "double"}
 # The structures of cgcnn.cpp: q a whole number or an address, d a real number.
 BATCH, _NORM, GRADIENTS, FLOW = "16q", "qdd6q", "9q", "5q"
 BLOCK = f"12q{2 * _NORM}"
-
-# Of glibc's malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
-
-_libraries: dict[torch.dtype, ctypes.CDLL] = {}
-_threads: int | str | None = None
 
 
 class Weights(NamedTuple):
@@ -59,114 +45,44 @@ class Block(NamedTuple):
     nodes: WeightedBatchNorm
 
 
-def load(
-    folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype = torch.float32, macros: tuple[str, ...] = ()
-) -> None:
-    """Make the kernels for ``kind`` of number ready, compiled into ``folder`` if they are not there.
-
-    ``macros`` of the source beside ``REAL``, as in ``BYTES=64``. Raises ResourceError where that fails.
-    """
-    if kind in _libraries:
-        return
-    if folder is None:
-        raise ResourceError("There is no folder to keep compiled kernels in; use kernels=torch.")
-    there = cpp_library.library(_SOURCE, (f"REAL={_NUMBERS[kind]}", *macros), folder, say)
-    facts, number = ctypes.c_char_p, ctypes.c_int64
-    there.prepare.argtypes = [facts, ctypes.c_double]
-    there.forward.argtypes = [facts, number, facts, number, number]
-    there.backward.argtypes = [*there.forward.argtypes, number, facts, facts]
-    there.gaussians.argtypes = [number] * 4 + [ctypes.c_double, number]
-    there.spread.argtypes = there.collect.argtypes = [number] * 6
-    there.soften.argtypes = [number] * 3
-    for name in ("prepare", "forward", "backward", "gaussians", "spread", "collect", "soften"):
-        getattr(there, name).restype = None
-    _libraries[kind] = there
-    _keep_memory()
+def of_block(block: Convolution) -> Block:
+    """Return what the kernels compute ``block`` with."""
+    receiver, edges, sites = block.receiver, block.norm_edges, block.norm_sites
+    maps = receiver.weight, receiver.bias, block.neighbour.weight, block.distance.weight
+    weights = Weights(*maps, edges.scale, edges.bias, sites.scale, sites.bias)
+    return Block(weights, edges, sites)
 
 
-def library(kind: torch.dtype) -> ctypes.CDLL:
-    """Return the kernels for ``kind`` of number, which have to be ready."""
-    return _libraries[kind]
-
-
-def has(kind: torch.dtype) -> bool:
-    """Say whether the kernels for ``kind`` of number are ready."""
-    return kind in _libraries
-
-
-def forget(kind: torch.dtype) -> None:
-    """Compute without the kernels for ``kind`` of number."""
-    _libraries.pop(kind, None)
-
-
-def use_threads(wanted: int | str) -> None:
-    """Compute on ``wanted`` threads, or ``auto``: on two while a core is free. Results do not depend on it.
-
-    Before this is called there are as many as PyTorch has.
-    """
-    global _threads
-    _threads = wanted
-
-
-def threads() -> int:
-    """Return the most threads that the kernels compute on now."""
-    if _threads == "auto":
-        # Rounded, so that one look serves for five seconds.
-        return _free_threads(int(time.monotonic()) // 5)
-    return int(_threads or torch.get_num_threads())
-
-
-@lru_cache(maxsize=1)
-def _free_threads(now: int) -> int:
-    cores = machine.cores()
-    return 2 if cores // machine.jobs() > 1 and machine.taken() < cores - 1.5 else 1
-
-
-def _keep_memory() -> None:
-    """Let the C library keep what is freed, up to 256 MB, for the next batch: fetching it anew costs 5 % of a step."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for name, size in ((_MMAP_THRESHOLD, 32 << 20), (_TRIM_THRESHOLD, 256 << 20), (_TOP_PAD, 32 << 20)):
-            mallopt(name, size)
-
-
-def fits(graph: Graph, sites: Tensor, basis: Tensor) -> bool:
+def fits(cpp: CppKernels, graph: Graph, sites: Tensor, basis: Tensor) -> bool:
     """Say whether the kernels can take ``sites`` (n, f) and ``basis`` (d, m), which gets no gradient from them."""
-    known = takes(sites, basis, graph.edge_multiplicity)
+    known = cpp.takes(sites, basis, graph.edge_multiplicity)
     return known and sites.shape[1] % LANES == 0 and not basis.requires_grad
 
 
-def takes(*tables: Tensor) -> bool:
-    """Say whether the kernels can take ``tables``, whatever their shapes."""
-    kinds = {table.dtype for table in tables}
-    return len(kinds) == 1 and kinds <= _libraries.keys() and all(table.device.type == "cpu" for table in tables)
-
-
-def soften(rows: Tensor) -> Tensor:
-    """Return softplus(x) - log 2 of ``rows`` x, contiguous, in whose place the derivative is put."""
-    out = torch.empty_like(rows)
-    _libraries[rows.dtype].soften(rows.numel(), rows.data_ptr(), out.data_ptr())
-    return out
-
-
-def convolutions(graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
+def convolutions(cpp: CppKernels, graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
     """Return the sites (n, f) as they are and after each block."""
     weights = [weight.contiguous() for block in blocks for weight in block.weights]
     if torch.is_grad_enabled() and any(table.requires_grad for table in (sites, *weights)):
-        return [sites, *_Convolutions.apply(sites, graph, basis, blocks, *weights)]  # type: ignore[no-untyped-call]
-    return _forward(graph, sites, basis, blocks, weights, keep=False)[0]
+        return [sites, *_Convolutions.apply(sites, cpp, graph, basis, blocks, *weights)]  # type: ignore[no-untyped-call]
+    return _forward(cpp, graph, sites, basis, blocks, weights, keep=False)[0]
 
 
 class _Convolutions(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, sites: Tensor, graph: Graph, basis: Tensor, blocks: Sequence[Block], *weights: Tensor
+        ctx: Any,
+        sites: Tensor,
+        cpp: CppKernels,
+        graph: Graph,
+        basis: Tensor,
+        blocks: Sequence[Block],
+        *weights: Tensor,
     ) -> tuple[Tensor, ...]:
-        levels, work, ctx.facts = _forward(graph, sites, basis, blocks, weights, keep=True)
+        levels, work, ctx.facts = _forward(cpp, graph, sites, basis, blocks, weights, keep=True)
         # All that the facts name has to stay where it is until the backward pass.
         ctx.save_for_backward(basis, work, *levels, *weights)
         ctx.set_materialize_grads(False)
-        ctx.graph = graph
+        ctx.graph, ctx.cpp = graph, cpp
         return tuple(levels[1:])
 
     @staticmethod
@@ -176,7 +92,7 @@ class _Convolutions(torch.autograd.Function):
         weights, size = rest[len(upstream) :], len(Weights._fields)
         # Above the last level that is used and below the first block that learns there is nothing to do.
         top = max((k + 1 for k, flow in enumerate(upstream) if flow is not None), default=0)
-        learns = [any(ctx.needs_input_grad[4 + k * size : 4 + (k + 1) * size]) for k in range(len(upstream))]
+        learns = [any(ctx.needs_input_grad[5 + k * size : 5 + (k + 1) * size]) for k in range(len(upstream))]
         lowest = 0 if ctx.needs_input_grad[0] else learns.index(True)
         if lowest >= top:
             return (None,) * len(ctx.needs_input_grad)
@@ -190,15 +106,23 @@ class _Convolutions(torch.autograd.Function):
             gradients += [0 if flow is None else flow.data_ptr(), *(table.data_ptr() for table in own)]
         d_sites, (n, f), d = torch.empty_like(sites), sites.shape, len(basis)
         _scratch, places = room(sites, n * f, 2 * n * f, 2 * n * f, 2 * d * f)
-        _libraries[sites.dtype].backward(
-            _batch(ctx.graph, basis), f, ctx.facts, top, threads(), lowest,
+        cpp: CppKernels = ctx.cpp
+        cpp.library(sites.dtype).backward(
+            _batch(cpp, ctx.graph, basis), f, ctx.facts, top, cpp.threads(), lowest,
             struct.pack(GRADIENTS * top, *gradients), struct.pack(FLOW, d_sites.data_ptr(), *places),
         )  # fmt: skip
-        return (None if lowest else d_sites), None, None, None, *found
+        return (None if lowest else d_sites), None, None, None, None, *found
 
 
 def _forward(
-    graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block], weights: Sequence[Tensor], *, keep: bool
+    cpp: CppKernels,
+    graph: Graph,
+    sites: Tensor,
+    basis: Tensor,
+    blocks: Sequence[Block],
+    weights: Sequence[Tensor],
+    *,
+    keep: bool,
 ) -> tuple[list[Tensor], Tensor, bytes]:
     """Return the sites of every level, tables that the backward pass needs if ``keep``, and the structures Block."""
     if any(weight.dtype != sites.dtype for weight in weights):
@@ -220,7 +144,7 @@ def _forward(
             facts += [norm.training, norm.eps, norm.momentum, *maps[4 + 2 * p : 6 + 2 * p], *running]
             facts += statistics[2 * p : 2 * p + 2]
     packed = struct.pack(BLOCK * len(blocks), *facts)
-    _libraries[sites.dtype].forward(_batch(graph, basis), f, packed, len(blocks), threads())
+    cpp.library(sites.dtype).forward(_batch(cpp, graph, basis), f, packed, len(blocks), cpp.threads())
     return levels, work, packed
 
 
@@ -231,7 +155,7 @@ def room(like: Tensor, *sizes: int) -> tuple[Tensor, list[int]]:
     return room, list(starts)
 
 
-def _batch(graph: Graph, basis: Tensor) -> bytes:
+def _batch(cpp: CppKernels, graph: Graph, basis: Tensor) -> bytes:
     """Return the structure Batch, made once for a batch and its basis."""
 
     def make() -> tuple[bytes, list[Tensor]]:
@@ -243,7 +167,7 @@ def _batch(graph: Graph, basis: Tensor) -> bytes:
         shares, places = room(basis, n, n, n, d)
         own = [taps.data_ptr(), taps.data_ptr() + 16 * d, totals.data_ptr()]
         facts = struct.pack(BATCH, n, d, m, *(table.data_ptr() for table in tables), *own, *places)
-        _libraries[basis.dtype].prepare(facts, torch.finfo(basis.dtype).eps / 16)
+        cpp.library(basis.dtype).prepare(facts, torch.finfo(basis.dtype).eps / 16)
         # Kept with the facts, so that the addresses hold and no other basis gets this one's number.
         return facts, [*tables, taps, totals, shares, basis]
 

@@ -3,7 +3,7 @@
 sum_j sigmoid(N(z)_gate) softplus(N(z)_message) over the neighbours j of a node, with z = at_receiver + at_neighbour +
 at_distance per edge and N weighted batch normalisation. Nothing of size edges x features is computed twice, and the
 backward pass is written out: left to automatic differentiation it takes about twice as many passes.
-Sizes as in ``fields``; f features, 2f gates and messages.
+Sizes as in ``crystal_graph``; f features, 2f gates and messages.
 """
 
 import sys
@@ -19,14 +19,27 @@ from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph
 from tltool.model import all_reduce, message_passing
+from tltool.model.encoders.cgcnn import Convolution
 from tltool.model.kernels import self_check
-from tltool.model.norm import WeightedBatchNorm
-from tltool.model.precision import single
+from tltool.model.norm import WeightedBatchNorm, single
+
+
+def convolution(block: Convolution, sites: Tensor, basis: Tensor, graph: Graph, *, triton: bool) -> Tensor:
+    """Do what ``Convolution.forward`` does; with ``triton`` by its kernels where they agree with plain PyTorch."""
+    parts = block.receiver(sites), block.neighbour(sites), block.distance(basis)
+    received = gated_sum(graph, *parts, block.norm_edges, triton=triton)
+    return F.softplus(sites + block.norm_sites(received, graph.multiplicity))
 
 
 @single
 def gated_sum(
-    graph: Graph, at_receiver: Tensor, at_neighbour: Tensor, at_distance: Tensor, norm: WeightedBatchNorm
+    graph: Graph,
+    at_receiver: Tensor,
+    at_neighbour: Tensor,
+    at_distance: Tensor,
+    norm: WeightedBatchNorm,
+    *,
+    triton: bool = False,
 ) -> Tensor:
     """Return (n, f) from ``at_receiver`` and ``at_neighbour`` (n, 2f) and ``at_distance`` (d, 2f); gates come first."""
     if not norm.training:
@@ -34,14 +47,7 @@ def gated_sum(
         factor, shift = norm.as_linear()
         at_receiver = torch.addcmul(shift, at_receiver, factor)
         return _plain(graph, message_passing.edge_sum(graph, at_receiver, at_neighbour * factor, at_distance * factor))
-    if message_passing.chosen() == "dgl":
-        edges = message_passing.edge_sum(graph, at_receiver, at_neighbour, at_distance)
-        return _plain(graph, norm(edges, graph.edge_weight()))
-    if (
-        message_passing.chosen() == "triton"
-        and not all_reduce.active()
-        and _triton_agrees(at_receiver.device, at_receiver.dtype, at_receiver.shape[1])
-    ):
+    if triton and not all_reduce.active() and _triton_agrees(at_receiver.device, at_receiver.dtype, norm.scale.numel()):
         return _by_triton(graph, at_receiver, at_neighbour, at_distance, norm)
     return _by_autograd_function(graph, at_receiver, at_neighbour, at_distance, norm)
 

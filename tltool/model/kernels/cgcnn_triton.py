@@ -2,7 +2,7 @@
 used.
 
 Nothing of size edges x features is ever written (``cgcnn_triton_passes.py``), so that what is kept for the backward
-pass is what came in. Sizes as in ``fields``; f features, w = 2f gates and messages.
+pass is what came in. Sizes as in ``crystal_graph``; f features, w = 2f gates and messages.
 """
 
 import os

@@ -2,8 +2,8 @@
 
 What an edge adds up from its receiver, its neighbour and its distance is added up anew in each pass, from tables that
 stay in the cache of the device. A program takes a node with its edges, in blocks, so that sums into a node need no
-atomic operation. Nodes of multiplicity 0, which are padding, are left out. Sizes as in ``fields``; f features, w = 2f
-gates and messages; p programs that share the nodes among them. Rows are c-contiguous; whole numbers are int64.
+atomic operation. Nodes of multiplicity 0, which are padding, are left out. Sizes as in ``crystal_graph``; f features, w
+= 2f gates and messages; p programs that share the nodes among them. Rows are c-contiguous; whole numbers are int64.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"

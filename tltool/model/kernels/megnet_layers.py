@@ -1,65 +1,53 @@
-"""Linear maps with softplus(x) - log 2 after each, as MEGNet has them.
+"""MEGNet's layers with compiled activations, and a backward pass of a stack of layers that is written out.
 
-Where there are compiled kernels the activation is one of them, which gives its slope as well, and the backward pass of
-a stack of layers is written out. Sizes as in ``fields``; r rows, f, h features.
+The compiled activation softplus(x) - log 2 gives its slope as well. Sizes as in ``crystal_graph``; r rows, f, h
+features.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tltool.crystal_graph import Graph
-from tltool.model import message_passing
-from tltool.model.kernels import cgcnn_cpp
+from tltool.model.encoders.megnet import EdgeUpdate, Layers
+from tltool.model.kernels import rows_cpp
+from tltool.model.kernels.cpp_kernels import CppKernels
 
-_LOG_2 = math.log(2.0)
 
-
-def layers(rows: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """Return ``rows`` (r, a) after all maps (r, b); ``weights`` are weight and bias of each in turn."""
-    if message_passing.chosen() == "compiled" and cgcnn_cpp.takes(rows, *weights):
-        return _Layers.apply(rows, *weights)  # type: ignore[no-any-return,no-untyped-call]
-    for weight, bias in zip(weights[::2], weights[1::2], strict=True):
-        rows = _activation(F.linear(rows, weight, bias))
-    return rows
+def layers(cpp: CppKernels, module: Layers, rows: Tensor) -> Tensor:
+    """Do what ``Layers.forward`` does."""
+    weights = _weights(module)
+    if not cpp.takes(rows, *weights):
+        return Layers.forward(module, rows)
+    return _Layers.apply(cpp, rows, *weights)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def edge_layers(
-    graph: Graph, sites: Tensor, edges: Tensor, state: Tensor, by_distance: bool, weights: Sequence[Tensor]
+    cpp: CppKernels, module: EdgeUpdate, sites: Tensor, edges: Tensor, state: Tensor, graph: Graph, by_distance: bool
 ) -> Tensor:
-    """Return new edges (e, f): layers on receiver, neighbour, edge and state put side by side.
-
-    ``sites`` (n, f), ``edges`` (e, f), or (d, f) if ``by_distance``, ``state`` (c, f). ``weights``: those of the first
-    map (h, f) for receiver, neighbour, edge and state, and its bias; then as in ``layers``.
-    """
-    if message_passing.chosen() == "compiled" and cgcnn_cpp.takes(sites, edges, state, *weights):
-        return _EdgeLayers.apply(graph, by_distance, sites, edges, state, *weights)  # type: ignore[no-any-return,no-untyped-call]
-    receiver, neighbour, edge, of_state, bias, *rest = weights
-    at_receiver = F.linear(sites, receiver, bias) + F.linear(state, of_state).index_select(0, graph.crystal)
-    at_neighbour, at_edge = F.linear(sites, neighbour), F.linear(edges, edge)
-    if by_distance:
-        first = message_passing.edge_sum(graph, at_receiver, at_neighbour, at_edge)
-    else:
-        first = message_passing.pair_sum(graph, at_receiver, at_neighbour).add_(at_edge)
-    return layers(_activation(first), rest)
+    """Do what ``EdgeUpdate.forward`` does."""
+    maps = (module.receiver, module.neighbour, module.edge, module.state)
+    weights = [*(part.weight for part in maps), module.receiver.bias, *_weights(module.rest)]
+    if not cpp.takes(sites, edges, state, *weights):
+        return EdgeUpdate.forward(module, sites, edges, state, graph, by_distance)
+    return _EdgeLayers.apply(cpp, graph, by_distance, sites, edges, state, *weights)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _activation(rows: Tensor) -> Tensor:
-    return F.softplus(rows).sub_(_LOG_2)
+def _weights(module: Layers) -> list[Tensor]:
+    """Return weight and bias of each map in turn."""
+    return [table for part in module.maps for table in (part.weight, part.bias)]  # type: ignore[misc]
 
 
-def _forward(rows: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _forward(cpp: CppKernels, rows: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Return the result and, for the way back, what came to each map and the slope of each activation."""
     kept = []
     for weight, bias in zip(weights[::2], weights[1::2], strict=True):
         slope = torch.addmm(bias, rows, weight.t())
         kept += [rows, slope]
-        rows = cgcnn_cpp.soften(slope)
+        rows = rows_cpp.soften(cpp, slope)
     return rows, kept
 
 
@@ -75,24 +63,31 @@ def _backward(upstream: Tensor, kept: Sequence[Tensor], weights: Sequence[Tensor
 
 class _Layers(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, *weights: Tensor) -> Tensor:
-        out, kept = _forward(rows, weights)
+    def forward(ctx: Any, cpp: CppKernels, rows: Tensor, *weights: Tensor) -> Tensor:
+        out, kept = _forward(cpp, rows, weights)
         ctx.save_for_backward(*kept, *weights)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         tables = ctx.saved_tensors
         n = len(tables) // 2
         d_rows, d_weights = _backward(upstream, tables[:n], tables[n:])
-        return d_rows, *d_weights
+        return None, d_rows, *d_weights
 
 
 class _EdgeLayers(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, graph: Graph, by_distance: bool, sites: Tensor, edges: Tensor, state: Tensor, *weights: Tensor
+        ctx: Any,
+        cpp: CppKernels,
+        graph: Graph,
+        by_distance: bool,
+        sites: Tensor,
+        edges: Tensor,
+        state: Tensor,
+        *weights: Tensor,
     ) -> Tensor:
         receiver, neighbour, edge, of_state, bias, *rest = weights
         at_receiver = torch.addmm(bias, sites, receiver.t())
@@ -102,7 +97,7 @@ class _EdgeLayers(torch.autograd.Function):
             slope = slope.index_select(0, graph.distance_index)
         slope += at_receiver.index_select(0, graph.receiver)
         slope += (sites @ neighbour.t()).index_select(0, graph.neighbour)
-        out, kept = _forward(cgcnn_cpp.soften(slope), rest)
+        out, kept = _forward(cpp, rows_cpp.soften(cpp, slope), rest)
         ctx.graph, ctx.by_distance, ctx.n_kept = graph, by_distance, len(kept)
         ctx.save_for_backward(sites, edges, state, slope, *kept, *weights)
         return out
@@ -126,4 +121,4 @@ class _EdgeLayers(torch.autograd.Function):
         pairs = (at_receiver, sites), (at_neighbour, sites), (at_edge, edges), (at_state, state)
         d_first = (*(at.t() @ rows for at, rows in pairs), at_receiver.sum(0))
         d_sites = torch.addmm(at_receiver @ receiver, at_neighbour, neighbour)
-        return None, None, d_sites, at_edge @ edge, at_state @ of_state, *d_first, *d_rest
+        return None, None, None, d_sites, at_edge @ edge, at_state @ of_state, *d_first, *d_rest

@@ -2,12 +2,13 @@
 
 Compiled kernels are compared once they are built, and the convolution of CGCNN at its first use at a width and a
 precision. That a library passed is recorded beside it with its hash (``cpp_library.py``), so that later processes do
-not compare again. Plain PyTorch computes in double precision here. Sizes as in ``fields``; f features, m Gaussians.
+not compare again. Plain PyTorch computes in double precision here. Sizes as in ``crystal_graph``; f features, m
+Gaussians.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from threading import RLock
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from tltool.crystal_graph import Graph
 from tltool.errors import ResourceError
 from tltool.model.kernels import cgcnn_cpp, cpp_library, rows_cpp
+from tltool.model.kernels.cpp_kernels import LANES, CppKernels
 from tltool.model.norm import WeightedBatchNorm
 
 Tables = dict[str, Tensor]
@@ -25,65 +27,60 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 _BASIS, _BLOCKS = 11, 2
 
 _lock = RLock()
-_verdicts: dict[tuple[object, int], bool] = {}
-_say: dict[torch.dtype, Callable[[str], None]] = {}
 
 
-def load(folder: Path | None, say: Callable[[str], None], /, kind: torch.dtype = torch.float32) -> None:
-    """Make the compiled kernels for ``kind`` of number ready, as ``cgcnn_cpp.load`` does, if they compute what is
-    right.
+def load(cpp: CppKernels, /, kind: torch.dtype = torch.float32) -> None:
+    """Make the compiled kernels for ``kind`` of number ready, if they compute what is right.
 
-    ``say`` also hears of what later turns out to compute something else. Raises ResourceError as ``cgcnn_cpp.load``
-    does, and where a kernel disagrees with plain PyTorch.
+    Raises ResourceError as ``CppKernels.load`` does, and where a kernel disagrees with plain PyTorch.
     """
-    cgcnn_cpp.load(folder, say, kind)
-    _say[kind] = say
-    library = cgcnn_cpp.library(kind)
-    off = "" if cpp_library.passed(library, "rows") else _around_off_by(kind)
+    cpp.load(kind)
+    library = cpp.library(kind)
+    off = "" if cpp_library.passed(library, "rows") else _around_off_by(cpp, kind)
     if off:
-        cgcnn_cpp.forget(kind)
+        cpp.forget(kind)
         raise ResourceError(f"The compiled kernels give other numbers than plain PyTorch ({off}); use kernels=torch.")
     cpp_library.remember(library, "rows")
 
 
-def fits(graph: Graph, sites: Tensor, basis: Tensor) -> bool:
+def fits(cpp: CppKernels, graph: Graph, sites: Tensor, basis: Tensor) -> bool:
     """Say whether compiled kernels can take ``sites`` (n, f) and ``basis`` (d, m), and compute what they should."""
-    return cgcnn_cpp.fits(graph, sites, basis) and convolves(sites.dtype, sites.shape[1])
+    return cgcnn_cpp.fits(cpp, graph, sites, basis) and convolves(cpp, sites.dtype, sites.shape[1])
 
 
-def convolves(kind: torch.dtype, width: int) -> bool:
+def convolves(cpp: CppKernels, kind: torch.dtype, width: int) -> bool:
     """Say whether there is a compiled convolution of ``width`` features in ``kind`` that agrees with plain PyTorch."""
-    if not cgcnn_cpp.has(kind) or width % cgcnn_cpp.LANES:
+    if not cpp.has(kind) or width % LANES:
         return False
-    library, what = cgcnn_cpp.library(kind), f"convolution of {width} features"
+    library, what = cpp.library(kind), f"convolution of {width} features"
     with _lock:
-        known = _verdicts.get((library, width))
+        known = cpp.verified.get((kind, width))
         if known is None:
-            off = "" if cpp_library.passed(library, what) else convolution_off_by(kind, width)
-            known = _verdicts[library, width] = not off
+            off = "" if cpp_library.passed(library, what) else convolution_off_by(cpp, kind, width)
+            known = cpp.verified[kind, width] = not off
             if known:
                 cpp_library.remember(library, what)
             else:
-                _say.get(kind, print)(
+                cpp.say(
                     f"The compiled {what} gives other numbers than plain PyTorch in {_name(kind)} ({off}); plain "
                     "PyTorch is used in its place. Please report this."
                 )
     return known
 
 
-def convolution_off_by(kind: torch.dtype, width: int) -> str:
+def convolution_off_by(cpp: CppKernels, kind: torch.dtype, width: int) -> str:
     """Return in which table the compiled convolution is furthest off and by how much; nothing where all agree."""
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         graph, in_double = tiny_graph(kind), tiny_graph(torch.float64)
-        found = outcome(graph, tables_for(graph, width, kind), cgcnn_cpp.convolutions)
+        found = outcome(graph, tables_for(graph, width, kind), partial(cgcnn_cpp.convolutions, cpp))
         plain = outcome(in_double, tables_for(in_double, width, torch.float64), convolutions)
     return off_by(plain, found, _TOLERANCE[kind])
 
 
-def _around_off_by(kind: torch.dtype) -> str:
+def _around_off_by(cpp: CppKernels, kind: torch.dtype) -> str:
     """Return the same of the operations around the convolution, at widths around that of a vector."""
     with torch.inference_mode(False), torch.no_grad():
-        widths = [(around(kind, f, mine=False), around(kind, f, mine=True)) for f in (1, 7, 16, 33)]
+        widths = [(around(kind, f, None), around(kind, f, cpp)) for f in (1, 7, 16, 33)]
     return next(filter(None, (off_by(plain, found, _TOLERANCE[kind]) for plain, found in widths)), "")
 
 
@@ -202,19 +199,21 @@ def outcome(graph: Graph, given: Tables, compute: Compute, training: Sequence[bo
     return found
 
 
-def around(kind: torch.dtype, f: int, *, mine: bool) -> Tables:
-    """Return what the operations around the convolutions give at width ``f``, compiled ones or plain ones in double."""
+def around(kind: torch.dtype, f: int, cpp: CppKernels | None) -> Tables:
+    """Return what the operations around the convolutions give at width ``f``, those of ``cpp`` or plain ones in
+    double.
+    """
     draw = _draw()
 
     def drawn(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=draw, dtype=torch.float32).to(kind if mine else torch.float64)
+        return torch.rand(shape, generator=draw, dtype=torch.float32).to(torch.float64 if cpp is None else kind)
 
     table, rows, weight, distance = 20 * drawn(5, f) - 10, drawn(9, f) - 0.5, drawn(9), 8 * drawn(9)
     index, centres = torch.randint(0, 5, (9,), generator=draw), torch.arange(f).to(table)
-    if mine:
+    if cpp is not None:
         slope = table.clone()
-        made = [rows_cpp.spread(table, index), rows_cpp.collect(rows, index, weight, 6)]
-        made += [rows_cpp.gaussians(distance, centres, 0.5), cgcnn_cpp.soften(slope), slope]
+        made = [rows_cpp.spread(cpp, table, index), rows_cpp.collect(cpp, rows, index, weight, 6)]
+        made += [rows_cpp.gaussians(cpp, distance, centres, 0.5), rows_cpp.soften(cpp, slope), slope]
     else:
         made = [table[index], rows.new_zeros(6, f).index_add(0, index, rows * weight[:, None])]
         squares = ((distance[:, None] - centres) / 0.5).square()

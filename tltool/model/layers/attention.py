@@ -1,7 +1,7 @@
 """Attention with several heads, each a network of two layers with its own weights (Schmidt and others,
 doi:10.1126/sciadv.abi7948): of a site over its neighbours.
 
-Sizes as in ``fields``; f features, a heads, h hidden features of a head, r rows.
+Sizes as in ``crystal_graph``; f features, a heads, h hidden features of a head, r rows.
 """
 
 import torch

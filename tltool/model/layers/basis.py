@@ -3,9 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from tltool.model import message_passing
-from tltool.model.kernels import cgcnn_cpp, rows_cpp
-
 
 class Gaussians(nn.Module):
     """exp(-((d - centre) / width)^2) on evenly spaced centres, as CGCNN and MEGNet expand distances.
@@ -23,9 +20,6 @@ class Gaussians(nn.Module):
 
     def forward(self, distance: Tensor) -> Tensor:
         """Expand ``distance`` (d,) to (d, n)."""
-        plain = distance.requires_grad or message_passing.chosen() != "compiled"
-        if not plain and cgcnn_cpp.takes(distance, self.centres):
-            return rows_cpp.gaussians(distance, self.centres, self.width)
         squares = (distance[:, None] - self.centres).div_(self.width).square_()
         # Below exp(-80) numbers lose their normal form, with which every later product is ten times slower.
         return squares.clamp_max_(80.0).neg_().exp_()

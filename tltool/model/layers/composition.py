@@ -2,7 +2,7 @@
 and Lee, doi:10.1038/s41467-020-19964-7).
 
 The elements of a crystal are the nodes of a small graph in which each hears all, itself included, as often as its
-fraction says, so the operations on crystal graphs serve as they are. Sizes as in ``fields``; f = dim.
+fraction says, so the operations on crystal graphs serve as they are. Sizes as in ``crystal_graph``; f = dim.
 """
 
 import torch

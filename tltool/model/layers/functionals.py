@@ -4,7 +4,7 @@ The vector is the same on all sites of a crystal, so it leaves sites alike that 
 what the full graph gives. An encoder that begins a state of the crystal adds it there (MEGNet, as in Chen and others,
 doi:10.1038/s43588-020-00002-x); what any other encoder gives gets it on every level behind the elements', so that
 encoders need not know of it. It is a part of the encoder for all that freezes, renews or slows parts by name.
-Sizes as in ``fields``; k functionals, f = dim.
+Sizes as in ``crystal_graph``; k functionals, f = dim.
 """
 
 from collections.abc import Sequence

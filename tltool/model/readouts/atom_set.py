@@ -1,7 +1,7 @@
 """A set model on features of sites: AtomSets (Chen and Ong, doi:10.1038/s41524-021-00639-w).
 
 phi on each site, a symmetric function over the sites of a crystal, then rho: ``AtomSet`` is the readout, phi and the
-symmetric function, and ``Layers`` serves as phi and, as the trunk, as rho. Sizes as in ``fields``.
+symmetric function, and ``Layers`` serves as phi and, as the trunk, as rho. Sizes as in ``crystal_graph``.
 """
 
 from collections.abc import Mapping, Sequence

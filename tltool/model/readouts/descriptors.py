@@ -3,7 +3,7 @@
 With tens of labels these few numbers, and a regressor that fits its own smoothness, are hard to beat (docs/modes.md).
 Statistics of element properties are those of Ward and others (doi:10.1038/npjcompumats.2016.28), of which mean and
 spread are taken. A node counts as many times as its multiplicity, so that the quotient graph gives what the full one
-does. Sizes as in ``fields``.
+does. Sizes as in ``crystal_graph``.
 """
 
 import torch

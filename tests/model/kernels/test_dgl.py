@@ -1,0 +1,67 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from support import QUOTIENT
+
+from tltool.crystal_graph import Graph
+from tltool.data.batches import tensor_table
+from tltool.data.graph import crystal_graphs
+from tltool.data.record import Crystal
+from tltool.errors import ConfigError
+from tltool.model.kernels import dgl
+
+
+def test_dgl_imports_in_a_fresh_process_and_writes_no_settings(tmp_path) -> None:
+    code = (
+        "from tltool.model.kernels.dgl import load; import torch; "
+        "g = load().graph(([0, 1], [1, 0])); print(g.num_edges())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env={"HOME": str(tmp_path)}
+    )
+    assert done.stdout.strip() == "2", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plain_import_that_works_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dgl.importlib, "import_module", lambda name: "a working dgl")
+    monkeypatch.setattr(dgl, "_fill", lambda: pytest.fail("filled without need"))
+    assert dgl.load.__wrapped__() == "a working dgl"
+
+
+def test_a_broken_dgl_names_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise OSError("libdgl.so: wrong architecture")
+
+    monkeypatch.setattr(dgl.importlib, "import_module", broken)
+    monkeypatch.setattr(dgl, "_forget", lambda: None)
+    monkeypatch.setattr(dgl, "_fill", lambda: None)
+    with pytest.raises(ConfigError, match=r"libdgl\.so.*kernels=torch"):
+        dgl.load.__wrapped__()
+
+
+def test_training_needs_no_dgl(tmp_path) -> None:
+    words = ["pretrain", "split.train_size=64", "fit.epochs=1", f"runs={tmp_path}/runs"]
+    code = "import sys; sys.modules['dgl'] = None; from tltool.cli import main; main()"
+    command = [sys.executable, "-W", "ignore", "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("runs/pretrain/*/metrics.json")), done.stderr
+
+
+@pytest.fixture
+def graph(crystals: list[Crystal]) -> Graph:
+    return tensor_table.table(crystal_graphs.build(crystals[:9], QUOTIENT)).select(torch.arange(9))
+
+
+def test_the_dgl_graph_carries_the_fields(graph: Graph) -> None:
+    made = dgl.as_dgl(graph)
+    assert made is dgl.as_dgl(graph)
+    assert made.num_nodes() == graph.n_nodes
+    start, end = made.edges(order="eid")
+    assert torch.equal(start, graph.neighbour)
+    assert torch.equal(end, graph.receiver)
+    assert torch.equal(made.ndata["number"], graph.number)
+    assert torch.equal(made.edata["distance"], graph.distance[graph.distance_index])
