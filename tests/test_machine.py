@@ -129,7 +129,7 @@ def test_threads_wait_passively_unless_told_otherwise(given: dict[str, str], fou
         "    def find_spec(self, name, path, target=None):\n"
         "        if name == 'torch': print(os.environ['OMP_WAIT_POLICY']); os._exit(0)\n"
         "sys.meta_path.insert(0, Watch())\n"
-        "from tltool.cli import launch\n"
+        "from tltool.command_line.launch import launch\n"
         "launch('pretrain', ['fit.epochs=0'])\n"
     )
     env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
