@@ -60,7 +60,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_shows_one_python_and_one_yaml_file_each() -> None:
-    for folder, configs in (("data/adapters", "data"), ("model/encoders", "encoder"), ("transfer", "mode")):
+    groups = {"data/adapters": "data", "model/encoders": "encoder", "transfer": "mode", "loggers": "logger"}
+    for folder, configs in groups.items():
         (code,) = [Path(name) for name in FILES if name.startswith(f"tltool/{folder}/")]
         assert f"configs/{configs}/{code.stem}.yaml" in FILES
 
@@ -95,13 +96,21 @@ def test_a_metric_shows_up_everywhere(home: Path) -> None:
     assert "| test median error |" in (home / "page" / "report.md").read_text(encoding="utf-8")
 
 
+def test_a_logger_hears(home: Path) -> None:
+    words = ["threads=1", "fit.epochs=2", "split.train_size=40", "hydra.run.dir=heard", "logger=[csv,progress]"]
+    run(home, "-m", "tltool", "pretrain", *words)
+    assert (home / "heard" / "progress.txt").read_text(encoding="utf-8") == "finished\n"
+    assert len((home / "heard" / "epochs.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
 def test_the_contract_tests_find_them_and_they_keep_the_contracts(home: Path) -> None:
-    tests = ["test_configs.py", "test_doors.py", "model/test_encoders.py", "transfer/test_laws.py", "test_metrics.py"]
-    chosen = "(cubes or neighbour_mean or bias_only or doors or truth) and not regressor"
+    mirrors = ["model/test_encoders.py", "transfer/test_laws.py", "loggers/test_loggers.py"]
+    tests = ["test_configs.py", "test_doors.py", "test_metrics.py", *mirrors]
+    chosen = "(cubes or neighbour_mean or bias_only or doors or truth or progress) and not regressor"
     words = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-rA", "-k", chosen]
     said = run(home, "-m", "pytest", *words, *(f"tests/{name}" for name in tests))
-    for name in ("bias_only", "neighbour_mean"):
-        assert re.search(rf"PASSED tests/(transfer/test_laws|model/test_encoders)\.py::\S+\[[^\]]*{name}", said), said
+    for name, test in zip(("neighbour_mean", "bias_only", "progress"), mirrors, strict=True):
+        assert re.search(rf"PASSED tests/{test}::\S+\[[^\]]*{name}", said), said
     assert "PASSED tests/test_metrics.py::test_a_metric_says_the_truth_about_itself[median error]" in said
     for name in FILES:
         if name.endswith(".yaml"):
@@ -114,8 +123,10 @@ def test_the_blocks_keep_the_house_style(home: Path) -> None:
     run(home, "-m", "ruff", "format", "--no-cache", "--check", *code)
 
 
-@pytest.mark.parametrize("group", ["encoder", "mode"])
-def test_the_contract_tests_glob(group: str) -> None:
-    test = {"encoder": "model/test_encoders.py", "mode": "transfer/test_laws.py"}[group]
+TESTS = {"encoder": "model/test_encoders.py", "mode": "transfer/test_laws.py", "logger": "loggers/test_loggers.py"}
+
+
+@pytest.mark.parametrize(("group", "test"), TESTS.items())
+def test_the_contract_tests_glob(group: str, test: str) -> None:
     text = (ROOT / "tests" / test).read_text(encoding="utf-8")
     assert f'(ROOT / "configs" / "{group}").glob("*.yaml")' in text

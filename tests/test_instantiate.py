@@ -11,7 +11,7 @@ from tltool.errors import ConfigError
         "builtins.eval",
         "logging.os.system",
         "tltool.training.saved_model.checkpoint.shutil.rmtree",
-        "tltool.run_folder.run.subprocess.run",
+        "tltool.run_folder.environment.subprocess.run",
         "torch.load",
         "torch.optim.lr_scheduler.warnings.warn",
         "sklearn.utils.estimator_html_repr",

@@ -30,6 +30,7 @@ PLACES = {
     "fit": ("tltool.training.fit.Settings", "tltool.training.settings.Settings"),
     "optimiser": ("torch.optim.",),
     "mode": ("tltool.transfer.",),
+    "logger": ("tltool.loggers.",),
     "regressor": ("sklearn.", "tltool.model.readouts.atom_set.SetModel"),
 }
 """What may be named where: a name as a whole, or what it begins with if that ends in a dot."""

@@ -135,7 +135,7 @@ def settled(stage: str, made: dict[str, Any], reads: set[str]) -> None:
     idle = idle_keys(stage, made)
     own = ["graph", *(place for place, _ in nodes(made) if place not in ("fit", "optimiser"))]
     for key in leaves(made):
-        if key == "stage" or key in ANYWHERE or key.endswith("_target_"):
+        if key in ("stage", "logger") or key in ANYWHERE or key.endswith("_target_"):
             continue
         inside = any(key.startswith(f"{place}.") for place in own)
         if why(key, idle) is None:

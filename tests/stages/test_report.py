@@ -19,13 +19,13 @@ def quick(monkeypatch):
 def folder(tmp_path):
     """The open run folder of the stage, under the same runs/ as those it reports on."""
     run = Run(tmp_path / "runs" / "report" / "now", "report")
-    run.console = Console(file=io.StringIO(), width=1000)
+    run.screen.console = Console(file=io.StringIO(), width=1000)
     yield run
     run.close("finished", 0, "")
 
 
 def said(folder):
-    return folder.console.file.getvalue().splitlines()
+    return folder.screen.console.file.getvalue().splitlines()
 
 
 def test_the_stage_writes_both_pages_and_says_where(tmp_path, folder, capsys):

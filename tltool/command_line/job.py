@@ -16,6 +16,7 @@ from tltool import machine
 from tltool.command_line.exit_codes import failed, judged
 from tltool.command_line.usage import STAGES
 from tltool.errors import ResourceError
+from tltool.run_folder import environment, loggers
 from tltool.run_folder.run import Company, Run
 from tltool.training import backend, distributed, resume, setup
 from tltool.training.backend import Backend
@@ -49,10 +50,12 @@ def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], c
 def _work(stage: str, config: Mapping[str, Any], run: Run, command: str) -> None:
     """Write down what runs and where, then do the stage's work."""
     (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))), encoding="utf-8")
+    if not machine.rank():  # one process of several tells them
+        run.attach(loggers.made(config.get("logger") or {}, run.folder, config["plugins"]))
     # Nothing is compiled for a stage that computes nothing with a network.
     compiles = stage not in ("prepare", "report")
     chosen = backend.choose(config["kernels"], config["device"], config["threads"], run.say, compiles=compiles)
-    run.write_environment(chosen.device, chosen.name, command)
+    run.write_json("environment.json", environment.described(chosen.device, chosen.name, command))
     work: Callable[[Mapping[str, Any], Run, Backend], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
     distributed.join(chosen.device)
     work(config, run, chosen)

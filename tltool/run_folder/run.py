@@ -3,22 +3,17 @@
 import csv
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tltool import machine
 from tltool.errors import ConfigError, ResourceError
-from tltool.run_folder.console import console
+from tltool.run_folder.console import Screen
+from tltool.run_folder.loggers import Logger, Loggers
 
-_LINES_PER_FIT = 8
 PREDICTION_COLUMNS = (
     "id",
     "split",
@@ -46,16 +41,16 @@ class Company(NamedTuple):
 
 
 class Run:
-    """An open run folder; use it as a context manager.
+    """An open run folder, until ``close``.
 
-    ``status.json`` says running, then finished, failed or interrupted. ``log.jsonl`` gets a line per event, and the
-    screen (standard error) a progress bar, or a few plain lines where it is no terminal or the run is in company.
+    ``status.json`` says running, then finished, failed or interrupted. ``log.jsonl`` gets a line per event; the
+    ``screen`` and the loggers that were attached hear of it too.
     """
 
     def __init__(self, folder: Path, stage: str, company: Company | None = None) -> None:
         self.folder, self.stage, self.company = folder, stage, company
-        self.console = console(stderr=True, labelled=company is not None)
-        self._progress: Progress | None = None
+        self.screen = Screen(stage, company.label if company else None)
+        self._loggers = Loggers(self.say)
         self._started = _now()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -73,20 +68,16 @@ class Run:
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._status("running", 0, "")
 
+    def attach(self, loggers: Mapping[str, Logger]) -> None:
+        """Tell ``loggers``, {name: logger}, of every event from now on, and of the end."""
+        self._loggers.add(loggers)
+
     def log(self, event: Mapping[str, Any]) -> None:
-        """Append ``event`` to the log and show what of it a person wants to see."""
+        """Append ``event`` to the log, show it and tell the loggers."""
         self._log.write(json.dumps({"time": _now(), **event}, default=str) + "\n")
         self._log.flush()
-        kind = event.get("event")
-        if kind == "epoch":
-            self._show_epoch(event)
-        elif kind == "load_report":
-            self._show_report(event)
-        elif kind == "say":
-            self._print(event["text"])
-            if event.get("command"):
-                # Nothing before it and no break within it, so that it can be copied into a shell.
-                self.console.print(event["command"], markup=False, highlight=False, soft_wrap=True)
+        self.screen.log(event)
+        self._loggers.log(event)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """Return what ``make`` gives, made once for all runs of a sweep that call it ``name``."""
@@ -100,8 +91,9 @@ class Run:
         self.log({"event": "say", "text": text} | ({"command": command} if command else {}))
 
     def close(self, state: str, code: int, message: str) -> None:
-        """Write the last status and close the log."""
-        self._end_progress()
+        """Write the last status; close the loggers, the screen and the log."""
+        self._loggers.close(state)
+        self.screen.close()
         self._status(state, code, message)
         self._log.close()
 
@@ -126,90 +118,14 @@ class Run:
         table.to_csv(self.folder / "predictions.csv", index=False)
         table.to_parquet(self.folder / "predictions.parquet", index=False)
 
-    def write_environment(self, device: torch.device, kernels: str, command: str) -> None:
-        """Write ``environment.json``: versions, commit, device."""
-        from importlib.metadata import version
-
-        names = (
-            "tltool",
-            "torch",
-            "numpy",
-            "pymatgen",
-            "hydra-core",
-            "omegaconf",
-            "scikit-learn",
-            "h5py",
-            "safetensors",
-        )
-        facts = {
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "packages": {name: version(name) for name in names},
-            "commit": _commit(),
-            "command": command,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-            "processes": machine.ranks(),
-            "threads": torch.get_num_threads(),
-            "kernels": kernels,
-        }
-        self.write_json("environment.json", facts)
-
     def _status(self, state: str, code: int, message: str) -> None:
         finished = None if state == "running" else _now()
         facts = {"stage": self.stage, "state": state, "code": code, "started": self._started, "finished": finished}
         self.write_json("status.json", facts | {"message": message})
 
-    def _show_epoch(self, event: Mapping[str, Any]) -> None:
-        epoch, epochs = event["epoch"], event["epochs"]
-        errors = ", ".join(f"{name} {value:.4g}" for name, value in event["val_MAE"].items())
-        text = f"loss {event['train_loss']:.4f}" + (f", val MAE {errors}" if errors else "")
-        if self.console.is_terminal and self.company is None:
-            if self._progress is None:
-                bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-                self._progress = Progress(*bar, console=self.console, transient=True)
-                self._progress.add_task(self.stage, total=epochs)
-                self._progress.start()
-            self._progress.update(self._progress.task_ids[0], completed=epoch, total=epochs, description=text)
-            if epoch == epochs:
-                self._end_progress()
-        elif epoch in (1, epochs) or epoch % -(-epochs // _LINES_PER_FIT) == 0:
-            self._print(f"epoch {epoch:>4}/{epochs}  {text}")
-
-    def _print(self, text: str) -> None:
-        label = f"[{self.company.label}] " if self.company else ""
-        self.console.print(f"{label}{text}", markup=False, highlight=False)
-
-    def _show_report(self, event: Mapping[str, Any]) -> None:
-        self._print(
-            f"{len(event['loaded'])} tensors as in the source ({len(event['frozen'])} frozen), {len(event['new'])} "
-            f"new, {len(event['dropped'])} dropped; {event['trainable_parameters']:,} parameters train."
-        )
-        if event["unseen_elements"]:
-            self._print(f"Elements that the source never saw: {event['unseen_elements']}.")
-        for name, start in event["new_functionals"].items():
-            self._print(f"The functional {name} is new to the source; its vector starts as {start}.")
-        errors = ", ".join(f"{name} {value:.4g}" for name, value in event["step_0_val_MAE"].items())
-        if errors:
-            self._print(f"Before the first update: val MAE {errors}")
-
-    def _end_progress(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _commit() -> str | None:
-    """Return the commit of the code that runs, where it runs from a checkout."""
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _plain(value: Any) -> Any:

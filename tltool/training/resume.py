@@ -31,7 +31,7 @@ from tltool.training.ema import Average, average_of
 
 NAME = "state.json"
 # Where a run computes, and what it leaves, may change on the way.
-_FREE = ("runs", "cache", "device", "threads", "workers", "kernels", "resume", "keep_every")
+_FREE = ("runs", "cache", "device", "threads", "workers", "kernels", "logger", "resume", "keep_every")
 
 
 @dataclass

@@ -1,0 +1,128 @@
+"""Every shipped logger hears of every event and of the end; one that fails costs a run nothing."""
+
+import copy
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import run
+from support import ROOT, config
+
+from tltool.errors import ConfigError
+from tltool.run_folder.loggers import Logger, made
+from tltool.run_folder.run import Run
+
+NAMES = sorted(path.stem for path in (ROOT / "configs" / "logger").glob("*.yaml"))
+EPOCH = {"event": "epoch", "epoch": 1, "epochs": 2, "train_loss": 0.5, "learning_rate": 0.01, "seconds": 1.5}
+EVENTS: list[dict[str, Any]] = [
+    {"event": "say", "text": "Begin."},
+    EPOCH | {"val_MAE": {"e_form": 0.25, "gap": 1.0}},
+    EPOCH | {"epoch": 2, "val_MAE": {"e_form": 0.125, "gap": 0.5}},
+    {"event": "another", "of": "a later version"},
+]
+SHORT = ["fit.epochs=2", "split.train_size=40", "threads=1", "hydra.run.dir=run"]
+
+
+class Hears:
+    """Notes what it is told; fails from event number ``fails`` on."""
+
+    def __init__(self, fails: int | None = None) -> None:
+        self.told: list[Any] = []
+        self.fails = fails
+
+    def log(self, event: Mapping[str, Any], /) -> None:
+        self.told.append(dict(event))
+        if self.fails is not None and len(self.told) > self.fails:
+            raise OSError("no more room\nsecond line")
+
+    def close(self, state: str, /) -> None:
+        self.told.append(state)
+        if self.fails is not None:
+            raise OSError("no more room")
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    events = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in event.items() if key != "time"} for event in events]
+
+
+def told(folder: Path, **loggers: Logger) -> None:
+    """Tell ``loggers`` of ``EVENTS`` in a run in ``folder``."""
+    run = Run(folder, "pretrain")
+    run.attach(loggers)
+    for event in EVENTS:
+        run.log(event)
+    run.close("finished", 0, "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_logger_takes_every_event_and_changes_none(name: str, tmp_path: Path) -> None:
+    given = copy.deepcopy(EVENTS)
+    told(tmp_path / "run", **made(config("pretrain", f"logger={name}")["logger"], tmp_path))
+    assert given == EVENTS
+    assert logged(tmp_path / "run") == EVENTS  # no word of a failure
+    # A run that ends before it has begun is closed too.
+    run = Run(tmp_path / "short", "pretrain")
+    run.attach(made(config("pretrain", f"logger={name}")["logger"], tmp_path / "short"))
+    run.close("failed", 1, "")
+    assert logged(tmp_path / "short") == []
+
+
+def test_a_logger_hears_of_every_event_and_of_the_end(tmp_path: Path) -> None:
+    hears = Hears()
+    told(tmp_path / "run", mine=hears)
+    assert hears.told == [*EVENTS, "finished"]
+
+
+@pytest.mark.parametrize("fails", range(len(EVENTS) + 1))
+def test_one_that_fails_is_named_once_and_nothing_is_lost(
+    fails: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = Hears(), Hears(fails)
+    told(tmp_path / "run", bad=bad, good=good)
+    says = "The logger bad stopped (OSError: no more room); the run goes on, and log.jsonl has every event."
+    (sentence,) = [event for event in logged(tmp_path / "run") if event.get("text") == says]
+    assert [event for event in logged(tmp_path / "run") if event != sentence] == EVENTS
+    assert [event for event in good.told if event != sentence] == [*EVENTS, "finished"]
+    assert len(bad.told) == fails + 1
+    assert " ".join(capsys.readouterr().err.split()).count(says) == 1
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
+
+
+def test_what_is_no_logger_and_what_does_not_start_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strange_loggers.py").write_text(
+        "class Silent:\n    def __init__(self, folder, /): pass\n\n"
+        "class Absent:\n    def __init__(self, folder, /): raise ImportError('no module called wandb')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name, says in (("Silent", "it needs log and close"), ("Absent", "ImportError: no module called wandb")):
+        node = {"_target_": f"strange_loggers.{name}"}
+        with pytest.raises(ConfigError, match=says):
+            made({"mine": node}, tmp_path, ["strange_loggers"])
+        with pytest.raises(ConfigError, match="may not be used"):
+            made({"mine": node}, tmp_path)
+
+
+def test_csv_has_a_row_an_epoch_with_units(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    told(tmp_path / "run", **made(config("pretrain", "logger=csv")["logger"], tmp_path / "run"))
+    assert (tmp_path / "run" / "epochs.csv").read_text(encoding="utf-8").splitlines() == [
+        "epoch,time (s),learning rate,train loss,val MAE e_form (eV/atom),val MAE gap (eV)",
+        "1,1.5,0.01,0.5,0.25,1.0",
+        "2,1.5,0.01,0.5,0.125,0.5",
+    ]
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    run(tmp_path, "pretrain", "logger=csv", "logger.csv.file=table.csv", *SHORT)
+    rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text(encoding="utf-8").splitlines()))
+    epochs = [event for event in logged(tmp_path / "run") if event["event"] == "epoch"]
+    assert [float(row["train loss"]) for row in rows] == [event["train_loss"] for event in epochs]
+    assert [float(row["val MAE e_form (eV/atom)"]) for row in rows] == [e["val_MAE"]["e_form"] for e in epochs]
+    done = run(tmp_path, "pretrain", "+logger.mine._target_=os.system", *SHORT[:-1], "hydra.run.dir=other", code=2)
+    assert "logger._target_='os.system' may not be used: it must be or start with tltool.loggers." in done.stderr
