@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tltool.quantities import Quantity, quantity
+from tltool.quantities import QUANTITIES, Quantities, Quantity, quantity
 
 Floats = npt.NDArray[np.float64]
 
@@ -130,13 +130,15 @@ def of(about: Quantity | None) -> list[Metric]:
     return [metric for metric in METRICS if metric.applies_to(about)]
 
 
-def measure(name: str, label: Floats, prediction: Floats, train_mean: float) -> dict[str, float]:
+def measure(
+    name: str, label: Floats, prediction: Floats, train_mean: float, known: Quantities = QUANTITIES
+) -> dict[str, float]:
     """Return n and the metrics of the quantity ``name`` over the rows (r,) that have a label; for none n = 0 alone.
 
     A quantity that is a log10 also gets the MAE of what it is the logarithm of, as ``MAE_<name>``.
     """
-    known = np.isfinite(label)
-    rows, about = Rows(label[known], prediction[known], train_mean), quantity(name)
+    there = np.isfinite(label)
+    rows, about = Rows(label[there], prediction[there], train_mean), quantity(name, known)
     if not len(rows.label):
         return {"n": 0}
     found = {"n": len(rows.label)} | {metric.name: metric.of(rows) for metric in of(about)}

@@ -4,6 +4,7 @@ A store holds labels under these names in these units; an adapter converts. A qu
 another (moduli span three decades) is derived when labels are read, and is reported in both units.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from tltool.errors import ConfigError, nearest
@@ -25,6 +26,32 @@ class Quantity(NamedTuple):
     log10_of: str | None = None
     is_class: bool = False
     spans: bool = False
+
+
+class Quantities(Mapping[str, Quantity]):
+    """A table of quantities by name, which nobody can change; raise ConfigError if two have one name."""
+
+    def __init__(self, table: Iterable[Quantity]) -> None:
+        table = tuple(table)
+        self._table = {quantity.name: quantity for quantity in table}
+        if len(self._table) < len(table):
+            twice = next(q.name for n, q in enumerate(table) if q.name in {other.name for other in table[:n]})
+            raise ConfigError(f"There are two quantities called {twice!r}; give one of them another name.")
+
+    def __getitem__(self, name: str) -> Quantity:
+        return self._table[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def named(self, name: str) -> Quantity:
+        """Return the quantity called ``name``; raise ConfigError, with the nearest names, if there is none."""
+        if name not in self._table:
+            raise ConfigError(f"Unknown quantity {name!r}.{nearest(name, self._table)}")
+        return self._table[name]
 
 
 _TABLE = (
@@ -66,11 +93,10 @@ _TABLE = (
     Quantity("exfoliation_energy", "meV/atom", "exfoliation energy", -1_000, 20_000),
 )
 
-QUANTITIES = {quantity.name: quantity for quantity in _TABLE}
+QUANTITIES = Quantities(_TABLE)
+"""The quantities that tltool ships."""
 
 
-def quantity(name: str) -> Quantity:
-    """Return the quantity called ``name``; raise ConfigError, with the nearest names, if there is none."""
-    if name not in QUANTITIES:
-        raise ConfigError(f"Unknown quantity {name!r}.{nearest(name, QUANTITIES)}")
-    return QUANTITIES[name]
+def quantity(name: str, known: Quantities = QUANTITIES) -> Quantity:
+    """Return the quantity called ``name`` of those that are ``known``; raise ConfigError if there is none."""
+    return known.named(name)
