@@ -29,6 +29,7 @@ def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path
     (folder,) = stage.iterdir()
     codes = {p.parent.name: json.loads(p.read_text())["code"] for p in folder.glob("*/status.json")}
     assert codes == {"0": 0, "2": 0}
+    assert "    name: tltool\n" in (folder / "multirun.yaml").read_text()  # what squeue shows
     threads = [json.loads((folder / cell / "environment.json").read_text())["threads"] for cell in ("0", "2")]
     assert threads == [1, 2]
     if launcher is JOBLIB:

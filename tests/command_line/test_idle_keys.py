@@ -266,8 +266,8 @@ def choices() -> list[tuple[str, str]]:
     found = [(stage, "input=x" if stage == "predict" else "seed=0") for stage in STAGES]
     groups = {
         "prepare": ("data", "graph"),
-        "pretrain": ("data", "encoder", "graph", "readout", "split", "fit", "optimiser", "overlap"),
-        "transfer": ("target", "mode", "split", "optimiser", "overlap"),
+        "pretrain": ("data", "encoder", "graph", "readout", "split", "fit", "optimiser", "overlap", "logger"),
+        "transfer": ("target", "mode", "split", "optimiser", "overlap", "logger"),
     }
     for stage, names in groups.items():
         for name in names:
@@ -297,7 +297,7 @@ def test_every_key_of_every_choice_is_known(stage: str, choice: str) -> None:
     for key in leaves(made):
         place, _, name = key.rpartition(".")
         known = (
-            key in {*ANYWHERE, "stage", "plugins", "seed"} | STRUCTURE[stage]
+            key in {*ANYWHERE, "stage", "plugins", "seed", "logger"} | STRUCTURE[stage]
             or why(key, idle) is not None
             or any(key.startswith(f"{function}.") for function in functions)
             or (place in described and name in KEYS)
