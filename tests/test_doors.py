@@ -54,6 +54,20 @@ def test_no_catch_all_modules_and_empty_inits() -> None:
     assert [f for f in inits if f.read_text().strip()] == []
 
 
+# Every kernel stands beside its plain form's name, and two modules to compile and to choose.
+CROWDED = {"model/kernels": 15}
+
+
+def test_no_folder_holds_more_modules_than_fit_on_a_shelf() -> None:
+    """At most 14, sub-folders and ``__init__`` not counted; exceptions are named."""
+    folders = {path.parent for path in (ROOT / "tltool").rglob("*.py")}
+    counts = {
+        folder.relative_to(ROOT / "tltool").as_posix(): len([f for f in folder.glob("*.py") if f.name[0] != "_"])
+        for folder in folders
+    }
+    assert {name: n for name, n in counts.items() if n > 14} == CROWDED
+
+
 def test_user_input_is_never_checked_with_assert() -> None:
     for path in sorted((ROOT / "tltool").rglob("*.py")):
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
-from tltool.training import backend, bare, row_functionals
+from tltool.training import backend, row_functionals, validation
 from tltool.training import crystal_state as states
 from tltool.training.backend import Backend
 from tltool.training.saved_model import checkpoint
@@ -78,7 +78,7 @@ class Predictor:
         name, crystal = item
         if isinstance(crystal, DataError) or crystal.amounts is None or not self.model.needs_structures:
             return item
-        return name, DataError(f"{name}: {bare.REASON}; give the structure.")
+        return name, DataError(f"{name}: {validation.NO_STRUCTURE}; give the structure.")
 
     @torch.no_grad()
     def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:

@@ -19,12 +19,12 @@ from tltool.data.batches.batches import Batches
 from tltool.errors import NumericError
 from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
-from tltool.training import bare, distributed
+from tltool.training import distributed
 from tltool.training.ema import Average, follow
 from tltool.training.resume import Progress
 from tltool.training.settings import Fit, Settings, Trained, Training, Values
 from tltool.training.single_fit import SingleFit
-from tltool.training.validation import predict, validate
+from tltool.training.validation import check_structures, predict, validate
 
 __all__ = ["Fit", "Settings", "Trained", "Training", "Values", "predict", "run", "train", "validate"]
 
@@ -47,7 +47,7 @@ def train(
     number of each epoch (from 1) and may freeze and release parameters. Raises NumericError when the loss is not
     finite, and ConfigError for formulas with a model that needs structures.
     """
-    bare.check(model, data)
+    check_structures(model, data)
     fit.backend.prepare(model)
     if not fit.settings.epochs or not any(p.requires_grad for p in model.parameters()):
         model.eval()

@@ -8,9 +8,21 @@ from tltool import interruption
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch, evaluation_size
 from tltool.data.record import Floats
+from tltool.errors import InapplicableError
 from tltool.model.property_model import PropertyModel
-from tltool.training import bare, distributed
+from tltool.training import distributed
 from tltool.training.settings import Values
+
+NO_STRUCTURE = "a formula has no structure, and this model needs one"
+
+
+def check_structures(model: PropertyModel, data: Batches) -> None:
+    """Raise InapplicableError if ``data`` are formulas and ``model`` reads more than the element embedding."""
+    if data.bare and model.needs_structures:
+        raise InapplicableError(
+            "The data are formulas without structures, which have no edges; what works is the element embedding of a "
+            "pretrained encoder: tltool transfer mode=features mode.level=[0]."
+        )
 
 
 def validate(model: PropertyModel, data: Batches, values: Values | None = None) -> tuple[float, dict[str, float]]:
@@ -41,7 +53,7 @@ def errors_of(model: PropertyModel, data: Batches, predicted: Floats) -> tuple[f
 @torch.no_grad()
 def predict(model: PropertyModel, data: Batches, part: str, values: Values | None = None) -> Floats:
     """Return predictions (r, q) for the rows of ``part``, in evaluation mode, each in the unit of its quantity."""
-    bare.check(model, data)
+    check_structures(model, data)
     model.eval()
 
     def labels(batch: Batch) -> Tensor:

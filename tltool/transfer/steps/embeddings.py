@@ -10,13 +10,13 @@ from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch, evaluation_size
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.training import bare
+from tltool.training.validation import check_structures
 
 
 @torch.no_grad()
 def table(model: PropertyModel, data: Batches) -> Tensor:
     """Return (n, dim): the embedding of every record of a part of ``data``, zeros elsewhere; evaluation mode."""
-    bare.check(model, data)
+    check_structures(model, data)
     was = model.training
     model.eval()
     made: Tensor | None = None
@@ -37,7 +37,7 @@ def sites(model: PropertyModel, data: Batches, levels: Sequence[int]) -> Tensor:
 
     Nodes of records in no part of ``data`` get zeros; evaluation mode.
     """
-    bare.check(model, data)
+    check_structures(model, data)
     was = model.training
     model.eval()
     first = next(model.encoder.parameters())
