@@ -278,11 +278,15 @@ def nothing_waits(encoder: str, data: Batches, dim: int) -> str:
 
 
 def near(found: list[float], expected: list[float]) -> str:
-    """Return how far ``found`` is from ``expected``; raise AssertionError above 1e-3 of it."""
-    off = max(abs(a - b) / b for a, b in zip(found, expected, strict=True))
-    if off > 1e-3:
+    """Return how far ``found`` is from ``expected``; raise AssertionError above 1e-5 in the first epoch, 2e-2 later.
+
+    A GPU adds up in no fixed order, and training amplifies that: two ordinary runs of MEGNet differ by 4e-7 of the loss
+    in the first epoch, and by 6e-3 in the third.
+    """
+    off = [abs(a - b) / b for a, b in zip(found, expected, strict=True)]
+    if off[0] > 1e-5 or max(off) > 2e-2:
         raise AssertionError(f"losses {found}, but {expected}")
-    return f"losses of three epochs to {off:.1e}"
+    return f"loss of the first epoch to {off[0]:.1e}, of three to {max(off):.1e}"
 
 
 def checks(made: dict[str, crystal_graphs.GraphTable], labels: Tensor, device: torch.device) -> bool:
