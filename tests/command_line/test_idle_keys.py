@@ -26,6 +26,7 @@ from tltool.reporting import verdict
 from tltool.run_folder.run import Run
 from tltool.stages import evaluate, predict, prepare, pretrain, report, transfer
 from tltool.training import resume, setup
+from tltool.training.backend import CPU
 from tltool.training.fit import Fit, Settings
 from tltool.training.fit import predict as predict_rows
 
@@ -123,7 +124,7 @@ def read_by(
         patch.setattr(setup, "fit", fit)
         folder = home / "runs" / stage / f"law-{len(list(home.glob('runs/*/*')))}"
         run = Run(folder, stage)
-        STAGES[stage](Watched(made, "", reads), run)
+        STAGES[stage](Watched(made, "", reads), run, CPU)
         run.close("finished", 0, "")
     if "optimiser._target_" not in reads:
         reads.discard("optimiser.lr")  # handed on, and used by an optimiser alone
@@ -150,7 +151,7 @@ def pretrained(home: Path) -> Path:
     made = config("pretrain", f"cache={home}/cache", f"runs={home}/runs", *table(home, "data", "data"), *SMALL)
     folder = home / "runs" / "pretrain" / "source"
     run = Run(folder, "pretrain")
-    pretrain.run(made, run)
+    pretrain.run(made, run, CPU)
     run.close("finished", 0, "")
     (folder / "config.yaml").write_text(json.dumps(made))
     return folder
@@ -221,7 +222,7 @@ def test_eval_refuses_a_base_that_the_model_does_not_add_to(home: Path, pretrain
     ]
     run = Run(home / "runs" / "eval" / "base", "eval")
     with pytest.raises(ConfigError, match=r"whole values, not differences; leave data@base= out\.$"):
-        evaluate.run(config("eval", *words), run)
+        evaluate.run(config("eval", *words), run, CPU)
     run.close("failed", 2, "")
 
 

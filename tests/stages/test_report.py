@@ -8,6 +8,7 @@ from tltool import plots
 from tltool.errors import DataError, ResourceError
 from tltool.run_folder.run import Run
 from tltool.stages import report
+from tltool.training.backend import CPU
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def said(folder):
 
 def test_the_stage_writes_both_pages_and_says_where(tmp_path, folder, capsys):
     make_run(tmp_path / "runs" / "transfer" / "a")
-    report.run({"inputs": [str(tmp_path / "runs")], "output": None}, folder)
+    report.run({"inputs": [str(tmp_path / "runs")], "output": None}, folder, CPU)
     out = folder.folder / "report"
     first, advice, *others = said(folder)
     assert first == "Finished runs: 1. Left out: 0."
@@ -47,7 +48,7 @@ def test_the_stage_says_what_it_left_out_and_does_not_count_itself(tmp_path, fol
     make_run(runs / "b", state="running")
     make_run(runs / "c", state="running")
     (make_run(runs / "d") / "metrics.json").unlink()
-    report.run({"inputs": [str(tmp_path / "runs")], "output": str(tmp_path / "out" / "deep")}, folder)
+    report.run({"inputs": [str(tmp_path / "runs")], "output": str(tmp_path / "out" / "deep")}, folder, CPU)
     why = "2 running (not finished), 1 damaged (metrics.json is missing)"
     assert said(folder)[0] == f"Finished runs: 1. Left out: 3: {why}."
     page = (tmp_path / "out" / "deep" / "report.html").read_text()
@@ -57,8 +58,8 @@ def test_the_stage_says_what_it_left_out_and_does_not_count_itself(tmp_path, fol
 
 def test_no_run_and_no_place_to_write_are_named(tmp_path, folder):
     with pytest.raises(DataError, match="tltool transfer target=bulk_modulus"):
-        report.run({"inputs": [str(tmp_path / "runs")], "output": None}, folder)
+        report.run({"inputs": [str(tmp_path / "runs")], "output": None}, folder, CPU)
     make_run(tmp_path / "runs" / "a")
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match=r"cannot be written to .*file"):
-        report.run({"inputs": [str(tmp_path / "runs")], "output": str(tmp_path / "file")}, folder)
+        report.run({"inputs": [str(tmp_path / "runs")], "output": str(tmp_path / "file")}, folder, CPU)
