@@ -54,12 +54,12 @@ def test_no_catch_all_modules_and_empty_inits() -> None:
     assert [f for f in inits if f.read_text().strip()] == []
 
 
-# Every kernel stands beside its plain form's name, and two modules to compile and to choose.
+# A module for each kernel that pays, what builds and checks them, and what puts them into a model.
 CROWDED = {"model/kernels": 15}
 
 
-def test_no_folder_holds_more_modules_than_fit_on_a_shelf() -> None:
-    """At most 14, sub-folders and ``__init__`` not counted; exceptions are named."""
+def test_a_folder_holds_at_most_14_modules() -> None:
+    """Sub-folders and ``__init__`` are not counted; exceptions are named."""
     folders = {path.parent for path in (ROOT / "tltool").rglob("*.py")}
     counts = {
         folder.relative_to(ROOT / "tltool").as_posix(): len([f for f in folder.glob("*.py") if f.name[0] != "_"])

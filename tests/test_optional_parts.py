@@ -71,14 +71,13 @@ def predictions(folder: Path) -> pd.DataFrame:
     return pd.read_csv(run_folder / "predictions.csv").sort_values(["id", "quantity"]).reset_index(drop=True)
 
 
-SHORT = ["threads=1", "fit.epochs=1", "fit.batch_size=64"]
+FEW = ["threads=1", "fit.epochs=1", "fit.batch_size=64", "split.train_size=64"]
 
 
 def training(*words: str) -> list[list[str]]:
-    few = [*SHORT, "split.train_size=64"]
     return [
-        ["pretrain", "data=dielectric", "quantities=[gap]", "runs=runs", *few, *words],
-        ["transfer", "target=bulk_modulus", "mode=finetune", "runs=runs", *few],
+        ["pretrain", "data=dielectric", "quantities=[gap]", "runs=runs", *FEW, *words],
+        ["transfer", "target=bulk_modulus", "mode=finetune", "runs=runs", *FEW],
     ]
 
 
@@ -95,6 +94,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("part", OPTIONAL)
 def test_without_an_optional_part_all_goes_on(part: str, whole: Path, tmp_path: Path) -> None:
     package = copy_of(tmp_path / "package", OPTIONAL[part])
+    # Without tltool/sweep the runs of a sweep follow each other.
+    seeds = ["transfer", "-m", "target=bulk_modulus", "mode=finetune", "seed=0,1", "runs=several", *FEW]
     for name, words in ENCODERS.items() if part == "kernels" else [("cgcnn", [])]:
         expected = predictions(whole / name / "runs" / "eval")
         (trained,) = (file.parent for file in (whole / name / "runs" / "transfer").rglob("model/manifest.json"))
@@ -104,7 +105,10 @@ def test_without_an_optional_part_all_goes_on(part: str, whole: Path, tmp_path: 
             *training(*words),
             ["eval", "runs=runs"],
             ["eval", "runs=again", f"model={trained}"],
+            *([[*seeds, f"source={trained}"]] if "sweep" in OPTIONAL[part] else []),
         )
+        if "sweep" in OPTIONAL[part]:
+            assert len(list((tmp_path / name / "several").rglob("model/manifest.json"))) == 2
         found = predictions(tmp_path / name / "again")
         assert found.id.tolist() == expected.id.tolist()
         size = float(np.abs(expected.prediction).max())
