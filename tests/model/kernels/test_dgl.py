@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +41,18 @@ def test_a_broken_dgl_names_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dgl, "_fill", lambda: None)
     with pytest.raises(ConfigError, match=r"libdgl\.so.*kernels=torch"):
         dgl.load.__wrapped__()
+
+
+def test_warnings_about_its_source_do_not_end_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As after an installation that compiled nothing: Python compiles the package now, and warns of "\\P".
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dgl"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dgl", None)  # so that the stand-in is taken out again at the end
+    monkeypatch.delitem(sys.modules, "dgl")
+    (tmp_path / "dgl.py").write_text('"a sum, \\Phi"\nSTAND_IN = True\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(dgl, "_fill", lambda: pytest.fail("the first import did not work"))
+    assert dgl.load.__wrapped__().STAND_IN
 
 
 def test_training_needs_no_dgl(tmp_path) -> None:

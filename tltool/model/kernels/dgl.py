@@ -13,6 +13,7 @@ import importlib
 import os
 import sys
 import types
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -33,17 +34,25 @@ def load() -> Any:
     # Without this DGL writes a settings file into the home folder and prints about it.
     os.environ.setdefault("DGLBACKEND", "pytorch")
     try:
-        return importlib.import_module("dgl")
+        return _imported()
     except Exception:  # DGL's import fails with several kinds of exception, by version
         _forget()
     _fill()
     try:
-        return importlib.import_module("dgl")
+        return _imported()
     except Exception as error:
         _forget()
         raise ConfigError(
             f"DGL does not import here ({error}); use kernels=torch, or install the dgl that pyproject.toml names."
         ) from error
+
+
+def _imported() -> Any:
+    # Python compiles DGL at its first import and warns of escape sequences such as "\\P" in its docstrings. A user of
+    # tltool can do nothing about them, and where warnings are errors they would end the import.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("dgl")
 
 
 def _forget() -> None:
