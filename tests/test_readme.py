@@ -16,6 +16,7 @@ from test_contributing import BLOCK
 
 from tltool import errors
 from tltool.command_line.overrides import refuse
+from tltool.command_line.stage_help import stage_help
 from tltool.command_line.usage import STAGES
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
@@ -57,6 +58,9 @@ def test_every_command_composes(command: str, tree: Path) -> None:
         return
     stage, *words = words
     assert stage in STAGES
+    if "--help" in words:
+        assert stage_help(stage, words)
+        return
     flags = [word for word in words if word.startswith("-")]
     assert set(flags) <= {"-m", "--cfg", "--config-dir", "--help"}
     swept = "-m" in words

@@ -29,11 +29,22 @@ def _answer(words: list[str]) -> int:
         print(f"tltool {version('tltool')}")
         return 0
     if first in STAGES:
-        return _launch(first, words[1:])
+        return _help(first, words[1:]) if {"-h", "--help"} & set(words) else _launch(first, words[1:])
     print(usage(), file=sys.stderr)
     if words:
         print(f"tltool: there is no stage {first!r}.{nearest(first, STAGES)}", file=sys.stderr)
     return ConfigError.code
+
+
+def _help(stage: str, words: list[str]) -> int:
+    from tltool.command_line.stage_help import stage_help
+
+    try:
+        print(stage_help(stage, words))
+    except ConfigError as error:
+        print(f"tltool: {error}", file=sys.stderr)
+        return error.code
+    return 0
 
 
 def _launch(stage: str, words: list[str]) -> int:
