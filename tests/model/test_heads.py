@@ -78,7 +78,7 @@ def test_freeze_equals_features(with_networks: PropertyModel, part: Dataset) -> 
 FEATURES = {
     "levels": ("mode.level=[0,1]",),
     "trunk": ("mode.level=trunk",),
-    "labels": ("mode.level=[0]", "mode.beside=[labels,trunk]"),
+    "labels": ("mode.level=[0]", "mode.extra_features=[labels,trunk]"),
     "sites": ("mode/regressor=atom_set", "mode.level=[1]"),
 }
 

@@ -43,7 +43,7 @@ def test_auto_is_the_chosen_mode_to_the_bit(source: PropertyModel, target: Batch
     assert (predict(model, target, "test") == predict(alone, target, "test")).all()
     assert all(torch.equal(v, alone.state_dict()[k]) for k, v in model.state_dict().items())
     assert (choice["folds"], choice["rows"]) == (3, 30)
-    assert list(choice["candidates"]) == ["labels", "facts", "ridge", "kernel_ridge", "finetune"]
+    assert list(choice["candidates"]) == ["labels", "descriptors", "ridge", "kernel_ridge", "finetune"]
     errors = {name: row["error"] for name, row in choice["candidates"].items() if not row["given_up"]}
     if tolerance == "0":
         assert choice["chosen"] == min(errors, key=errors.get)
@@ -106,11 +106,11 @@ def test_what_is_clearly_behind_too_slow_or_not_finite_is_given_up(source: Prope
 def test_a_candidate_is_left_out_with_more_rows_than_it_takes(source: PropertyModel, target: Batches) -> None:
     said: list[str] = []
     fit = replace(a_fit(epochs=1), log=lambda event: said.append(event.get("text", "")))
-    settings = node("~mode.candidates.scratch", "mode.most_rows.facts=29", "+mode.most_rows.ridge=30")
+    settings = node("~mode.candidates.scratch", "mode.most_rows.descriptors=29", "+mode.most_rows.ridge=30")
     model = instantiate.call(settings, source, target, fit)
-    assert "facts" not in model.spec["auto"]["candidates"]
+    assert "descriptors" not in model.spec["auto"]["candidates"]
     assert "ridge" in model.spec["auto"]["candidates"]
-    assert any("Too many training rows for facts" in text for text in said)
+    assert any("Too many training rows for descriptors" in text for text in said)
     with pytest.raises(ConfigError, match="leaves no candidate"):
         auto(source, target, fit, candidates={"ridge": scratch}, **KEYS | {"most_rows": {"ridge": 9}})
 

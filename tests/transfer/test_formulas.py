@@ -52,7 +52,7 @@ def run(source: PropertyModel, data: Batches, *overrides: str, **keys) -> Proper
 def test_a_formula_is_its_crystals_level_0(encoder: str, crystals: list[Crystal]) -> None:
     """The mean with atomic fractions as weights is the mean over the sites of a crystal of that formula."""
     model = fresh_model(encoder=encoder).eval()
-    model.readout = pool_of_sites(model.encoder.dim, model.encoder.n_levels, levels=[0], statistics=["mean", "spread"])
+    model.readout = pool_of_sites(model.encoder.dim, model.encoder.n_levels, levels=[0], statistics=["mean", "std"])
     assert not model.needs_structures
     texts = [composition(formula(c.numbers), "") for c in crystals]
     tables = [crystal_graphs.build(some, graph_settings_of(encoder)) for some in (crystals, texts)]

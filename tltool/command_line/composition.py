@@ -1,5 +1,6 @@
 """Is a composed config one of the stage, and what Hydra says of one that it could not compose, as one sentence."""
 
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -7,6 +8,7 @@ import yaml
 
 from tltool.data.materials_project import api_key
 from tltool.errors import ConfigError, nearest
+from tltool.renamed import renamed_key
 
 _COMPOSITIONS = ("matbench_steels", "matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass")
 
@@ -42,6 +44,10 @@ def sentence(error: BaseException) -> str:
             "or use another task, such as target=matbench_phonons."
         )
     key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
+    gone = re.search(r"Could not delete from config\. '([^']+)' does not exist", text)
+    old = gone.group(1) if gone else str(getattr(cause, "full_key", None) or key)
+    if now := renamed_key(old):
+        return now.sentence(old)
     if key is not None and parent is not None and hasattr(parent, "keys") and str(key) not in map(str, parent.keys()):
         return f"There is no key {getattr(cause, 'full_key', key)!r}.{nearest(str(key), map(str, parent.keys()))}"
     if "Missing mandatory value" in text or "MissingMandatoryValue" in type(error).__name__:

@@ -13,6 +13,7 @@ from tltool.data.record import Floats
 from tltool.errors import ConfigError, InapplicableError, NumericError, standing_at
 from tltool.instantiate import TRAINING, Idle
 from tltool.model.property_model import PropertyModel
+from tltool.renamed import renamed_key
 from tltool.training.fit import Fit
 from tltool.transfer.steps import cross_validation
 
@@ -105,12 +106,17 @@ def auto(
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
     """Return what no candidate reads (see ``instantiate.idle_keys``)."""
     limits = [name for name in node["most_rows"] or {} if name not in node["candidates"]]
-    found = {f"most_rows.{name}": Idle(f"{{at}}.candidates has no {name}", "name one of those") for name in limits}
+    found = {f"most_rows.{name}": Idle(f"{{at}}.candidates has no {name}", _advice(name)) for name in limits}
     told = [instantiate.idle_keys(mode, config, config.get("plugins") or ()) for mode in node["candidates"].values()]
     if told and all(TRAINING in keys for keys in told):
         why = "no candidate of {at}.candidates trains by steps"
         found[TRAINING] = Idle(why, "add one, as +mode@{at}.candidates.lora=lora")
     return found
+
+
+def _advice(name: str) -> str:
+    now = renamed_key(f"candidates.{name}")
+    return f"use {{at}}.most_rows.{now.name.rpartition('.')[2]}={{value}}" if now else "name one of those"
 
 
 def _try(

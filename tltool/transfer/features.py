@@ -39,19 +39,19 @@ def features(
     *,
     level: int | str | list[int] | None,
     statistics: list[str],
-    beside: list[str],
+    extra_features: list[str],
     regressor: Any | None,
     refit_statistics: bool,
 ) -> PropertyModel:
     """Return the frozen backbone of ``source`` with a regressor on its features.
 
-    ``level``: ``trunk`` takes the vector that the source's head sees; a number, or several, takes ``statistics`` (mean,
-    spread) over those levels of the encoder as ``Pool`` does, standardised on the training rows; null stands for levels
-    0 and 1, and for 0 where the data are formulas, which have no other. What ``beside`` names (see ``model.beside``)
-    stands beside the levels, of which there may then be none. ``regressor`` is an unfitted estimator (its fit sees
-    training rows only); a linear one becomes an ordinary head, and null trains a linear head with ``fit``, or at the
-    trunk one of the source's kind. A ``SetModel`` learns on the sites instead, trained with ``fit``.
-    ``refit_statistics`` as in ``freeze``.
+    ``level``: ``trunk`` takes the input of the source's head. A number, or several, takes ``statistics`` (mean, std)
+    over those levels of the encoder as ``Pool`` does, standardised on the training rows. null takes levels 0 and 1, and
+    level 0 where the data are formulas, which have no other. ``extra_features`` (see ``concatenated.Concatenated``) are
+    appended to the levels; the list of levels may then be empty. ``regressor`` is an unfitted estimator, fitted on the
+    training rows only. A linear one becomes an ordinary head. null trains a linear head with ``fit``, or at the trunk
+    a head of the source's kind. A ``SetModel`` learns on the sites instead and is trained with ``fit``.
+    ``refit_statistics`` is as in ``freeze``. Raise ConfigError for a combination that makes no sense.
     """
     torch.manual_seed(fit.seed)
     model = edit.copy_of(source)
@@ -59,15 +59,15 @@ def features(
     if refit_statistics:
         edit.refit_statistics(model, data.graph("train"))
     levels = _levels(level, data.bare)
-    if beside and (levels is None or isinstance(regressor, SetModel)):
+    if extra_features and (levels is None or isinstance(regressor, SetModel)):
         raise ConfigError(
-            "mode.beside needs mode.level to be a list of levels, which may be empty, and a regressor of scikit-learn; "
-            "trunk can stand in mode.beside."
+            "mode.extra_features needs a regressor of scikit-learn and a list of levels, as in mode.level=[]; "
+            "mode.extra_features=[trunk] takes the trunk."
         )
     if isinstance(regressor, SetModel):
         return _on_sites(source, model, data, fit, levels, regressor, fresh)
     if levels is not None:
-        edit.give_features(model, levels, list(statistics), list(beside), data.bare)
+        edit.give_features(model, levels, list(statistics), list(extra_features), data.bare)
     if regressor is not None:
         edit.linear_heads(model)
     edit.new_heads(model, fresh)
@@ -104,7 +104,7 @@ def features(
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
     """Return which keys of this mode's ``node`` have no effect beside its others (see ``instantiate.idle_keys``)."""
     regressor = str((node.get("regressor") or {}).get("_target_", ""))
-    level, beside = node.get("level"), node.get("beside") or []
+    level, extra = node.get("level"), node.get("extra_features") or []
     found: dict[str, Idle] = {}
     if regressor == _SET_MODEL:
         why = "a set model reads the sites, which are not pooled before"
@@ -117,7 +117,7 @@ def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str
         why = f"{{at}}.level={level} pools no sites".replace("'", "")
         found.setdefault("statistics", Idle(why, "name levels, as {at}.level=[0,1]"))
     levels = None if level is None else _levels(level, False)
-    if levels is not None and set(levels) <= {0} and set(beside) <= _WITHOUT_NETWORK:
+    if levels is not None and set(levels) <= {0} and set(extra) <= _WITHOUT_NETWORK:
         why = "nothing that is normalised is computed for level 0, elements and geometry"
         found["refit_statistics"] = Idle(why, "name a higher level, as {at}.level=[0,1]")
     return found

@@ -18,7 +18,7 @@ from tltool.model.readouts.pool import reads_elements_alone
 READOUTS = sorted(p.stem for p in (ROOT / "configs" / "readout").glob("*.yaml"))
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 both = pytest.mark.parametrize(("readout", "encoder"), [(r, e) for r in READOUTS for e in ENCODERS])
-SPREAD = "readout.statistics=[mean,spread]"
+SPREAD = "readout.statistics=[mean,std]"
 
 
 def graph_of(crystals: list[Crystal], encoder: str, quotient: bool = True) -> Graph:

@@ -38,7 +38,9 @@ def of_geometry(graph: Graph) -> Tensor:
     """
     volume = graph.volume
     if volume is None or not bool(torch.isfinite(volume).all()):
-        raise ConfigError("mode.beside: geometry needs structures, and these crystals have none; use elements.")
+        raise ConfigError(
+            "mode.extra_features: geometry needs structures, but these records are formulas; use elements."
+        )
     mass = torch.from_numpy(properties()).to(volume)[:, _MASS].exp().index_select(0, graph.number)
     density = _TO_GRAMS_PER_CM3 * message_passing.crystal_mean(graph, mass[:, None])[:, 0] / volume
     length = graph.distance.index_select(0, graph.distance_index)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.errors import ConfigError
 from tltool.model import message_passing
+from tltool.renamed import WORDS
 
 
 def encoder_facts(encoder: nn.Module) -> tuple[Any, ...]:
@@ -37,7 +38,7 @@ def reads_elements_alone(readout: nn.Module, n_levels: int) -> bool:
 class Pool(nn.Module):
     """Statistics over the sites of each crystal, of one or several levels, side by side.
 
-    ``levels`` of the encoder to read (-1 the last); ``statistics`` of ``mean`` and ``spread`` (standard deviation).
+    ``levels`` of the encoder to read (-1 the last); ``statistics`` of ``mean`` and ``std`` (standard deviation).
     Each site counts once, so nodes are weighted by multiplicity. The same statistics over edges and the state follow
     where ``extras`` says that the encoder has them.
     """
@@ -46,9 +47,11 @@ class Pool(nn.Module):
         self, dim: int, n_levels: int, extras: Sequence[str] = (), /, *, levels: list[int], statistics: list[str]
     ) -> None:
         super().__init__()
-        unknown = [s for s in statistics if s not in ("mean", "spread")]
+        unknown = [s for s in statistics if s not in ("mean", "std")]
         if unknown or not statistics:
-            raise ConfigError(f"readout.statistics={list(statistics)}: use mean, spread or both.")
+            old = [f" {now.sentence(word)}" for word, now in WORDS["statistics"].items() if word in unknown]
+            use = "use mean, std (standard deviation) or both."
+            raise ConfigError(f"readout.statistics={list(statistics)}: {use}{''.join(old)}")
         self.levels, self.statistics = checked_levels(levels, n_levels), tuple(statistics)
         self.extras = tuple(extras)
         per_level = len(statistics) * (1 + ("edges" in extras)) + ("state" in extras)
@@ -68,14 +71,14 @@ class Pool(nn.Module):
 
     def _of_sites(self, sites: Tensor, graph: Graph) -> list[Tensor]:
         mean = message_passing.crystal_mean(graph, sites)
-        if "spread" not in self.statistics:
+        if "std" not in self.statistics:
             return [mean]
         square = message_passing.crystal_mean(graph, (sites - mean.index_select(0, graph.crystal)).square())
         return self._chosen(mean, square)
 
     def _of_edges(self, edges: Tensor, graph: Graph) -> list[Tensor]:
         mean = message_passing.crystal_edge_mean(graph, message_passing.neighbour_sum(graph, edges))
-        if "spread" not in self.statistics:
+        if "std" not in self.statistics:
             return [mean]
         centred = edges - mean.index_select(0, graph.crystal.index_select(0, graph.receiver))
         square = message_passing.crystal_edge_mean(graph, message_passing.neighbour_sum(graph, centred.square()))
@@ -83,8 +86,8 @@ class Pool(nn.Module):
 
     def _chosen(self, mean: Tensor, variance: Tensor) -> list[Tensor]:
         # The root has no slope at zero, which every crystal with one kind of site would meet.
-        spread = (variance + 1e-8).sqrt()
-        return [part for name, part in (("mean", mean), ("spread", spread)) if name in self.statistics]
+        std = (variance + 1e-8).sqrt()
+        return [part for name, part in (("mean", mean), ("std", std)) if name in self.statistics]
 
 
 def pool_of_sites(

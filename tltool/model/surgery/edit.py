@@ -16,7 +16,7 @@ from tltool.errors import ConfigError, InapplicableError, standing_at
 from tltool.model import heads
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.model.readouts.concatenated import Beside
+from tltool.model.readouts.concatenated import Concatenated
 from tltool.model.readouts.pool import Pool, encoder_facts, pool_of_sites
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import EstimatorHead, Standardise
@@ -63,18 +63,16 @@ def renew(module: nn.Module) -> None:
     module.to(device)
 
 
-def give_features(
-    model: PropertyModel, levels: list[int], statistics: list[str], beside: list[str], bare: bool
-) -> None:
-    """Let ``model``'s readout be ``statistics`` of ``levels`` and what ``beside`` names (see ``concatenated.Beside``).
+def give_features(model: PropertyModel, levels: list[int], statistics: list[str], extra: list[str], bare: bool) -> None:
+    """Give ``model`` a readout of ``statistics`` of ``levels`` and ``extra`` features, as in ``Concatenated``.
 
-    The trunk only standardises, by what it is fitted on later. ``bare`` data are formulas: they have no edge, so an
-    encoder's features of edges say nothing of them and are left out. Raises ConfigError for a word or level there is
-    not.
+    The trunk only standardises; it is fitted later. ``bare`` data are formulas. They have no edges, so the features of
+    edges are left out. Raise ConfigError for an unknown extra feature or level, and InapplicableError for ``labels``
+    if a head of the source is an estimator.
     """
     given, device = encoder_facts(model.encoder), next(model.encoder.parameters()).device
     node: dict[str, Any] = {"levels": levels, "statistics": statistics}
-    if not beside:
+    if not extra:
         pool = pool_of_sites if bare else Pool
         node = {"_target_": f"tltool.model.readouts.pool.{pool.__name__}", **node}
         with standing_at("mode", "readout"):
@@ -82,31 +80,31 @@ def give_features(
     else:
         nodes = {name: model.spec[name] for name in ("readout", "trunk", "head") if name in model.spec}
         logs = list(model.spec.get("logarithmic", ()))
-        facts = {
-            "beside": beside,
+        settings = {
+            "extra_features": extra,
             "quantities": model.quantities,
             "logarithmic": logs,
             "sites_only": bare,
             "parts": nodes,
         }
-        node = {"_target_": "tltool.model.readouts.concatenated.Beside", **node, **facts}
-        if "labels" in beside and any(isinstance(head, EstimatorHead) for head in model.heads.values()):
+        node = {"_target_": "tltool.model.readouts.concatenated.Concatenated", **node, **settings}
+        if "labels" in extra and any(isinstance(head, EstimatorHead) for head in model.heads.values()):
             raise InapplicableError(
-                "mode.beside: labels needs a source with a network's heads, and this one has an estimator."
+                "mode.extra_features: labels needs a source whose heads are networks, but this source has an estimator."
             )
         own = {"readout": lambda *given: model.readout, "trunk": lambda *given: model.trunk, "head": model.fresh_head}
         with standing_at("mode", "readout"):
-            readout = Beside(
+            readout = Concatenated(
                 *given,
                 levels=levels,
                 statistics=statistics,
-                beside=beside,
+                extra_features=extra,
                 quantities=model.quantities,
                 logarithmic=logs,
                 sites_only=bare,
                 parts=own,
             )
-        if "labels" in beside:
+        if "labels" in extra:
             readout.heads.load_state_dict(model.heads.state_dict())
             readout.scalers.load_state_dict(model.scalers.state_dict())
         model.readout = readout.to(device)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tltool import instantiate
 from tltool.errors import ConfigError
+from tltool.renamed import brought_up, renamed_part
 
 SCHEMA = 2
 _PARTS = "parts"  # of the readout that puts features side by side: the source's own readout, trunk and head
@@ -54,20 +55,21 @@ def _read(place: str, node: Any, word: str, plugins: tuple[str, ...], depth: int
         raise ConfigError(f"{place} must name a part and what it is made with.")
     given = node.get(word)
     rest = {str(key): value for key, value in node.items() if key != word}
+    parts = rest.pop(_PARTS, None)
+    rest = brought_up(rest)
     if not isinstance(given, str) or "_target_" in rest:
         raise ConfigError(f"{place} names no part; a model says part: NAME and may not be used with a call.")
     if given.startswith(plugins or ("\0",)):
         target = given
     else:
         home, _, short = given.rpartition(".")
-        known = instantiate.named(place, short) if not home or home.startswith("tltool.model.") else None
+        known = instantiate.named(place, renamed_part(short)) if not home or home.startswith("tltool.model.") else None
         if known is None:
             raise ConfigError(
                 f"{place}={given!r} is not known and may not be used; if it is of a package that you trust, "
                 "name that in plugins=[...]."
             )
         target = known
-    parts = rest.pop(_PARTS, None)
     for key, value in rest.items():
         _plain(f"{place}.{key}", value)
     if parts is None:
