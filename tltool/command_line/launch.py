@@ -90,6 +90,16 @@ def _compose(jobs: "Launch") -> int:
     return next((code for code in jobs.codes if code), 0)
 
 
+def composed(stage: str, words: list[str]) -> dict[str, Any]:
+    """Return the config of ``stage`` with the command-line ``words``, without running it; ConfigError if it is none."""
+    try:
+        with hydra.initialize_config_module("tltool.configs", version_base="1.3"):
+            config = OmegaConf.to_container(hydra.compose(stage, overrides=words), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(sentence(error)) from error
+    return checked(stage, config)
+
+
 class Launch:
     """The jobs of one command line: what Hydra composes runs at once, a sweep of transfers all together at the end.
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Union
 
 import torch
 
-from tltool.data import structure_checks
+from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
+from tltool.data.formats import python_objects
 from tltool.data.graph import crystal_graphs
-from tltool.data.record import Crystal, formula, from_structure
+from tltool.data.record import Crystal, formula
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
 from tltool.model.property_model import PropertyModel
@@ -25,7 +26,6 @@ from tltool.training.saved_model import checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pymatgen.core.structure import Structure
 
 COLUMNS = ("id", "formula", "quantity", "prediction", "unit", "elements", "unseen_elements", "status")
 Item = tuple[str, Crystal | DataError]
@@ -45,11 +45,13 @@ class Predictor:
         self._graph_settings = checkpoint.graph_settings(model.spec)
         self._known = set(model.spec["elements"])
 
-    def predict(
-        self, structures: "Iterable[Structure]", batch_size: int = 256, base: "Base | None" = None
-    ) -> "pd.DataFrame":
-        """Return ``COLUMNS`` for pymatgen ``structures``, numbered from 0; a bad one is a row with its reason."""
-        return self.table(_crystals(structures), batch_size, base)
+    def predict(self, structures: Iterable[Any], batch_size: int = 256, base: "Base | None" = None) -> "pd.DataFrame":
+        """Return ``COLUMNS`` for ``structures``, numbered from 0; a bad one is a row with its reason.
+
+        A structure is a ``Structure`` of pymatgen, an ``Atoms`` of ASE, the path of a file, a formula, or a dictionary
+        (see ``python_objects.crystal``).
+        """
+        return self.table(python_objects.attempts(structures), batch_size, base)
 
     def table(self, items: Iterable[Item], batch_size: int = 256, base: "Base | None" = None) -> "pd.DataFrame":
         """Return ``COLUMNS`` for (id, crystal or the error in its place) ``items``, in their order.
@@ -84,16 +86,7 @@ class Predictor:
     def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:
         low = base.values(items) if isinstance(base, Predictor) else base or {}
         good = [crystal for _, crystal in items if not isinstance(crystal, DataError)]
-        where = next(self.model.encoder.parameters()).device
-        predictions: Iterator[list[float | None]] = iter(())
-        if good:
-            table = tensor_table.table(crystal_graphs.build(good, self._graph_settings)).to(where)
-            if self._functional is not None:
-                table = replace(table, functional=torch.full((len(good),), self._functional, device=where))
-            if self._state:
-                numbers = torch.tensor(self._state, dtype=torch.get_default_dtype(), device=where)
-                table = replace(table, state=numbers.expand(len(good), -1))
-            predictions = iter(self.model(table.select(torch.arange(len(good), device=where))).tolist())
+        predictions: Iterator[list[float | None]] = iter(self.model(self.graph(good)).tolist() if good else ())
         for name, crystal in items:
             values: list[float | None]
             if isinstance(crystal, DataError):
@@ -113,6 +106,17 @@ class Predictor:
                 if entry.log10_of and value is not None:
                     plain = quantity(entry.log10_of)
                     yield shared | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
+
+    def graph(self, crystals: list[Crystal]) -> Graph:
+        """Return ``crystals`` as one batch, on the model's device, with the functional and state to predict for."""
+        where, n = next(self.model.encoder.parameters()).device, len(crystals)
+        table = tensor_table.table(crystal_graphs.build(crystals, self._graph_settings)).to(where)
+        if self._functional is not None:
+            table = replace(table, functional=torch.full((n,), self._functional, device=where))
+        if self._state:
+            numbers = torch.tensor(self._state, dtype=torch.get_default_dtype(), device=where)
+            table = replace(table, state=numbers.expand(n, -1))
+        return table.select(torch.arange(n, device=where))
 
     def values(self, items: list[Item]) -> dict[tuple[str, str], float]:
         """Return the predictions for ``items`` by id and quantity."""
@@ -170,12 +174,3 @@ def _status(crystal: Crystal) -> str:
     marks = [f"but {'; '.join(crystal.faults)}"] if crystal.faults else []
     marks += [f"read by {crystal.reader}, as its text breaks the format"] if crystal.reader else []
     return ", ".join(["ok", *marks])
-
-
-def _crystals(structures: "Iterable[Structure]") -> Iterator[Item]:
-    for n, structure in enumerate(structures):
-        try:
-            where = f"structure {n}"
-            yield str(n), structure_checks.accepted(from_structure(structure, where), where, structure_checks.shipped())
-        except DataError as error:
-            yield str(n), error

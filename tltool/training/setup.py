@@ -139,22 +139,26 @@ def base_labels(
     return found
 
 
-def fit(config: Config, run: Run, backend: Backend) -> Fit:
-    """Return the fit of ``config``: settings, optimiser, seed, and the run as the one who hears."""
+def fit(config: Config, run: Run | None, backend: Backend) -> Fit:
+    """Return the fit of ``config``: settings, optimiser, seed, and the ``run`` that its events go to, if any."""
     settings = instantiate.call(config["fit"], plugins=config["plugins"], place="fit")
     if not isinstance(settings, Settings):
         raise ConfigError("fit._target_ must be tltool.training.fit.Settings.")
     optimiser = partial(_optimiser, config["optimiser"], tuple(config["plugins"]))
-    together = run.company.ask if run.company else None
+    together = run.company.ask if run and run.company else None
     return Fit(
         settings,
         optimiser,
         float(config["optimiser"]["lr"]),
         int(config["seed"]),
-        run.log,
+        run.log if run else _unheard,
         backend=backend,
         together=together,
     )
+
+
+def _unheard(event: Config) -> None:
+    """Let an event of a fit pass."""
 
 
 def _optimiser(node: Config, plugins: tuple[str, ...], groups: list[dict[str, Any]]) -> Any:

@@ -125,6 +125,11 @@ def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
     return checked(Crystal(lattice, frac, numbers), where)
 
 
+def has_suffix(name: str) -> bool:
+    """Say whether ``name`` ends as a structure file does, packed or not."""
+    return bool(_suffix(name))
+
+
 def _suffix(name: str) -> str:
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
 
@@ -187,13 +192,14 @@ def _xyz(path: Path) -> _Found:
     found: _Found = []
     for frame, atoms in enumerate(frames):
         where = f"{path}, frame {frame}"
-        found.append((None, where, _attempt(_of_atoms, atoms, where)))
+        found.append((None, where, _attempt(from_atoms, atoms, where)))
     if not found:
         raise DataError(f"{path}: contains no frame; give an extended xyz file with a crystal in it.")
     return found
 
 
-def _of_atoms(atoms: Any, where: str) -> Crystal:
+def from_atoms(atoms: Any, where: str) -> Crystal:
+    """Return the crystal of an ``Atoms`` of ASE; raise DataError naming ``where`` if it is not periodic."""
     if not atoms.pbc.all():
         raise DataError(f"{where}: is not periodic in three directions; give a crystal with its cell.")
     lattice = np.array(atoms.cell.array, dtype=np.float64)
