@@ -27,7 +27,7 @@ from tltool.data.store import Store
 from tltool.elements import symbol
 from tltool.evaluation.predictor import Predictor
 from tltool.model.property_model import PropertyModel
-from tltool.training.saved_model import checkpoint, saved_parts
+from tltool.training.saved_model import checkpoint, upgrades
 
 HOME = Path(__file__).parents[1]
 DEMO = HOME / "tltool" / "data" / "bundled" / "demo.h5"
@@ -69,7 +69,7 @@ RECIPES = {
     "overlap=none",
     "ridge": f"transfer {_TARGET}",
     "gaussian_process": f"transfer {_TARGET} mode/regressor=gaussian_process +mode.regressor.optimizer=null "
-    "mode.level=1 mode.beside=[labels] split.train_size=6 overlap=none",
+    "mode.level=1 mode.extra_features=[labels] split.train_size=6 overlap=none",
     "set_model": f"transfer {_TARGET} {_FEW_STEPS} mode/regressor=atom_set mode.regressor.widths=[4] "
     "mode.regressor.rho=[4] mode.level=1 overlap=none",
     "difference": f"transfer {_TARGET} +data@target.base=gaps_pbe target.base.root={_FILE} overlap=none",
@@ -148,4 +148,4 @@ def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else STORED / f"schema_{saved_parts.SCHEMA}.tar.xz")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else STORED / f"schema_{upgrades.SCHEMA}.tar.xz")

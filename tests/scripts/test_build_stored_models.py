@@ -13,7 +13,7 @@ import build_stored_models
 from commands import threads_kept
 
 from tltool.data.store import Store
-from tltool.training.saved_model import checkpoint, saved_parts
+from tltool.training.saved_model import checkpoint, upgrades
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ def test_it_stores_models_and_what_they_predict(tmp_path: Path, demo: Store, mon
     stored = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))
     assert stored.keys() == two.keys()
     for name, by_functional in stored.items():
-        assert checkpoint.read_spec(tmp_path / name)["schema"] == saved_parts.SCHEMA
+        assert checkpoint.read_spec(tmp_path / name)["schema"] == upgrades.SCHEMA
         assert build_stored_models.predictions(checkpoint.load(tmp_path / name), demo)[""] == {
             quantity: pytest.approx(values, rel=1e-9) for quantity, values in by_functional[""].items()
         }

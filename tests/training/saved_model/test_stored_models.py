@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 from build_stored_models import PREDICTIONS, STORED, predictions
 
 from tltool.data.store import Store
-from tltool.training.saved_model import checkpoint, saved_parts
+from tltool.training.saved_model import checkpoint, upgrades
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SHIPPED = [
@@ -56,8 +56,16 @@ def test_a_stored_model_predicts_what_it_predicted(
     checkpoint.save(tmp_path / "again", checkpoint.load(folder / name))
     for path in (folder / name, tmp_path / "again"):
         assert _flat(predictions(checkpoint.load(path), demo)) == pytest.approx(expected, rel=1e-6, abs=0)
-    assert checkpoint.read_spec(tmp_path / "again")["schema"] == saved_parts.SCHEMA
+    assert checkpoint.read_spec(tmp_path / "again")["schema"] == upgrades.SCHEMA
     assert "_target_" not in (tmp_path / "again" / "model.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("archive", "name"), MODELS, ids=lambda value: str(getattr(value, "name", value)))
+def test_a_stored_model_is_of_the_schema_that_its_archive_is_named_after(
+    archive: Path, name: str, folders: dict[str, Path]
+) -> None:
+    written = OmegaConf.load(folders[archive.name] / name / "model.yaml")
+    assert f"schema_{written.schema}.tar.xz" == archive.name
 
 
 def _flat(found: dict[str, dict[str, list[float]]]) -> dict[tuple[str, str, int], float]:
@@ -71,7 +79,7 @@ def _flat(found: dict[str, dict[str, list[float]]]) -> dict[tuple[str, str, int]
 
 def test_there_are_models_of_every_schema_and_they_are_small() -> None:
     archives = list(STORED.iterdir())
-    assert {file.name for file in archives} == {f"schema_{n}.tar.xz" for n in range(1, saved_parts.SCHEMA + 1)}
+    assert {file.name for file in archives} == {f"schema_{n}.tar.xz" for n in range(1, upgrades.SCHEMA + 1)}
     assert sum(file.stat().st_size for file in archives) < 300_000
 
 
@@ -81,14 +89,14 @@ def test_every_part_is_in_a_stored_model_of_todays_schema(file: Path, folders: d
     target: Any = OmegaConf.load(file).get("_target_", "tltool.model.encoders.alignn.ALIGNN")
     place, part = file.parent.name, target.rpartition(".")[2]
     specs = [
-        checkpoint.read_spec(path) for path in folders[f"schema_{saved_parts.SCHEMA}.tar.xz"].iterdir() if path.is_dir()
+        checkpoint.read_spec(path) for path in folders[f"schema_{upgrades.SCHEMA}.tar.xz"].iterdir() if path.is_dir()
     ]
     assert (place, part) == ("head", "linear") or part in {spec[place]["part"] for spec in specs if place in spec}
 
 
 def test_the_special_kinds_of_model_are_there(folders: dict[str, Path]) -> None:
     specs = [
-        checkpoint.read_spec(path) for path in folders[f"schema_{saved_parts.SCHEMA}.tar.xz"].iterdir() if path.is_dir()
+        checkpoint.read_spec(path) for path in folders[f"schema_{upgrades.SCHEMA}.tar.xz"].iterdir() if path.is_dir()
     ]
     for key in ("base", "functionals", "state", "logarithmic", "estimators"):
         assert any(spec.get(key) for spec in specs), key

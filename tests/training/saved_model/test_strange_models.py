@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from tltool.errors import CheckpointError
 from tltool.model.property_model import PropertyModel
-from tltool.training.saved_model import checkpoint
+from tltool.training.saved_model import checkpoint, upgrades
 
 RAN: list[str] = []
 
@@ -61,7 +61,7 @@ CALLS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", range(1, upgrades.SCHEMA + 1))
 @pytest.mark.parametrize("place", ["encoder", "readout", "trunk", "head"])
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: str(next(iter(call.values()))))
 def test_a_part_is_a_known_part_of_its_place(saved: Path, place: str, call: dict[str, Any], schema: int) -> None:
@@ -128,7 +128,12 @@ def test_a_yaml_is_plain_and_small(saved: Path, tmp_path: Path) -> None:
     text = (saved / "model.yaml").read_text(encoding="utf-8")
     aliases = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]\n" for k in range(1, 40))
     for n, more in enumerate(
-        [aliases, f"deep: {'[' * 500}{']' * 500}\n", "schema: 2\n", "strange: !!python/name:os.system\n"]
+        [
+            aliases,
+            f"deep: {'[' * 500}{']' * 500}\n",
+            f"schema: {upgrades.SCHEMA}\n",
+            "strange: !!python/name:os.system\n",
+        ]
     ):
         folder = shutil.copytree(saved, tmp_path / str(n))
         (folder / "model.yaml").write_text(text + more, encoding="utf-8")

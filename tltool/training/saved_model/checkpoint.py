@@ -31,9 +31,8 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import EstimatorHead
-from tltool.training.saved_model import plain_yaml, saved_parts
+from tltool.training.saved_model import plain_yaml, saved_parts, upgrades
 
-_SCHEMAS = (1, saved_parts.SCHEMA)
 _NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")
 _SMALL = 2048
 _WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
@@ -98,7 +97,7 @@ def save(path: Path, model: PropertyModel) -> None:
             skops.io.dump(estimator, temporary / f"head-{name}.skops")
         if model.seen:
             save_arrays(model.seen, temporary / _SEEN)
-        spec = {**saved_parts.on_disk(model.spec), "schema": saved_parts.SCHEMA, "estimators": sorted(estimators)}
+        spec = {**saved_parts.on_disk(model.spec), "schema": upgrades.SCHEMA, "estimators": sorted(estimators)}
         (temporary / _SPEC).write_text(OmegaConf.to_yaml(OmegaConf.create(spec)), encoding="utf-8")
         sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / _MANIFEST).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
@@ -140,7 +139,10 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
 
 
 def read_spec(path: Path) -> dict[str, Any]:
-    """Return what ``model.yaml`` of the folder ``path`` says, after checking every file against the manifest."""
+    """Return what ``model.yaml`` of the folder ``path`` says, in today's form, whatever version saved it.
+
+    Raise CheckpointError for a folder that is not whole, a file that the manifest does not fit, and a newer schema.
+    """
     if not path.is_dir():
         raise CheckpointError(f"There is no model folder at {path}; 'tltool pretrain' makes one.")
     manifest = path / _MANIFEST
@@ -163,16 +165,13 @@ def read_spec(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a readable model folder (it is nested too deep).") from error
     except (ValueError, AttributeError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable model folder ({str(error).splitlines()[0]}).") from error
-    if not isinstance(spec, dict) or spec.get("schema") not in _SCHEMAS:
-        found = spec.get("schema") if isinstance(spec, dict) else None
-        raise CheckpointError(
-            f"{path / _SPEC} has schema {found}, this version reads {', '.join(map(str, _SCHEMAS))}; "
-            "use the tltool that made it."
-        )
+    if not isinstance(spec, dict):
+        raise CheckpointError(f"{path / _SPEC} is no table of keys; copy the whole model folder again.")
+    spec = upgrades.upgraded({str(k): v for k, v in spec.items()}, str(path / _SPEC))
     missing = [key for key in _NEEDED if key not in spec]
     if missing:
         raise CheckpointError(f"{path / _SPEC} lacks {', '.join(missing)}; copy the whole model folder again.")
-    return {str(k): v for k, v in spec.items()}
+    return spec
 
 
 def _text(file: Path) -> str:

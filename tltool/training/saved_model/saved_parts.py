@@ -3,9 +3,7 @@
 In memory a part is a YAML node with ``_target_``. On disk it is ``part: CGCNN`` and the numbers and words it is made
 with. The name is looked up among the parts that its place takes (``instantiate.PLACES``), so that a file says which
 known part, not which function to call, and modules may move. A part of a user's own package keeps its dotted name, and
-loads only where the user names the package in ``plugins``.
-
-Schema 1 (until 0.1.0 of 2026-11-21) had ``_target_`` on disk. Such files are read through the same checks.
+loads only where the user names the package in ``plugins``. ``upgrades`` turns earlier forms into this one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,9 +11,7 @@ from typing import Any
 
 from tltool import instantiate
 from tltool.errors import ConfigError
-from tltool.renamed import brought_up, renamed_part
 
-SCHEMA = 2
 _PARTS = "parts"  # of the readout that puts features side by side: the source's own readout, trunk and head
 _DEEPEST = 8
 
@@ -26,13 +22,12 @@ def on_disk(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_memory(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> dict[str, Any]:
-    """Return the ``spec`` of a file, of either schema, with its parts as nodes that ``plugs`` calls.
+    """Return the ``spec`` of a file, in today's form, with its parts as nodes that ``instantiate`` calls.
 
     Raises ConfigError for a part that its place does not know, and for a call anywhere else in the file.
     """
     names = tuple(name.rstrip(".") + "." for name in plugins)
-    word = "_target_" if spec.get("schema") == 1 else "part"
-    found = {key: _read(key, value, word, names) if key in instantiate.MODEL else value for key, value in spec.items()}
+    found = {key: _read(key, value, names) if key in instantiate.MODEL else value for key, value in spec.items()}
     for key, value in found.items():
         if key not in instantiate.MODEL:
             _plain(key, value)
@@ -48,22 +43,20 @@ def _written(place: str, node: Mapping[str, Any]) -> dict[str, Any]:
     return {"part": short if instantiate.named(place, short) == name else name, **rest}
 
 
-def _read(place: str, node: Any, word: str, plugins: tuple[str, ...], depth: int = 0) -> dict[str, Any]:
+def _read(place: str, node: Any, plugins: tuple[str, ...], depth: int = 0) -> dict[str, Any]:
     if depth > _DEEPEST:
         raise ConfigError(f"The parts of the model stand more than {_DEEPEST} deep.")
     if not isinstance(node, Mapping):
         raise ConfigError(f"{place} must name a part and what it is made with.")
-    given = node.get(word)
-    rest = {str(key): value for key, value in node.items() if key != word}
-    parts = rest.pop(_PARTS, None)
-    rest = brought_up(rest)
+    rest = {str(key): value for key, value in node.items()}
+    given, parts = rest.pop("part", None), rest.pop(_PARTS, None)
     if not isinstance(given, str) or "_target_" in rest:
         raise ConfigError(f"{place} names no part; a model says part: NAME and may not be used with a call.")
     if given.startswith(plugins or ("\0",)):
         target = given
     else:
         home, _, short = given.rpartition(".")
-        known = instantiate.named(place, renamed_part(short)) if not home or home.startswith("tltool.model.") else None
+        known = instantiate.named(place, short) if not home or home.startswith("tltool.model.") else None
         if known is None:
             raise ConfigError(
                 f"{place}={given!r} is not known and may not be used; if it is of a package that you trust, "
@@ -76,7 +69,7 @@ def _read(place: str, node: Any, word: str, plugins: tuple[str, ...], depth: int
         return {"_target_": target, **rest}
     if not isinstance(parts, Mapping) or not set(parts) <= set(instantiate.MODEL):
         raise ConfigError(f"{place}.{_PARTS} must name {', '.join(instantiate.MODEL)} and nothing else.")
-    own = {str(key): _read(str(key), part, word, plugins, depth + 1) for key, part in parts.items()}
+    own = {str(key): _read(str(key), part, plugins, depth + 1) for key, part in parts.items()}
     return {"_target_": target, **rest, _PARTS: own}
 
 
