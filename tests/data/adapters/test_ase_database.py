@@ -59,7 +59,7 @@ def test_records_and_reasons(path: Path) -> None:
         "bare": "no label",
         "low": "energy beyond 20 eV/atom",
         "row 6": "no id",
-        "cellless": "the cell has no volume",
+        "cellless": "the volume of the cell is zero",
     }
 
 

@@ -118,7 +118,7 @@ def test_missing_table_folder_and_files(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"id_prop\.csv: there is no such table of labels; name it with data\.ad"):
         read(root, COLUMNS)
     (root / "id_prop.csv").write_bytes(b"id,gap_ev,bulk\n\xff\xfe,1,1\n")
-    with pytest.raises(DataError, match=r"id_prop\.csv: is not text in UTF-8"):
+    with pytest.raises(DataError, match=r"id_prop\.csv: is not UTF-8 text"):
         read(root, COLUMNS)
     empty = tmp_path / "empty"
     empty.mkdir()
