@@ -13,13 +13,15 @@ from tltool.reporting.wording import fixed, plural, where
 
 
 def parity(group: Sequence[Summary]) -> Iterator[Block]:
-    """Give prediction against label for each mode on the largest training size of ``group``."""
+    """Yield parity plots (prediction against label), one per mode, at the largest training size of ``group``."""
     last = _largest(group)
     yield Heading(3, where(last[0].place))
     for row in last:
         rows = predictions(row.runs, row.place.quantity)
         if rows is None:
-            yield Paragraph(f"{row.mode}: no run has a readable predictions.csv with labelled test crystals.")
+            yield Paragraph(
+                f"{row.mode}: no run has a predictions.csv that can be read and has labelled test crystals."
+            )
             continue
         caption = f"{row.mode}: {len(rows):,} test predictions of {plural(len(row.runs), 'run')}"
         given = (rows["label"].to_numpy(), rows["prediction"].to_numpy(), ["test"] * len(rows))
@@ -28,7 +30,7 @@ def parity(group: Sequence[Summary]) -> Iterator[Block]:
 
 
 def elements(group: Sequence[Summary]) -> Iterator[Block]:
-    """Give the error by element of the best mode, or the only one, on the largest training size of ``group``."""
+    """Yield the error by element of the best (or only) mode at the largest training size of ``group``."""
     last = _largest(group)
     row = next((row for row in last if row.best), last[0])
     rows = predictions(row.runs, row.place.quantity)
@@ -38,7 +40,7 @@ def elements(group: Sequence[Summary]) -> Iterator[Block]:
     found = by_element(rows)
     errors = {symbol: error for symbol, (error, _) in found.items()}
     counts = {symbol: n for symbol, (_, n) in found.items()}
-    caption = f"Mean absolute error ({row.unit}) of the test crystals that contain the element; n = such crystals"
+    caption = f"Mean absolute error ({row.unit}) of the test crystals that contain the element; n is their number"
     title = f"Test error by element: {row.place.target}, {row.mode}"
     name = f"elements {row.place.target} {row.mode}"
     yield _draw(name, caption, "full", plots.periodic_table, errors, row.unit, title, counts=counts)
@@ -48,11 +50,13 @@ def elements(group: Sequence[Summary]) -> Iterator[Block]:
             f"{fixed(float(rows['error'][part].mean()))} {row.unit} ({plural(int(part.sum()), 'prediction')})"
             for part in (unseen, ~unseen)
         )
-        yield Paragraph(f"Crystals with an element that was not seen in training: MAE {of}; the others: {others}.")
+        yield Paragraph(
+            f"MAE of the crystals with an element that is not in the training crystals: {of}; of the others: {others}."
+        )
 
 
 def curves(rows: Sequence[Summary], colours: Mapping[str, str]) -> Iterator[Block]:
-    """Give a picture for each quantity fitted: validation MAE, or the training loss where nothing was validated."""
+    """Yield a learning curve per quantity: the validation MAE, or the training loss if there was no validation."""
     for group in grouped(rows, lambda row: row.place._replace(train_size=None)).values():
         last = _largest(group)
         place, transfer = last[0].place, last[0].place.stage == "transfer"
@@ -61,7 +65,7 @@ def curves(rows: Sequence[Summary], colours: Mapping[str, str]) -> Iterator[Bloc
         for which, (what, unit) in enumerate([("validation MAE", last[0].unit), ("training loss", "scaled labels")]):
             lines = {name: line for name, found in logs if (line := mean_curve([log[which] for _, log in found]))}
             if lines:
-                mean = ", mean over the runs of a mode up to the last epoch that all of them reached" * transfer
+                mean = ", mean over the runs of a mode, up to the last epoch that all of them reached" * transfer
                 how = {"what": what, "colours": colours if transfer else None}
                 name = f"curves {place.stage} {place.target}"
                 caption = f"{place.stage}: {what} ({unit}){mean}"
@@ -70,7 +74,7 @@ def curves(rows: Sequence[Summary], colours: Mapping[str, str]) -> Iterator[Bloc
 
 
 def sizes(group: Sequence[Summary], colours: Mapping[str, str]) -> Iterator[Block]:
-    """Give test MAE against training size, if ``group`` has several sizes."""
+    """Yield a plot of test MAE against training size if ``group`` has several sizes."""
     known = [row for row in group if row.place.train_size and row.MAE.n and row.MAE.mean > 0]
     if len({row.place.train_size for row in known}) < 2:
         return

@@ -26,8 +26,8 @@ def test_remarks_below_the_table(three_seeds):
     make_run(three_seeds / "one", "lora", 0, 0.19, command="tltool transfer mode=lora")
     first, second, third = remarks(collect([three_seeds]).results)
     assert first.text == (
-        "Not compared: 2 freeze runs of bulk_modulus, log10_K_VRH. The models are not of one shape, as their sources "
-        "were built with other settings."
+        "Not compared: 2 freeze runs of bulk_modulus, log10_K_VRH. The models differ in shape, because their "
+        "sources have different settings."
     )
     assert (first.command, third.command) == ("", "")
     assert second.text.startswith(

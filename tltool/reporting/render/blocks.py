@@ -29,7 +29,7 @@ class Verbatim(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """A table: headers, ``align`` (l or r for each column), rows of text, and the rows to stress."""
+    """A table: headers, ``align`` (l or r for each column), rows of text, and the indices of the best rows."""
 
     header: list[str]
     align: str
@@ -38,7 +38,7 @@ class Grid(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG with a word for its file name; ``width`` in the page is third, half (side by side) or full."""
+    """A PNG image with a name for its file; ``width`` on the page is third, half or full."""
 
     name: str
     png: bytes

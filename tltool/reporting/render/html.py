@@ -44,11 +44,11 @@ img { width: 100%; border-width: 1px; border-radius: 8px; }
 
 
 def write(report: Sequence[Block], path: Path) -> None:
-    """Write ``report`` to ``path``."""
+    """Write ``report`` as an HTML page to ``path``; raise OSError if it cannot be written."""
     sections = [(i, block.text) for i, block in enumerate(report) if isinstance(block, Heading) and block.level == 2]
     links = "\n".join(f'<a href="#s{i}">{escape(text)}</a>' for i, text in sections)
     body = "\n".join(_render(block, i) for i, block in enumerate(report))
-    # A folder name need not be valid text; a report with a "?" in it beats none.
+    # A folder name may be invalid text; "?" replaces its invalid characters.
     page = f"{_HEAD}<nav>\n{links}\n</nav>\n<main>\n{body}\n</main>\n</html>\n"
     path.write_text(page, encoding="utf-8", errors="replace")
 
