@@ -35,8 +35,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo: Store) -> Path:
 def test_from_formulas_to_predictions(home: Path) -> None:
     done = run(home, *FORMULAS, "mode/regressor=atom_set", "split=composition", "fit.epochs=20", "hydra.run.dir=set")
     assert "Data set formulas: 237 records kept, 3 left out" in done.stderr
-    for reason, name in (("'Xx' in the formula is not an element", "odd"),
-                         ("an opening bracket in the formula has no closing bracket", "open"), ("no formula", "none")):  # fmt: skip
+    unclosed = "an opening bracket in the formula has no closing bracket"
+    for reason, name in (("'Xx' in the formula is not an element", "odd"), (unclosed, "open"), ("no formula", "none")):
         assert f"1 left out: {reason} (first: {name}, formulas.csv, line " in done.stderr
     errors = json.loads((home / "set" / "metrics.json").read_text())
     test = errors["quantities"]["e_form"]["test"]
