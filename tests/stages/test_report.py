@@ -13,7 +13,11 @@ from tltool.training.backend import CPU
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(plots, "periodic_table", lambda buffer, *_, **__: buffer.write(b"\x89PNG"))
+    def drawn(files, *_, **__):
+        files.png.write(b"\x89PNG")
+        files.svg.write(b"<svg></svg>")
+
+    monkeypatch.setattr(plots, "periodic_table", drawn)
 
 
 @pytest.fixture

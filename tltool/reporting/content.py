@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from tltool import metrics, plots
+from tltool import metrics
+from tltool.plot_style import palette
 from tltool.quantities import QUANTITIES
 from tltool.reporting import citations, figures
 from tltool.reporting.comparable import Cell, grouped
@@ -37,11 +38,11 @@ def compose(runs: Runs) -> list[Block]:
     rows = summarise(runs.results)
     transfers = [row for row in rows if row.place.stage == "transfer"]
     groups = grouped(transfers, lambda row: row.place._replace(train_size=None)).values()
-    colours = plots.palette(sorted({row.mode for row in transfers}, key=mode_order))
+    colours = palette(sorted({row.mode for row in transfers}, key=mode_order))
     cited = list(dict.fromkeys(text for result in runs.results for text in result.citations))
     sections: dict[str, Iterable[Block]] = {
         "Pretraining runs": _list(runs.results, "pretrain"),
-        "Transfer": chain([_how_to_read(transfers)] if groups else [], *map(_comparison, groups)),
+        "Transfer": chain(*map(_comparison, groups)),
         "Runs that are not compared": _unpaired(unpaired(runs.results)),
         "Parity": chain(*map(figures.parity, groups)),
         "Error by element": chain(*map(figures.elements, groups)),
@@ -50,12 +51,13 @@ def compose(runs: Runs) -> list[Block]:
         "Transfer runs": _list(runs.results, "transfer"),
         "Evaluations": _list(runs.results, "eval"),
         "Citations": [Bullets(cited), Verbatim(citations.entries(cited))] if cited else [],
+        "How the tables are made": [_how_to_read(transfers)] if groups else [],
         "Runs left out": [Grid(["run", "state", "reason"], "lll", list(map(list, runs.skipped)))]
         if runs.skipped
         else [],
     }
     title = "tltool report: " + ", ".join(sorted({result.target for result in runs.results}))
-    blocks = [Heading(1, title), *_overview(runs, rows)]
+    blocks = [Heading(1, title), *_overview(runs, rows), *figures.summary(groups, colours)]
     for title, content in sections.items():
         if found := list(content):
             blocks += [Heading(2, title), *found]

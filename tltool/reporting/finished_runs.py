@@ -9,7 +9,7 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -123,15 +123,27 @@ def epochs(run: Result, quantity: str) -> tuple[Curve, Curve]:
     """Return validation MAE (in the quantity's unit) and training loss by epoch; the last value of a repeated epoch."""
     val: Curve = {}
     loss: Curve = {}
+    for event in _events(run, "epoch"):
+        with suppress(ValueError, KeyError, TypeError):
+            loss[event["epoch"]] = float(event["train_loss"])
+            val[event["epoch"]] = float(event["val_MAE"][quantity])
+    return val, loss
+
+
+def kept_epoch(run: Result) -> int | None:
+    """Return the epoch whose weights the run kept; None if it trained by no epochs, or its log does not say."""
+    found = [event.get("epoch") for event in _events(run, "kept")]
+    return found[-1] if found and isinstance(found[-1], int) else None
+
+
+def _events(run: Result, kind: str) -> Iterator[dict[str, Any]]:
     log = run.folder / "log.jsonl"
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else ():
         # A crash may leave an incomplete line; skip it.
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(ValueError):
             event = json.loads(line)
-            if event["event"] == "epoch":
-                loss[event["epoch"]] = float(event["train_loss"])
-                val[event["epoch"]] = float(event["val_MAE"][quantity])
-    return val, loss
+            if isinstance(event, dict) and event.get("event") == kind:
+                yield event
 
 
 def _read(folder: Path, name: str) -> Result | Skipped | None:

@@ -2,7 +2,7 @@
 
 import math
 
-from tltool.plots import decimals
+from tltool.plot_style import decimals
 from tltool.reporting.comparable import Place
 from tltool.reporting.statistics import Spread, Summary
 

@@ -177,4 +177,5 @@ def _result(learner: Learner, k: int, now: Progress) -> Trained:
     """Return the result of fit ``k``, which ends now; its last weights are kept if no better ones were."""
     if now.kept is None:
         now.kept, now.best_epoch = learner.weights(k), now.epoch
+    learner.fits[k].log({"event": "kept", "epoch": now.best_epoch})
     return Trained(now.epoch, now.best_epoch, now.best)

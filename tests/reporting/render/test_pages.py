@@ -26,9 +26,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
-        self.addresses += [found[name] for name in ("src", "href", "srcset", "data") if found.get(name)]
+        self.addresses += [found[name] for name in ("src", "href", "srcset", "data", "xlink:href") if found.get(name)]
         self.ids += [found["id"]] if "id" in found else []
-        self.images += tag == "img"
+        self.images += tag == "svg"
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -66,7 +66,7 @@ def test_report_has_its_sections_numbers_and_pictures(three_seeds, tmp_path):
     sections = re.findall(r"^## (.*)$", text, re.M)
     assert sections == [
         "Pretraining runs", "Transfer", "Parity", "Error by element", "Learning curves", "Training size",
-        "Transfer runs", "Evaluations", "Citations", "Runs left out",
+        "Transfer runs", "Evaluations", "Citations", "How the tables are made", "Runs left out",
     ]  # fmt: skip
     assert all(section in page.words for section in sections)
     row = next(row for row in page.rows if row[0] == "finetune (best)")
@@ -86,9 +86,9 @@ def test_report_has_its_sections_numbers_and_pictures(three_seeds, tmp_path):
         "MAE of the crystals with an element that is not in the training crystals: 0.120 log10(GPa) (3 predictions)"
         in page.words
     )
-    # Two parity plots, one periodic table, curves of transfer and pretraining, one plot over sizes.
+    # One summary, two parity plots, one periodic table, curves of transfer and pretraining, one plot over sizes.
     pictures = re.findall(r"!\[.*\]\((.*)\)", text)
-    assert len(pictures) == page.images == 6
+    assert len(pictures) == page.images == 7
     for name in pictures:
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 
@@ -131,9 +131,10 @@ def test_page_needs_nothing_from_outside(three_seeds, tmp_path):
     assert page.addresses
     targets = {address[1:] for address in page.addresses if address.startswith("#")}
     assert targets <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.addresses)
     text = (tmp_path / "out" / "report.html").read_text()
-    assert not re.search(r"(src|href)\s*=\s*[\"']?https?://|url\(|@import", text)
+    assert not re.search(r"(src|href)\s*=\s*[\"']?https?://|url\((?!#)|@import", text)
     assert '<meta name="color-scheme" content="light dark">' in text
 
 

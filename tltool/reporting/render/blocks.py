@@ -38,10 +38,14 @@ class Grid(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG image with a name for its file; ``width`` on the page is third, half or full."""
+    """A picture as PNG and as SVG, and a name for its file.
+
+    ``width`` in the page is third, half (side by side) or full.
+    """
 
     name: str
     png: bytes
+    svg: str
     caption: str
     width: str
 

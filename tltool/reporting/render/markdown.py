@@ -31,7 +31,7 @@ def _render(block: Block, address: str) -> str:
             return "\n".join(f"- {_safe(item)}" for item in items)
         case Verbatim(text):
             return f"~~~\n{text}\n~~~"
-        case Picture(_, _, caption, _):
+        case Picture(_, _, _, caption, _):
             return f"![{_safe(caption)}]({address})\n\n*{_safe(caption)}.*"
         case Grid(header, align, rows, best):
             cells = [[_safe(cell) for cell in row] for row in [header, *rows]]
