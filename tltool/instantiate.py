@@ -22,7 +22,7 @@ from tltool.renamed import renamed, renamed_key
 PLACES = {
     "adapter": ("tltool.data.adapters.",),
     "fetch": ("tltool.data.materials_project.fetch.fetch",),
-    "split": ("tltool.data.splits.", "tltool.data.matbench_folds."),
+    "split": ("tltool.data.splits.", "tltool.data.matbench_folds.", "tltool.data.split_folds."),
     "encoder": ("tltool.model.encoders.",),
     "readout": ("tltool.model.readouts.",),
     "trunk": ("tltool.model.layers.mlp.", "tltool.model.readouts.atom_set.", "tltool.model.sklearn_head."),

@@ -48,7 +48,7 @@ def of(
     ``val`` have one over all quantities, as the model learns them together.
     """
     records = dataset.store
-    labels = _labels(records, data)
+    labels = labels_of(records, data)
     low = None if data.base is None else data.base.cpu().double().numpy()
     parts = {name: rows.cpu().numpy() for name, rows in data.split.items()}
     return {
@@ -56,11 +56,11 @@ def of(
         "data": dict(content),
         "file": Path(str((described or {}).get("root") or "")).name,
         "quantities": {name: quantity(name).unit for name in data.quantities},
-        "base": None if low is None else _rows(records, low, np.arange(len(records))),
+        "base": None if low is None else rows_digest(records, low, np.arange(len(records))),
         "base_name": str((base or {}).get("name") or ""),
-        "train": _rows(records, labels, parts["train"]),
-        "val": _rows(records, labels, parts["val"]),
-        "test": {name: _rows(records, labels[:, [k]], parts["test"]) for k, name in enumerate(data.quantities)},
+        "train": rows_digest(records, labels, parts["train"]),
+        "val": rows_digest(records, labels, parts["val"]),
+        "test": {name: rows_digest(records, labels[:, [k]], parts["test"]) for k, name in enumerate(data.quantities)},
         "split": dict(config.get("split") or {}),
         "overlap": {"rule": config["overlap"]["action"], "left_out": left_out},
         "shape": shape(spec),
@@ -95,13 +95,13 @@ def shape(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
-def _labels(records: Store, data: Batches) -> Floats:
+def labels_of(records: Store, data: Batches) -> Floats:
     """Return the labels (n, q) in their units, as the files give them; NaN where a row has none to learn."""
     given = np.stack([records.label(name) for name in data.quantities], axis=1)
     return np.where(np.isfinite(data.labels.cpu().numpy()), given, np.nan)
 
 
-def _rows(records: Store, values: Floats, rows: Ints) -> str:
+def rows_digest(records: Store, values: Floats, rows: Ints) -> str:
     """Return a digest of the ids in ``rows`` and their ``values`` (n, q), in any order; rows without one are out."""
     kept = rows[np.isfinite(values[rows]).any(axis=1)]
     # Six digits: stores hold float32, and tables of the same numbers may come by way of another unit.

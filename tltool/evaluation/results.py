@@ -30,7 +30,7 @@ from tltool.training.saved_model import checkpoint
 _LARGE = 100_000
 
 
-class _Predicted(NamedTuple):
+class Predicted(NamedTuple):
     """Labels and predictions (r, q) for the ``rows`` (r,) of one ``part``, each in the unit of its quantity.
 
     Of labels that are differences both are the sum, and ``base`` (r, q) is what was added; None otherwise.
@@ -43,7 +43,7 @@ class _Predicted(NamedTuple):
     base: Floats | None
 
 
-class _Subsets(NamedTuple):
+class Subsets(NamedTuple):
     """Which rows (r,) of the test part are of a kind: by what the source was trained on, and by functional."""
 
     kinds: Mapping[str, npt.NDArray[np.bool_]]
@@ -70,15 +70,14 @@ def evaluate(
     """
     matches = _matches(model, data, dataset, auditor, run)
     test = data.split["test"].cpu().numpy()
-    subsets = _Subsets(overlap_audit.kinds(matches) if matches else {}, row_functionals.groups(dataset.store, test))
-    predicted = [_predicted(model, data, part) for part in parts]
-    found = _errors(data, predicted, subsets)
+    subsets = Subsets(overlap_audit.kinds(matches) if matches else {}, row_functionals.groups(dataset.store, test))
+    predicted = [predicted_part(model, data, part) for part in parts]
+    found = errors_of(data, predicted, subsets)
     kinds = dict(zip(test.tolist(), overlap_audit.words(matches, ""), strict=True)) if matches else {}
     known = set(model.spec["elements"])
-    run.write_predictions([row for one in predicted for row in _rows(one, data.quantities, dataset, known, kinds)])
-    _plot(run, predicted, data.quantities)
-    citations = list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
-    summary = {**facts, "quantities": found, "citations": citations}
+    run.write_predictions([row for one in predicted for row in table_rows(one, data.quantities, dataset, known, kinds)])
+    plot(run, predicted, data.quantities)
+    summary = {**facts, "quantities": found, "citations": citations_of(model)}
     if matches:
         summary["overlap"] = overlap_audit.counted(matches)
         overlap_audit.write(run, matches, dataset.store, test)
@@ -96,22 +95,23 @@ def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Aud
     return overlap_audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, sources, run.say)
 
 
-def _predicted(model: PropertyModel, data: Batches, part: str) -> _Predicted:
+def predicted_part(model: PropertyModel, data: Batches, part: str) -> Predicted:
     """Predict one part; add the base where labels are differences."""
     prediction, rows = predict(model, data, part), data.split[part]
-    label = _full_labels(data)[rows].cpu().double().numpy()
+    label = full_labels(data)[rows].cpu().double().numpy()
     base = None if data.base is None else data.base[rows].cpu().double().numpy()
-    return _Predicted(part, rows.cpu().numpy(), label, prediction if base is None else prediction + base, base)
+    return Predicted(part, rows.cpu().numpy(), label, prediction if base is None else prediction + base, base)
 
 
-def _full_labels(data: Batches) -> Tensor:
+def full_labels(data: Batches) -> Tensor:
+    """Return the labels (n, q) in their units, with the base where they are differences."""
     return data.labels if data.base is None else data.labels + data.base
 
 
-def _errors(data: Batches, predicted: Sequence[_Predicted], subsets: _Subsets) -> dict[str, dict[str, Any]]:
+def errors_of(data: Batches, predicted: Sequence[Predicted], subsets: Subsets) -> dict[str, dict[str, Any]]:
     """Return for each quantity its unit and the metrics of every part, of the test part also those of its subsets."""
     found: dict[str, dict[str, Any]] = {name: {"unit": quantity(name).unit} for name in data.quantities}
-    train = _full_labels(data)[data.split["train"]].cpu().double().numpy()
+    train = full_labels(data)[data.split["train"]].cpu().double().numpy()
     means = np.nanmean(train, axis=0) if len(train) else None
     for one in predicted:
         for name, label, prediction, k in _columns(one, data.quantities):
@@ -132,14 +132,14 @@ def _of_kinds(
     return {kind: metrics.measure(name, label[some], prediction[some], mean) for kind, some in kinds.items()}
 
 
-def _columns(one: _Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, Floats, Floats, int]]:
+def _columns(one: Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, Floats, Floats, int]]:
     """Yield each quantity with its labels (r,), predictions (r,) and column."""
     for k, name in enumerate(quantities):
         yield name, one.label[:, k], one.prediction[:, k], k
 
 
-def _rows(
-    one: _Predicted, quantities: Sequence[str], dataset: Dataset, known: set[int], seen: Mapping[int, str]
+def table_rows(
+    one: Predicted, quantities: Sequence[str], dataset: Dataset, known: set[int], seen: Mapping[int, str]
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of ``predictions.csv`` for each crystal and quantity.
 
@@ -161,7 +161,7 @@ def _rows(
             yield words | {"quantity": name, "label": y, "prediction": p, "unit": quantity(name).unit}
 
 
-def _plot(run: Run, predicted: Sequence[_Predicted], quantities: Sequence[str]) -> None:
+def plot(run: Run, predicted: Sequence[Predicted], quantities: Sequence[str]) -> None:
     """Draw predictions against labels, a file for each quantity."""
     parts = [one.part for one in predicted for _ in one.rows]
     for k, name in enumerate(quantities):
@@ -178,6 +178,11 @@ def _plot(run: Run, predicted: Sequence[_Predicted], quantities: Sequence[str]) 
 def parts_of(data: Batches) -> list[str]:
     """Return the parts to predict: all of a small data set, without the training rows of a large one."""
     return [part for part in data if part != "train" or len(data.split["train"]) <= _LARGE]
+
+
+def citations_of(model: PropertyModel) -> list[str]:
+    """Return the citations of the data that ``model`` was trained on."""
+    return list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
 
 
 def keep(run: Run, model: PropertyModel) -> None:

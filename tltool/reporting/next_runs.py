@@ -103,6 +103,27 @@ def repeat(run: Result, varied: str, n: int) -> str:
     return alone + "\n" + shlex.join([*start, *others, f"mode={','.join(modes)}", *own, *values])
 
 
+def cross_validation(run: Result) -> list[Advice]:
+    """Return the command that tests every row of a small data set in place of a few; empty for a large one.
+
+    It is that of ``run``, one run and no sweep, with ``split=cv``.
+    """
+    split, words = run.identity.get("split") or {}, command(run)
+    if not run.train_size or run.train_size >= FEW_ROWS or split.get("train_size") is not None:
+        return []
+    if words[:2] != ["tltool", "transfer"] or {"-m", "--multirun"} & set(words):
+        return []
+    flags, overrides = _parted(words[2:])
+    kept = [word for word in overrides if _key(word).partition(".")[0] not in ("split", "hydra")]
+    if "source" not in map(_key, kept) and run.source:
+        kept.append(f"source={run.source}")
+    text = (
+        f"With {run.train_size:,} training rows a few test rows decide; cross-validation tests every row, with scratch "
+        "on the same folds, and keeps a model of all rows."
+    )
+    return [Advice(text, shlex.join(["tltool", "transfer", *flags, *kept, "split=cv"]))]
+
+
 def _wanted(row: Summary, paired: Paired, varied: str) -> tuple[int, str]:
     """Return the number of pairs to run, and the reason as a sentence."""
     n, scratch = paired.n, row.MAE.mean - (paired.mean if paired.n else 0.0)

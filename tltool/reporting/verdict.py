@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tltool.errors import DataError
 from tltool.reporting.finished_runs import Result, collect, read
-from tltool.reporting.next_runs import Advice, advice, is_on_the_way
+from tltool.reporting.next_runs import Advice, advice, cross_validation, is_on_the_way
 from tltool.reporting.statistics import Summary, summarise
 from tltool.reporting.unpaired import unpaired
 from tltool.reporting.wording import fixed, plural, probability
@@ -17,8 +17,8 @@ def so_far(folder: Path, runs: Path) -> list[Advice]:
 
     It includes all finished runs in ``runs`` of the same study (``reporting.comparable``), mode, settings and source.
     The baseline is the scratch runs of that study. Two runs with the same seed and rows are a pair. Then come similar
-    scratch runs that cannot be the baseline, with the reason; last, if the result is uncertain, the next runs with
-    their command.
+    scratch runs that cannot be the baseline, with the reason; last, if the result is uncertain or rows are few, the
+    next runs with their command.
     """
     this = read(folder.resolve(), str(folder), "transfer")
     if this.mode == "scratch":
@@ -33,7 +33,7 @@ def so_far(folder: Path, runs: Path) -> list[Advice]:
         return told
     for one in unpaired([this, *others], only=this):
         told.append(Advice(f"{one.quantity}: the scratch run {one.other} cannot be the baseline. {one.reason}"))
-    return told + _next(rows, this)
+    return told + _next(rows, this) + cross_validation(this)
 
 
 def _told(row: Summary) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,13 @@ PREDICTION_COLUMNS = (
     "unseen_elements",
     "seen",
 )
+OWN_COLUMNS = ("repeat", "fold", "scratch")
+"""Further columns of ``predictions.csv``, which are there where a run has values for them."""
+
+Task = Callable[[Callable[[Any], Any] | None], Any]
+"""Work of a run; gets what it may ask for a result that is computed for several tasks at once (``Fit.together``)."""
+Several = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
+"""Does tasks; yields the number of each, from 0, with what it returned, in the order in which they end."""
 
 
 class Company(NamedTuple):
@@ -47,14 +54,16 @@ class Run:
     ``screen`` and the loggers that were attached hear of it too.
     """
 
-    def __init__(self, folder: Path, stage: str, company: Company | None = None) -> None:
+    def __init__(self, folder: Path, stage: str, company: Company | None = None, *, continues: bool = False) -> None:
+        """Open ``folder``; ``continues`` also takes one whose run ended unfinished, and goes on in it."""
         self.folder, self.stage, self.company = folder, stage, company
+        self.several: Several = self._one_by_one
         self.screen = Screen(stage, company.label if company else None)
         self._loggers = Loggers(self.say)
         self._started = _now()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "run.lock").open("x") as lock:
+            with (folder / "run.lock").open("w" if continues and _is_left(folder) else "x") as lock:
                 lock.write(f"{os.getpid()}\n")
         except FileExistsError as error:
             owner = (folder / "run.lock").read_text().strip()
@@ -86,6 +95,10 @@ class Run:
             shared[name] = make()
         return shared[name]
 
+    def _one_by_one(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        for number, task in enumerate(tasks):
+            yield number, task(self.company.ask if self.company else None)
+
     def say(self, text: str, command: str = "") -> None:
         """Log a sentence and print it on standard error, and below it a command line to copy."""
         self.log({"event": "say", "text": text} | ({"command": command} if command else {}))
@@ -110,11 +123,22 @@ class Run:
             writer.writerow(["id", "split"])
             writer.writerows([ids[row], name] for name, rows in parts for row in rows)
 
+    def write_folds(self, folds: Iterable[tuple[int, int, Any]], ids: Sequence[str]) -> None:
+        """Write ``folds.csv``: for each row the fold that tests it in each repeat, both from 0."""
+        with (self.folder / "folds.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "repeat", "fold"])
+            writer.writerows([ids[row], repeat, fold] for repeat, fold, split in folds for row in split.test)
+
     def write_predictions(self, rows: list[dict[str, Any]]) -> None:
-        """Write ``predictions.csv`` and ``.parquet`` with ``PREDICTION_COLUMNS``."""
+        """Write ``predictions.csv`` and ``.parquet`` with ``PREDICTION_COLUMNS``, and ``OWN_COLUMNS`` that have values.
+
+        A row has no value for a column if it lacks the key.
+        """
         import pandas as pd
 
-        table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+        own = [name for name in OWN_COLUMNS if any(name in row for row in rows)]
+        table = pd.DataFrame(rows, columns=[*PREDICTION_COLUMNS, *own])
         table.to_csv(self.folder / "predictions.csv", index=False)
         table.to_parquet(self.folder / "predictions.parquet", index=False)
 
@@ -122,6 +146,20 @@ class Run:
         finished = None if state == "running" else _now()
         facts = {"stage": self.stage, "state": state, "code": code, "started": self._started, "finished": finished}
         self.write_json("status.json", facts | {"message": message})
+
+
+def _is_left(folder: Path) -> bool:
+    """Say whether a run in ``folder`` ended without being finished: nobody works on it any more."""
+    try:
+        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
+        owner = int((folder / "run.lock").read_text(encoding="utf-8"))
+        if state == "running":
+            os.kill(owner, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return state in ("failed", "interrupted")
 
 
 def _now() -> str:

@@ -59,6 +59,11 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
     """Return the data set and split of the run that made the model."""
     if not (home / "config.yaml").is_file() or not (home / "split.csv").is_file():
         raise CheckpointError(f"{home} is no run folder (no config.yaml and split.csv); say on which data with data=.")
+    if (home / "folds.csv").is_file():
+        raise ConfigError(
+            f"{home} is a cross-validation, whose model learnt from every row; its errors are in metrics.json. Name "
+            "other data with data=NAME."
+        )
     made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
     description = made["target"]["data"] if "target" in made else made["data"]
     try:

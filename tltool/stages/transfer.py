@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tltool import instantiate, machine
-from tltool.data.batches.batches import Batches
+from tltool.data.batches import batches
 from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
-from tltool.data.splits import Split, checked
-from tltool.errors import CheckpointError, DataError, standing_at
-from tltool.evaluation import digests, overlap_audit, provenance, results, source_crystals
+from tltool.data.overlap.crystal_index import Matches
+from tltool.data.record import Ints
+from tltool.data.split_folds import GROUPS, Folds
+from tltool.data.splits import checked
+from tltool.errors import CheckpointError, ConfigError, DataError, standing_at
+from tltool.evaluation import cross_validated, digests, overlap_audit, provenance, results, source_crystals
+from tltool.evaluation.cross_validated import Study
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.property_model import PropertyModel
@@ -39,29 +44,55 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     if differing := wanted.differences(graph_settings):
         raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with these settings.")
     folder.say(f"Source: {path}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
+    config = _with_group(config)
     target = config["target"]
     dataset = folder.once(
         f"{target['data']} {graph_settings}", lambda: setup.data_set(config, target["data"], graph_settings, folder.say)
     )
     quantities = list(target["quantities"])
     base = setup.base_labels(config, target.get("base"), dataset, quantities, graph_settings, folder.say)
-    data, split = setup.split_batches(config, dataset, quantities, folder.say, base)
+    parts = setup.parted(config, dataset, quantities, folder.say, base)
+    split = parts.whole if isinstance(parts, Folds) else parts
+    tested = np.concatenate([split.train, split.val]) if isinstance(parts, Folds) else split.test
     watch = overlap_audit.auditor(config, "transfer", setup.workers(config))
-    tested = len(split.test)
     with distributed.first():
-        data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
+        matches = _audited(source, dataset, tested, watch, folder, target["name"])
+    dropped = tested[_known(matches)] if matches and watch.action == "drop_test" else tested[:0]
+    if isinstance(parts, Folds):
+        if machine.ranks() > 1:
+            raise ConfigError("split=cv trains its folds in one process; start it without torchrun.")
+        parts = parts.without(dropped)
+        folder.write_folds(parts.parts, dataset.store.ids)
+    elif len(dropped):
+        left = split._replace(test=split.test[~np.isin(split.test, dropped)])
+        split = checked(left, len(dataset.store), needs_val=False, remedy="use overlap=report")
+    data = batches.batches(dataset, quantities, split, base)
     folder.write_split(split.items(), dataset.store.ids)
     source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
         data = crystal_state.placed(data, dataset.store, source.spec).to(backend.device)
     fit = setup.fit(config, folder, backend)
     name = str(config["mode"]["_target_"]).rpartition(".")[2]
-    folder.say(
-        f"{name} to {target['name']}: {len(split.train):,} training, {len(split.val):,} validation, "
-        f"{len(split.test):,} test rows ({backend.device})."
+    mode = instantiate.bound(config["mode"], config["plugins"], "mode")
+    content = folder.once(
+        f"content of {target['data']}, {quantities}", lambda: digests.content(dataset.store, quantities)
     )
+    study, outcomes = None, []
+    if isinstance(parts, Folds):
+        study = _study(config, Study(source, data, dataset, fit, {name: mode}, {}), path, content, parts.compare)
+        folder.say(
+            f"{' and '.join(study.modes)} to {target['name']}: {len(tested):,} rows in {len(parts.parts):,} folds of "
+            f"about {len(parts.parts[0].split.train):,} training rows ({backend.device})."
+        )
+        outcomes = cross_validated.run_folds(folder, study, parts)
+        folder.say(f"{name} on all {len(split.train):,} rows, for the model that is kept.")
+    else:
+        folder.say(
+            f"{name} to {target['name']}: {len(split.train):,} training, {len(split.val):,} validation, "
+            f"{len(split.test):,} test rows ({backend.device})."
+        )
     torch.manual_seed(fit.seed)
-    model = instantiate.call(config["mode"], source, data, fit, plugins=config["plugins"], place="mode")
+    model = mode(source, data, fit)
     backend.prepare(model)
     if machine.rank():
         return
@@ -87,21 +118,55 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
             data,
             dataset,
             source.spec,
-            config,
-            folder.once(
-                f"content of {target['data']}, {quantities}", lambda: digests.content(dataset.store, quantities)
-            ),
+            _comparable(config),
+            content,
             described=target["data"],
             base=target.get("base"),
-            left_out=tested - len(split.test),
+            left_out=len(dropped),
         ),
     }
     facts |= {"auto": model.spec["auto"]} if "auto" in model.spec else {}
-    summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch)
+    if isinstance(parts, Folds) and study:
+        seen = dict(zip(tested.tolist(), overlap_audit.words(matches, ""), strict=True)) if matches else {}
+        cited = results.citations_of(model)
+        summary = cross_validated.summary_of(folder, study, parts, outcomes, facts, cited, seen)
+    else:
+        summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch)
     results.keep(folder, model)
     show_errors(summary, "test")
+    if study:
+        return
     for text, command, _ in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
         folder.say(text, command)
+
+
+def _study(config: Mapping[str, Any], study: Study, path: Path, content: Mapping[str, str], compare: str) -> Study:
+    """Return ``study`` with the mode to compare with, and with all that decides the numbers of a fold besides rows."""
+    modes, facts = dict(study.modes), {key: config[key] for key in ("mode", "fit", "optimiser", "seed")}
+    if compare == "scratch" and "scratch" not in modes:
+        modes["scratch"] = instantiate.bound({"_target_": "tltool.transfer.scratch.scratch"}, (), "mode")
+    facts |= {"source": checkpoint.digest(path), "content": dict(content)}
+    return study._replace(modes=modes, facts=facts)
+
+
+def _with_group(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``config`` with the column that ``split.group`` names among the tags that the adapter keeps.
+
+    Groups that every data set has, and a tag that is named already, need no column.
+    """
+    group, target = config["split"].get("group"), config["target"]
+    adapter = target["data"].get("adapter") or {}
+    if "compare" not in config["split"] or group is None or group in GROUPS or "tags" not in adapter:
+        return config
+    tags = {group: group} | dict(adapter["tags"] or {})
+    data = {**target["data"], "adapter": {**adapter, "tags": tags}}
+    return {**config, "target": {**target, "data": data}}
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that tell which runs may be compared: what else is trained on the same folds does not matter."""
+    split = {key: value for key, value in config["split"].items() if key != "compare"}
+    return {"split": split, "overlap": config["overlap"]}
 
 
 def _trainable(model: PropertyModel) -> int:
@@ -109,33 +174,33 @@ def _trainable(model: PropertyModel) -> int:
 
 
 def _audited(
-    source: PropertyModel, data: Batches, split: Split, dataset: Dataset, watch: Auditor, folder: Run, target: str
-) -> tuple[Batches, Split]:
-    """Say how many test crystals the source was trained on, and do what ``overlap=`` asks for.
+    source: PropertyModel, dataset: Dataset, tested: Ints, watch: Auditor, folder: Run, target: str
+) -> Matches | None:
+    """Say how many of the ``tested`` crystals the source was trained on, and return them; None where nobody asks.
 
-    The source's index decides for every mode, so that scratch is tested on the same crystals as the others.
+    The source's index decides for every mode, so that scratch is tested on the same crystals as the others. Raise
+    DataError for one that was seen with ``overlap=error``.
     """
     if watch.action == "none":
-        return data, split
+        return None
     if not source.seen:
         folder.say("The source model has no index of its training crystals (overlap=none); nothing can be audited.")
-        return data, split
+        return None
     seen = crystal_index.from_arrays(source.seen, "the source model")
-    found = overlap_audit.audit(
-        seen, dataset, split.test, watch.workers, source_crystals.at_hand(source.spec), folder.say
-    )
+    found = overlap_audit.audit(seen, dataset, tested, watch.workers, source_crystals.at_hand(source.spec), folder.say)
     folder.say(overlap_audit.told(found, target))
-    known = np.array([bool(how) for how in found.how], dtype=bool)
+    known = _known(found)
     if watch.action == "error" and known.any():
-        first = dataset.store.ids[int(split.test[known][0])]
+        first = dataset.store.ids[int(tested[known][0])]
         raise DataError(
             f"{overlap_audit.told(found, target)} The first is {first!r}; use overlap=drop_test, or pretrain with "
             "overlap=drop_source."
         )
     if watch.action == "drop_test" and known.any():
-        split = checked(
-            split._replace(test=split.test[~known]), len(dataset.store), needs_val=False, remedy="use overlap=report"
-        )
-        folder.say(f"{int(known.sum()):,} test crystals are left out, {len(split.test):,} remain.")
-        data = replace(data, split={**data.split, "test": torch.from_numpy(split.test)})
-    return data, split
+        folder.say(f"{int(known.sum()):,} test crystals are left out, {int((~known).sum()):,} remain.")
+    return found
+
+
+def _known(matches: Matches) -> npt.NDArray[np.bool_]:
+    """Return which crystals (t,) the source was trained on."""
+    return np.array([bool(how) for how in matches.how], dtype=bool)

@@ -6,16 +6,17 @@ so that it draws the same numbers as alone.
 
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from tltool.interruption import RunThread
 
 Ask = Callable[[Any], Any]
+T = TypeVar("T")
 
 
-def in_turns(tasks: Sequence[Callable[[Ask], int]], answer: Callable[[list[Any]], list[Any]]) -> list[int]:
+def in_turns(tasks: Sequence[Callable[[Ask], T]], answer: Callable[[list[Any]], list[Any]]) -> list[T]:
     """Return what ``tasks`` return; each is called with a function that returns what ``answer`` says to its question.
 
     ``answer`` gets the questions of all tasks that are not done yet. An answer that is an exception is raised where the
@@ -26,7 +27,7 @@ def in_turns(tasks: Sequence[Callable[[Ask], int]], answer: Callable[[list[Any]]
     news: SimpleQueue[tuple[int, bool, Any]] = SimpleQueue()
     replies: list[SimpleQueue[Any]] = [SimpleQueue() for _ in tasks]
     states = [torch.get_rng_state()] * len(tasks)
-    done: dict[int, int] = {}
+    done: dict[int, T] = {}
     questions: dict[int, Any] = {}
 
     def body(k: int) -> None:

@@ -16,6 +16,7 @@ from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset, Means
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Floats, Ints
+from tltool.data.split_folds import Folds
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
@@ -77,6 +78,24 @@ def split_batches(
 ) -> tuple[Batches, Split]:
     """Return the batches of ``data`` for ``quantities``, cut as ``config['split']`` says, and that split.
 
+    Arguments as in ``parted``. Raise ConfigError for a cross-validation, which has several splits.
+    """
+    split = parted(config, data, quantities, say, base, without)
+    if isinstance(split, Folds):
+        raise ConfigError("split=cv and split=loo train several models, which only tltool transfer does; use another.")
+    return batches.batches(data, quantities, split, base), split
+
+
+def parted(
+    config: Config,
+    data: Dataset,
+    quantities: list[str],
+    say: Callable[[str], None],
+    base: Floats | None = None,
+    without: Ints | None = None,
+) -> Split | Folds:
+    """Return the rows of each part of ``data``, as ``config['split']`` says.
+
     Rows without a label of any of the quantities are in no part; how many they are is said. ``base`` (n, q) is taken
     off the labels; rows ``without`` are in no part either.
     """
@@ -90,8 +109,8 @@ def split_batches(
         say(line)
     if without is not None:
         some[without] = np.nan
-    split = instantiate.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
-    return batches.batches(data, quantities, split, base), split
+    found: Split | Folds = instantiate.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
+    return found
 
 
 def _without_logarithm(records: Store, quantities: list[str]) -> list[str]:

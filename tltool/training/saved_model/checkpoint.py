@@ -138,6 +138,11 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
     return model.to(device).eval()
 
 
+def digest(path: Path) -> str:
+    """Return the sha256 of the manifest of the folder ``path``, which changes with every file of the model."""
+    return _sha256(path / _MANIFEST)
+
+
 def read_spec(path: Path) -> dict[str, Any]:
     """Return what ``model.yaml`` of the folder ``path`` says, in today's form, whatever version saved it.
 
