@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tltool import machine
-from tltool.command_line import overrides
+from tltool.command_line import early_checks, mistakes, overrides
 from tltool.command_line.composition import checked, sentence
 from tltool.command_line.exit_codes import failed, terminated
 from tltool.data.materials_project import api_key
@@ -43,6 +43,7 @@ def launch(stage: str, words: list[str]) -> int:
         return failed(ConfigError(f"{stage} runs in one process; start it without torchrun."))
     try:
         api_key.refuse_overrides(words)  # before Hydra writes them anywhere
+        mistakes.refuse_words(stage, words)
     except ConfigError as error:
         return failed(error)
     _prepare_process()
@@ -69,7 +70,9 @@ def _compose(jobs: "Launch") -> int:
     def job(config: DictConfig) -> None:
         jobs.take(config)
 
-    sys.argv = ["tltool", *jobs.words]
+    # Hydra takes flags before settings only.
+    flags, settings = mistakes.flags_first(jobs.words)
+    sys.argv = ["tltool", *flags, *settings]
     try:
         hydra.main(version_base="1.3", config_path="pkg://tltool.configs", config_name=jobs.stage)(job)()
         jobs.run_waiting()
@@ -82,7 +85,11 @@ def _compose(jobs: "Launch") -> int:
     except TltoolError as error:
         return failed(error)
     except (HydraException, OmegaConfBaseException) as error:
-        return failed(ConfigError(sentence(error)))
+        return failed(ConfigError(sentence(error, jobs.stage, jobs.words)))
+    except OSError as error:
+        if not error.filename:
+            raise
+        return failed(early_checks.not_writable(error))
     except KeyboardInterrupt:
         return 130
     except SystemExit as stop:
@@ -96,7 +103,7 @@ def composed(stage: str, words: list[str]) -> dict[str, Any]:
         with hydra.initialize_config_module("tltool.configs", version_base="1.3"):
             config = OmegaConf.to_container(hydra.compose(stage, overrides=words), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(sentence(error)) from error
+        raise ConfigError(sentence(error, stage, words)) from error
     return checked(stage, config)
 
 
@@ -121,9 +128,9 @@ class Launch:
         try:
             plain = self._checked(config, about)
         except OmegaConfBaseException as error:
-            self.codes.append(failed(ConfigError(sentence(error))))
-        except ConfigError as error:
-            self.codes.append(failed(error))
+            self._refuse(ConfigError(sentence(error, self.stage, self.words)), about)
+        except TltoolError as error:
+            self._refuse(error, about)
         else:
             folder = Path(about.runtime.output_dir)
             if self._runs_with_others(about):
@@ -155,8 +162,23 @@ class Launch:
         if about.mode == RunMode.RUN:  # of a sweep they were looked at before its first cell
             if not machine.rank():
                 overrides.refuse_hydra(about.overrides.hydra, sweep=False)
+            overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False, functions=False)
+        if not machine.rank():
+            early_checks.refuse_folder(Path(about.runtime.output_dir))
+        early_checks.check(self.stage, plain)
+        if about.mode == RunMode.RUN:
             overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False)
         return plain
+
+    def _refuse(self, error: TltoolError, about: HydraConf) -> None:
+        """Print ``error``, and remove the folder that Hydra made for a run that does not begin."""
+        self.codes.append(failed(error))
+        folder = Path(about.runtime.output_dir)
+        with suppress(OSError):  # one that is not empty stays
+            folder.rmdir()
+            if folder.parent.name == self.stage:  # as in runs/transfer
+                folder.parent.rmdir()
+                folder.parent.parent.rmdir()
 
     def _runs_with_others(self, about: HydraConf) -> bool:
         """Say whether a job can run at once with the others of its sweep."""
