@@ -6,7 +6,9 @@ those there.
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,9 @@ WORDS = {
     "mode.head": ("new", "keep"),
 }
 """Keys that take one of a few words."""
+
+PACKAGES = {"tensorboard_files": "tensorboard", "weights_and_biases": "wandb"}
+"""Module of a logger -> the package that it needs, which an extra of the same name brings."""
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -86,6 +91,8 @@ def check(stage: str, config: Config) -> None:
     keys = leaves(config)
     for message in (*_wrong_values(keys), *_wrong_types(config)):
         raise ConfigError(message)
+    for node in (config.get("logger") or {}).values():
+        _check_package(node)
     for place, node in data_nodes(config):
         _check_root(place, node)
     runs = Path(str(config["runs"]))
@@ -145,6 +152,22 @@ def not_writable(error: OSError) -> ResourceError:
     return ResourceError(
         f"Cannot make the run folder {error.filename} ({error.strerror}); name a folder that can be written with runs=."
     )
+
+
+def _check_package(logger: Any) -> None:
+    target = str(logger.get("_target_")) if isinstance(logger, Mapping) else ""
+    package = PACKAGES.get(target.rpartition(".")[0].removeprefix("tltool.loggers."))
+    if package and not _is_installed(package):
+        raise ConfigError(
+            f"logger={package} needs a package that is not installed; run pip install 'tltool[{package}]'."
+        )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # a module that stands in for the package
+        return package in sys.modules
 
 
 def _check_root(place: str, node: Config) -> None:
