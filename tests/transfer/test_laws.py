@@ -215,10 +215,14 @@ def test_lora_starts_as_the_source_and_learns(source: PropertyModel, part: Datas
 
 @pytest.mark.parametrize("regressor", REGRESSORS)
 def test_every_regressor_serves_from_the_disk(regressor: str, source: PropertyModel, target: Batches, tmp_path) -> None:
-    model = run("features", source, target, f"mode/regressor={regressor}", epochs=20, ema=0.0, loss="mse")
+    # This law is about squares, and labels with a few far away look like faults to a heavy tail.
+    normal = ["mode.regressor.tail=null"] if regressor == "additive_gp" else []
+    model = run("features", source, target, f"mode/regressor={regressor}", *normal, epochs=20, ema=0.0, loss="mse")
     label = target.labels[target.split["train"]].numpy()
     assert ((predict(model, target, "train") - label) ** 2).mean() < 0.95 * label.var()
-    assert isinstance(model.heads["e_above_hull"], EstimatorHead) == (regressor not in ("ridge", "atom_set"))
+    assert isinstance(model.heads["e_above_hull"], EstimatorHead) == (
+        regressor not in ("ridge", "atom_set", "additive_gp")
+    )
     model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
     checkpoint.save(tmp_path / "model", model)
     back = checkpoint.load(tmp_path / "model")

@@ -43,7 +43,11 @@ class Standardise(nn.Module):
         return (rows - self.mean) / self.spread
 
 
-class EstimatorHead(nn.Module):
+class FixedHead(nn.Module):
+    """A head that is fitted at once: it gives no gradient, and cannot be trained on."""
+
+
+class EstimatorHead(FixedHead):
     """A fitted estimator as a head: (c, dim) -> (c, 1), computed on the CPU, with no gradient."""
 
     def __init__(self, estimator: Any) -> None:

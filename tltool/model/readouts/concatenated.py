@@ -27,7 +27,8 @@ class Concatenated(nn.Module):
     ``labels`` are the source's predictions of its ``quantities``, in their units. ``parts`` makes the source's
     ``readout``, ``trunk`` and, if not linear, ``head``. ``logarithmic`` names the quantities that the source learnt as
     logarithms; the logarithms of their predictions are taken. ``sites_only`` leaves out the features of edges and of
-    the state. Raise ConfigError for an extra feature that is not in ``WORDS``.
+    the state. Raise ConfigError for an extra feature that is not in ``WORDS``. The attribute ``widths`` says how many
+    features each block (a level or an extra feature) has, in their order.
     """
 
     def __init__(
@@ -54,19 +55,19 @@ class Concatenated(nn.Module):
         self.levels = (*levels, *([] if set(extra_features) <= {"elements"} else [-1])) or (0,)
         self.extras = () if sites_only else tuple(extras) if levels else ()
         self.pool = Pool(*given, levels=levels, statistics=statistics) if levels else None
-        self.dim = self.pool.dim if self.pool else 0
+        self.widths = dict(self.pool.widths) if self.pool else {}
+        self.widths |= {"elements": descriptors.N_OF_ELEMENTS} if "elements" in extra_features else {}
+        self.widths |= {"geometry": descriptors.N_OF_GEOMETRY} if "geometry" in extra_features else {}
         if "trunk" in extra_features or "labels" in extra_features:
             self.readout = parts["readout"](*given)
             self.trunk = parts["trunk"](self.readout.dim)
-            self.dim += int(self.trunk.dim) if "trunk" in extra_features else 0  # type: ignore[arg-type]
+            self.widths |= {"trunk": int(self.trunk.dim)} if "trunk" in extra_features else {}  # type: ignore[arg-type]
         if "labels" in extra_features:
             made = parts.get("head", heads.linear)
             self.heads = nn.ModuleDict({name: made(self.trunk.dim) for name in quantities})
             self.scalers = nn.ModuleDict({name: Scaler(name in logarithmic) for name in quantities})
-            self.dim += len(quantities)
-        self.dim += descriptors.N_OF_ELEMENTS * ("elements" in extra_features) + descriptors.N_OF_GEOMETRY * (
-            "geometry" in extra_features
-        )
+            self.widths |= {"labels": len(quantities)}
+        self.dim = sum(self.widths.values())
 
     def forward(self, levels: Levels | Sequence[Tensor], graph: Graph) -> Tensor:
         """Return (c, dim) from the features of every level."""

@@ -40,7 +40,7 @@ class Pool(nn.Module):
 
     ``levels`` of the encoder to read (-1 the last); ``statistics`` of ``mean`` and ``std`` (standard deviation).
     Each site counts once, so nodes are weighted by multiplicity. The same statistics over edges and the state follow
-    where ``extras`` says that the encoder has them.
+    where ``extras`` says that the encoder has them. ``widths`` says how many of the features are of which level.
     """
 
     def __init__(
@@ -56,6 +56,10 @@ class Pool(nn.Module):
         self.extras = tuple(extras)
         per_level = len(statistics) * (1 + ("edges" in extras)) + ("state" in extras)
         self.dim = dim * len(levels) * per_level
+        self.widths: dict[str, int] = {}
+        for level in self.levels:
+            name = f"level_{level % n_levels}"
+            self.widths[name if name not in self.widths else f"{name}_again_{len(self.widths)}"] = dim * per_level
 
     def forward(self, levels: Levels | Sequence[Tensor], graph: Graph) -> Tensor:
         """Return (c, dim) from the features of every level."""

@@ -19,7 +19,7 @@ from tltool.model.property_model import PropertyModel, is_under
 from tltool.model.readouts.concatenated import Concatenated
 from tltool.model.readouts.pool import Pool, encoder_facts, pool_of_sites
 from tltool.model.scaler import Scaler
-from tltool.model.sklearn_head import EstimatorHead, Standardise
+from tltool.model.sklearn_head import FixedHead, Standardise
 from tltool.model.surgery.low_rank import plain
 
 # What the spec may hold about one transfer alone: how many numbers it trained, where the tensors do not say so, how the
@@ -88,7 +88,7 @@ def give_features(model: PropertyModel, levels: list[int], statistics: list[str]
             "parts": nodes,
         }
         node = {"_target_": "tltool.model.readouts.concatenated.Concatenated", **node, **settings}
-        if "labels" in extra and any(isinstance(head, EstimatorHead) for head in model.heads.values()):
+        if "labels" in extra and any(isinstance(head, FixedHead) for head in model.heads.values()):
             raise InapplicableError(
                 "mode.extra_features: labels needs a source whose heads are networks, but this source has an estimator."
             )
@@ -145,7 +145,7 @@ def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
     source = name if name in model.heads else next(iter(model.heads))
     if name not in model.heads and len(model.heads) > 1:
         raise ConfigError(f"mode.head=keep: the source has no head for {name} and several others; use mode.head=new.")
-    if isinstance(model.heads[source], EstimatorHead):
+    if isinstance(model.heads[source], FixedHead):
         raise ConfigError(
             "mode.head=keep: the source's head is an estimator, which cannot be trained on; use mode.head=new."
         )

@@ -25,6 +25,7 @@ from tltool import instantiate
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.instantiate import MODEL
+from tltool.model.additive_gp import ProcessHead
 from tltool.model.heads import linear
 from tltool.model.layers import functionals
 from tltool.model.property_model import PropertyModel
@@ -98,6 +99,7 @@ def save(path: Path, model: PropertyModel) -> None:
         if model.seen:
             save_arrays(model.seen, temporary / _SEEN)
         spec = {**saved_parts.on_disk(model.spec), "schema": upgrades.SCHEMA, "estimators": sorted(estimators)}
+        spec["processes"] = {k: h.made_with() for k, h in model.heads.items() if isinstance(h, ProcessHead)}
         (temporary / _SPEC).write_text(OmegaConf.to_yaml(OmegaConf.create(spec)), encoding="utf-8")
         sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / _MANIFEST).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
@@ -127,6 +129,10 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
             if name not in model.heads:
                 raise ConfigError(f"estimators names {name!r}, which the model does not predict.")
             model.heads[name] = EstimatorHead(_estimator(path / f"head-{name}.skops"))
+        for name, made_with in spec.get("processes", {}).items():
+            if name not in model.heads:
+                raise ConfigError(f"processes names {name!r}, which the model does not predict.")
+            model.heads[name] = ProcessHead(model.trunk.dim, **made_with)  # type: ignore[arg-type]
         model.load_state_dict(load_file(path / _WEIGHTS))
         if (path / _SEEN).is_file():
             model.seen = load_arrays(path / _SEEN)
