@@ -70,7 +70,7 @@ MISTAKES = [
     ("transfer runs=/proc/none", 6, "name a folder that can be written with runs=."),
     ("transfer hydra.run.dir=done", 2, "done holds a run that is finished; name another with hydra.run.dir="),
     ("predict model=own input=nowhere", 3, "input=nowhere does not exist; name a structure file, a folder of them"),
-    ("predict model=own input=empty", 3, "empty: there is no structure file; accepted are .cif"),
+    ("predict model=own input=empty", 3, "no structure file"),
     ("predict model=none input=own", 4, "There is no model at none"),
 ]  # fmt: skip
 

@@ -204,6 +204,8 @@ class Clock:
 def show_errors(summary: Mapping[str, Any], part: str) -> None:
     """Print the errors on ``part`` that ``metrics.json`` holds, each with its unit."""
     heading = " ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]]))
+    heading += f", seed {summary['seed']}" if summary.get("seed") is not None else ""
+    heading += f", {summary['train_size']:,} training crystals" if summary.get("train_size") else ""
     about = [quantity(name) for name in summary["quantities"]]
     shown = [metric for metric in metrics.METRICS if any(metric.applies_to(one) for one in about)]
     table = Table(title=heading)

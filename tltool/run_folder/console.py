@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tltool import machine
 
@@ -22,9 +24,48 @@ def console(*, stderr: bool, labelled: bool = False) -> Console:
     return there if there.is_terminal else Console(stderr=stderr, width=160)
 
 
-def show(table: Table) -> None:
-    """Print ``table`` on standard output, which holds results and nothing else."""
-    console(stderr=False).print(table)
+def show(*shown: Table | Text) -> None:
+    """Print tables and lines on standard output, which holds results and nothing else; no number is ever cut."""
+    there = console(stderr=False)
+    for one in shown:
+        if isinstance(one, Table) and not there.is_terminal:
+            there.print(one, width=max(there.width, _needed(one)))
+        else:
+            there.print(fitted(one, there.width) if isinstance(one, Table) else one)
+
+
+def fitted(table: Table, width: int) -> Table:
+    """Return ``table`` if ``width`` characters hold it; else turned round, or as a list of all its numbers."""
+    if _needed(table) <= width:
+        return table
+    names = [_plain(column.header) for column in table.columns]
+    rows = list(zip(*(list(column.cells) for column in table.columns), strict=True))
+    turned = Table(title=table.title, title_justify="left", box=table.box)
+    for header in (names[0], *(row[0] for row in rows)):
+        turned.add_column(header, justify="right" if turned.columns else "left", no_wrap=True)
+    for name, cells in zip(names[1:], list(zip(*rows, strict=True))[1:], strict=True):
+        turned.add_row(name, *cells)
+    return turned if _needed(turned) <= width else _listed(table, names, rows)
+
+
+def _listed(table: Table, names: list[str], rows: list[tuple[RenderableType, ...]]) -> Table:
+    found = Table(title=table.title, title_justify="left", box=None, show_header=False)
+    found.add_column(no_wrap=True)
+    found.add_column(overflow="fold")
+    for row in rows:
+        for name, cell in zip(names, row, strict=True):
+            found.add_row(name if cell is row[0] else f"  {name}", cell)
+    return found
+
+
+def _needed(table: Table) -> int:
+    """Return how many characters a line of ``table`` takes with nothing cut."""
+    wide = Console(width=10_000)
+    return Measurement.get(wide, wide.options, table).maximum
+
+
+def _plain(header: RenderableType) -> str:
+    return " ".join(str(header).split())
 
 
 class Screen:

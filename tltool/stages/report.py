@@ -9,7 +9,7 @@ from tltool.errors import ResourceError
 from tltool.reporting.content import compose
 from tltool.reporting.finished_runs import collect
 from tltool.reporting.render import html, markdown
-from tltool.reporting.render.terminal import remarks, table
+from tltool.reporting.render.terminal import remarks, tables
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
 from tltool.training.backend import Backend
@@ -26,7 +26,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
         html.write(report, out / "report.html")
     except OSError as error:
         raise ResourceError(f"The report cannot be written to {out}: {error.strerror or error}.") from error
-    show(table(runs.results))
+    show(*tables(runs.results))
     why = Counter(f"{skipped.state} ({skipped.reason})" for skipped in runs.skipped)
     reasons = ": " + ", ".join(f"{n} {reason}" for reason, n in why.items()) if why else ""
     folder.say(f"Finished runs: {len(runs.results)}. Left out: {len(runs.skipped)}{reasons}.")

@@ -9,7 +9,7 @@ from run_folders import make_run
 from tltool.reporting.content import compose
 from tltool.reporting.finished_runs import collect
 from tltool.reporting.render import html, markdown
-from tltool.reporting.render.terminal import table
+from tltool.reporting.render.terminal import tables as terminal_tables
 
 VOID = {"meta", "img"}
 
@@ -161,7 +161,7 @@ def test_names_cannot_break_the_page(tmp_path):
     heads = [i for i, line in enumerate(tables) if set(line) <= set("|-: ")]
     for head in heads:
         assert widths[head] == widths[head - 1] == widths[min(head + 1, len(widths) - 1)]
-    table(collect([tmp_path]).results)
+    terminal_tables(collect([tmp_path]).results)
 
 
 def test_a_pretraining_alone_makes_a_report(tmp_path):

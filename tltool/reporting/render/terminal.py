@@ -14,10 +14,9 @@ from tltool.reporting.unpaired import unpaired
 from tltool.reporting.wording import count, fixed, mode, plural, show, where
 
 
-def table(results: Sequence[Result]) -> Table:
-    """Return tables of test errors, one for each stage, target, quantity and training size."""
-    shown = Table.grid()
-    shown.title, shown.title_justify = "Test errors: mean ± standard deviation over runs", "left"
+def tables(results: Sequence[Result]) -> list[Text | Table]:
+    """Return tables of test errors, one for each stage, target, quantity and training size, each below its title."""
+    shown: list[Text | Table] = [Text("Test errors: mean ± standard deviation over runs")]
     for place, rows in grouped(summarise(results), lambda row: row.place).items():
         plain = [f"MAE\n{rows[0].plain_unit}"] if rows[0].plain_unit else []
         header = ["mode", "runs", f"MAE\n{rows[0].unit}", *plain, "MAE/MAD", "trainable\nparameters", "time\ns"]
@@ -32,8 +31,7 @@ def table(results: Sequence[Result]) -> Table:
             verdict = row.paired.verdict.removesuffix(" transfer") if row.paired else ""
             cells = [mode(row), str(len(row.runs)), *errors, fixed(row.errors["MAE/MAD"].mean), *cost, verdict]
             part.add_row(*(Text(cell, style="bold" if row.best else "") for cell in cells))
-        shown.add_row(Text(f"\n{place.stage}: {where(place)}", style="bold"))
-        shown.add_row(part)
+        shown += [Text(f"\n{place.stage}: {where(place)}", style="bold"), part]
     return shown
 
 
