@@ -16,6 +16,7 @@ from test_contributing import BLOCK
 
 from tltool import errors
 from tltool.command_line.overrides import refuse
+from tltool.command_line.show import show
 from tltool.command_line.stage_help import stage_help
 from tltool.command_line.usage import STAGES
 from tltool.data import store
@@ -57,6 +58,9 @@ def test_every_command_composes(command: str, tree: Path) -> None:
     if not words or words in (["--help"], ["--version"]):
         return
     stage, *words = words
+    if stage == "show":
+        assert show(words)
+        return
     assert stage in STAGES
     if "--help" in words:
         assert stage_help(stage, words)

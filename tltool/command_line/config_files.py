@@ -48,9 +48,14 @@ class ConfigFile(NamedTuple):
     @property
     def summary(self) -> str:
         """The first sentence of the header, up to a line that ends with a full stop."""
-        lines = list(takewhile(lambda line: not line.startswith(_NOTES), self.header))
+        lines = self.prose
         end = next((n for n, line in enumerate(lines, 1) if line.endswith(".")), len(lines))
         return " ".join(lines[:end])
+
+    @property
+    def prose(self) -> list[str]:
+        """The lines of the header before those on source and licence."""
+        return list(takewhile(lambda line: not line.startswith(_NOTES), self.header))
 
     def note(self, name: str) -> str:
         """Return what the header says after ``name:`` (Source, Licence), up to the next line that begins a sentence."""
