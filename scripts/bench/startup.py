@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from bench.rows import Row
 
 _FIRST_BATCH = """
 import os, sys
@@ -36,19 +38,26 @@ def seconds(words: Sequence[str], folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print both figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each [%(default)s]")
-    rounds = parser.parse_args(argv).rounds
+def names(options: argparse.Namespace) -> list[str]:
+    """Return the names of the rows."""
+    return ["tltool --help", "tltool pretrain, first batch"]
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Yield both, the smallest of ``options.starts`` runs."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        begin = ["-c", _FIRST_BATCH, f"cache={folder}/cache"]
-        seconds([*begin, "hydra.run.dir=prepare"], folder)
-        helps = min(seconds(["-m", "tltool", "--help"], folder) for _ in range(rounds))
-        first = min(seconds([*begin, f"hydra.run.dir=run-{k}"], folder) for k in range(rounds))
-    print(f"tltool --help {helps:.2f} s (aim 0.5 s); tltool pretrain to its first batch {first:.1f} s (aim 8 s)")
+        helps = min(seconds(["-m", "tltool", "--help"], folder) for _ in range(options.starts))
+        yield Row("tltool --help", "s", None, helps, None)
+        first = first_batch(folder, folder / "cache", options.starts)
+        yield Row("tltool pretrain, first batch", "s", None, first, None)
 
 
-if __name__ == "__main__":
-    main()
+def first_batch(folder: Path, cache: Path, starts: int) -> float:
+    """Return the seconds that ``tltool pretrain`` takes to its first batch, the smallest of ``starts`` runs.
+
+    Runs in ``folder``, with data that are prepared in ``cache`` before.
+    """
+    begin = ["-c", _FIRST_BATCH, f"cache={cache}"]
+    seconds([*begin, "hydra.run.dir=prepare"], folder)
+    return min(seconds([*begin, f"hydra.run.dir=run-{k}"], folder) for k in range(starts))

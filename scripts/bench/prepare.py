@@ -11,12 +11,13 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from bench.rows import Row, faster
 from tltool.data import prepare, store
 from tltool.data.download.locate import BUNDLED
 from tltool.data.formats import decompress
@@ -80,6 +81,38 @@ def _largest_child() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def names(options: argparse.Namespace) -> list[str]:
+    """Return the names of the rows of ``make bench``."""
+    return ["preparing dumps", "preparing, largest process"]
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Yield the rows of ``make bench``: one process."""
+    found = measured(bundled(500), options.entries, 2, 1, 2)
+    yield faster("preparing dumps", "entries/s", (found["parsed"], 1), (found["prepared"], 1))
+    yield Row("preparing, largest process", "MB", None, found["peak"], None)
+
+
+def measured(entries: list[dict[str, Any]], count: int, files: int, workers: int, rounds: int) -> dict[str, float]:
+    """Return entries/s of both sides and their ratio, and the memory of the largest process in MB."""
+    parsed, prepared, peak = 0.0, 0.0, 0.0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = written(entries, count, folder, files)
+        for turn in range(rounds):
+            tasks = [prepare.Task(path, folder / f"turn{turn}" / path.name, ADAPTER, (), {}, RECIPE) for path in paths]
+            begin = time.perf_counter()
+            shards = prepare.prepare_all(tasks, workers, lambda text: None)
+            prepared = max(prepared, sum(shard.kept for shard in shards) / (time.perf_counter() - begin))
+            if not turn:  # before the other side, which holds a whole dump, has children of its own
+                peak = _largest_child()
+            begin = time.perf_counter()
+            with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+                n_parsed = sum(pool.map(bare, paths))
+            parsed = max(parsed, n_parsed / (time.perf_counter() - begin))
+    return {"parsed": parsed, "prepared": prepared, "ratio": parsed / prepared, "peak": peak}
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     """Measure and print; return entries/s of both sides and their ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -90,27 +123,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--like", type=Path, help="a dump whose entries to repeat [bundled crystals]")
     options = parser.parse_args(argv)
     entries = like(options.like) if options.like else bundled(500)
-    parsed, prepared, peak = 0.0, 0.0, 0.0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths = written(entries, options.entries, folder, options.files)
-        for turn in range(options.rounds):
-            tasks = [prepare.Task(path, folder / f"turn{turn}" / path.name, ADAPTER, (), {}, RECIPE) for path in paths]
-            begin = time.perf_counter()
-            shards = prepare.prepare_all(tasks, options.workers, lambda text: None)
-            prepared = max(prepared, sum(shard.kept for shard in shards) / (time.perf_counter() - begin))
-            if not turn:  # before the other side, which holds a whole dump, has children of its own
-                peak = _largest_child()
-            begin = time.perf_counter()
-            with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-                count = sum(pool.map(bare, paths))
-            parsed = max(parsed, count / (time.perf_counter() - begin))
+    found = measured(entries, options.entries, options.files, options.workers, options.rounds)
     print(
         f"{options.entries:,} entries in {options.files} dumps, {options.workers} processes: unpacking and parsing "
-        f"alone {parsed:,.0f}/s; to stores and graphs {prepared:,.0f}/s ({parsed / prepared:.2f} times as long); "
-        f"largest process {peak:,.0f} MB"
+        f"alone {found['parsed']:,.0f}/s; to stores and graphs {found['prepared']:,.0f}/s ({found['ratio']:.2f} times "
+        f"as long); largest process {found['peak']:,.0f} MB"
     )
-    return {"parsed": parsed, "prepared": prepared, "ratio": parsed / prepared, "peak": peak}
+    return found
 
 
 if __name__ == "__main__":

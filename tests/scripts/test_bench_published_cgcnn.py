@@ -13,7 +13,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-import bench_published as published
+from bench import published_cgcnn as published
 
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
