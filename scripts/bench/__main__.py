@@ -39,7 +39,7 @@ def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=every, default=every, help=f"[{' '.join(every)}]")
     parser.add_argument("--budget", type=float, default=270.0, help="seconds after which to end [%(default)s]")
     parser.add_argument("--store", type=Path, default=DEMO, help="store with e_form labels [the bundled crystals]")
-    parser.add_argument("--crystals", type=int, default=1500, help="how many of its crystals to use [%(default)s]")
+    parser.add_argument("--crystals", type=int, default=800, help="how many of its crystals to use [%(default)s]")
     parser.add_argument("--sample", type=int, default=100, help="published graphs timed per turn [%(default)s]")
     parser.add_argument("--epochs", type=int, default=5, help="training epochs of each side [%(default)s]")
     parser.add_argument("--rounds", type=int, default=4, help="turns at everything but training [%(default)s]")
