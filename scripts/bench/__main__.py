@@ -63,12 +63,11 @@ def main(argv: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> No
     """Measure, print each row as it comes, and write the files that were asked for."""
     options = parsed(argv)
     begin, others = time.monotonic(), busy_seconds() - own_seconds()
-    threads = " and ".join(f"{n} thread{'s' * (n > 1)}" for n in options.threads)
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}"
-    _say(f"Measured on {processor()}, with {threads} a side; {versions}.")
+    _say(f"Measured on {processor()}, with {_threads(options.threads)} a side; {versions}.")
     last = kept()
     if "processor" in last:
-        _say(f"The last ratios are of {last['processor']}, {last['threads']} thread(s) a side.")
+        _say(f"The last ratios are of {last['processor']}, with {_threads(last['threads'])} a side.")
     _say(f"Best turns are compared. The bench ends after {options.budget:.0f} s at the latest.\n")
     _say(heading())
     rows: list[Row] = []
@@ -96,6 +95,10 @@ def main(argv: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) -> No
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if options.save:
         keep(rows, how)
+
+
+def _threads(counts: Sequence[int]) -> str:
+    return " or ".join(f"{n} thread{'s' * (n > 1)}" for n in counts)
 
 
 def _say(text: str) -> None:

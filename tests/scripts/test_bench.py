@@ -40,7 +40,7 @@ def test_rows_come_with_the_processor_and_the_change(
     whole.main(["--parts", "cgcnn", "--json", str(tmp_path / "found.json"), "--save"], [part(bench_parts.both)])
     printed = capsys.readouterr().out
     assert printed.startswith(f"Measured on {machine.processor()}, with 1 thread a side; Python 3.")
-    assert "The last ratios are of an abacus, [2] thread(s) a side." in printed
+    assert "The last ratios are of an abacus, with 2 threads a side." in printed
     assert re.search(r"^first +MB +8 +2 +4\.00 +5\.00 +0\.80$", printed, re.MULTILINE)
     assert re.search(r"^second +s +- +1\.50 +- +- +-$", printed, re.MULTILINE)
     assert "WORSE: first: ratio 4.00, last 5.00 (-20%)" in printed
