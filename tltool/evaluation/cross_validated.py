@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tltool.data.batches.batches import Batches
@@ -24,8 +25,9 @@ from tltool.data.record import Floats, Ints
 from tltool.data.split_folds import Fold, Folds
 from tltool.data.splits import Split
 from tltool.errors import NumericError
-from tltool.evaluation import digests, results
+from tltool.evaluation import conformal, digests, results, uncertainty
 from tltool.evaluation.results import Predicted, Subsets
+from tltool.evaluation.uncertainty import Bounds
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
 from tltool.reporting import fold_verdict
@@ -36,7 +38,7 @@ from tltool.training.fit import Fit, predict
 
 Mode = Callable[[PropertyModel, Batches, Fit], PropertyModel]
 FOLDER = "folds"
-_SCHEMA = 1
+_SCHEMA = 2
 _LINES = 40
 
 
@@ -55,11 +57,17 @@ class Study(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a mode predicts for the test rows of a ``fold``: (t, q) in the unit of each quantity, without a base."""
+    """What a mode predicts for the test rows of a ``fold``: (t, q) in the unit of each quantity, without a base.
+
+    ``scale`` (t, q) is the standard deviation that the model gives (``uncertainty.scale_of``); rows are ``far`` (t,)
+    from the training rows of the fold.
+    """
 
     mode: str
     fold: Fold
     prediction: Floats
+    scale: Floats
+    far: npt.NDArray[np.bool_]
     seconds: float
     chosen: str | None = None
 
@@ -98,13 +106,17 @@ def summary_of(
     folds: Folds,
     outcomes: Sequence[Outcome],
     facts: Mapping[str, Any],
-    citations: Sequence[str],
+    model: PropertyModel,
     seen: Mapping[int, str],
+    coverage: float | None,
 ) -> dict[str, Any]:
     """Write the out-of-fold predictions, a parity plot and ``metrics.json``; return what stands in the last.
 
-    ``seen`` says of rows how the source knows their crystals. The errors under ``test`` are those of all repeats
-    together; ``folds`` has the MAE of each fold, ``spread`` its standard deviation, ``against_scratch`` the verdict.
+    ``model`` is that of all rows, with its ``uncertainty``. ``seen`` says of rows how the source knows their crystals.
+    The interval of a row is made of the out-of-fold scores of the other folds of its repeat.
+
+    The errors under ``test`` are those of all repeats together; ``folds`` has the MAE of each fold, ``spread`` its
+    standard deviation, ``against_scratch`` the verdict.
     """
     asked = next(iter(study.modes))
     own = [outcome for outcome in outcomes if outcome.mode == asked]
@@ -112,10 +124,12 @@ def summary_of(
     predicted = [_predicted(study.data, outcome) for outcome in own]
     known = set(study.source.spec.get("elements", ())) if asked != "scratch" else set()
     rows = []
-    for one, outcome in zip(predicted, own, strict=True):
+    intervals = _intervals(model, study.data, own, coverage) if coverage and model.uncertainty else [None] * len(own)
+    for one, outcome, bounds in zip(predicted, own, intervals, strict=True):
         there = known | fold_data(study.data, outcome.fold.split).elements("train")
         scratch = _predicted(study.data, other[outcome.fold[:2]]).prediction if other else None
-        rows += list(_table(one, outcome, scratch, study, there, seen))
+        given = results.table_rows(one, study.data.quantities, study.dataset, there, seen, bounds, coverage)
+        rows += [row | extra for row, extra in zip(given, _beside(outcome, scratch), strict=True)]
     run.write_predictions(rows)
     every = _joined(predicted)
     results.plot(run, [every], study.data.quantities)
@@ -132,12 +146,24 @@ def summary_of(
         compared = FoldVerdict(**found[name]["against_scratch"]) if other else None
         text = fold_verdict.told(name, quantity(name).unit, [one["MAE"] for one in errors], scratch_errors, compared)
         run.say(text)
+    for name, told_ in _measured(model, intervals, every, coverage).items():
+        found[name]["interval"] = told_
+        run.say(results.interval_told(name, told_))
     about = {"folds": max(fold.number for fold in folds.parts) + 1, "repeats": repeats, "compare": folds.compare}
     chosen = {f"{o.fold.repeat}-{o.fold.number}": o.chosen for o in own if o.chosen}
     about |= {"chosen": chosen} if chosen else {}
-    summary = {**facts, "cross_validation": about, "quantities": found, "citations": list(citations)}
+    summary = {**facts, "cross_validation": about, "quantities": found, "citations": results.citations_of(model)}
     run.write_json("metrics.json", summary)
     return summary
+
+
+def remembered(model: PropertyModel, study: Study, outcomes: Sequence[Outcome]) -> uncertainty.Arrays:
+    """Return what the ``model`` of all rows is to carry: the out-of-fold scores of its mode."""
+    asked = next(iter(study.modes))
+    own = [outcome for outcome in outcomes if outcome.mode == asked]
+    found = np.concatenate([_scores(model, study.data, outcome) for outcome in own])
+    rows = len(np.unique(np.concatenate([outcome.fold.split.test for outcome in own])))
+    return uncertainty.remembered(model, study.data, found, rows, uncertainty.OUT_OF_FOLD)
 
 
 def told(folder: Path, message: str) -> str:
@@ -165,9 +191,11 @@ def _kept(folder: Path, name: str, fold: Fold, digest: str, data: Batches) -> Ou
     """Return the outcome in a file of an earlier run, None if there is none with this ``digest``."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(_file(folder, name, fold).read_text(encoding="utf-8"))
-        prediction = np.array(kept["prediction"], dtype=np.float64).reshape(-1, len(data.quantities))
-        if kept["digest"] == digest and len(prediction) == len(fold.split.test):
-            return Outcome(name, fold, prediction, float(kept["seconds"]), kept["chosen"])
+        shape = len(fold.split.test), len(data.quantities)
+        tables = [np.array(kept[key], dtype=np.float64).reshape(shape) for key in ("prediction", "scale")]
+        far = np.array(kept["far"], dtype=bool).reshape(shape[0])
+        if kept["digest"] == digest:
+            return Outcome(name, fold, tables[0], tables[1], far, float(kept["seconds"]), kept["chosen"])
     return None
 
 
@@ -183,8 +211,10 @@ def _work(folder: Path, study: Study, name: str, fold: Fold, digest: str, ask: A
         raise NumericError(f"{name}, fold {fold.number + 1} of repeat {fold.repeat + 1}: {error}") from error
     prediction = predict(model, data, "test")
     chosen = model.spec["auto"]["chosen"] if "auto" in model.spec else None
-    outcome = Outcome(name, fold, prediction, time.perf_counter() - began, chosen)
-    facts = {"digest": digest, "seconds": outcome.seconds, "chosen": chosen, "prediction": prediction.tolist()}
+    scale, far = uncertainty.scale_of(model, data, "test"), uncertainty.far_of(model, data, "test")
+    outcome = Outcome(name, fold, prediction, scale, far, time.perf_counter() - began, chosen)
+    facts = {"digest": digest, "seconds": outcome.seconds, "chosen": chosen}
+    facts |= {"prediction": prediction.tolist(), "scale": scale.tolist(), "far": far.tolist()}
     file = _file(folder, name, fold)
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
@@ -225,20 +255,50 @@ def _joined(predicted: Sequence[Predicted]) -> Predicted:
     return Predicted("test", parts[0], parts[1], parts[2], base)
 
 
-def _table(
-    one: Predicted,
-    outcome: Outcome,
-    scratch: Floats | None,
-    study: Study,
-    known: set[int],
-    seen: Mapping[int, str],
-) -> Iterator[dict[str, Any]]:
-    """Yield the rows of ``predictions.csv`` of one fold."""
+def _beside(outcome: Outcome, scratch: Floats | None) -> Iterator[dict[str, Any]]:
+    """Yield what a row of ``predictions.csv`` of one fold has besides those of other runs."""
     own = {"repeat": outcome.fold.repeat, "fold": outcome.fold.number}
-    beside = [None] * one.prediction.size if scratch is None else scratch.ravel().tolist()
-    rows = results.table_rows(one, study.data.quantities, study.dataset, known, seen)
-    for row, value in zip(rows, beside, strict=True):
-        yield row | own | ({} if scratch is None else {"scratch": value})
+    for k in range(outcome.prediction.size):
+        yield own | ({} if scratch is None else {"scratch": scratch.flat[k]})
+
+
+def _intervals(model: PropertyModel, data: Batches, own: Sequence[Outcome], coverage: float) -> list[Bounds | None]:
+    """Return the intervals of the test rows of each outcome, from the scores of the other folds of its repeat."""
+    every = [_scores(model, data, outcome) for outcome in own]
+    found: list[Bounds | None] = []
+    for outcome in own:
+        others = [
+            one
+            for one, other in zip(every, own, strict=True)
+            if other.fold.repeat == outcome.fold.repeat and other.fold.number != outcome.fold.number
+        ]
+        table = np.concatenate(others) if others else np.empty((0, len(model.quantities)))
+        width = np.full(len(model.quantities), np.nan)
+        for k, name in enumerate(model.quantities):
+            if uncertainty.rows_of(model.uncertainty, name):
+                width[k] = conformal.quantile(table[~np.isnan(table[:, k]), k], coverage)
+        one = _predicted(data, outcome)
+        base = 0.0 if one.base is None else one.base
+        lower, upper = uncertainty.around(model, outcome.prediction, outcome.scale, width)
+        found.append(Bounds(lower + base, upper + base, outcome.far))
+    return found
+
+
+def _measured(
+    model: PropertyModel, intervals: Sequence[Bounds | None], every: Predicted, coverage: float | None
+) -> dict[str, dict[str, Any]]:
+    """Return how many of the labels lie within their interval."""
+    there = [one for one in intervals if one is not None]
+    if not there or coverage is None:
+        return {}
+    joined = Bounds(*(np.concatenate([getattr(one, key) for one in there]) for key in Bounds._fields))
+    return uncertainty.measured(model, joined, every.label, coverage)
+
+
+def _scores(model: PropertyModel, data: Batches, outcome: Outcome) -> Floats:
+    rows = torch.from_numpy(outcome.fold.split.test).to(data.labels.device)
+    label = data.labels[rows].cpu().double().numpy()
+    return uncertainty.scores(model, label, outcome.prediction, outcome.scale)
 
 
 def _subsets(dataset: Dataset, rows: Ints, seen: Mapping[int, str]) -> Subsets:

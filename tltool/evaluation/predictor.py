@@ -1,14 +1,17 @@
 """A trained model as something to call: structures (or formulas) in, a table out, one row for each and quantity."""
 
+import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 import torch
+from torch import Tensor
 
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
@@ -17,6 +20,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
+from tltool.evaluation import conformal, uncertainty
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
 from tltool.training import backend, row_functionals, validation
@@ -28,17 +32,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("id", "formula", "quantity", "prediction", "unit", "elements", "unseen_elements", "status")
+INTERVAL_COLUMNS = ("lower", "upper", "coverage", "far")
+"""Further columns of a model that has intervals: their ends, and whether a crystal is far from the training rows."""
 Item = tuple[str, Crystal | DataError]
 Base = Union["Predictor", Mapping[tuple[str, str], float]]
 
 
 class Predictor:
-    """A model with the graph settings it was trained with; ``functional`` and ``state`` as in ``load_model``."""
+    """A model with the graph settings it was trained with; other arguments as in ``load_model``."""
 
     def __init__(
-        self, model: PropertyModel, functional: str | None = None, state: Mapping[str, float] | None = None
+        self,
+        model: PropertyModel,
+        functional: str | None = None,
+        state: Mapping[str, float] | None = None,
+        coverage: float | None = None,
     ) -> None:
         self.model = model
+        self.coverage = conformal.checked(coverage) if coverage is not None and model.uncertainty else None
         self._state = states.given(model.spec, state or {})
         name = row_functionals.chosen(model.spec, functional)
         self._functional = None if name is None else list(model.spec["functionals"]).index(name)
@@ -73,7 +84,8 @@ class Predictor:
         waiting = map(self._possible, items)
         while piece := list(islice(waiting, batch_size)):
             rows += self._rows(piece, base)
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        own = INTERVAL_COLUMNS if self.coverage else ()
+        return pd.DataFrame(rows, columns=[*COLUMNS, *own])
 
     def _possible(self, item: Item) -> Item:
         """Return ``item``, with an error in place of a formula that a model cannot do with."""
@@ -86,26 +98,47 @@ class Predictor:
     def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:
         low = base.values(items) if isinstance(base, Predictor) else base or {}
         good = [crystal for _, crystal in items if not isinstance(crystal, DataError)]
-        predictions: Iterator[list[float | None]] = iter(self.model(self.graph(good)).tolist() if good else ())
+        predictions: Iterator[list[float | None]] = iter(())
+        own: Iterator[list[dict[str, Any]]] = iter(())
+        if good:
+            graph = self.graph(good)
+            found = self.model(graph)
+            predictions, own = iter(found.tolist()), self._intervals(graph, found)
         for name, crystal in items:
             values: list[float | None]
             if isinstance(crystal, DataError):
                 values = [None] * len(self.model.quantities)
+                intervals: list[dict[str, Any]] = [{}] * len(values)
                 shared = {"id": name, "status": str(crystal)}
             else:
-                values = next(predictions)
+                values, intervals = next(predictions), next(own)
                 shared = {"id": name, "status": _status(crystal), **self._facts(crystal)}
-            for key, value in zip(self.model.quantities, values, strict=True):
+            for key, value, interval in zip(self.model.quantities, values, intervals, strict=True):
                 entry = quantity(key)
                 if base is not None and value is not None:
                     if (name, key) not in low:
                         yield shared | {"quantity": key, "unit": entry.unit, "status": f"{name}: no {key} in base="}
                         continue
                     value += low[name, key]
-                yield shared | {"quantity": key, "prediction": value, "unit": entry.unit}
+                    interval = _moved(interval, partial(add, low[name, key]))
+                yield shared | interval | {"quantity": key, "prediction": value, "unit": entry.unit}
                 if entry.log10_of and value is not None:
                     plain = quantity(entry.log10_of)
-                    yield shared | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
+                    interval = _moved(interval, lambda end: 10.0**end)
+                    yield shared | interval | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
+
+    def _intervals(self, graph: Graph, predictions: Tensor) -> Iterator[list[dict[str, Any]]]:
+        """Yield for each crystal of ``graph`` what ``INTERVAL_COLUMNS`` hold of each of its ``predictions`` (c, q)."""
+        if not self.coverage:
+            none: list[dict[str, Any]] = [{}] * predictions.shape[1]
+            yield from repeat(none, len(predictions))
+            return
+        found = uncertainty.bounds(self.model, graph, predictions.double().cpu().numpy(), self.coverage)
+        for lower, upper, far in zip(found.lower, found.upper, found.far.tolist(), strict=True):
+            yield [
+                {"far": far} | ({"lower": low, "upper": high, "coverage": self.coverage} if math.isfinite(low) else {})
+                for low, high in zip(lower.tolist(), upper.tolist(), strict=True)
+            ]
 
     def graph(self, crystals: list[Crystal]) -> Graph:
         """Return ``crystals`` as one batch, on the model's device, with the functional and state to predict for."""
@@ -132,6 +165,11 @@ class Predictor:
         }
 
 
+def _moved(interval: dict[str, Any], move: Callable[[float], float]) -> dict[str, Any]:
+    """Return ``interval`` with both ends moved."""
+    return interval | {key: move(interval[key]) for key in ("lower", "upper") if key in interval}
+
+
 def load_model(
     path: Path | str,
     where: str = "auto",
@@ -139,6 +177,7 @@ def load_model(
     state: Mapping[str, float] | None = None,
     plugins: Iterable[str] = (),
     kernels: str = "auto",
+    coverage: float | None = 0.9,
 ) -> Predictor:
     """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``.
 
@@ -147,11 +186,16 @@ def load_model(
     ``plugins`` the packages that its functions may be of. Raises ConfigError if the model does not know it, or there is
     no such one, and for another state than it takes.
 
+    ``coverage`` is that of the intervals, for a model that has them: its table then has ``INTERVAL_COLUMNS`` too. None
+    leaves them out.
+
     ``kernels`` are those of the command line, the fastest for ``auto``: the first time on a machine they are compiled,
     which takes some seconds and is said on standard error.
     """
     say = partial(print, file=sys.stderr)
-    return opened(path, backend.choose(kernels, where, torch.get_num_threads(), say), functional, state, plugins)
+    return opened(
+        path, backend.choose(kernels, where, torch.get_num_threads(), say), functional, state, plugins, coverage
+    )
 
 
 def opened(
@@ -160,13 +204,14 @@ def opened(
     functional: str | None = None,
     state: Mapping[str, float] | None = None,
     plugins: Iterable[str] = (),
+    coverage: float | None = None,
 ) -> Predictor:
     """Return what ``load_model`` does, computing with ``backend``."""
     folder = Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
     model = backend.prepare(checkpoint.load(folder, backend.device, plugins))
-    return Predictor(model, functional, state)
+    return Predictor(model, functional, state, coverage)
 
 
 def _status(crystal: Crystal) -> str:

@@ -1,8 +1,9 @@
 """What a trained model leaves in its run folder: predictions, errors, parity plots and the model itself."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,9 @@ from tltool.data.overlap import crystal_index
 from tltool.data.overlap.crystal_index import Matches
 from tltool.data.record import Floats, Ints, formula
 from tltool.elements import symbols
-from tltool.evaluation import overlap_audit, source_crystals
+from tltool.evaluation import overlap_audit, source_crystals, uncertainty
 from tltool.evaluation.overlap_audit import Auditor
+from tltool.evaluation.uncertainty import Bounds
 from tltool.metrics import Metric
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
@@ -27,7 +29,11 @@ from tltool.training import row_functionals
 from tltool.training.fit import predict
 from tltool.training.saved_model import checkpoint
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _LARGE = 100_000
+_SHOWN = 20  # predictions on the screen
 
 
 class Predicted(NamedTuple):
@@ -58,12 +64,15 @@ def evaluate(
     parts: Sequence[str],
     facts: Mapping[str, Any],
     auditor: Auditor,
+    coverage: float | None = None,
 ) -> dict[str, Any]:
     """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return what stands in the last.
 
     Errors on the test rows are also given for those that the model, or its source, was trained on (``seen``), those
     that it was not (``unseen``) and those of which that is not known (``unknown``), unless all are of one kind; of
     several data sets in one, for each functional (``functionals``).
+
+    A model with ``uncertainty`` gives intervals of ``coverage`` for the test rows, and whether these are far.
 
     Unseen elements are those in none of the crystals that the model or its source was trained on. Where labels are
     differences, predictions and errors are of the sum, and ``MAE_base`` is the error of the base alone.
@@ -75,7 +84,14 @@ def evaluate(
     found = errors_of(data, predicted, subsets)
     kinds = dict(zip(test.tolist(), overlap_audit.words(matches, ""), strict=True)) if matches else {}
     known = set(model.spec["elements"])
-    run.write_predictions([row for one in predicted for row in table_rows(one, data.quantities, dataset, known, kinds)])
+    rows: list[dict[str, Any]] = []
+    for one in predicted:
+        bounds = _bounds(model, data, one, coverage) if coverage and one.part == "test" else None
+        rows += table_rows(one, data.quantities, dataset, known, kinds, bounds, coverage)
+        for name, told in uncertainty.measured(model, bounds, one.label, coverage or 0.0).items() if bounds else ():
+            found[name]["interval"] = told
+            run.say(interval_told(name, told))
+    run.write_predictions(rows)
     plot(run, predicted, data.quantities)
     summary = {**facts, "quantities": found, "citations": citations_of(model)}
     if matches:
@@ -101,6 +117,24 @@ def predicted_part(model: PropertyModel, data: Batches, part: str) -> Predicted:
     label = full_labels(data)[rows].cpu().double().numpy()
     base = None if data.base is None else data.base[rows].cpu().double().numpy()
     return Predicted(part, rows.cpu().numpy(), label, prediction if base is None else prediction + base, base)
+
+
+def _bounds(model: PropertyModel, data: Batches, one: Predicted, coverage: float) -> Bounds | None:
+    """Return the intervals of the test rows, the base added; None for a model that has none."""
+    if not model.uncertainty:
+        return None
+    base = 0.0 if one.base is None else one.base
+    found = uncertainty.bounds_of(model, data, one.part, one.prediction - base, coverage)
+    return found._replace(lower=found.lower + base, upper=found.upper + base)
+
+
+def interval_told(name: str, told: Mapping[str, Any]) -> str:
+    """Return in words what intervals rest on, how wide they are, and how many labels they hold."""
+    unit, half = quantity(name).unit, told["half_width"]
+    return (
+        f"{name}: intervals of {told['coverage']:.0%} from {told['rows']:,} {told['of']}, half of them narrower than ± "
+        f"{half:.2g} {unit}; they hold {told['covered']:.0%} of {told['n']:,} test labels."
+    )
 
 
 def full_labels(data: Batches) -> Tensor:
@@ -139,14 +173,20 @@ def _columns(one: Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, F
 
 
 def table_rows(
-    one: Predicted, quantities: Sequence[str], dataset: Dataset, known: set[int], seen: Mapping[int, str]
+    one: Predicted,
+    quantities: Sequence[str],
+    dataset: Dataset,
+    known: set[int],
+    seen: Mapping[int, str],
+    bounds: Bounds | None = None,
+    coverage: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of ``predictions.csv`` for each crystal and quantity.
 
     ``known`` are the atomic numbers that the model was trained on, ``seen`` says of each test row how the model knows
-    its crystal.
+    its crystal, ``bounds`` are the intervals of ``coverage``.
     """
-    for row, label, prediction in zip(one.rows.tolist(), one.label, one.prediction, strict=True):
+    for i, (row, label, prediction) in enumerate(zip(one.rows.tolist(), one.label, one.prediction, strict=True)):
         crystal = dataset.store.crystal(row)
         elements = set(crystal.numbers.tolist())
         words = {
@@ -157,8 +197,13 @@ def table_rows(
             "unseen_elements": symbols(elements - known),
             "seen": seen.get(row, "") if one.part == "test" else None,
         }
-        for name, y, p in zip(quantities, label, prediction, strict=True):
-            yield words | {"quantity": name, "label": y, "prediction": p, "unit": quantity(name).unit}
+        for k, (name, y, p) in enumerate(zip(quantities, label, prediction, strict=True)):
+            own = words | {"quantity": name, "label": y, "prediction": p, "unit": quantity(name).unit}
+            if bounds is not None:
+                own["far"] = bool(bounds.far[i])
+                if np.isfinite(bounds.lower[i, k]):
+                    own |= {"lower": bounds.lower[i, k], "upper": bounds.upper[i, k], "coverage": coverage}
+            yield own
 
 
 def plot(run: Run, predicted: Sequence[Predicted], quantities: Sequence[str]) -> None:
@@ -220,6 +265,33 @@ def show_errors(summary: Mapping[str, Any], part: str) -> None:
             plain = {"n": found[part]["n"], "MAE": found[part][f"MAE_{one.log10_of}"]}
             table.add_row(*_error_row(one.log10_of, quantity(one.log10_of).unit, plain, shown))
     show(table)
+
+
+def show_predictions(table: "pd.DataFrame") -> None:
+    """Print the first predictions of a ``Predictor``, with as many digits as their intervals are worth."""
+    good = table[table.prediction.notna()]
+    columns = ["id", "formula", "quantity", "prediction", *[c for c in ("lower", "upper") if c in table], "unit"]
+    columns += [column for column in ("far", "unseen_elements") if column in table]
+    shown = Table(title=f"{min(len(good), _SHOWN)} of {len(good):,} predictions" if len(good) > _SHOWN else None)
+    for column in columns:
+        shown.add_column(column, justify="right" if column in ("prediction", "lower", "upper") else "left")
+    for row in good.head(_SHOWN).to_dict("records"):
+        width = row.get("upper", math.nan) - row.get("lower", math.nan)
+        words: dict[str, str] = {key: digits(row[key], width) for key in ("prediction", "lower", "upper") if key in row}
+        words |= {"far": "far" if row.get("far") is True else ""}
+        shown.add_row(*(words.get(str(column), str(row[column])) for column in columns))
+    if len(good):
+        show(shown)
+
+
+def digits(value: float, width: float) -> str:
+    """Print ``value`` so that half the ``width`` of its interval has two digits; four digits without one."""
+    if not math.isfinite(value):
+        return ""
+    if not math.isfinite(width) or width <= 0:
+        return f"{value:.4g}"
+    places = 1 - math.floor(math.log10(width / 2))
+    return f"{round(value, places):.{max(places, 0)}f}"
 
 
 def _of_subsets(found: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:

@@ -25,6 +25,7 @@ class PropertyModel(nn.Module):
     ``fresh_head`` makes a head for another quantity, from the number of features that it reads.
     ``operations`` are message-passing operations in place of the plain ones (``Graph.operations``).
     ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
+    ``uncertainty`` holds what its intervals are made of (see ``evaluation.uncertainty``); empty without intervals.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PropertyModel(nn.Module):
         self.spec = dict(spec)
         self.fresh_head = fresh_head
         self.seen: dict[str, npt.NDArray[Any]] = {}
+        self.uncertainty: dict[str, npt.NDArray[Any]] = {}
         self.frozen: tuple[str, ...] = ()
         self.operations: Mapping[str, Callable[..., Tensor]] = {}
 

@@ -1,8 +1,10 @@
 """What stands in for trunk and head when a scikit-learn estimator learns on the features of a frozen encoder."""
 
+import inspect
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +60,16 @@ class EstimatorHead(FixedHead):
         """Return the estimator's predictions (c, 1)."""
         values = self.estimator.predict(hidden.detach().cpu().double().numpy())
         return torch.as_tensor(np.asarray(values), dtype=hidden.dtype, device=hidden.device).reshape(-1, 1)
+
+    @property
+    def gives_spread(self) -> bool:
+        """Whether the estimator says how uncertain a prediction is, as a Gaussian process does."""
+        return "return_std" in inspect.signature(self.estimator.predict).parameters
+
+    def spread(self, hidden: Tensor) -> npt.NDArray[np.float64]:
+        """Return (c,): the standard deviation of each prediction, noise included where the estimator has it."""
+        rows = hidden.detach().cpu().double().numpy()
+        return np.asarray(self.estimator.predict(rows, return_std=True)[1], dtype=np.float64).reshape(-1)
 
 
 def as_head(estimator: Any, width: int) -> nn.Module:

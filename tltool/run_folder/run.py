@@ -26,7 +26,7 @@ PREDICTION_COLUMNS = (
     "unseen_elements",
     "seen",
 )
-OWN_COLUMNS = ("repeat", "fold", "scratch")
+OWN_COLUMNS = ("lower", "upper", "coverage", "far", "repeat", "fold", "scratch")
 """Further columns of ``predictions.csv``, which are there where a run has values for them."""
 
 Task = Callable[[Callable[[Any], Any] | None], Any]

@@ -11,7 +11,7 @@ from tltool.data.batches.batches import Batches, batches
 from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
-from tltool.evaluation import digests, overlap_audit, results
+from tltool.evaluation import conformal, digests, overlap_audit, results
 from tltool.evaluation.results import show_errors
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
@@ -22,7 +22,8 @@ from tltool.training.saved_model import checkpoint
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Predict again with ``config['model']``, from its files alone, and write and print the errors."""
-    clock = results.Clock()
+    clock, coverage = results.Clock(), config["coverage"]
+    coverage = None if coverage is None else conformal.checked(float(coverage))
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
     model = backend.prepare(checkpoint.load(path, backend.device, config["plugins"]))
     folder.say(f"Model: {path}")
@@ -51,7 +52,8 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
             base=model.spec.get("base"),
         ),
     }
-    summary = results.evaluate(folder, model, data.to(backend.device), dataset, ["test"], facts, watch)
+    data = data.to(backend.device)
+    summary = results.evaluate(folder, model, data, dataset, ["test"], facts, watch, coverage)
     show_errors(summary, "test")
 
 

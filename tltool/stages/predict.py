@@ -9,7 +9,9 @@ from tltool.data.formats import csv_rows, formulas, label_columns, structure_fil
 from tltool.data.record import reason
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError
+from tltool.evaluation import uncertainty
 from tltool.evaluation.predictor import Base, Item, Predictor, opened
+from tltool.evaluation.results import show_predictions
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
 from tltool.training import setup
@@ -23,7 +25,10 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
         raise ConfigError(f"output={output}: the name must end in .csv or .parquet.")
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
     folder.say(f"Model: {path}")
-    predictor = opened(path, backend, config["functional"], config["state"], config["plugins"])
+    predictor = opened(path, backend, config["functional"], config["state"], config["plugins"], config["coverage"])
+    if predictor.model.uncertainty and predictor.coverage:
+        for line in uncertainty.without(predictor.model, predictor.coverage):
+            folder.say(line)
     base = _base(config["base"], predictor, config, backend) if config["base"] else None
     items = _items(Path(config["input"]).expanduser(), setup.checks(config))
     table = predictor.table(items, int(config["batch_size"]), base)
@@ -35,6 +40,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
     bad = table[table.prediction.isna()].drop_duplicates("id")
     good = table.id.nunique() - len(bad)
     folder.say(f"{good:,} structures predicted, {len(bad):,} not (see the column status): {output}")
+    show_predictions(table)
     if not good:
         counts = Counter(reason(DataError(status)) for status in bad.status)
         first = dict(zip(reversed(list(map(reason, map(DataError, bad.status)))), reversed(list(bad.id)), strict=True))

@@ -18,7 +18,16 @@ from tltool.data.record import Ints
 from tltool.data.split_folds import GROUPS, Folds
 from tltool.data.splits import checked
 from tltool.errors import CheckpointError, ConfigError, DataError, standing_at
-from tltool.evaluation import cross_validated, digests, overlap_audit, provenance, results, source_crystals
+from tltool.evaluation import (
+    conformal,
+    cross_validated,
+    digests,
+    overlap_audit,
+    provenance,
+    results,
+    source_crystals,
+    uncertainty,
+)
 from tltool.evaluation.cross_validated import Study
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
@@ -33,7 +42,8 @@ from tltool.training.saved_model import checkpoint
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Take ``config['source']`` to ``config['target']`` by ``config['mode']``; model and errors go to ``folder``."""
-    clock = results.Clock()
+    clock, coverage = results.Clock(), config["coverage"]
+    coverage = None if coverage is None else conformal.checked(float(coverage))
     path = model_folder(config["source"], Path(config["runs"]), "pretrain")
     source = folder.once(
         f"{path} on {backend.device}",
@@ -97,6 +107,10 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     if machine.rank():
         return
     provenance.remember(model, data, dataset, folder, "transfer", watch, name)
+    if coverage is not None:
+        whole = cross_validated.remembered(model, study, outcomes) if study else None
+        model.uncertainty = uncertainty.of_validation(model, data) if whole is None else whole
+        _tell_few(model, coverage, folder, config)
     model.spec["base"] = provenance.named(target["base"]) if target.get("base") else None
     facts = {
         "stage": "transfer",
@@ -128,16 +142,25 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     facts |= {"auto": model.spec["auto"]} if "auto" in model.spec else {}
     if isinstance(parts, Folds) and study:
         seen = dict(zip(tested.tolist(), overlap_audit.words(matches, ""), strict=True)) if matches else {}
-        cited = results.citations_of(model)
-        summary = cross_validated.summary_of(folder, study, parts, outcomes, facts, cited, seen)
+        summary = cross_validated.summary_of(folder, study, parts, outcomes, facts, model, seen, coverage)
     else:
-        summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch)
+        summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch, coverage)
     results.keep(folder, model)
     show_errors(summary, "test")
     if study:
         return
     for text, command, _ in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
         folder.say(text, command)
+
+
+def _tell_few(model: PropertyModel, coverage: float, folder: Run, config: Mapping[str, Any]) -> None:
+    """Say of each quantity without an interval why it has none, and what validation rows were used for besides."""
+    fit, few = config["fit"], uncertainty.without(model, coverage)
+    for line in few:
+        folder.say(line)
+    of_validation = int(model.uncertainty["of"][0]) == uncertainty.VALIDATION
+    if of_validation and len(few) < len(model.quantities) and (fit["select"] == "best" or fit["patience"] is not None):
+        folder.say("The validation rows of the intervals also chose the weights, so the intervals may be too narrow.")
 
 
 def _study(config: Mapping[str, Any], study: Study, path: Path, content: Mapping[str, str], compare: str) -> Study:

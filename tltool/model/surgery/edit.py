@@ -40,7 +40,7 @@ class LoadReport(NamedTuple):
 def copy_of(model: PropertyModel) -> PropertyModel:
     """Return an independent copy with everything trainable."""
     twin = copy.deepcopy(model)
-    twin.frozen = ()
+    twin.frozen, twin.uncertainty = (), {}
     for key in OF_ONE_TRANSFER:
         twin.spec.pop(key, None)
     for parameter in twin.parameters():

@@ -1,6 +1,7 @@
 """A model on disk: a folder with weights, the plain text that rebuilds the model, and a manifest written last.
 
-``model.safetensors`` holds the tensors, ``seen.safetensors`` the index of training crystals, ``model.yaml`` how to
+``model.safetensors`` holds the tensors, ``seen.safetensors`` the index of training crystals,
+``uncertainty.safetensors`` what its intervals are made of, ``model.yaml`` how to
 rebuild the tensors into a model, ``head-<quantity>.skops`` an estimator where the head is one, ``manifest.json`` the
 sha256 of each. There is no pickle anywhere. The folder is written under a temporary name and renamed into place, so
 that it is whole or absent.
@@ -32,11 +33,12 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import EstimatorHead
-from tltool.training.saved_model import plain_yaml, saved_parts, upgrades
+from tltool.training.saved_model import plain_yaml, saved_parts, uncertainty_file, upgrades
 
 _NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")
 _SMALL = 2048
 _WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
+_UNCERTAINTY = "uncertainty.safetensors"
 _LARGEST = 16 << 20  # bytes of model.yaml and manifest.json
 _TRUSTED = frozenset(
     {
@@ -98,6 +100,8 @@ def save(path: Path, model: PropertyModel) -> None:
             skops.io.dump(estimator, temporary / f"head-{name}.skops")
         if model.seen:
             save_arrays(model.seen, temporary / _SEEN)
+        if model.uncertainty:
+            save_arrays(model.uncertainty, temporary / _UNCERTAINTY)
         spec = {**saved_parts.on_disk(model.spec), "schema": upgrades.SCHEMA, "estimators": sorted(estimators)}
         spec["processes"] = {k: h.made_with() for k, h in model.heads.items() if isinstance(h, ProcessHead)}
         (temporary / _SPEC).write_text(OmegaConf.to_yaml(OmegaConf.create(spec)), encoding="utf-8")
@@ -136,6 +140,12 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         model.load_state_dict(load_file(path / _WEIGHTS))
         if (path / _SEEN).is_file():
             model.seen = load_arrays(path / _SEEN)
+        if (path / _UNCERTAINTY).is_file():
+            model.uncertainty = load_arrays(path / _UNCERTAINTY)
+            if why := uncertainty_file.faults(model.uncertainty, model.quantities):
+                raise CheckpointError(
+                    f"{path / _UNCERTAINTY} cannot be used: {why}; copy the whole model folder again."
+                )
     except ConfigError as error:
         raise CheckpointError(f"{path / _SPEC} cannot be used: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
