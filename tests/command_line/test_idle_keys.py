@@ -280,9 +280,9 @@ def choices() -> list[tuple[str, str]]:
 STRUCTURE = {
     "prepare": set(),
     "pretrain": {"quantities", "state", "functionals", "keep_every", "resume", "overlap.action", "overlap.ids"},
-    "transfer": {"source", "target.name", "target.quantities", "overlap.action"},
-    "eval": {"model", "functional", "overlap.action"},
-    "predict": {"model", "input", "output", "batch_size", "functional", "state", "base"},
+    "transfer": {"source", "target.name", "target.quantities", "overlap.action", "coverage"},
+    "eval": {"model", "functional", "overlap.action", "coverage"},
+    "predict": {"model", "input", "output", "batch_size", "functional", "state", "base", "coverage"},
     "report": {"inputs", "output"},
 }
 
