@@ -9,7 +9,7 @@ from run_folders import make_run
 from support import config, each_choice
 
 from tltool.reporting.finished_runs import collect, read
-from tltool.reporting.next_runs import advice, pairs_needed, repeat
+from tltool.reporting.next_runs import advice, cross_validation, pairs_needed, repeat
 from tltool.reporting.statistics import summarise
 
 
@@ -162,3 +162,25 @@ def test_scratch_gets_no_override_of_another_mode(tmp_path):
 def test_a_folder_that_does_not_say_how_it_was_started_gets_no_command(tmp_path):
     assert repeat(run_of(tmp_path, ""), "seed", 5) == ""
     assert repeat(run_of(tmp_path / "b", "python train.py"), "seed", 5) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "tltool transfer target=folder target.data.root=D mode=features seed=3 split.test=0.2 hydra.run.dir=x",
+            "tltool transfer target=folder target.data.root=D mode=features seed=3 source=runs/pretrain/model split=cv",
+        ),
+        ("tltool transfer source=S split=composition", "tltool transfer source=S split=cv"),
+        ("tltool transfer -m mode=scratch,finetune seed=0,1", None),
+        ("tltool transfer split.train_size=100", None),
+        ("", None),
+    ],
+)
+def test_few_rows_propose_cross_validation(tmp_path, words, expected):
+    changes = {} if "train_size" in words else {"identity": {"split": "ids"}}
+    run = run_of(tmp_path, words, size=64, **changes)
+    found = cross_validation(run)
+    assert [one.command for one in found] == ([expected] if expected else [])
+    large = run_of(tmp_path / "large", words, size=200, **changes)
+    assert cross_validation(large) == []
