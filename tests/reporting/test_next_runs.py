@@ -178,7 +178,7 @@ def test_a_folder_that_does_not_say_how_it_was_started_gets_no_command(tmp_path)
     ],
 )
 def test_few_rows_propose_cross_validation(tmp_path, words, expected):
-    changes = {} if "train_size" in words else {"identity": {"split": "ids"}}
+    changes = {} if "train_size" in words else {"identity": {"split": "ids", "file": "f.csv"}}
     run = run_of(tmp_path, words, size=64, **changes)
     found = cross_validation(run)
     assert [one.command for one in found] == ([expected] if expected else [])
