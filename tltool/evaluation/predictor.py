@@ -20,9 +20,10 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
-from tltool.evaluation import conformal, uncertainty
+from tltool.evaluation import conformal, reference_predictions, uncertainty
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
+from tltool.run_folder import bundled_models
 from tltool.training import backend, row_functionals, validation
 from tltool.training import crystal_state as states
 from tltool.training.backend import Backend
@@ -181,6 +182,8 @@ def load_model(
 ) -> Predictor:
     """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``.
 
+    ``bundled`` and ``bundled/NAME`` are pretrained models that ship with tltool.
+
     ``functional`` names the one to predict, for a model that tells functionals apart; without, it is that of the data
     that the model was last trained on. ``state`` {tag: number} gives the numbers of the crystal that it takes, and
     ``plugins`` the packages that its functions may be of. Raises ConfigError if the model does not know it, or there is
@@ -207,11 +210,10 @@ def opened(
     coverage: float | None = None,
 ) -> Predictor:
     """Return what ``load_model`` does, computing with ``backend``."""
-    folder = Path(path)
+    folder = bundled_models.folder(str(path)) if bundled_models.is_one(str(path)) else Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
-    model = backend.prepare(checkpoint.load(folder, backend.device, plugins))
-    return Predictor(model, functional, state, coverage)
+    return Predictor(reference_predictions.loaded(folder, backend, plugins), functional, state, coverage)
 
 
 def _status(crystal: Crystal) -> str:

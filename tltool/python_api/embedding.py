@@ -1,7 +1,9 @@
 """The features that a pretrained model gives crystals, as a data frame."""
 
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from tltool.errors import ConfigError, DataError, standing_at
 from tltool.evaluation.predictor import load_model
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool, encoder_facts
-from tltool.run_folder.find import model_folder
+from tltool.run_folder.find import source_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,14 +40,16 @@ def embed(
 
     A structure is what ``Predictor.predict`` takes. ``level`` is a level of the encoder of ``source``, 0 for that of
     the elements, of whose sites the ``statistics`` (mean, spread) are taken; or ``embedding`` for what the model's own
-    readout makes of them; or ``trunk`` for what its heads see. ``source`` is a model folder, a run folder or
-    ``latest``, the newest pretraining under ``runs``. A structure that cannot be used has NaN in its row and its reason
-    in ``frame.attrs["reasons"]``, and a warning says how many there are. Raises ConfigError for a level that the
-    encoder does not have, and CheckpointError if there is no such source.
+    readout makes of them; or ``trunk`` for what its heads see. ``source`` is a model folder, a run folder,
+    ``bundled``, or ``latest``: the newest pretraining under ``runs``, without any that of ``bundled``. A structure that
+    cannot be used has NaN in its row and its reason in ``frame.attrs["reasons"]``, and a warning says how many there
+    are. Raises ConfigError for a level that the encoder does not have, and CheckpointError if there is no such source.
     """
     import pandas as pd
 
-    predictor = load_model(model_folder(str(source), Path(runs), "pretrain"), device, kernels=kernels)
+    predictor = load_model(
+        source_folder(str(source), Path(runs), partial(print, file=sys.stderr)), device, kernels=kernels
+    )
     features = _Features(predictor.model.eval(), level, list(statistics))
     items = [found for _, found in python_objects.attempts(structures)]
     reasons = {n: reason for n, found in enumerate(items) if (reason := features.reason(found, n))}

@@ -5,7 +5,9 @@ them goes through ``clone``, ``cross_val_score`` and ``GridSearchCV``; a NumPy a
 structure for a sequence of sites.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,9 +27,10 @@ from tltool.data.record import Crystal, Floats, Record
 from tltool.data.splits import Split
 from tltool.data.store import gather
 from tltool.errors import ConfigError, DataError
+from tltool.evaluation import reference_predictions
 from tltool.evaluation.predictor import Predictor
 from tltool.model.property_model import PropertyModel
-from tltool.run_folder.find import model_folder
+from tltool.run_folder.find import source_folder
 from tltool.training import backend as backends
 from tltool.training import setup
 from tltool.training.saved_model import checkpoint
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
 class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Take the pretrained model ``source`` to labels of one quantity.
 
-    ``source`` is a model folder, a run folder or ``latest``, the newest pretraining under ``runs``; ``mode`` is one of
-    the command line's, with its defaults, which ``overrides`` change as on the command line, such as
+    ``source`` is as of ``tltool transfer``, such as ``bundled``; ``mode`` is one of the command line's, with its
+    defaults, which ``overrides`` change as on the command line, such as
     ``["fit.epochs=50", "mode/regressor=gaussian_process"]``. ``quantity`` is what the labels are (docs/quantities.md).
     ``validation`` is the fraction of the rows given to ``fit`` that are not trained on, and decide between epochs;
     modes that do not validate train on fewer rows if it is not 0. ``seed`` draws these rows and the weights.
@@ -80,8 +83,8 @@ class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"{len(crystals):,} structures have labels of shape {labels.shape}; give one label each.")
         config = launch.composed("transfer", [f"mode={self.mode}", f"seed={self.seed}", *self.overrides])
         backend = backends.choose(self.kernels, self.device, config["threads"], _quiet)
-        folder = model_folder(str(self.source), Path(self.runs), "pretrain")
-        source = backend.prepare(checkpoint.load(folder, backend.device))
+        folder = source_folder(str(self.source), Path(self.runs), partial(print, file=sys.stderr))
+        source = reference_predictions.loaded(folder, backend)
         self.model_ = self._trained(source, crystals, labels, config, backend)
         return self
 

@@ -11,8 +11,9 @@ from tltool.data.batches.batches import Batches, batches
 from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
-from tltool.evaluation import conformal, digests, overlap_audit, results
+from tltool.evaluation import conformal, digests, overlap_audit, reference_predictions, results
 from tltool.evaluation.results import show_errors
+from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, row_functionals, setup
@@ -25,8 +26,8 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     clock, coverage = results.Clock(), config["coverage"]
     coverage = None if coverage is None else conformal.checked(float(coverage))
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
-    model = backend.prepare(checkpoint.load(path, backend.device, config["plugins"]))
-    folder.say(f"Model: {path}")
+    model = reference_predictions.loaded(path, backend, config["plugins"])
+    folder.say(f"Model: {called(path)}")
     if config.get("data"):
         dataset, data, name = _other(config, model.spec, model.quantities, folder)
     else:

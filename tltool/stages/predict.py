@@ -12,6 +12,7 @@ from tltool.errors import ConfigError, DataError, ResourceError
 from tltool.evaluation import uncertainty
 from tltool.evaluation.predictor import Base, Item, Predictor, opened
 from tltool.evaluation.results import show_predictions
+from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
 from tltool.training import setup
@@ -24,7 +25,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
     if output.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"output={output}: the name must end in .csv or .parquet.")
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
-    folder.say(f"Model: {path}")
+    folder.say(f"Model: {called(path)}")
     predictor = opened(path, backend, config["functional"], config["state"], config["plugins"], config["coverage"])
     if predictor.model.uncertainty and predictor.coverage:
         for line in uncertainty.without(predictor.model, predictor.coverage):

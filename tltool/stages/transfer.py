@@ -24,6 +24,7 @@ from tltool.evaluation import (
     digests,
     overlap_audit,
     provenance,
+    reference_predictions,
     results,
     source_crystals,
     uncertainty,
@@ -33,7 +34,8 @@ from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
-from tltool.run_folder.find import chain, model_folder
+from tltool.run_folder.bundled_models import called
+from tltool.run_folder.find import chain, source_folder
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, distributed, row_functionals, setup
 from tltool.training.backend import Backend
@@ -44,16 +46,18 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Take ``config['source']`` to ``config['target']`` by ``config['mode']``; model and errors go to ``folder``."""
     clock, coverage = results.Clock(), config["coverage"]
     coverage = None if coverage is None else conformal.checked(float(coverage))
-    path = model_folder(config["source"], Path(config["runs"]), "pretrain")
+    path = folder.once(
+        f"source {config['source']} of {config['runs']}",
+        lambda: source_folder(config["source"], Path(config["runs"]), folder.say),
+    )
     source = folder.once(
-        f"{path} on {backend.device}",
-        lambda: backend.prepare(checkpoint.load(path, backend.device, config["plugins"])),
+        f"{path} on {backend.device}", lambda: reference_predictions.loaded(path, backend, config["plugins"])
     )
     graph_settings = checkpoint.graph_settings(source.spec)
     wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})
     if differing := wanted.differences(graph_settings):
         raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with these settings.")
-    folder.say(f"Source: {path}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
+    folder.say(f"Source: {called(path)}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
     config = _with_group(config)
     target = config["target"]
     dataset = folder.once(
@@ -122,7 +126,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         "draw": config["split"].get("draw"),
         "fold": config["split"].get("fold"),
         "train_size": len(split.train),
-        "source": str(path),
+        "source": called(path),
         "chain": chain(model.spec),
         "model": str(folder.folder / "model"),
         "trainable_parameters": model.spec.get("trainable_parameters", _trainable(model)),
