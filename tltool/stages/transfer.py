@@ -41,6 +41,8 @@ from tltool.training import crystal_state, distributed, row_functionals, setup
 from tltool.training.backend import Backend
 from tltool.training.saved_model import checkpoint
 
+_FEW_ROWS = 500
+
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Take ``config['source']`` to ``config['target']`` by ``config['mode']``; model and errors go to ``folder``."""
@@ -155,6 +157,8 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         return
     for text, command, _ in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
         folder.say(text, command)
+    if name not in ("auto", "scratch") and facts["train_size"] < _FEW_ROWS:
+        folder.say(f"With fewer than {_FEW_ROWS} training rows, mode=auto often has a smaller error than mode={name}.")
 
 
 def _tell_few(model: PropertyModel, coverage: float, folder: Run, config: Mapping[str, Any]) -> None:

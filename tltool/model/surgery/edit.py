@@ -14,6 +14,7 @@ from torch import nn
 from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError, InapplicableError, standing_at
 from tltool.model import heads
+from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
 from tltool.model.readouts.concatenated import Concatenated
@@ -39,7 +40,7 @@ class LoadReport(NamedTuple):
 
 def copy_of(model: PropertyModel) -> PropertyModel:
     """Return an independent copy with everything trainable."""
-    twin = copy.deepcopy(model)
+    twin = copy.deepcopy(model.alone() if isinstance(model, MeanOfModels) else model)
     twin.frozen, twin.uncertainty = (), {}
     for key in OF_ONE_TRANSFER:
         twin.spec.pop(key, None)

@@ -7,9 +7,11 @@ sha256 of each. There is no pickle anywhere. The folder is written under a tempo
 that it is whole or absent.
 """
 
+import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,6 +31,7 @@ from tltool.instantiate import MODEL
 from tltool.model.additive_gp import ProcessHead
 from tltool.model.heads import linear
 from tltool.model.layers import functionals
+from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
@@ -36,6 +39,7 @@ from tltool.model.sklearn_head import EstimatorHead
 from tltool.training.saved_model import plain_yaml, saved_parts, uncertainty_file, upgrades
 
 _NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")
+_SHARED = ("quantities", "elements", "logarithmic", "provenance", "functional", "functionals")
 _SMALL = 2048
 _WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
 _UNCERTAINTY = "uncertainty.safetensors"
@@ -87,7 +91,12 @@ def graph_settings(spec: Mapping[str, Any]) -> GraphSettings:
 
 
 def save(path: Path, model: PropertyModel) -> None:
-    """Write ``model`` to the new folder ``path``; raise ResourceError if it cannot be written."""
+    """Write ``model`` to the new folder ``path``; raise ResourceError if it cannot be written.
+
+    Of a mean of models the first stands in ``path`` itself, the others in folders ``member-<name>`` in it.
+    """
+    others = model.others() if isinstance(model, MeanOfModels) else {}
+    model = model.alone() if isinstance(model, MeanOfModels) else model
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -103,11 +112,18 @@ def save(path: Path, model: PropertyModel) -> None:
         if model.uncertainty:
             save_arrays(model.uncertainty, temporary / _UNCERTAINTY)
         spec = {**saved_parts.on_disk(model.spec), "schema": upgrades.SCHEMA, "estimators": sorted(estimators)}
+        spec["members"] = {}
+        for name, member in others.items():
+            twin = copy.copy(member)
+            twin.spec = {**member.spec, **{key: model.spec[key] for key in _SHARED if key in model.spec}}
+            save(temporary / f"member-{name}", twin)
+            spec["members"][name] = digest(temporary / f"member-{name}")
         spec["processes"] = {k: h.made_with() for k, h in model.heads.items() if isinstance(h, ProcessHead)}
         (temporary / _SPEC).write_text(OmegaConf.to_yaml(OmegaConf.create(spec)), encoding="utf-8")
-        sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        files = [file for file in sorted(temporary.iterdir()) if file.is_file()]
+        sums = {file.name: _sha256(file) for file in files}
         (temporary / _MANIFEST).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
-        for file in temporary.iterdir():
+        for file in (*files, temporary / _MANIFEST):
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         temporary.rename(path)
@@ -151,12 +167,32 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
         first = str(error).strip().splitlines()[-1].strip() if str(error).strip() else repr(error)
         raise CheckpointError(f"{path} does not hold the model that its {_SPEC} describes ({first}).") from error
+    model = _with_members(model, spec.get("members", {}), path, plugins)
     return model.to(device).eval()
 
 
 def digest(path: Path) -> str:
     """Return the sha256 of the manifest of the folder ``path``, which changes with every file of the model."""
     return _sha256(path / _MANIFEST)
+
+
+def _with_members(model: PropertyModel, names: Any, path: Path, plugins: Iterable[str]) -> PropertyModel:
+    """Return the mean of ``model`` and the models in the folders of ``names``, {name: sha256 of its manifest}."""
+    if not names:
+        return model
+    if not isinstance(names, Mapping) or not all(re.fullmatch(r"\w[\w-]*", str(name)) for name in names):
+        raise CheckpointError(
+            f"{path / _SPEC} names no members of a mean of models; copy the whole model folder again."
+        )
+    others = {}
+    for name, known in names.items():
+        folder = path / f"member-{name}"
+        if not (folder / _MANIFEST).is_file() or digest(folder) != known:
+            raise CheckpointError(f"{folder} is missing or has changed since the model was saved; copy it again.")
+        others[str(name)] = load(folder, "cpu", plugins)
+        if others[str(name)].quantities != model.quantities or isinstance(others[str(name)], MeanOfModels):
+            raise CheckpointError(f"{folder} predicts other quantities than {path}; copy the whole model folder again.")
+    return MeanOfModels({"": model} | others)
 
 
 def read_spec(path: Path) -> dict[str, Any]:

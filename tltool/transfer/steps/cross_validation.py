@@ -9,8 +9,7 @@ import torch
 
 from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
-from tltool.model.property_model import PropertyModel
-from tltool.training.fit import Settings, predict
+from tltool.training.fit import Settings
 
 
 class Standing(NamedTuple):
@@ -39,16 +38,15 @@ def cut(data: Batches, settings: Settings, folds: int, seed: int) -> Iterator[tu
         yield replace(data, split={"train": rows[~where], "val": val, "test": rows[where]}), held
 
 
-def row_errors(model: PropertyModel, fold: Batches, data: Batches) -> Floats:
-    """Return (r,): the error of each test row of ``fold``, the mean over its labels of |error| / MAD.
+def row_errors(predictions: Floats, data: Batches) -> Floats:
+    """Return (r,): the error of ``predictions`` (r, q) for the training rows, the mean over labels of |error| / MAD.
 
-    MAD is that of each quantity over the training rows of ``data``; 1 stands for what always predicting the mean does.
+    MAD is that of each quantity over the training rows; 1 stands for what always predicting the mean does.
     """
     labels = data.labels[data.split["train"]].double().cpu().numpy()
     mads = np.nanmean(np.abs(labels - np.nanmean(labels, axis=0)), axis=0)
-    label = fold.labels[fold.split["test"]].double().cpu().numpy()
-    errors = np.abs(predict(model, fold, "test") - label) / np.where(mads > 0, mads, 1.0)
-    present = np.isfinite(label)
+    errors = np.abs(predictions - labels) / np.where(mads > 0, mads, 1.0)
+    present = np.isfinite(labels)
     found: Floats = np.where(present, errors, 0.0).sum(1) / present.sum(1).clip(1)
     return found
 
@@ -59,13 +57,14 @@ def standings(errors: Mapping[str, Floats]) -> dict[str, Standing]:
     return {name: Standing(*_mean(found), *_mean(found - best)) for name, found in errors.items()}
 
 
-def chosen(found: Mapping[str, Standing], tolerance: float) -> str:
-    """Return the first candidate that is behind the best by at most ``tolerance`` standard errors of the difference.
+def together(found: Mapping[str, Standing], tolerance: float, most: int) -> list[str]:
+    """Return those behind the best by at most ``tolerance`` standard errors of the difference, ``most`` of them.
 
-    This is the one-standard-error rule (Breiman and others, Classification and Regression Trees, 1984, 3.4.3) with
-    differences taken row by row, which leaves out what makes a row hard for every candidate.
+    The best stands first. This is the one-standard-error rule (Breiman and others, Classification and Regression Trees,
+    1984, 3.4.3) with differences taken row by row, which leaves out what makes a row hard for every candidate.
     """
-    return next(name for name, s in found.items() if s.behind <= tolerance * s.behind_standard_error)
+    near = [name for name, s in found.items() if s.behind <= tolerance * s.behind_standard_error]
+    return sorted(near, key=lambda name: found[name].error)[:most]
 
 
 def hopeless(errors: Floats, best: Floats, errors_apart: float = 3.0) -> bool:
