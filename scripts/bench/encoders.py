@@ -52,7 +52,7 @@ class Encoder(Ours):
         from tltool.model.scaler import composition, fit_scaler
         from tltool.training.saved_model import checkpoint
 
-        model = checkpoint.build(self.spec | {"quantities": {"e_form": "eV/atom"}})
+        model = checkpoint.build(self.spec | {"quantities": {"e_form": {"unit": "eV/atom"}}})
         fractions = composition(self.table.select(self.train))
         scaler = fit_scaler(self.labels[self.train, 0], fractions, reference=False, logarithmic=False)
         model.scalers = nn.ModuleDict({"e_form": scaler})

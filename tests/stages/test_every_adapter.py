@@ -34,7 +34,7 @@ def folder(place: Path, demo: Store) -> list[str]:
     for name, structure, _ in structures(demo):
         CifWriter(structure).write_file(place / f"{name}.cif")
     (place / "id_prop.csv").write_text("\n".join(f"{name},{value}" for name, _, value in structures(demo)))
-    return ["data=folder", f"data.root={place}"]
+    return ["data=folder", f"data.root={place}", "data.quantities=[e_form]"]
 
 
 def dump(place: Path, demo: Store) -> list[str]:

@@ -14,7 +14,10 @@ from tltool.data.store import Store
 
 pytestmark = pytest.mark.slow
 
-FORMULAS = ["transfer", "target=formulas", "target.data.root=formulas.csv", "mode=features", "source=source"]
+FORMULAS = [
+    "transfer", "target=formulas", "target.data.root=formulas.csv", "target.data.quantities=[e_form]", "mode=features",
+    "source=source",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from tltool import machine
 from tltool.command_line import early_checks, mistakes, overrides
 from tltool.command_line.composition import checked, sentence
 from tltool.command_line.exit_codes import failed, terminated
+from tltool.data import own_labels
 from tltool.data.materials_project import api_key
 from tltool.errors import CellError, ConfigError, ResourceError, TltoolError
 
@@ -118,6 +119,7 @@ class Launch:
         self.codes: list[int] = []
         self.waiting: list[tuple[dict[str, Any], Path]] = []
         self._home = os.getpid()
+        self._said: set[str] = set()
 
     def take(self, config: DictConfig) -> None:
         """Check and run one config, or keep it for later."""
@@ -159,6 +161,7 @@ class Launch:
     def _checked(self, config: DictConfig, about: HydraConf) -> dict[str, Any]:
         """Return ``config`` as plain values; raise ConfigError for a key that is not known or that nothing reads."""
         plain = checked(self.stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        plain = own_labels.settled(plain, own_labels.of_folders(_folders(about)), self._say)
         if about.mode == RunMode.RUN:  # of a sweep they were looked at before its first cell
             if not machine.rank():
                 overrides.refuse_hydra(about.overrides.hydra, sweep=False)
@@ -180,6 +183,12 @@ class Launch:
                 folder.parent.rmdir()
                 folder.parent.parent.rmdir()
 
+    def _say(self, text: str) -> None:
+        """Print a sentence on standard error, once for all jobs."""
+        if text not in self._said and not machine.rank():
+            print(text, file=sys.stderr)
+        self._said.add(text)
+
     def _runs_with_others(self, about: HydraConf) -> bool:
         """Say whether a job can run at once with the others of its sweep."""
         # Another launcher may have brought this job to another process, where it has to be done.
@@ -192,6 +201,11 @@ class Launch:
         from tltool.command_line import job
 
         return job.run(self.stage, config, folder, self.words, company)
+
+
+def _folders(about: HydraConf) -> list[Path]:
+    """Return the folders of YAML files that the user added, with --config-dir or hydra.searchpath."""
+    return [Path(source.path) for source in about.runtime.config_sources if source.schema == "file"]
 
 
 def _settle(jobs: int | None) -> None:

@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 from tltool.command_line import config_files
 from tltool.command_line.config_files import ConfigFile
 from tltool.errors import ConfigError, nearest
-from tltool.quantities import QUANTITIES
+from tltool.quantities import shipped
 
 KINDS = {
     "data": "tltool pretrain data={name}",
@@ -43,7 +43,7 @@ def show(words: Sequence[str]) -> str:
 def _known(kind: str, tree: Sequence[Traversable]) -> dict[str, str]:
     """Return the names of a kind, each with one sentence."""
     if kind == "quantity":
-        return {name: f"{one.meaning} ({one.unit})" for name, one in QUANTITIES.items()}
+        return {name: f"{one.meaning} ({one.unit})" for name, one in shipped().items()}
     return {name: _there(kind, name, tree).summary for name in config_files.names(kind, tree)}
 
 
@@ -54,7 +54,7 @@ def _file(kind: str, name: str, tree: Sequence[Traversable]) -> list[tuple[str, 
     keys = {key.name: key.value.strip("\"'") for part in (*data, file) for key in part.keys}
     about = [part for part in (file, *data) if part]
     quantities = [word.strip(" []") for word in keys.get("quantities", "").split(",")]
-    units = [f"{one}: {QUANTITIES[one].meaning} ({QUANTITIES[one].unit})" for one in quantities if one in QUANTITIES]
+    units = [f"{one}: {shipped()[one].meaning} ({shipped()[one].unit})" for one in quantities if one in shipped()]
     root = {"bundled": "ships with tltool", "???": "your own; name it with root="}
     where = root.get(keys.get("root", ""), keys.get("address", ""))
     return [
@@ -70,7 +70,7 @@ def _file(kind: str, name: str, tree: Sequence[Traversable]) -> list[tuple[str, 
 
 
 def _quantity(name: str) -> list[tuple[str, str]]:
-    one = QUANTITIES[name]
+    one = shipped()[name]
     limits = f"{one.least:g} to {one.most:g} {one.unit}"
     return [
         ("", one.meaning),

@@ -29,7 +29,6 @@ from tltool.evaluation import conformal, digests, results, uncertainty
 from tltool.evaluation.results import Predicted, Subsets
 from tltool.evaluation.uncertainty import Bounds
 from tltool.model.property_model import PropertyModel
-from tltool.quantities import quantity
 from tltool.reporting import fold_verdict
 from tltool.reporting.fold_verdict import FoldVerdict
 from tltool.run_folder.run import Run
@@ -128,11 +127,11 @@ def summary_of(
     for one, outcome, bounds in zip(predicted, own, intervals, strict=True):
         there = known | fold_data(study.data, outcome.fold.split).elements("train")
         scratch = _predicted(study.data, other[outcome.fold[:2]]).prediction if other else None
-        given = results.table_rows(one, study.data.quantities, study.dataset, there, seen, bounds, coverage)
+        given = results.table_rows(one, study.data, study.dataset, there, seen, bounds, coverage)
         rows += [row | extra for row, extra in zip(given, _beside(outcome, scratch), strict=True)]
     run.write_predictions(rows)
     every = _joined(predicted)
-    results.plot(run, [every], study.data.quantities)
+    results.plot(run, [every], study.data)
     whole = fold_data(study.data, folds.whole)
     repeats = max(fold.repeat for fold in folds.parts) + 1
     found = results.errors_of(whole, [every], _subsets(study.dataset, every.rows, seen))
@@ -144,11 +143,13 @@ def summary_of(
         errors = found[name]["folds"]
         scratch_errors = [one["MAE_scratch"] for one in errors] if other else None
         compared = FoldVerdict(**found[name]["against_scratch"]) if other else None
-        text = fold_verdict.told(name, quantity(name).unit, [one["MAE"] for one in errors], scratch_errors, compared)
+        text = fold_verdict.told(
+            name, study.data.known[name].unit, [one["MAE"] for one in errors], scratch_errors, compared
+        )
         run.say(text)
     for name, told_ in _measured(model, intervals, every, coverage).items():
         found[name]["interval"] = told_
-        run.say(results.interval_told(name, told_))
+        run.say(results.interval_told(study.data.known[name], told_))
     about = {"folds": max(fold.number for fold in folds.parts) + 1, "repeats": repeats, "compare": folds.compare}
     chosen = {f"{o.fold.repeat}-{o.fold.number}": o.chosen for o in own if o.chosen}
     about |= {"chosen": chosen} if chosen else {}
@@ -227,7 +228,7 @@ def _tell(run: Run, study: Study, outcome: Outcome, n: int, of: int, seconds: fl
     if n < of and n % -(-of // _LINES):
         return
     errors = [
-        f"{name} {error:.4g} {quantity(name).unit}"
+        f"{name} {error:.4g}{study.data.known[name].in_unit}"
         for k, name in enumerate(study.data.quantities)
         if np.isfinite(error := _mae(study.data, outcome, k))
     ]

@@ -18,7 +18,6 @@ from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.data.record import Floats, Ints
 from tltool.data.store import Store
-from tltool.quantities import quantity
 
 SCHEMA = 1
 _DIGITS = 16  # of a digest in hex, 64 bits
@@ -55,7 +54,7 @@ def of(
         "schema": SCHEMA,
         "data": dict(content),
         "file": Path(str((described or {}).get("root") or "")).name,
-        "quantities": {name: quantity(name).unit for name in data.quantities},
+        "quantities": {name: data.known[name].unit for name in data.quantities},
         "base": None if low is None else rows_digest(records, low, np.arange(len(records))),
         "base_name": str((base or {}).get("name") or ""),
         "train": rows_digest(records, labels, parts["train"]),

@@ -22,7 +22,7 @@ from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
 from tltool.evaluation import conformal, reference_predictions, uncertainty
 from tltool.model.property_model import PropertyModel
-from tltool.quantities import quantity
+from tltool.quantities import shipped
 from tltool.run_folder import bundled_models
 from tltool.training import backend, row_functionals, validation
 from tltool.training import crystal_state as states
@@ -115,7 +115,7 @@ class Predictor:
                 values, intervals = next(predictions), next(own)
                 shared = {"id": name, "status": _status(crystal), **self._facts(crystal)}
             for key, value, interval in zip(self.model.quantities, values, intervals, strict=True):
-                entry = quantity(key)
+                entry = self.model.known[key]
                 if base is not None and value is not None:
                     if (name, key) not in low:
                         yield shared | {"quantity": key, "unit": entry.unit, "status": f"{name}: no {key} in base="}
@@ -124,7 +124,7 @@ class Predictor:
                     interval = _moved(interval, partial(add, low[name, key]))
                 yield shared | interval | {"quantity": key, "prediction": value, "unit": entry.unit}
                 if entry.log10_of and value is not None:
-                    plain = quantity(entry.log10_of)
+                    plain = shipped()[entry.log10_of]
                     interval = _moved(interval, lambda end: 10.0**end)
                     yield shared | interval | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
 

@@ -12,7 +12,7 @@ from tltool.evaluation import overlap_audit
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
-from tltool.quantities import quantity
+from tltool.quantities import described
 from tltool.run_folder.run import Run
 from tltool.training import row_functionals
 
@@ -34,7 +34,7 @@ def remember(
     spec["elements"] = sorted(int(z) for z in set(spec.get("elements", ())) | data.elements("train"))
     if spec.get("functionals"):
         spec["functional"] = row_functionals.last(data, spec["functionals"])
-    spec["quantities"] = {name: quantity(name).unit for name in data.quantities}
+    spec["quantities"] = {name: described(data.known[name]) for name in data.quantities}
     spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
     spec["provenance"] = [*spec.get("provenance", ()), _step(spec, data, dataset, run, stage, mode)]
 

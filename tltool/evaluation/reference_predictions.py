@@ -18,7 +18,6 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, Floats, checked
 from tltool.errors import CheckpointError, DataError
 from tltool.model.property_model import PropertyModel
-from tltool.quantities import quantity
 from tltool.training.backend import Backend
 from tltool.training.saved_model import checkpoint
 
@@ -54,7 +53,7 @@ def content(model: PropertyModel, crystals: Sequence[tuple[str, Crystal]]) -> di
         }
         for (name, crystal), row in zip(crystals, values, strict=True)
     ]
-    return {"units": {name: quantity(name).unit for name in model.quantities}, "crystals": rows}
+    return {"units": {name: model.known[name].unit for name in model.quantities}, "crystals": rows}
 
 
 def _compare(path: Path, model: PropertyModel) -> None:
@@ -65,8 +64,8 @@ def _compare(path: Path, model: PropertyModel) -> None:
         worst = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
         if not off[worst] <= TOLERANCE:
             raise CheckpointError(
-                f"{path} predicts {name} = {found[worst, column]:.5f} {quantity(name).unit} for {names[worst]}, where "
-                f"{NAME} says {expected[worst, column]:.5f}: this installation computes differently; try "
+                f"{path} predicts {name} = {found[worst, column]:.5f}{model.known[name].in_unit} for {names[worst]}, "
+                f"where {NAME} says {expected[worst, column]:.5f}: this installation computes differently; try "
                 "kernels=torch, or install the versions in constraints.txt."
             )
 

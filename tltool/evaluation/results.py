@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.uncertainty import Bounds
 from tltool.metrics import Metric
 from tltool.model.property_model import PropertyModel
-from tltool.quantities import quantity
+from tltool.quantities import Quantities, Quantity, defined, described, shipped
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
 from tltool.training import row_functionals
@@ -87,12 +88,12 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for one in predicted:
         bounds = _bounds(model, data, one, coverage) if coverage and one.part == "test" else None
-        rows += table_rows(one, data.quantities, dataset, known, kinds, bounds, coverage)
+        rows += table_rows(one, data, dataset, known, kinds, bounds, coverage)
         for name, told in uncertainty.measured(model, bounds, one.label, coverage or 0.0).items() if bounds else ():
             found[name]["interval"] = told
-            run.say(interval_told(name, told))
+            run.say(interval_told(data.known[name], told))
     run.write_predictions(rows)
-    plot(run, predicted, data.quantities)
+    plot(run, predicted, data)
     summary = {**facts, "quantities": found, "citations": citations_of(model)}
     if matches:
         summary["overlap"] = overlap_audit.counted(matches)
@@ -128,12 +129,12 @@ def _bounds(model: PropertyModel, data: Batches, one: Predicted, coverage: float
     return found._replace(lower=found.lower + base, upper=found.upper + base)
 
 
-def interval_told(name: str, told: Mapping[str, Any]) -> str:
+def interval_told(about: Quantity, told: Mapping[str, Any]) -> str:
     """Return in words what intervals rest on, how wide they are, and how many labels they hold."""
-    unit, half = quantity(name).unit, told["half_width"]
+    half = told["half_width"]
     return (
-        f"{name}: intervals of {told['coverage']:.0%} from {told['rows']:,} {told['of']}, half of them narrower than ± "
-        f"{half:.2g} {unit}; they hold {told['covered']:.0%} of {told['n']:,} test labels."
+        f"{about.name}: intervals of {told['coverage']:.0%} from {told['rows']:,} {told['of']}, half of them narrower than ± "
+        f"{half:.2g}{about.in_unit}; they hold {told['covered']:.0%} of {told['n']:,} test labels."
     )
 
 
@@ -144,26 +145,40 @@ def full_labels(data: Batches) -> Tensor:
 
 def errors_of(data: Batches, predicted: Sequence[Predicted], subsets: Subsets) -> dict[str, dict[str, Any]]:
     """Return for each quantity its unit and the metrics of every part, of the test part also those of its subsets."""
-    found: dict[str, dict[str, Any]] = {name: {"unit": quantity(name).unit} for name in data.quantities}
+    found: dict[str, dict[str, Any]] = {name: _about(data.known, name) for name in data.quantities}
     train = full_labels(data)[data.split["train"]].cpu().double().numpy()
     means = np.nanmean(train, axis=0) if len(train) else None
     for one in predicted:
         for name, label, prediction, k in _columns(one, data.quantities):
             mean = float(np.nanmean(label)) if means is None else float(means[k])
-            found[name][one.part] = metrics.measure(name, label, prediction, mean)
+            found[name][one.part] = metrics.measure(name, label, prediction, mean, data.known)
             if one.base is not None:
-                found[name][one.part]["MAE_base"] = metrics.measure(name, label, one.base[:, k], mean)["MAE"]
+                found[name][one.part]["MAE_base"] = metrics.measure(name, label, one.base[:, k], mean, data.known)[
+                    "MAE"
+                ]
             if one.part == "test":
-                found[name] |= _of_kinds(subsets.kinds, name, label, prediction, mean)
+                found[name] |= _of_kinds(subsets.kinds, data.known, name, label, prediction, mean)
                 if subsets.functionals:
-                    found[name]["functionals"] = _of_kinds(subsets.functionals, name, label, prediction, mean)
+                    found[name]["functionals"] = _of_kinds(
+                        subsets.functionals, data.known, name, label, prediction, mean
+                    )
     return found
 
 
 def _of_kinds(
-    kinds: Mapping[str, npt.NDArray[np.bool_]], name: str, label: Floats, prediction: Floats, mean: float
+    kinds: Mapping[str, npt.NDArray[np.bool_]],
+    about: Quantities,
+    name: str,
+    label: Floats,
+    prediction: Floats,
+    mean: float,
 ) -> dict[str, dict[str, float]]:
-    return {kind: metrics.measure(name, label[some], prediction[some], mean) for kind, some in kinds.items()}
+    return {kind: metrics.measure(name, label[some], prediction[some], mean, about) for kind, some in kinds.items()}
+
+
+def _about(known: Quantities, name: str) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of a quantity beside its errors: its unit, and its definition."""
+    return {"unit": known[name].unit, "definition": described(known[name])}
 
 
 def _columns(one: Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, Floats, Floats, int]]:
@@ -174,7 +189,7 @@ def _columns(one: Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, F
 
 def table_rows(
     one: Predicted,
-    quantities: Sequence[str],
+    data: Batches,
     dataset: Dataset,
     known: set[int],
     seen: Mapping[int, str],
@@ -197,8 +212,8 @@ def table_rows(
             "unseen_elements": symbols(elements - known),
             "seen": seen.get(row, "") if one.part == "test" else None,
         }
-        for k, (name, y, p) in enumerate(zip(quantities, label, prediction, strict=True)):
-            own = words | {"quantity": name, "label": y, "prediction": p, "unit": quantity(name).unit}
+        for k, (name, y, p) in enumerate(zip(data.quantities, label, prediction, strict=True)):
+            own = words | {"quantity": name, "label": y, "prediction": p, "unit": data.known[name].unit}
             if bounds is not None:
                 own["far"] = bool(bounds.far[i])
                 if np.isfinite(bounds.lower[i, k]):
@@ -206,16 +221,16 @@ def table_rows(
             yield own
 
 
-def plot(run: Run, predicted: Sequence[Predicted], quantities: Sequence[str]) -> None:
+def plot(run: Run, predicted: Sequence[Predicted], data: Batches) -> None:
     """Draw predictions against labels, a file for each quantity."""
     parts = [one.part for one in predicted for _ in one.rows]
-    for k, name in enumerate(quantities):
+    for k, name in enumerate(data.quantities):
         plots.parity(
-            run.folder / ("parity.png" if len(quantities) == 1 else f"parity-{name}.png"),
+            run.folder / ("parity.png" if len(data.quantities) == 1 else f"parity-{name}.png"),
             np.concatenate([one.label[:, k] for one in predicted]),
             np.concatenate([one.prediction[:, k] for one in predicted]),
             parts,
-            quantity(name).unit,
+            data.known[name].unit,
             name,
         )
 
@@ -251,7 +266,7 @@ def show_errors(summary: Mapping[str, Any], part: str) -> None:
     heading = " ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]]))
     heading += f", seed {summary['seed']}" if summary.get("seed") is not None else ""
     heading += f", {summary['train_size']:,} training crystals" if summary.get("train_size") else ""
-    about = [quantity(name) for name in summary["quantities"]]
+    about = [defined(name, block["definition"]) for name, block in summary["quantities"].items()]
     shown = [metric for metric in metrics.METRICS if any(metric.applies_to(one) for one in about)]
     table = Table(title=heading)
     for column in ("quantity", "unit", f"n {part}", *(metric.name for metric in shown)):
@@ -263,7 +278,7 @@ def show_errors(summary: Mapping[str, Any], part: str) -> None:
             table.add_row(*_error_row(f"  {kind}", one.unit, errors, shown))
         if one.log10_of and f"MAE_{one.log10_of}" in found[part]:
             plain = {"n": found[part]["n"], "MAE": found[part][f"MAE_{one.log10_of}"]}
-            table.add_row(*_error_row(one.log10_of, quantity(one.log10_of).unit, plain, shown))
+            table.add_row(*_error_row(one.log10_of, shipped()[one.log10_of].unit, plain, shown))
     show(table)
 
 
@@ -302,4 +317,4 @@ def _of_subsets(found: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
 
 def _error_row(name: str, unit: str, errors: Mapping[str, float], shown: Sequence[Metric]) -> list[str]:
     numbers = [format(errors[m.name], m.style or ".4g") if m.name in errors else "" for m in shown]
-    return [name, unit, str(errors["n"]), *numbers]
+    return [escape(name), escape(unit), str(errors["n"]), *numbers]

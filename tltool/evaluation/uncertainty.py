@@ -23,7 +23,6 @@ from tltool.data.record import Floats
 from tltool.evaluation import conformal
 from tltool.model.property_model import PropertyModel
 from tltool.model.sklearn_head import EstimatorHead
-from tltool.quantities import QUANTITIES
 from tltool.training.fit import predict
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -72,7 +71,7 @@ def remembered(model: PropertyModel, data: Batches, found: Floats, rows: int, of
     arrays: Arrays = {"of": np.array([of], dtype=np.int64)}
     for k, name in enumerate(model.quantities):
         known = found[~np.isnan(found[:, k]), k]
-        if len(known) and not _is_class(name):
+        if len(known) and not _is_class(model, name):
             arrays[f"score/{name}"] = np.sort(known)
             arrays[f"rows/{name}"] = np.array([round(len(known) * share)], dtype=np.int64)
     return arrays | _neighbourhood(model, data)
@@ -123,7 +122,7 @@ def is_far(model: PropertyModel, graph: Graph) -> npt.NDArray[np.bool_]:
 def without(model: PropertyModel, coverage: float) -> list[str]:
     """Return a sentence for each quantity whose scores are too few for intervals of this ``coverage``."""
     needed = conformal.needed(coverage)
-    counts = {name: rows_of(model.uncertainty, name) for name in model.quantities if not _is_class(name)}
+    counts = {name: rows_of(model.uncertainty, name) for name in model.quantities if not _is_class(model, name)}
     return [
         f"{name}: no intervals, as {rows} rows are too few for {coverage:.0%}, which needs {needed}; use split=cv in "
         "transfer, or a smaller coverage."
@@ -195,8 +194,8 @@ def _label(model: PropertyModel, name: str, values: Floats) -> Floats:
     return np.exp(values) if getattr(model.scalers[name], "logarithmic", False) else values
 
 
-def _is_class(name: str) -> bool:
-    return name in QUANTITIES and QUANTITIES[name].is_class
+def _is_class(model: PropertyModel, name: str) -> bool:
+    return name in model.known and model.known[name].is_class
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tltool.errors import ConfigError
-from tltool.quantities import quantity
+from tltool.quantities import shipped
 
 
 class TensorBoard:
@@ -26,18 +26,21 @@ class TensorBoard:
         self._folder = folder
         self._writer = SummaryWriter(str(folder / file))
         self._step = 0
+        self._units = {name: about.unit for name, about in shipped().items()}
 
     def log(self, event: Mapping[str, Any], /) -> None:
         """Add a step if ``event`` is an epoch, a text if it is a sentence."""
         if event.get("event") == "say":
             self._writer.add_text("news", str(event["text"]), self._step)
+        if event.get("event") == "quantities":
+            self._units |= event["units"]
         if event.get("event") != "epoch":
             return
         self._step += 1
         self._add("train loss", event["train_loss"])
         self._add("learning rate", event["learning_rate"])
         for name, error in event["val_MAE"].items():
-            self._add(f"val MAE/{name} ({quantity(name).unit})", error)
+            self._add(f"val MAE/{name} ({self._units.get(name, '')})".removesuffix(" ()"), error)
 
     def close(self, state: str, /) -> None:
         """Add the test errors of a finished run, and close the files."""

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tltool.errors import ConfigError
-from tltool.quantities import quantity
+from tltool.quantities import shipped
 
 
 class WeightsAndBiases:
@@ -30,13 +30,19 @@ class WeightsAndBiases:
         self._folder = folder
         self._run = wandb.init(project=project, mode=mode, dir=str(folder), name=folder.name, config=config)
         self._step = 0
+        self._units = {name: about.unit for name, about in shipped().items()}
 
     def log(self, event: Mapping[str, Any], /) -> None:
         """Add a row if ``event`` is an epoch."""
+        if event.get("event") == "quantities":
+            self._units |= event["units"]
         if event.get("event") != "epoch":
             return
         self._step += 1
-        errors = {f"val MAE {name} ({quantity(name).unit})": error for name, error in event["val_MAE"].items()}
+        headers = {
+            name: f"val MAE {name} ({self._units.get(name, '')})".removesuffix(" ()") for name in event["val_MAE"]
+        }
+        errors = {headers[name]: error for name, error in event["val_MAE"].items()}
         row = {"epoch": event["epoch"], "train loss": event["train_loss"], "learning rate": event["learning_rate"]}
         self._run.log(row | errors, step=self._step)
 

@@ -13,6 +13,7 @@ from tltool.model.heads import linear
 from tltool.model.layers import functionals
 from tltool.model.readouts.pool import reads_elements_alone
 from tltool.model.scaler import Scaler
+from tltool.quantities import Quantities, table_of
 
 
 class PropertyModel(nn.Module):
@@ -52,6 +53,11 @@ class PropertyModel(nn.Module):
     def quantities(self) -> list[str]:
         """Names of the predicted quantities, in the order of the columns of ``forward``."""
         return list(self.heads)
+
+    @property
+    def known(self) -> Quantities:
+        """The quantities that ship, and those that the model was trained on, as ``spec`` defines them."""
+        return table_of(self.spec["quantities"], "quantities")
 
     def encoded(self, graph: Graph) -> Levels | Sequence[Tensor]:
         """Return what the encoder gives, and with it the vectors of functionals that the model tells apart."""

@@ -7,7 +7,6 @@ from itertools import chain
 
 from tltool import metrics
 from tltool.plot_style import palette
-from tltool.quantities import QUANTITIES
 from tltool.reporting import citations, figures
 from tltool.reporting.comparable import Cell, grouped
 from tltool.reporting.finished_runs import Result, Runs
@@ -109,8 +108,8 @@ def _notes(row: Summary) -> Iterator[str]:
 
 def _list(results: Sequence[Result], stage: str) -> Iterator[Block]:
     runs = [result for result in results if result.stage == stage]
-    names = {name for run in runs for name in run.quantities}
-    shown = [m for m in metrics.METRICS if m.better and any(m.applies_to(QUANTITIES.get(name)) for name in names)]
+    about = {run.about(name) for run in runs for name in run.quantities}
+    shown = [m for m in metrics.METRICS if m.better and any(m.applies_to(one) for one in about)]
     rows = []
     for run in runs:
         numbers = [count(run.train_size), count(run.seed, ""), count(run.split_seed, "")]

@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tltool.errors import DataError
+from tltool.errors import ConfigError, DataError
+from tltool.quantities import Quantity, defined, shipped
 from tltool.renamed import brought_up
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ class Result(NamedTuple):
 
     ``name`` is the folder relative to the common folder of all runs. ``mode`` of pretrain and eval runs is their stage.
     ``source`` is the source model of a transfer, or the model of an evaluation. ``seconds`` is the time of the whole
-    run. ``quantities`` is {quantity: {"unit": ..., "train", "val", "test": {metric: number}}}. ``settings`` of a
-    transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML. ``identity`` describes the data and settings
-    behind the errors (``tltool.evaluation.digests``). Both are empty for runs of older versions.
+    run. ``quantities`` is {quantity: {"unit": ..., "definition", "train", "val", "test": {metric: number}}}.
+    ``settings`` of a transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML. ``identity`` describes the
+    data and settings behind the errors (``tltool.evaluation.digests``). Both are empty for runs of older versions.
     """
 
     folder: Path
@@ -57,6 +58,13 @@ class Result(NamedTuple):
         """Return a metric of the test set, in the quantity's unit; NaN if it is missing or not finite."""
         block = self.quantities[quantity].get("test")
         return _number(block.get(metric)) if isinstance(block, dict) else math.nan
+
+    def about(self, quantity: str) -> Quantity | None:
+        """Return the quantity as the run defines it; None if it does not, and no quantity of that name ships."""
+        try:
+            return defined(quantity, self.quantities[quantity]["definition"])
+        except (KeyError, ConfigError):
+            return shipped().get(quantity)
 
 
 class Skipped(NamedTuple):

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
 from tltool import metrics
-from tltool.quantities import QUANTITIES
+from tltool.quantities import shipped
 from tltool.reporting.comparable import Cell, Place, Placed, flat, grouped, place
 from tltool.reporting.finished_runs import STAGES, Result
 
@@ -167,8 +167,8 @@ def _summary(place: Place, mode: str, placed: Sequence[Placed]) -> Summary:
     def over(metric: str) -> Spread:
         return _spread(run.metric(place.quantity, metric) for run in runs)
 
-    known = QUANTITIES.get(place.quantity)
-    plain = QUANTITIES[known.log10_of] if known and known.log10_of else None
+    known = runs[0].about(place.quantity)
+    plain = shipped().get(known.log10_of) if known and known.log10_of else None
     return Summary(
         place=place,
         mode=mode,

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from tltool.data import own_labels
 from tltool.data.batches.batches import Batches, batches
 from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
 from tltool.evaluation import conformal, digests, overlap_audit, reference_predictions, results
 from tltool.evaluation.results import show_errors
+from tltool.quantities import require_same_units
 from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
@@ -68,8 +70,9 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
             "other data with data=NAME."
         )
     made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
-    description = made["target"]["data"] if "target" in made else made["data"]
     try:
+        made = own_labels.settled(made, {}, lambda text: None)  # a run of an older version had fewer keys
+        description = made["target"]["data"] if "target" in made else made["data"]
         dataset = setup.data_set(config, description, checkpoint.graph_settings(spec), folder.say)
     except DataError as error:
         why = str(error).partition(";")[0]
@@ -94,6 +97,7 @@ def _other(
         raise ConfigError("The model predicts whole values, not differences; leave data@base= out.")
     graph_settings = checkpoint.graph_settings(spec)
     dataset = setup.data_set(config, config["data"], graph_settings, folder.say)
+    require_same_units(spec["quantities"], dataset.store.known, quantities)
     low = config.get("base") if spec.get("base") else None
     base = setup.base_labels(config, low, dataset, quantities, graph_settings, folder.say)
     rows = np.flatnonzero(np.isfinite(setup.labelled(dataset, quantities, base)))

@@ -63,7 +63,7 @@ def _base(name: str, predictor: Predictor, config: Mapping[str, Any], backend: B
         if name in seen:
             raise DataError(f"base={path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
         seen[name] = where
-        said = label_columns.labels({key: row[key] for key in predictor.model.quantities})
+        said = label_columns.labels({key: row[key] for key in predictor.model.quantities}, predictor.model.known)
         for key, (why, cell) in said.bad.items():
             raise DataError(f"base={path}, {where}, id {name!r}: {key} is {why}, but {cell}; correct it.")
         found |= {(name, key): value for key, value in said.good.items()}

@@ -17,7 +17,7 @@ from tltool.evaluation import digests, overlap_audit, provenance, results
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.surgery.edit import new_heads
-from tltool.quantities import quantity
+from tltool.quantities import described
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, distributed, resume, row_functionals, setup
 from tltool.training.backend import Backend
@@ -35,6 +35,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     drop = _to_drop(config, dataset, graph_settings, watch, folder) if watch.action == "drop_source" else None
     data, split = setup.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
     folder.write_split(split.items(), dataset.store.ids)
+    folder.log({"event": "quantities", "units": {name: data.known[name].unit for name in data.quantities}})
     spec: dict[str, Any] = {"functionals": _told_apart(config, dataset, folder), "state": list(config["state"])}
     data = row_functionals.placed(data, dataset.store, spec)
     data = crystal_state.placed(data, dataset.store, spec).to(backend.device)
@@ -47,7 +48,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         "trunk": config["trunk"],
         "head": config["head"],
         "graph": config["graph"],
-        "quantities": {name: quantity(name).unit for name in data.quantities},
+        "quantities": {name: described(data.known[name]) for name in data.quantities},
     }
     model = backend.prepare(checkpoint.build(spec, config["plugins"]))
     new_heads(model, scalers(data, fit.settings.reference, fit.settings.scale))

@@ -33,6 +33,7 @@ from tltool.evaluation.cross_validated import Study
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.property_model import PropertyModel
+from tltool.quantities import require_same_units
 from tltool.reporting import verdict
 from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import chain, source_folder
@@ -66,6 +67,8 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         f"{target['data']} {graph_settings}", lambda: setup.data_set(config, target["data"], graph_settings, folder.say)
     )
     quantities = list(target["quantities"])
+    with standing_at("target.data", "data"):
+        require_same_units(source.spec["quantities"], dataset.store.known, quantities)
     base = setup.base_labels(config, target.get("base"), dataset, quantities, graph_settings, folder.say)
     parts = setup.parted(config, dataset, quantities, folder.say, base)
     split = parts.whole if isinstance(parts, Folds) else parts
@@ -84,6 +87,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         split = checked(left, len(dataset.store), needs_val=False, remedy="use overlap=report")
     data = batches.batches(dataset, quantities, split, base)
     folder.write_split(split.items(), dataset.store.ids)
+    folder.log({"event": "quantities", "units": {name: data.known[name].unit for name in data.quantities}})
     source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
         data = crystal_state.placed(data, dataset.store, source.spec).to(backend.device)

@@ -21,9 +21,8 @@ from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, standing_at
-from tltool.quantities import quantity
 from tltool.run_folder.run import Run
-from tltool.training import distributed
+from tltool.training import distributed, scaled_labels
 from tltool.training.backend import Backend
 from tltool.training.fit import Fit, Settings
 
@@ -110,6 +109,10 @@ def parted(
     if without is not None:
         some[without] = np.nan
     found: Split | Folds = instantiate.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
+    if base is None and config["fit"]["scale"] == "auto" and isinstance(found, Split):
+        for name in quantities:
+            if scaled_labels.is_logarithmic(data.store.known.named(name), data.store.label(name)[found.train]):
+                say(f"{name} is learnt as its logarithm, and reported as it is (scale; docs/quantities.md).")
     return found
 
 
@@ -117,11 +120,11 @@ def _without_logarithm(records: Store, quantities: list[str]) -> list[str]:
     """Return in words how many records have no label, it being the logarithm of zero or less, and the first of them."""
     lines = []
     for name in quantities:
-        plain = quantity(name).log10_of
+        plain = records.known.named(name).log10_of
         if plain and name not in records.labels and plain in records.labels:
             rows = np.flatnonzero(np.asarray(records.labels[plain]) <= 0)
             if len(rows):
-                first = f"{records.ids[rows[0]]}, {records.labels[plain][rows[0]]:g} {quantity(plain).unit}"
+                first = f"{records.ids[rows[0]]}, {records.labels[plain][rows[0]]:g}{records.known[plain].in_unit}"
                 lines.append(f"  {len(rows):,} for the reason that {plain} is zero or less (first: {first})")
     return lines
 
@@ -131,7 +134,7 @@ def labelled(data: Dataset, quantities: list[str], base: Floats | None) -> Float
 
     One quantity's labels themselves, as folds of classes are made by them.
     """
-    labels = np.stack([data.store.label(quantity(name).name) for name in quantities], axis=1)
+    labels = np.stack([data.store.label(name) for name in quantities], axis=1)
     if base is not None:
         labels = labels - base
     return labels[:, 0] if len(quantities) == 1 else np.where(np.isfinite(labels).any(axis=1), 0.0, np.nan)

@@ -15,7 +15,7 @@ from tltool.errors import DataError
 
 KEYS: dict[str, Any] = {"selection": "", "id_column": "name", "labels": ["gap", "energy", "K_VRH"],
                         "columns": ["gap_ev", "energy", "data.elastic.K"], "per_cell": ["energy"], "largest": {},
-                        "tags": {"mat_id": "source"}}  # fmt: skip
+                        "tags": {"mat_id": "source"}, "define": {}}  # fmt: skip
 
 
 def salt(pbc: Any = True, energy: float | None = -6.8) -> ase.Atoms:

@@ -25,7 +25,7 @@ def graph_of(crystals: list[Crystal], graph_settings: crystal_graphs.GraphSettin
 
 def rebuilt(model: PropertyModel) -> PropertyModel:
     """Return what a saved ``model`` comes back as."""
-    again = checkpoint.build(model.spec | {"quantities": dict.fromkeys(model.quantities, "")})
+    again = checkpoint.build(model.spec | {"quantities": {name: {} for name in model.quantities}})
     again.load_state_dict(model.state_dict())
     return again.eval()
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tltool.errors import CheckpointError
+from tltool.quantities import described, shipped
 from tltool.training.saved_model import upgrades
 
 POOL = {"levels": [-1], "statistics": ["mean", "spread"]}
@@ -39,7 +40,8 @@ THIRD = {
     "trunk": {"part": "own.Trunk", "beside": 3},
     "quantities": {"e_form": "eV/atom"},
 }
-FORMS = (FIRST, SECOND, THIRD)
+FOURTH = THIRD | {"quantities": {"e_form": described(shipped()["e_form"])}}
+FORMS = (FIRST, SECOND, THIRD, FOURTH)
 
 
 @pytest.mark.parametrize("schema", range(1, len(FORMS)))

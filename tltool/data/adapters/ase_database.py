@@ -1,16 +1,21 @@
 """Read an ASE database (SQLite ``.db`` or JSON); labels are key-value pairs, calculator results, or in ``data``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tltool.data.formats import label_columns
+from tltool.data.formats import label_choice, label_columns, label_sample
+from tltool.data.formats.label_choice import Wish
 from tltool.data.formats.tables import Row, cells, value
+from tltool.data.own_labels import Settled
 from tltool.data.record import Crystal, Dropped, Record, checked, reason
 from tltool.errors import DataError, nearest
+from tltool.quantities import Quantities, table_of
 
+_SAMPLED = 2_000
 _SUFFIXES = (".db", ".json")
 _RESULTS = ("id", "unique_id", "energy", "free_energy", "magmom", "formula", "natoms", "volume")
 
@@ -22,19 +27,21 @@ def read(
     selection: str,
     id_column: str,
     labels: list[str],
-    columns: list[str],
+    columns: list[str] | None,
     per_cell: list[str],
     largest: dict[str, float],
     tags: dict[str, str],
+    define: dict[str, Any],
 ) -> Iterator[Record | Dropped]:
     """Yield a record, or a ``Dropped`` with its reason, per row of the database ``root`` (a file, or its folder).
 
     ``selection`` is a query of ASE, such as ``natoms<20,source=mp``; empty takes all rows. A column is a key of the
     key-value pairs, a result of the calculator (``energy``, per cell), ``id``, ``unique_id``, or a dotted path into
-    ``data``. The other arguments are those of the adapter of tables. Raise DataError for a file that cannot be read, a
-    column that no row has, and an id that occurs twice.
+    ``data``. ``define`` has the definitions of quantities that do not ship. The other arguments are those of the
+    adapter of tables. Raise DataError for a file that cannot be read, a column that no row has, and an id that occurs
+    twice.
     """
-    wanted = label_columns.columns(labels, columns, per_cell, largest, tags)
+    wanted = label_columns.columns(labels, columns, per_cell, largest, tags, table_of(define))
     path = _file(root)
     missing = {id_column, *label_columns.names(wanted)}
     known: set[str] = set()
@@ -52,7 +59,7 @@ def read(
             yield Dropped(f"row {entry.id}", "no id")
             continue
         seen[name] = entry.id
-        said, at = label_columns.labels(cells(row, wanted.labels)), f"row {entry.id}"
+        said, at = label_columns.labels(cells(row, wanted.labels), wanted.known), f"row {entry.id}"
         try:
             crystal = _crystal(entry)
         except DataError as error:
@@ -65,6 +72,20 @@ def read(
         )
     for column in sorted(missing):
         raise DataError(f"{path}: no row has the key {column!r}.{nearest(column, known)}")
+
+
+def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /) -> Settled:
+    """Return which keys of the database ``root`` hold labels (see ``own_labels``); raise the errors of ``read``."""
+    path = _file(root)
+    given = wish.names and wish.columns and all(name in known or name in wish.define for name in wish.names)
+    rows: list[tuple[int, Row]] = []
+    if not given:
+        entries = islice(_entries(path, str(node.get("selection") or "")), _SAMPLED)
+        rows = [(int(entry.id), _row(entry)) for entry in entries]
+    used = set(_RESULTS) - set(wish.names or ()) - set(wish.columns or ())
+    taken = {*used, str(node.get("id_column")), *(node.get("tags") or {}).values()}
+    chosen = label_sample.chosen(label_sample.of_rows(rows), taken, wish, known, path.name)
+    return Settled({}, chosen, [label_choice.told(path.name, [], chosen)])
 
 
 def _file(root: Path) -> Path:

@@ -22,22 +22,37 @@ _LONGEST = 1 << 30  # characters of a cell: a structure as text is longer than t
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def read(path: Path, wanted: Collection[str], /, bare: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
+def lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line and the cells of each row, whatever it is; raise DataError for a file that is no text."""
+    csv.field_size_limit(max(_LONGEST, csv.field_size_limit()))
+    begin = 1
+    with plain_errors(path), text(path, newline="") as file:
+        for end, cells in _records(file, separator, path):
+            if any("\0" in cell for cell in cells):
+                raise DataError(f"{path}: is not text in UTF-8; save it in the encoding UTF-8.")
+            yield begin, cells
+            begin = end + 1
+
+
+def read(
+    path: Path, wanted: Collection[str], /, bare: Sequence[str] = (), header_line: int | None = None
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the place of each row (``line 3``) and the row itself.
 
     ``wanted`` are the columns that the caller needs; the column may also be the part of the name before a dot. ``bare``
     are the names of the columns of a table without a header: its first row has that number of cells, the last cell is a
     number, and no cell is a wanted name. Raise DataError for a file that cannot be read, is empty, lacks a wanted
-    column or has it twice, and for a row with more or fewer cells than the first.
+    column or has it twice, and for a row with more or fewer cells than the first. ``header_line`` is the line of the
+    header, if a title stands above it.
     """
     csv.field_size_limit(max(_LONGEST, csv.field_size_limit()))
     with plain_errors(path):
-        separator, header, has_header = _layout(path, wanted, bare)
+        separator, header, has_header = _layout(path, wanted, bare, header_line)
         n, begin = len(header), 1
         with text(path, newline="") as file:
             for end, cells in _records(file, separator, path):
                 where, begin = f"line {begin}", end + 1
-                if not any(cell.strip() for cell in cells):
+                if not any(cell.strip() for cell in cells) or (header_line is not None and end < header_line):
                     continue
                 if has_header:
                     has_header = False
@@ -92,14 +107,16 @@ def plain_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _layout(path: Path, wanted: Collection[str], bare: Sequence[str]) -> tuple[str, list[str], bool]:
+def _layout(
+    path: Path, wanted: Collection[str], bare: Sequence[str], header_line: int | None
+) -> tuple[str, list[str], bool]:
     """Return the separator, the names of the columns, and whether the first row is a header."""
     order = ("\t", ",", ";") if ".tsv" in path.name.lower() else _SEPARATORS
     found: dict[str, list[str]] = {}
     wrong: list[DataError] = []
     for separator in order:
         try:
-            found[separator] = _first(path, separator)
+            found[separator] = _first(path, separator, header_line or 0)
         except DataError as error:
             wrong.append(error)
     if not found:
@@ -120,10 +137,11 @@ def _layout(path: Path, wanted: Collection[str], bare: Sequence[str]) -> tuple[s
     raise AssertionError("a column is missing")
 
 
-def _first(path: Path, separator: str) -> list[str]:
+def _first(path: Path, separator: str, line: int) -> list[str]:
     """Return the cells of the first row, without empty ones at its end."""
     with text(path, newline="") as file:
-        cells = next((cells for _, cells in _records(file, separator, path) if any(map(str.strip, cells))), [])
+        rows = (cells for end, cells in _records(file, separator, path) if end >= line)
+        cells = next((cells for cells in rows if any(map(str.strip, cells))), [])
     names = [cell.strip() for cell in cells]
     while names and not names[-1]:
         names.pop()

@@ -23,15 +23,16 @@ _MISSING = object()
 _HOW = "write the table as a list of objects (pandas: orient='records') or as JSON lines"
 
 
-def rows(path: Path, wanted: Collection[str], /) -> _Rows:
+def rows(path: Path, wanted: Collection[str], /, header_line: int | None = None) -> _Rows:
     """Yield the place of each row (``line 3``, or ``row 2`` counted from 1) and the row itself.
 
-    ``wanted`` are the columns that the caller needs; a dotted name is a path into nested values. Raise DataError for a
-    file that cannot be read, and for a wanted column that no row has.
+    ``wanted`` are the columns that the caller needs; a dotted name is a path into nested values. ``header_line`` is
+    that of a CSV with a title above its header. Raise DataError for a file that cannot be read, and for a wanted column
+    that no row has.
     """
     missing, first = set(wanted), None
     with csv_rows.plain_errors(path):
-        for where, row in _read(path, wanted):
+        for where, row in _read(path, wanted, header_line):
             first = row if first is None else first
             if missing:
                 missing -= {column for column in missing if _found(row, column) is not _MISSING}
@@ -44,13 +45,15 @@ def rows(path: Path, wanted: Collection[str], /) -> _Rows:
         raise DataError(f"{path}: has no column {column!r}.{csv_rows.near(column, [*first, *inner])}")
 
 
-def _read(path: Path, wanted: Collection[str]) -> _Rows:
+def _read(path: Path, wanted: Collection[str], header_line: int | None) -> _Rows:
     suffix = kind(path)
     if suffix == ".parquet":
         return _parquet(path, wanted)
     if suffix == ".json":
         return _json(path)
-    return _json_lines(path) if suffix in (".jsonl", ".ndjson") else csv_rows.read(path, wanted)
+    return (
+        _json_lines(path) if suffix in (".jsonl", ".ndjson") else csv_rows.read(path, wanted, header_line=header_line)
+    )
 
 
 def kind(path: Path) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 
 from tltool import instantiate
 from tltool.errors import ConfigError
+from tltool.quantities import described, table_of
 
 _PARTS = "parts"  # of the readout that puts features side by side: the source's own readout, trunk and head
 _DEEPEST = 8
+_MOST_QUANTITIES = 1_000
 
 
 def on_disk(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,14 +26,23 @@ def on_disk(spec: Mapping[str, Any]) -> dict[str, Any]:
 def in_memory(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> dict[str, Any]:
     """Return the ``spec`` of a file, in today's form, with its parts as nodes that ``instantiate`` calls.
 
-    Raises ConfigError for a part that its place does not know, and for a call anywhere else in the file.
+    Raises ConfigError for a part that its place does not know, for a call anywhere else in the file, and for a wrong
+    definition of a quantity.
     """
     names = tuple(name.rstrip(".") + "." for name in plugins)
     found = {key: _read(key, value, names) if key in instantiate.MODEL else value for key, value in spec.items()}
     for key, value in found.items():
         if key not in instantiate.MODEL:
             _plain(key, value)
-    return found
+    return found | {"quantities": _definitions(found["quantities"])}
+
+
+def _definitions(found: Any) -> dict[str, Any]:
+    """Return the definitions of a model's quantities, with types and lengths checked."""
+    if not isinstance(found, Mapping) or len(found) > _MOST_QUANTITIES:
+        raise ConfigError(f"quantities must define at most {_MOST_QUANTITIES} quantities, each by its name.")
+    known = table_of(found, "quantities")
+    return {name: described(known[name]) for name in found}
 
 
 def _written(place: str, node: Mapping[str, Any]) -> dict[str, Any]:

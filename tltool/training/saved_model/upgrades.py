@@ -13,6 +13,7 @@ from typing import Any
 
 from tltool.errors import CheckpointError
 from tltool.instantiate import MODEL
+from tltool.quantities import described, shipped
 from tltool.renamed import brought_up, renamed_part
 
 Spec = dict[str, Any]
@@ -29,7 +30,20 @@ def schema_2_to_3(spec: Spec) -> Spec:
     return _with_parts(spec, _renamed)
 
 
-UPGRADES: tuple[Callable[[Spec], Spec], ...] = (schema_1_to_2, schema_2_to_3)
+def schema_3_to_4(spec: Spec) -> Spec:
+    """Define each quantity; schema 3 had its unit alone, and its name was one of those that ship (0.1.0)."""
+    found = spec.get("quantities")
+    if not isinstance(found, Mapping):
+        return spec
+    return {**spec, "quantities": {name: _definition(name, unit) for name, unit in found.items()}}
+
+
+def _definition(name: Any, unit: Any) -> Any:
+    about = shipped().get(name)
+    return described(about) if isinstance(unit, str) and about is not None else unit
+
+
+UPGRADES: tuple[Callable[[Spec], Spec], ...] = (schema_1_to_2, schema_2_to_3, schema_3_to_4)
 """Each turns a schema into the next; the first turns 1 into 2."""
 
 SCHEMA = len(UPGRADES) + 1
