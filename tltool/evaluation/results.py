@@ -133,8 +133,8 @@ def interval_told(about: Quantity, told: Mapping[str, Any]) -> str:
     """Return in words what intervals rest on, how wide they are, and how many labels they hold."""
     half = told["half_width"]
     return (
-        f"{about.name}: intervals of {told['coverage']:.0%} from {told['rows']:,} {told['of']}, half of them narrower than ± "
-        f"{half:.2g}{about.in_unit}; they hold {told['covered']:.0%} of {told['n']:,} test labels."
+        f"{about.name}: intervals of {told['coverage']:.0%} from {told['rows']:,} {told['of']}, half of them narrower "
+        f"than ± {half:.2g}{about.in_unit}; they hold {told['covered']:.0%} of {told['n']:,} test labels."
     )
 
 
