@@ -91,7 +91,7 @@ def test_a_run_that_was_killed_goes_on_with_the_folds_left(home: Path) -> None:
     run(home, "transfer", *words)
     before = pd.read_csv(home / "killed" / "predictions.csv")
     taken = run(home, "transfer", *words, code=2)
-    assert "is taken" in taken.stderr, "a finished run stays as it is"
+    assert "holds a run that is finished" in taken.stderr, "a finished run stays as it is"
 
     status = json.loads((home / "killed" / "status.json").read_text())
     (home / "killed" / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))

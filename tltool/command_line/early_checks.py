@@ -132,13 +132,18 @@ def _wrong_types(config: Config) -> Iterator[str]:
 
 
 def refuse_folder(folder: Path) -> None:
-    """Raise ConfigError if ``folder``, where a run is about to begin, is another run's."""
+    """Raise ConfigError if ``folder``, where a run is about to begin, is another run's.
+
+    ``Run`` decides about an unfinished cross-validation (it has ``folds.csv``): another one may go on in its folder.
+    """
     if not (folder / "run.lock").exists():
         return
     try:
         state = json.loads((folder / "status.json").read_text(encoding="utf-8")).get("state", "running")
     except (OSError, ValueError):
         state = "running"
+    if state != "finished" and (folder / "folds.csv").exists():
+        return
     if state == "running":
         owner = (folder / "run.lock").read_text(encoding="utf-8").strip()
         raise ConfigError(f"The run folder {folder} is taken (by process {owner}); name another with hydra.run.dir=.")
