@@ -221,7 +221,7 @@ def test_eval_refuses_a_base_that_the_model_does_not_add_to(home: Path, pretrain
         *table(home, "base", "data@base"),
     ]
     run = Run(home / "runs" / "eval" / "base", "eval")
-    with pytest.raises(ConfigError, match=r"whole values, not differences; leave data@base= out\.$"):
+    with pytest.raises(ConfigError, match=r"values, not differences to a base; leave data@base= out\.$"):
         evaluate.run(config("eval", *words), run, CPU)
     run.close("failed", 2, "")
 

@@ -115,7 +115,7 @@ def test_one_that_fails_is_named_once_and_nothing_is_lost(
 ) -> None:
     good, bad = Hears(), Hears(fails)
     told(tmp_path / "run", bad=bad, good=good)
-    says = "The logger bad stopped (OSError: no more room); the run goes on, and log.jsonl has every event."
+    says = "The logger bad stopped (OSError: no more room); the run continues, and log.jsonl has every event."
     (sentence,) = [event for event in logged(tmp_path / "run") if event.get("text") == says]
     assert [event for event in logged(tmp_path / "run") if event != sentence] == EVENTS
     assert [event for event in good.told if event != sentence] == [*EVENTS, "finished"]
@@ -132,7 +132,10 @@ def test_what_is_no_logger_and_what_does_not_start_is_one_sentence(
         "class Absent:\n    def __init__(self, folder, /): raise ImportError('no module called wandb')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name, says in (("Silent", "it needs log and close"), ("Absent", "ImportError: no module called wandb")):
+    for name, says in (
+        ("Silent", "it needs the methods log and close"),
+        ("Absent", "ImportError: no module called wandb"),
+    ):
         node = {"_target_": f"strange_loggers.{name}"}
         with pytest.raises(ConfigError, match=says):
             made({"mine": node}, tmp_path, ["strange_loggers"])

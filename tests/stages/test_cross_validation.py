@@ -66,7 +66,7 @@ def test_one_command_predicts_every_row_and_compares_with_scratch(home: Path) ->
     model = checkpoint.load(home / "first" / "model")
     assert model.spec["provenance"][-1]["n_train"] == 30
     again = run(home, "eval", "model=first", code=2)
-    assert "is a cross-validation, whose model learnt from every row" in again.stderr
+    assert "is a cross-validation, whose model was trained on every row" in again.stderr
     run(home, "report", "inputs=[first]", "output=page")
     assert "log" not in (home / "page" / "error.log").name or not (home / "page" / "error.log").exists()
 

@@ -48,7 +48,7 @@ def test_from_formulas_to_predictions(home: Path) -> None:
     parts = table.groupby("formula").split.nunique()
     assert (parts == 1).all(), "a formula is in one part of the split"
     # The source holds crystals of many of these formulas, and says so.
-    assert f"({errors['overlap']['formula']} same formula, all that is known of them)" in done.stderr
+    assert f"({errors['overlap']['formula']} same formula, no structure to compare)" in done.stderr
     assert set(table[table.split == "test"].seen) == {"", "formula"}
 
     run(home, "eval", "model=set", "hydra.run.dir=again")
@@ -73,10 +73,13 @@ def test_ridge_is_the_default_and_known_formulas_can_be_left_out(home: Path) -> 
 
 def test_what_needs_a_structure_says_what_works(home: Path) -> None:
     done = run(home, *FORMULAS, "mode=finetune", "hydra.run.dir=refused", code=2)
-    assert "what works is the element embedding of a pretrained encoder" in done.stderr
+    assert "use the element embedding of a pretrained encoder" in done.stderr
     words = ["predict", "model=source", "input=formulas.csv", "output=none.csv", "hydra.run.dir=nothing"]
     said = run(home, *words, code=3).stderr
-    assert "0 structures predicted, 240 not (see the column status): none.csv" in said
-    assert "input=formulas.csv: nothing in it can be predicted; 237 of them: a formula has no structure" in said
+    assert "0 structures predicted, 240 not predicted (see the column status): none.csv" in said
+    assert (
+        "input=formulas.csv: no structure or formula in it can be predicted; 237 of them: a formula has no structure"
+        in said
+    )
     assert "1 of them: an opening bracket in the formula has no closing bracket (first: open)" in said
     assert pd.read_csv(home / "none.csv").status.str.contains("a formula has no structure|the formula|no formula").all()

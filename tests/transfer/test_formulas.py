@@ -99,7 +99,7 @@ def test_a_level_that_needs_edges_refuses(key: str, source: PropertyModel, formu
 
 
 def test_statistics_of_edges_are_not_to_be_had(source: PropertyModel, formulas: Batches) -> None:
-    with pytest.raises(ConfigError, match="refit_statistics=true needs edges"):
+    with pytest.raises(ConfigError, match="refit_statistics=true needs structures"):
         run(source, formulas, *RIDGE, "mode.refit_statistics=true")
 
 
@@ -118,7 +118,7 @@ def test_predictions_for_formulas_and_structures_side_by_side(
     crystal = part.store.crystal(0)
     items = [("a", crystal), ("b", composition("Fe0.7Ni0.3", "b")), ("c", DataError("c: is bad."))]
     table = Predictor(source).table(items)
-    assert list(table.status) == ["ok", "b: a formula has no structure, and this model needs one; give the structure.",
+    assert list(table.status) == ["ok", "b: a formula has no structure, but this model needs one; give the structure.",
                                   "c: is bad."]  # fmt: skip
     model = run(source, formulas, *SET)
     table = Predictor(model).table(items).set_index("id")

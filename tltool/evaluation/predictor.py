@@ -1,4 +1,4 @@
-"""A trained model as something to call: structures (or formulas) in, a table out, one row for each and quantity."""
+"""Predict with a trained model: structures or formulas in, a table out, one row per structure and quantity."""
 
 import math
 import sys
@@ -76,10 +76,11 @@ class Predictor:
         if self.model.spec.get("base") and base is None:
             name = self.model.spec["base"]["name"]
             raise ConfigError(
-                f"The model predicts differences from {name}; give base=TABLE.csv (id and quantity) or base=MODEL."
+                f"The model predicts the difference to {name}; give base=TABLE.csv (columns id and quantity) or "
+                "base=MODEL."
             )
         if not self.model.spec.get("base") and base is not None:
-            raise ConfigError("The model predicts whole values, not differences; leave base= out.")
+            raise ConfigError("The model predicts values, not differences to a base; leave base= out.")
 
         rows: list[dict[str, Any]] = []
         waiting = map(self._possible, items)
@@ -219,5 +220,5 @@ def opened(
 def _status(crystal: Crystal) -> str:
     """Return ok, and with it what failed a check or which parser had to be used."""
     marks = [f"but {'; '.join(crystal.faults)}"] if crystal.faults else []
-    marks += [f"read by {crystal.reader}, as its text breaks the format"] if crystal.reader else []
+    marks += [f"read by {crystal.reader}, because the text has a syntax error"] if crystal.reader else []
     return ", ".join(["ok", *marks])

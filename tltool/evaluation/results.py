@@ -1,4 +1,4 @@
-"""What a trained model leaves in its run folder: predictions, errors, parity plots and the model itself."""
+"""Write the results of a trained model to its run folder: predictions, errors, parity plots and the model itself."""
 
 import math
 import time
@@ -40,7 +40,7 @@ _SHOWN = 20  # predictions on the screen
 class Predicted(NamedTuple):
     """Labels and predictions (r, q) for the ``rows`` (r,) of one ``part``, each in the unit of its quantity.
 
-    Of labels that are differences both are the sum, and ``base`` (r, q) is what was added; None otherwise.
+    For labels that are differences, both include the base, and ``base`` (r, q) is the base; otherwise it is None.
     """
 
     part: str
@@ -51,7 +51,7 @@ class Predicted(NamedTuple):
 
 
 class Subsets(NamedTuple):
-    """Which rows (r,) of the test part are of a kind: by what the source was trained on, and by functional."""
+    """Subsets of the test rows (r,): seen, unseen or unknown to the source, and one per functional."""
 
     kinds: Mapping[str, npt.NDArray[np.bool_]]
     functionals: Mapping[str, npt.NDArray[np.bool_]]
@@ -67,16 +67,16 @@ def evaluate(
     auditor: Auditor,
     coverage: float | None = None,
 ) -> dict[str, Any]:
-    """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return what stands in the last.
+    """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return the content of the last.
 
-    Errors on the test rows are also given for those that the model, or its source, was trained on (``seen``), those
-    that it was not (``unseen``) and those of which that is not known (``unknown``), unless all are of one kind; of
-    several data sets in one, for each functional (``functionals``).
+    Errors are also given for subsets of the test rows: those that the model or its source was trained on (``seen``),
+    those that it was not trained on (``unseen``), and those for which this is not known (``unknown``), unless all rows
+    are in one subset. For a union of data sets, errors are also given for each functional (``functionals``).
 
     A model with ``uncertainty`` gives intervals of ``coverage`` for the test rows, and whether these are far.
 
-    Unseen elements are those in none of the crystals that the model or its source was trained on. Where labels are
-    differences, predictions and errors are of the sum, and ``MAE_base`` is the error of the base alone.
+    Unseen elements are in none of the training crystals of the model or its source. If labels are differences,
+    predictions and errors include the base, and ``MAE_base`` is the error of the base alone.
     """
     matches = _matches(model, data, dataset, auditor, run)
     test = data.split["test"].cpu().numpy()
@@ -103,7 +103,7 @@ def evaluate(
 
 
 def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Auditor, run: Run) -> Matches | None:
-    """Return which test rows the model was trained on; None without an index, or where nobody asks."""
+    """Return which test rows the model was trained on; None without an index, or without an audit."""
     if auditor.action == "none" or not model.seen:
         return None
     seen = crystal_index.from_arrays(model.seen, "the model")
@@ -113,7 +113,7 @@ def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Aud
 
 
 def predicted_part(model: PropertyModel, data: Batches, part: str) -> Predicted:
-    """Predict one part; add the base where labels are differences."""
+    """Predict one part; add the base if labels are differences."""
     prediction, rows = predict(model, data, part), data.split[part]
     label = full_labels(data)[rows].cpu().double().numpy()
     base = None if data.base is None else data.base[rows].cpu().double().numpy()
@@ -144,7 +144,7 @@ def full_labels(data: Batches) -> Tensor:
 
 
 def errors_of(data: Batches, predicted: Sequence[Predicted], subsets: Subsets) -> dict[str, dict[str, Any]]:
-    """Return for each quantity its unit and the metrics of every part, of the test part also those of its subsets."""
+    """Return the unit and the metrics of every part, and of the subsets of the test part, for each quantity."""
     found: dict[str, dict[str, Any]] = {name: _about(data.known, name) for name in data.quantities}
     train = full_labels(data)[data.split["train"]].cpu().double().numpy()
     means = np.nanmean(train, axis=0) if len(train) else None
@@ -198,8 +198,8 @@ def table_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of ``predictions.csv`` for each crystal and quantity.
 
-    ``known`` are the atomic numbers that the model was trained on, ``seen`` says of each test row how the model knows
-    its crystal, ``bounds`` are the intervals of ``coverage``.
+    ``known`` are the atomic numbers in the training data, ``seen`` says how each test crystal matched a training
+    crystal, ``bounds`` are the intervals of ``coverage``.
     """
     for i, (row, label, prediction) in enumerate(zip(one.rows.tolist(), one.label, one.prediction, strict=True)):
         crystal = dataset.store.crystal(row)
@@ -222,7 +222,7 @@ def table_rows(
 
 
 def plot(run: Run, predicted: Sequence[Predicted], data: Batches) -> None:
-    """Draw predictions against labels, a file for each quantity."""
+    """Draw a parity plot (predictions against labels) of each quantity."""
     parts = [one.part for one in predicted for _ in one.rows]
     for k, name in enumerate(data.quantities):
         plots.parity(
@@ -262,7 +262,7 @@ class Clock:
 
 
 def show_errors(summary: Mapping[str, Any], part: str) -> None:
-    """Print the errors on ``part`` that ``metrics.json`` holds, each with its unit."""
+    """Print the errors on ``part`` in ``metrics.json``, each with its unit."""
     heading = " ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]]))
     heading += f", seed {summary['seed']}" if summary.get("seed") is not None else ""
     heading += f", {summary['train_size']:,} training crystals" if summary.get("train_size") else ""
@@ -310,7 +310,7 @@ def digits(value: float, width: float) -> str:
 
 
 def _of_subsets(found: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    """Return the errors on the parts of the test rows of which a quantity has them apart."""
+    """Return the errors of a quantity on each subset of the test rows."""
     subsets = {kind: found[kind] for kind in ("seen", "unseen", "unknown") if kind in found}
     return {**subsets, **found.get("functionals", {})}
 

@@ -60,13 +60,13 @@ class PropertyModel(nn.Module):
         return table_of(self.spec["quantities"], "quantities")
 
     def encoded(self, graph: Graph) -> Levels | Sequence[Tensor]:
-        """Return what the encoder gives, and with it the vectors of functionals that the model tells apart."""
+        """Return the output of the encoder, with the vectors of functionals if the model has them."""
         graph = graph.using(self.operations or graph.operations)
         return functionals.added(self.encoder, self.encoder(graph), graph)
 
     @property
     def needs_structures(self) -> bool:
-        """Whether anything but the element embedding enters predictions, so that a formula alone will not do."""
+        """Whether predictions use more than the element embedding, so that a formula is not enough."""
         return not reads_elements_alone(self.readout, int(self.encoder.n_levels))  # type: ignore[arg-type]
 
     def levels(self, graph: Graph) -> list[Tensor]:
@@ -74,7 +74,7 @@ class PropertyModel(nn.Module):
         return list(as_levels(self.encoded(graph)).sites)
 
     def embed(self, graph: Graph) -> Tensor:
-        """Return the embedding (c, dim): what the readout makes of what the encoder gives."""
+        """Return the embedding (c, dim): the readout of the encoder's output."""
         graph = graph.using(self.operations or graph.operations)
         return self.readout(self.encoded(graph), graph)  # type: ignore[no-any-return]
 
@@ -89,7 +89,7 @@ class PropertyModel(nn.Module):
         return torch.stack(columns, dim=1)
 
     def targets(self, labels: Tensor, graph: Graph) -> Tensor:
-        """Return what the network should give (c, q) for ``labels`` (c, q); NaN stays NaN."""
+        """Return the scaled targets (c, q) of the network for ``labels`` (c, q); NaN stays NaN."""
         columns = [s.to_value(labels[:, k], graph) for k, s in enumerate(self._scalers())]
         return torch.stack(columns, dim=1)
 
@@ -98,7 +98,7 @@ class PropertyModel(nn.Module):
         return self.labels(self.values(self.embed(graph)), graph)
 
     def train(self, mode: bool = True) -> "PropertyModel":
-        """Switch to training, frozen parts excepted: their normalisation and dropout stay as in evaluation."""
+        """Switch to training mode; frozen parts stay in evaluation mode (normalisation and dropout)."""
         super().train(mode)
         for name, module in self.named_modules():
             if mode and name and is_under(name, self.frozen):
@@ -110,7 +110,7 @@ class PropertyModel(nn.Module):
 
 
 def is_under(name: str, patterns: tuple[str, ...]) -> bool:
-    """Say whether a pattern matches the dotted ``name`` or one of the parts it stands in, as a whole."""
+    """Return whether a pattern matches the whole dotted ``name``, or the whole name of a part that contains it."""
     words = name.split(".")
     parts = [".".join(words[:k]) for k in range(1, len(words) + 1)]
     return any(re.fullmatch(pattern, part) for pattern in patterns for part in parts)

@@ -1,4 +1,4 @@
-"""What stands in for trunk and head when a scikit-learn estimator learns on the features of a frozen encoder."""
+"""Replace trunk and head of a model by a scikit-learn estimator on the features of a frozen encoder."""
 
 import inspect
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Standardise(nn.Module):
-    """A trunk that gives each feature zero mean and unit spread over the training rows. (c, dim) -> (c, dim)."""
+    """A trunk that standardises each feature to mean 0 and standard deviation 1. (c, dim) -> (c, dim)."""
 
     mean: Tensor
     spread: Tensor
@@ -22,14 +22,14 @@ class Standardise(nn.Module):
         self.register_buffer("spread", torch.ones(dim))
 
     def reset_parameters(self) -> None:
-        """Start afresh: mean 0, spread 1."""
+        """Reset to mean 0 and standard deviation 1."""
         self.mean.zero_()
         self.spread.fill_(1.0)
 
     def fit(self, rows: Tensor, weights: Tensor | None = None) -> None:
-        """Take mean and spread from ``rows`` (r, dim); a feature that does not vary is only centred.
+        """Fit mean and standard deviation on ``rows`` (r, dim); a constant feature is only centred.
 
-        Rows count ``weights`` (r,), None for alike.
+        ``weights`` (r,) of the rows; None for equal weights.
         """
         if weights is None:
             mean, spread = rows.mean(0), rows.std(0, correction=0)

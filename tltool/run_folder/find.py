@@ -1,4 +1,4 @@
-"""Where a model comes from: a path, one that ships with tltool, or the newest finished run of a stage."""
+"""Find a model: by its path, among those that ship with tltool, or in the newest finished run of a stage."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -26,7 +26,9 @@ def model_folder(name: str, runs: Path, stage: str) -> Path:
         return path / "model"
     if path.is_dir():
         return path
-    raise CheckpointError(f"There is no model at {path}; '{_MAKES[stage]}' makes one, and latest means the newest.")
+    raise CheckpointError(
+        f"There is no model at {path}; make one with '{_MAKES[stage]}', or use latest for the newest model."
+    )
 
 
 def source_folder(name: str, runs: Path, say: Callable[[str], None]) -> Path:
@@ -69,7 +71,7 @@ def _finished(runs: Path, stage: str) -> list[tuple[str, Path]]:
 
 
 def chain(spec: Mapping[str, Any]) -> list[str]:
-    """Return what a model was trained on, step by step, such as ``["e_form (demo)", "gap (gaps_hse, finetune)"]``."""
+    """Return the training steps of a model, such as ``["e_form (demo)", "gap (gaps_hse, finetune)"]``."""
     return [_step(origin) for origin in spec.get("provenance", ())]
 
 

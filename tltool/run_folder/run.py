@@ -1,4 +1,4 @@
-"""A run's folder: who holds it, what happened, and what came out, in files that any other program can read."""
+"""Manage a run's folder: its lock, its log and status, and its results, in files that other programs can read."""
 
 import csv
 import json
@@ -36,10 +36,10 @@ Several = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
 
 
 class Company(NamedTuple):
-    """What a run of a sweep has of the others.
+    """What a run of a sweep shares with the other runs.
 
-    ``label`` is its name among them, ``ask`` gets what is worked out for all at once (see ``turns``), and in ``shared``
-    stands by name what several of them need.
+    ``label`` is its name in the sweep, ``ask`` gets results that are computed for all runs at once (see ``turns``), and
+    ``shared`` contains by name what several runs need.
     """
 
     label: str
@@ -50,8 +50,8 @@ class Company(NamedTuple):
 class Run:
     """An open run folder, until ``close``.
 
-    ``status.json`` says running, then finished, failed or interrupted. ``log.jsonl`` gets a line per event; the
-    ``screen`` and the loggers that were attached hear of it too.
+    ``status.json`` says running, then finished, failed or interrupted. ``log.jsonl`` has one line per event; the
+    ``screen`` and the attached loggers get each event too.
     """
 
     def __init__(self, folder: Path, stage: str, company: Company | None = None, *, continues: bool = False) -> None:
@@ -68,28 +68,28 @@ class Run:
         except FileExistsError as error:
             owner = (folder / "run.lock").read_text().strip()
             raise ConfigError(
-                f"The run folder {folder} is taken (by process {owner}); name another with hydra.run.dir=."
+                f"The run folder {folder} is used by process {owner}; choose another with hydra.run.dir=FOLDER."
             ) from error
         except OSError as error:
             raise ResourceError(
-                f"Cannot write to the run folder {folder} ({error.strerror}); name another with runs=."
+                f"Cannot write to the run folder {folder} ({error.strerror}); choose another folder with runs=FOLDER."
             ) from error
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._status("running", 0, "")
 
     def attach(self, loggers: Mapping[str, Logger]) -> None:
-        """Tell ``loggers``, {name: logger}, of every event from now on, and of the end."""
+        """Add ``loggers``, {name: logger}, which get every event from now on, and the end of the run."""
         self._loggers.add(loggers)
 
     def log(self, event: Mapping[str, Any]) -> None:
-        """Append ``event`` to the log, show it and tell the loggers."""
+        """Append ``event`` to the log, show it, and send it to the loggers."""
         self._log.write(json.dumps({"time": _now(), **event}, default=str) + "\n")
         self._log.flush()
         self.screen.log(event)
         self._loggers.log(event)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return what ``make`` gives, made once for all runs of a sweep that call it ``name``."""
+        """Return the result of ``make``, computed once for all runs of a sweep that use the same ``name``."""
         shared = self.company.shared if self.company else {}
         if name not in shared:
             shared[name] = make()
@@ -100,7 +100,7 @@ class Run:
             yield number, task(self.company.ask if self.company else None)
 
     def say(self, text: str, command: str = "") -> None:
-        """Log a sentence and print it on standard error, and below it a command line to copy."""
+        """Log a sentence and print it on standard error, with a command line to copy below it."""
         self.log({"event": "say", "text": text} | ({"command": command} if command else {}))
 
     def close(self, state: str, code: int, message: str) -> None:
@@ -111,7 +111,7 @@ class Run:
         self._log.close()
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write ``content`` to the file ``name``, whole or not at all; numbers that are not finite become null."""
+        """Write ``content`` to the file ``name``, completely or not at all; numbers that are not finite become null."""
         temporary = self.folder / f".{name}.tmp"
         temporary.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
         temporary.replace(self.folder / name)
@@ -167,7 +167,7 @@ def _now() -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return ``value`` as JSON can hold it."""
+    """Return ``value`` in a form that JSON can contain."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):

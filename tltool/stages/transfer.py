@@ -1,4 +1,4 @@
-"""``tltool transfer``: take a pretrained model to a small data set of another quantity."""
+"""``tltool transfer``: transfer a pretrained model to a small data set, often of another quantity."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,7 +46,7 @@ _FEW_ROWS = 500
 
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
-    """Take ``config['source']`` to ``config['target']`` by ``config['mode']``; model and errors go to ``folder``."""
+    """Transfer ``config['source']`` to ``config['target']`` by ``config['mode']``; write the results to ``folder``."""
     clock, coverage = results.Clock(), config["coverage"]
     coverage = None if coverage is None else conformal.checked(float(coverage))
     path = folder.once(
@@ -59,8 +59,8 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     graph_settings = checkpoint.graph_settings(source.spec)
     wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})
     if differing := wanted.differences(graph_settings):
-        raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with these settings.")
-    folder.say(f"Source: {called(path)}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
+        raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with this graph.")
+    folder.say(f"Source: {called(path)}, trained on {', then '.join(chain(source.spec)) or 'unknown data'}.")
     config = _with_group(config)
     target = config["target"]
     dataset = folder.once(
@@ -211,7 +211,7 @@ def _trainable(model: PropertyModel) -> int:
 def _audited(
     source: PropertyModel, dataset: Dataset, tested: Ints, watch: Auditor, folder: Run, target: str
 ) -> Matches | None:
-    """Say how many of the ``tested`` crystals the source was trained on, and return them; None where nobody asks.
+    """Print how many of the ``tested`` crystals the source was trained on, and return them; None without an audit.
 
     The source's index decides for every mode, so that scratch is tested on the same crystals as the others. Raise
     DataError for one that was seen with ``overlap=error``.
@@ -219,7 +219,9 @@ def _audited(
     if watch.action == "none":
         return None
     if not source.seen:
-        folder.say("The source model has no index of its training crystals (overlap=none); nothing can be audited.")
+        folder.say(
+            "The source model has no index of its training crystals (overlap=none), so there is no overlap audit."
+        )
         return None
     seen = crystal_index.from_arrays(source.seen, "the source model")
     found = overlap_audit.audit(seen, dataset, tested, watch.workers, source_crystals.at_hand(source.spec), folder.say)
@@ -232,7 +234,7 @@ def _audited(
             "overlap=drop_source."
         )
     if watch.action == "drop_test" and known.any():
-        folder.say(f"{int(known.sum()):,} test crystals are left out, {int((~known).sum()):,} remain.")
+        folder.say(f"{int(known.sum()):,} test crystals are removed; {int((~known).sum()):,} remain.")
     return found
 
 

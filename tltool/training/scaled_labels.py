@@ -20,7 +20,7 @@ _DECADES = 100.0
 
 
 def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler]:
-    """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal steps.
+    """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal intervals.
 
     ``reference`` and ``scale`` as in ``Settings``; raises ConfigError for a label that has no logarithm.
     """
@@ -52,7 +52,8 @@ def _is_logarithmic(data: Batches, labels: Tensor, name: str, scale: str) -> boo
     least = float(torch.nan_to_num(labels, nan=torch.inf).min())
     if least <= 0:
         raise ConfigError(
-            f"fit.scale=log: {name} has a training label of {least:g}, which has no logarithm; use fit.scale=auto."
+            f"fit.scale=log: {name} has a training label of {least:g}, and its logarithm does not exist; use "
+            "fit.scale=auto."
         )
     return True
 

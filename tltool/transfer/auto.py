@@ -65,8 +65,8 @@ def auto(
     """
     rows = len(data.split["train"])
     if machine.ranks() > 1:
-        # It chooses by the time that candidates take, which differs between processes.
-        raise ConfigError("mode=auto compares modes in one process; start it without torchrun, or name the mode.")
+        # The choice may depend on the time of candidates, which differs between processes.
+        raise ConfigError("mode=auto works in one process only; start it without torchrun, or choose a mode.")
     if not candidates:
         raise ConfigError("mode.candidates is empty; name at least one mode.")
     if folds < 2 or tolerance < 0 or most_members < 1:
@@ -75,14 +75,18 @@ def auto(
             f"mode.most_members={most_members} 1 or more."
         )
     if rows < 4:
-        raise ConfigError(f"mode=auto needs 4 training rows to compare modes by, there are {rows}; name a mode.")
+        raise ConfigError(f"mode=auto needs at least 4 training rows, but there are {rows}; choose a mode.")
     folds = min(folds, rows)
     small = {name: mode for name, mode in candidates.items() if rows <= most_rows.get(name, rows)}
     if left_out := [name for name in candidates if name not in small]:
-        fit.log({"event": "say", "text": f"Too many training rows for {', '.join(left_out)} (mode.most_rows)."})
+        fit.log(
+            {"event": "say", "text": f"There are too many training rows for {', '.join(left_out)} (mode.most_rows)."}
+        )
     candidates = small
     if not candidates:
-        raise ConfigError(f"mode.most_rows leaves no candidate for {rows} training rows; name one without a limit.")
+        raise ConfigError(
+            f"mode.most_rows excludes every candidate for {rows} training rows; add a candidate without a limit."
+        )
 
     def say(text: str) -> None:
         fit.log({"event": "say", "text": text})
@@ -97,7 +101,7 @@ def auto(
     whole = {name: t.errors for name, t in tried.items() if not t.why}
     if not whole:
         why = next(iter(tried.values())).why
-        raise NumericError(f"No candidate of mode=auto could be trained; of the first: {why}")
+        raise NumericError(f"No candidate of mode=auto could be trained; the first one failed: {why}")
     standing = cross_validation.standings(whole)
     names = cross_validation.together(standing, tolerance, most_members)
     models = {}
@@ -152,7 +156,7 @@ def _silent(event: Mapping[str, Any]) -> None:
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what no candidate reads (see ``instantiate.idle_keys``)."""
+    """Return the keys that no candidate uses (see ``instantiate.idle_keys``)."""
     limits = [name for name in node["most_rows"] or {} if name not in node["candidates"]]
     found = {f"most_rows.{name}": Idle(f"{{at}}.candidates has no {name}", _advice(name)) for name in limits}
     told = [instantiate.idle_keys(mode, config, config.get("plugins") or ()) for mode in node["candidates"].values()]

@@ -140,24 +140,24 @@ def _process(
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return which keys of this mode's ``node`` have no effect beside its others (see ``instantiate.idle_keys``)."""
+    """Return the keys of ``node`` that have no effect with its other keys (see ``instantiate.idle_keys``)."""
     regressor = str((node.get("regressor") or {}).get("_target_", ""))
     level, extra = node.get("level"), node.get("extra_features") or []
     found: dict[str, Idle] = {}
     if regressor == _SET_MODEL:
-        why = "a set model reads the sites, which are not pooled before"
+        why = "a set model reads the features of sites, so there are no statistics over sites"
         found["statistics"] = Idle(why, "choose its pools, as {at}.regressor.pools=[mean,set2set]")
     elif regressor:
         name = regressor.rpartition(".")[2]
-        why = f"features fits {name} at once and trains nothing by steps"
+        why = f"features fits {name} directly and trains nothing in steps"
         found[TRAINING] = Idle(why, "leave it out, or train a linear head with {at}.regressor=null")
     if level in ("trunk", []):
-        why = f"{{at}}.level={level} pools no sites".replace("'", "")
+        why = f"{{at}}.level={level} needs no statistics over sites".replace("'", "")
         found.setdefault("statistics", Idle(why, "name levels, as {at}.level=[0,1]"))
     own_choice = regressor == _PROCESS and node.get("extra_features") is None
     levels = None if level is None or own_choice else _levels(level, False)
     if levels is not None and set(levels) <= {0} and set(extra) <= _WITHOUT_NETWORK:
-        why = "nothing that is normalised is computed for level 0, elements and geometry"
+        why = "level 0, elements and geometry need no normalisation layer"
         found["refit_statistics"] = Idle(why, "name a higher level, as {at}.level=[0,1]")
     return found
 
@@ -171,7 +171,7 @@ def _all_blocks(source: PropertyModel, bare: bool) -> list[str]:
 
 
 def _levels(level: int | str | list[int] | None, bare: bool) -> list[int] | None:
-    """Return the levels of the encoder that ``level`` names, None for the trunk."""
+    """Return the levels of the encoder in ``level``; None for the trunk."""
     if level is None:
         return list(_LEVELS_OF_FORMULAS if bare else _LEVELS)
     if level == "trunk":
@@ -190,7 +190,7 @@ def _on_sites(
     parts: SetModel,
     fresh: dict[str, Scaler],
 ) -> PropertyModel:
-    """Return ``model`` with a set model on the features of its encoder's sites, which are computed once."""
+    """Return ``model`` with a set model on the site features of its encoder, which are computed once."""
     if levels is None:
         raise ConfigError("mode.level=trunk has no sites for a set model; use a level of the encoder, such as 1.")
     readout: dict[str, Any] = {"levels": levels, "widths": list(parts.widths), "pools": list(parts.pools)}

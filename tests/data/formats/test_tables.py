@@ -132,7 +132,7 @@ BAD = {
         '{"columns": ["id", "gapp", "gapp"], "data": [["a", 1, 2]]}',
         "has two columns 'gapp'",
     ),
-    "a number of thousands of digits": ("t.json", '[{"id": "a", "gapp": ' + "1" * 5000 + "}]", "thousands of digits"),
+    "a number with thousands of digits": ("t.json", '[{"id": "a", "gapp": ' + "1" * 5000 + "}]", "thousands of digits"),
     "the same as a line": ("t.jsonl", '{"id": "a", "gapp": ' + "1" * 5000 + "}", "line 1: is not JSON"),
     "not text in JSON": ("t.jsonl", b'{"id": "a\xb5", "gapp": 1}', "is not UTF-8 text"),
     "another kind": ("t.xlsx", b"", "not a table of a known type"),

@@ -89,11 +89,11 @@ def test_freezing_names_the_parts_down_to_the_third_and_the_key() -> None:
     with pytest.raises(ConfigError) as error:
         edit.matched(model, ["trunk", "encodr"], "fit.decay")
     said = str(error.value)
-    assert said.startswith("fit.decay: no part is called 'encodr'; there are encoder, ")
+    assert said.startswith("fit.decay: no part has the name 'encodr'; use encoder, ")
     assert " encoder.blocks.0, " in said
     assert max(name.count(".") for name in said.split("there are ")[1].rstrip(".").split(", ")) == 2
     edit.matched(model, ["encoder.embedding.weight"], "")  # a single tensor has a name too
-    with pytest.raises(ConfigError, match=r"mode\.parts: no part is called 'head'"):
+    with pytest.raises(ConfigError, match=r"mode\.parts: no part has the name 'head'"):
         edit.freeze(model, ["head"])
 
 
@@ -116,7 +116,7 @@ def test_refitting_statistics_gives_back_each_momentum_and_needs_edges(crystals:
         norm.momentum = 0.01 * (k + 1)
     edit.refit_statistics(model, graph_of(crystals[:9]))
     assert [norm.momentum for norm in norms] == [0.01 * (k + 1) for k in range(len(norms))]
-    with pytest.raises(ConfigError, match="refit_statistics=true needs edges"):
+    with pytest.raises(ConfigError, match="refit_statistics=true needs structures"):
         edit.refit_statistics(model, graph_of([composition("NaCl", "a"), composition("KBr", "b")]))
 
 

@@ -71,7 +71,7 @@ def _triton_agrees(device: torch.device, kind: torch.dtype, width: int) -> bool:
     off = self_check.off_by(plain, found, 1e-4)
     if off:
         print(
-            f"Triton's kernels of {width} gates and messages give other numbers than plain PyTorch in "
+            f"The Triton kernels for {width} gates and messages give results that differ from plain PyTorch in "
             f"{str(kind).removeprefix('torch.')} ({off}); plain PyTorch is used in their place. Please report this.",
             file=sys.stderr,
         )

@@ -49,7 +49,7 @@ class CppKernels:
         if kind in self._libraries:
             return
         if self.folder is None:
-            raise ResourceError("There is no folder to keep compiled kernels in; use kernels=torch.")
+            raise ResourceError("There is no folder for compiled kernels; use kernels=torch.")
         there = cpp_library.library(SOURCE, (f"REAL={_NUMBERS[kind]}", *self.macros), self.folder, self.say)
         facts, number = ctypes.c_char_p, ctypes.c_int64
         there.prepare.argtypes = [facts, ctypes.c_double]

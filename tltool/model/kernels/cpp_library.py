@@ -59,13 +59,13 @@ def library(source: Path, definitions: tuple[str, ...], folder: Path, say: Calla
             try:
                 return ctypes.CDLL(str(kept))
             except OSError:
-                fault = "does not load"
-        say(f"{kept} {fault}; it is built again.")
+                fault = "cannot be loaded"
+        say(f"{kept} {fault}; tltool compiles it again.")
     _build(source, flags, kept, say)
     try:
         return ctypes.CDLL(str(kept))
     except OSError as error:
-        raise ResourceError(f"{kept} was built but does not load ({error}); use kernels=torch.") from error
+        raise ResourceError(f"{kept} was compiled but cannot be loaded ({error}); use kernels=torch.") from error
 
 
 def passed(library: ctypes.CDLL, check: str, /) -> bool:
@@ -93,7 +93,9 @@ def compiler() -> str | None:
 def _build(source: Path, flags: list[str], kept: Path, say: Callable[[str], None]) -> None:
     command = compiler()
     if command is None:
-        raise ResourceError("No C++ compiler was found; install g++ or clang++, name one in CXX, or use kernels=torch.")
+        raise ResourceError(
+            "No C++ compiler was found; install g++ or clang++, set CXX to a compiler, or use kernels=torch."
+        )
     say(f"Compiling {source.name} for this processor (once, about 3 s).")
     try:
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,7 +110,7 @@ def _build(source: Path, flags: list[str], kept: Path, say: Callable[[str], None
                 made.replace(kept)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ResourceError(
-            f"{kept} could not be built ({error}); use kernels=torch or name another folder in TLTOOL_CACHE."
+            f"{kept} could not be compiled ({error}); use kernels=torch, or set TLTOOL_CACHE to another folder."
         ) from error
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200].strip())
@@ -142,11 +144,11 @@ def _check_closed(folder: Path) -> None:
 def _fault(kept: Path) -> str:
     """Return what speaks against loading ``kept``; nothing if it is what this user has built there."""
     if not _safe(kept):
-        return "is another user's or can be written by others"
+        return "belongs to another user, or other users can write to it"
     recorded = _record(kept).get("sha256")
     if recorded is None:
         return "has no record of its sha256"
-    return "" if _sha256(kept) == recorded else "is not what was built (another sha256)"
+    return "" if _sha256(kept) == recorded else "is not the compiled file (its sha256 differs)"
 
 
 def _safe(path: Path) -> bool:

@@ -43,7 +43,7 @@ def load() -> Any:
     except Exception as error:
         _forget()
         raise ConfigError(
-            f"DGL does not import here ({error}); use kernels=torch, or install the dgl that pyproject.toml names."
+            f"DGL cannot be imported ({error}); use kernels=torch, or install the version of dgl in pyproject.toml."
         ) from error
 
 

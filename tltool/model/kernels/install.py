@@ -67,7 +67,7 @@ def choose(
     if name not in ("auto", *NAMES):
         raise ConfigError(f"kernels={name} is not known; use auto, {', '.join(NAMES[:-1])} or {NAMES[-1]}.")
     if name == "compiled" and device.type != "cpu":
-        raise ConfigError(f"kernels=compiled computes on device=cpu, not on {device}; use kernels=auto.")
+        raise ConfigError(f"kernels=compiled works on device=cpu, not on {device}; use kernels=auto.")
     cpp = CppKernels(folder, say, threads)
     if name == "compiled":
         self_check.load(cpp)
@@ -83,9 +83,9 @@ def _load_triton(device: torch.device) -> None:
     try:
         from tltool.model.kernels import cgcnn_triton
     except ImportError as error:
-        raise ResourceError(f"Triton does not import here ({error}); install triton, or use kernels=torch.") from error
+        raise ResourceError(f"Triton cannot be imported ({error}); install triton, or use kernels=torch.") from error
     if device.type != "cuda" and not cgcnn_triton.interpreted():
-        raise ConfigError(f"kernels=triton computes on device=cuda, not on {device}; use kernels=auto.")
+        raise ConfigError(f"kernels=triton works on device=cuda, not on {device}; use kernels=auto.")
     cgcnn_triton.tried(device)
 
 
@@ -94,7 +94,7 @@ def _fastest(device: torch.device, cpp: CppKernels, say: Callable[[str], None]) 
         try:
             _load_triton(device)
         except ResourceError as error:
-            say(f"{error} This run goes on with kernels=torch.")
+            say(f"{error} This run continues with kernels=torch.")
             return "torch"
         return "triton"
     if device.type != "cpu":
@@ -104,7 +104,7 @@ def _fastest(device: torch.device, cpp: CppKernels, say: Callable[[str], None]) 
     except ResourceError as error:
         # To have no compiler is no fault; one that fails is worth a line.
         if cpp.folder is not None and cpp_library.compiler() is not None:
-            say(f"{error} This run goes on with kernels=torch.")
+            say(f"{error} This run continues with kernels=torch.")
         return "torch"
     return "compiled"
 

@@ -39,7 +39,9 @@ def load(cpp: CppKernels, /, kind: torch.dtype = torch.float32) -> None:
     off = "" if cpp_library.passed(library, "rows") else _around_off_by(cpp, kind)
     if off:
         cpp.forget(kind)
-        raise ResourceError(f"The compiled kernels give other numbers than plain PyTorch ({off}); use kernels=torch.")
+        raise ResourceError(
+            f"The compiled kernels give results that differ from plain PyTorch ({off}); use kernels=torch."
+        )
     cpp_library.remember(library, "rows")
 
 
@@ -62,7 +64,7 @@ def convolves(cpp: CppKernels, kind: torch.dtype, width: int) -> bool:
                 cpp_library.remember(library, what)
             else:
                 cpp.say(
-                    f"The compiled {what} gives other numbers than plain PyTorch in {_name(kind)} ({off}); plain "
+                    f"The compiled {what} gives results that differ from plain PyTorch in {_name(kind)} ({off}); plain "
                     "PyTorch is used in its place. Please report this."
                 )
     return known

@@ -1,4 +1,4 @@
-"""A model on disk: a folder with weights, the plain text that rebuilds the model, and a manifest written last.
+"""Save and load a model: a folder with weights, a text file that describes the model, and a manifest.
 
 ``model.safetensors`` holds the tensors, ``seen.safetensors`` the index of training crystals,
 ``uncertainty.safetensors`` what its intervals are made of, ``model.yaml`` how to
@@ -130,7 +130,7 @@ def save(path: Path, model: PropertyModel) -> None:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise ResourceError(
-            f"Cannot save the model to {path} ({error.strerror}); free space or name another folder."
+            f"Cannot save the model to {path} ({error.strerror}); free disk space or choose another folder."
         ) from error
 
 
@@ -147,7 +147,7 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         model = build(spec, plugins)
         for name in spec["estimators"]:
             if name not in model.heads:
-                raise ConfigError(f"estimators names {name!r}, which the model does not predict.")
+                raise ConfigError(f"estimators names {name!r}, which is not a quantity of the model.")
             model.heads[name] = EstimatorHead(_estimator(path / f"head-{name}.skops"))
         for name, made_with in spec.get("processes", {}).items():
             if name not in model.heads:
@@ -166,7 +166,9 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         raise CheckpointError(f"{path / _SPEC} cannot be used: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
         first = str(error).strip().splitlines()[-1].strip() if str(error).strip() else repr(error)
-        raise CheckpointError(f"{path} does not hold the model that its {_SPEC} describes ({first}).") from error
+        raise CheckpointError(
+            f"{path} does not contain the model that its {_SPEC} describes ({first}); copy the model folder again."
+        ) from error
     model = _with_members(model, spec.get("members", {}), path, plugins)
     return model.to(device).eval()
 
@@ -204,11 +206,13 @@ def read_spec(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"There is no model folder at {path}; 'tltool pretrain' makes one.")
     manifest = path / _MANIFEST
     if not manifest.is_file():
-        raise CheckpointError(f"{path} has no {_MANIFEST}: it is not a model folder, or was never finished.")
+        raise CheckpointError(
+            f"{path} has no {_MANIFEST}: it is not a model folder or is incomplete; name another folder."
+        )
     try:
         sums = json.loads(_text(manifest))
         if not isinstance(sums, dict):
-            raise ValueError("the manifest is no table of files")
+            raise ValueError("the manifest is not a table of files")
         for name in {_WEIGHTS, _SPEC, *sums}:
             file = path / Path(name).name
             if not file.is_file():
@@ -219,9 +223,13 @@ def read_spec(path: Path) -> dict[str, Any]:
                 )
         spec = plain_yaml.parsed(_text(path / _SPEC))
     except RecursionError as error:
-        raise CheckpointError(f"{path} is not a readable model folder (it is nested too deep).") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a model folder (it is nested too deeply); copy it again."
+        ) from error
     except (ValueError, AttributeError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable model folder ({str(error).splitlines()[0]}).") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a model folder ({str(error).splitlines()[0]}); copy it again."
+        ) from error
     if not isinstance(spec, dict):
         raise CheckpointError(f"{path / _SPEC} is no table of keys; copy the whole model folder again.")
     spec = upgrades.upgraded({str(k): v for k, v in spec.items()}, str(path / _SPEC))
@@ -233,12 +241,14 @@ def read_spec(path: Path) -> dict[str, Any]:
 
 def _text(file: Path) -> str:
     if file.stat().st_size > _LARGEST:
-        raise CheckpointError(f"{file} is larger than {_LARGEST >> 20} MB, which no model's is; do not use this model.")
+        raise CheckpointError(
+            f"{file} is larger than {_LARGEST >> 20} MB, so it is not from tltool; do not use this model."
+        )
     return file.read_text(encoding="utf-8")
 
 
 def _bounded(spec: Mapping[str, Any], weights: Path) -> None:
-    """Raise ConfigError for a part of a size that no tensor of the file ``weights`` has: it would only fill memory."""
+    """Raise ConfigError for a number larger than any tensor of the file ``weights``: it would only fill memory."""
     with safe_open(weights, framework="pt") as file:
         sizes = [size for name in file.keys() for size in file.get_slice(name).get_shape()]  # noqa: SIM118
     most = max([_SMALL, *sizes])
@@ -264,14 +274,16 @@ def _estimator(file: Path) -> Any:
         unknown = skops.io.get_untrusted_types(file=file)
         strange = sorted(set(unknown) - _TRUSTED)
         if strange:
-            raise CheckpointError(f"{file} asks for {', '.join(strange)}, which is not allowed; do not use this model.")
+            raise CheckpointError(f"{file} contains {', '.join(strange)}, which is not allowed; do not use this model.")
         estimator = skops.io.load(file, trusted=unknown)
     except CheckpointError:
         raise
     except Exception as error:  # a file of a stranger makes skops fail in any way there is
-        raise CheckpointError(f"{file} is no estimator that skops wrote ({type(error).__name__}).") from error
+        raise CheckpointError(
+            f"{file} is not an estimator in skops format ({type(error).__name__}); copy it again."
+        ) from error
     if not hasattr(estimator, "predict"):
-        raise CheckpointError(f"{file} holds no estimator that predicts; do not use this model.")
+        raise CheckpointError(f"{file} contains no estimator that can predict; do not use this model.")
     return estimator
 
 

@@ -1,4 +1,4 @@
-"""The parts of a model as they are described on disk: data, never a call.
+"""Convert the description of a model's parts between memory (calls) and disk (data only, never a call).
 
 In memory a part is a YAML node with ``_target_``. On disk it is ``part: CGCNN`` and the numbers and words it is made
 with. The name is looked up among the parts that its place takes (``instantiate.PLACES``), so that a file says which
@@ -19,7 +19,7 @@ _MOST_QUANTITIES = 1_000
 
 
 def on_disk(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``spec`` with its parts as they are written."""
+    """Return ``spec`` with its parts in the form of the file."""
     return {key: _written(key, value) if key in instantiate.MODEL else value for key, value in spec.items()}
 
 
@@ -56,13 +56,15 @@ def _written(place: str, node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(place: str, node: Any, plugins: tuple[str, ...], depth: int = 0) -> dict[str, Any]:
     if depth > _DEEPEST:
-        raise ConfigError(f"The parts of the model stand more than {_DEEPEST} deep.")
+        raise ConfigError(f"The parts of the model are nested more than {_DEEPEST} levels deep.")
     if not isinstance(node, Mapping):
-        raise ConfigError(f"{place} must name a part and what it is made with.")
+        raise ConfigError(f"{place} must be a table with a part and its arguments.")
     rest = {str(key): value for key, value in node.items()}
     given, parts = rest.pop("part", None), rest.pop(_PARTS, None)
     if not isinstance(given, str) or "_target_" in rest:
-        raise ConfigError(f"{place} names no part; a model says part: NAME and may not be used with a call.")
+        raise ConfigError(
+            f"{place} names no part, so it may not be used; a model has part: NAME and no call (_target_)."
+        )
     if given.startswith(plugins or ("\0",)):
         target = given
     else:
@@ -70,8 +72,8 @@ def _read(place: str, node: Any, plugins: tuple[str, ...], depth: int = 0) -> di
         known = instantiate.named(place, short) if not home or home.startswith("tltool.model.") else None
         if known is None:
             raise ConfigError(
-                f"{place}={given!r} is not known and may not be used; if it is of a package that you trust, "
-                "name that in plugins=[...]."
+                f"{place}={given!r} is not known and may not be used; if you trust its package, name the package in "
+                "plugins=[...]."
             )
         target = known
     for key, value in rest.items():
@@ -79,17 +81,17 @@ def _read(place: str, node: Any, plugins: tuple[str, ...], depth: int = 0) -> di
     if parts is None:
         return {"_target_": target, **rest}
     if not isinstance(parts, Mapping) or not set(parts) <= set(instantiate.MODEL):
-        raise ConfigError(f"{place}.{_PARTS} must name {', '.join(instantiate.MODEL)} and nothing else.")
+        raise ConfigError(f"{place}.{_PARTS} may contain only {', '.join(instantiate.MODEL)}.")
     own = {str(key): _read(str(key), part, plugins, depth + 1) for key, part in parts.items()}
     return {"_target_": target, **rest, _PARTS: own}
 
 
 def _plain(where: str, value: Any) -> None:
-    """Raise ConfigError if ``value`` holds a call."""
+    """Raise ConfigError if ``value`` contains a call."""
     if isinstance(value, Mapping):
         if "_target_" in value:
             raise ConfigError(
-                f"{where} holds a call (_target_={value['_target_']!r}), which may not be used in a model."
+                f"{where} contains a call (_target_={value['_target_']!r}), which is not allowed in a model."
             )
         for key, inner in value.items():
             _plain(f"{where}.{key}", inner)

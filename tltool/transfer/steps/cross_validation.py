@@ -13,7 +13,7 @@ from tltool.training.fit import Settings
 
 
 class Standing(NamedTuple):
-    """Mean error of a candidate and its standard error; how far it is behind the best, and that one's."""
+    """Mean error of a candidate and its standard error; its difference to the best, and the standard error of that."""
 
     error: float
     standard_error: float
@@ -22,7 +22,7 @@ class Standing(NamedTuple):
 
 
 def cut(data: Batches, settings: Settings, folds: int, seed: int) -> Iterator[tuple[Batches, torch.Tensor]]:
-    """Yield, for each fold, ``data`` with that fold as test and the others as train, and where the fold's rows stand.
+    """Yield, for each fold, ``data`` with this fold as test and the others as train, and the indices of its rows.
 
     Only training rows of ``data`` are in these two parts; its test rows are in none. Its validation rows keep their
     part where ``settings`` select or stop by it, as the outer fit will; they are never counted as an error.
@@ -52,7 +52,7 @@ def row_errors(predictions: Floats, data: Batches) -> Floats:
 
 
 def standings(errors: Mapping[str, Floats]) -> dict[str, Standing]:
-    """Return how candidates stand, from the errors (n,) of each on the same rows; the best is behind by 0."""
+    """Return the standing of each candidate from its errors (n,) on the same rows; the difference of the best is 0."""
     best = min(errors.values(), key=lambda found: float(found.mean()))
     return {name: Standing(*_mean(found), *_mean(found - best)) for name, found in errors.items()}
 
@@ -68,7 +68,7 @@ def together(found: Mapping[str, Standing], tolerance: float, most: int) -> list
 
 
 def hopeless(errors: Floats, best: Floats, errors_apart: float = 3.0) -> bool:
-    """Say whether ``errors`` on some rows are above those of the ``best`` by more than so many standard errors."""
+    """Return whether ``errors`` on some rows are larger than those of the ``best`` by several standard errors."""
     behind, standard_error = _mean(errors - best)
     return behind > errors_apart * standard_error
 
