@@ -1,4 +1,4 @@
-"""The features that a pretrained model gives crystals, as a data frame."""
+"""Compute the features of crystals with a pretrained model, as a data frame."""
 
 import sys
 import warnings
@@ -44,6 +44,11 @@ def embed(
     ``bundled``, or ``latest``: the newest pretraining under ``runs``, without any that of ``bundled``. A structure that
     cannot be used has NaN in its row and its reason in ``frame.attrs["reasons"]``, and a warning says how many there
     are. Raises ConfigError for a level that the encoder does not have, and CheckpointError if there is no such source.
+    the elements, of whose sites the ``statistics`` (mean, std) are taken; or ``embedding`` for what the model's own
+    readout makes of them; or ``trunk`` for what its heads see. ``source`` is a model folder, a run folder or
+    ``latest``, the newest pretraining under ``runs``. A structure that cannot be used has NaN in its row and its reason
+    in ``frame.attrs["reasons"]``, and a warning says how many there are. Raises ConfigError for a level that the
+    encoder does not have, and CheckpointError if there is no such source.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""A transfer as an estimator of scikit-learn: ``fit`` on structures and labels, ``predict`` for structures.
+"""Offer a transfer as an estimator of scikit-learn: ``fit`` on structures and labels, ``predict`` for structures.
 
 Structures are what ``Predictor.predict`` takes: of pymatgen, of ASE, paths of files, formulas, dictionaries. A list of
 them goes through ``clone``, ``cross_val_score`` and ``GridSearchCV``; a NumPy array does not, as NumPy takes a
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Take the pretrained model ``source`` to labels of one quantity.
+    """Transfer the pretrained model ``source`` to labels of one quantity.
 
     ``source`` is as of ``tltool transfer``, such as ``bundled``; ``mode`` is one of the command line's, with its
     defaults, which ``overrides`` change as on the command line, such as

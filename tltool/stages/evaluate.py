@@ -68,8 +68,8 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
         )
     if (home / "folds.csv").is_file():
         raise ConfigError(
-            f"{home} is a cross-validation, whose model was trained on every row (its errors are in metrics.json); name "
-            "other data with data=NAME."
+            f"{home} is a cross-validation, whose model was trained on every row (its errors are in metrics.json); "
+            "name other data with data=NAME."
         )
     made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
     try:

@@ -1,4 +1,4 @@
-"""One table file with a structure in each row, read row by row: CSV, Parquet, JSON lines, a JSON list, pandas' split.
+"""Read a table file with a structure in each row, one row at a time: CSV, Parquet, or JSON of several layouts.
 
 The structure stands in one column (pymatgen or JARVIS dict, CIF or POSCAR text) or in three, as plain numbers. A table
 without structures has a column of formulas.

@@ -1,4 +1,4 @@
-"""Fast kernels in place of the plain ones: which there are on a device, and how a model comes to compute with them.
+"""Choose the fast kernels for a device, and install them in a model in place of the plain operations.
 
 A module of a model computes with a kernel while its own ``forward`` is one of ``_forms``, which gives the same to 1e-5.
 On the CPU ``auto`` takes ``compiled``: whole encoders in C++ where there is a form of them; on CUDA ``triton``: the
@@ -32,7 +32,7 @@ Forms = Mapping[type[nn.Module], Callable[..., Any]]
 
 
 class Kernels:
-    """The kernels called ``name``, one of ``NAMES``; ``cpp`` are the compiled ones among them."""
+    """The kernels ``name``, one of ``NAMES``; ``cpp`` are the compiled kernels, if any."""
 
     def __init__(self, name: str, cpp: CppKernels | None = None) -> None:
         self.name, self.cpp = name, cpp
@@ -40,7 +40,7 @@ class Kernels:
         self.operations = _operations(name, cpp)
 
     def install(self, model: nn.Module) -> None:
-        """Make ``model`` and all of its parts compute with these kernels, whatever they computed with before."""
+        """Make ``model`` and all its parts compute with these kernels, instead of earlier ones."""
         for module in model.modules():
             vars(module).pop("forward", None)
             if isinstance(module, PropertyModel):
@@ -57,7 +57,7 @@ def choose(
     say: Callable[[str], None] = lambda text: None,
     threads: int | str = 1,
 ) -> Kernels:
-    """Return the kernels called ``name``, ``auto`` or one of ``NAMES``, for ``device``.
+    """Return the kernels ``name`` (``auto`` or one of ``NAMES``) for ``device``.
 
     What has to be compiled goes into ``folder``, without which nothing is, and ``say`` hears of it. Compiled kernels
     take ``threads``, see ``CppKernels``. Raises ConfigError for another name, where DGL does not import, for
@@ -142,7 +142,7 @@ def _operations(name: str, cpp: CppKernels | None) -> Mapping[str, Callable[...,
 
 
 def _cgcnn(cpp: CppKernels, encoder: CGCNN, graph: Graph) -> list[Tensor]:
-    """Do what ``CGCNN.forward`` does."""
+    """Compute ``CGCNN.forward``."""
     vectors = encoder.embedding(encoder.table)
     if not cpp.takes(vectors):
         return CGCNN.forward(encoder, graph)
@@ -159,14 +159,14 @@ def _cgcnn(cpp: CppKernels, encoder: CGCNN, graph: Graph) -> list[Tensor]:
 
 
 def _gaussians(cpp: CppKernels, module: Gaussians, distance: Tensor) -> Tensor:
-    """Do what ``Gaussians.forward`` does."""
+    """Compute ``Gaussians.forward``."""
     if distance.requires_grad or not cpp.takes(distance, module.centres):
         return Gaussians.forward(module, distance)
     return rows_cpp.gaussians(cpp, distance, module.centres, module.width)
 
 
 def _crystal_mean(cpp: CppKernels, graph: Graph, sites: Tensor) -> Tensor:
-    """Do what ``message_passing.crystal_mean`` does."""
+    """Compute ``message_passing.crystal_mean``."""
     if not cpp.takes(sites, graph.multiplicity):
         return message_passing.crystal_sum(graph, sites * graph.multiplicity[:, None]) / graph.n_sites()[:, None]
     share = graph.once("site share", lambda: graph.multiplicity / graph.n_sites().index_select(0, graph.crystal))
