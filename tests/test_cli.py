@@ -187,7 +187,7 @@ def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
     words = ["pretrain", "fit.epochs=60", "split.train_size=120", "keep_every=0", "runs=resumed"]
     state = home / "resumed" / "pretrain" / "begun" / "state.json"
     said = killed_once(state.exists, *words, "hydra.run.dir=resumed/pretrain/begun", "resume=latest", home=home)
-    assert "no interrupted run to go on with" in said
+    assert "no interrupted run to continue" in said
     epoch = json.loads(state.read_text())["epoch"]
     folder = home / "resumed" / "pretrain" / "begun"
     assert f"Terminated; to continue after epoch {epoch}, run the same command with resume={folder}." in said

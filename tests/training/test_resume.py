@@ -88,7 +88,7 @@ def test_one_state_is_there_and_none_after_the_end(part: Dataset, tmp_path: Path
     names = sorted(file.name for file in (tmp_path / "a").iterdir())
     assert names == ["state-000003.pt", "state.json"]
     assert "resume=" in resume.told(tmp_path / "a", "Interrupted; run it again.")
-    assert "after epoch 3." in resume.told(tmp_path / "a", "Interrupted; run it again.")
+    assert "after epoch 3," in resume.told(tmp_path / "a", "Interrupted; run it again.")
     keeper.done()
     assert not list((tmp_path / "a").iterdir())
     assert resume.told(tmp_path / "a", "Interrupted; run it again.") == "Interrupted; run it again."

@@ -80,7 +80,7 @@ def test_an_unknown_functional_is_one_sentence(part: Dataset) -> None:
     data, records = data_of(part, name="x")
     with pytest.raises(DataError, match="'x' does not name its functional"):
         row_functionals.placed(data, records, SPEC | {"functional": None})
-    with pytest.raises(ConfigError, match=r"functional=HSE06: .*it knows PBE, HSE"):
+    with pytest.raises(ConfigError, match=r"functional=HSE06 .*which has PBE, HSE"):
         row_functionals.placed(data, records, SPEC, "HSE06")
 
 
