@@ -75,7 +75,10 @@ def test_an_old_key_ends_with_the_new_one(word: str) -> None:
     mode, old, new = OLD_KEYS[word]
     with pytest.raises(HydraException) as caught:
         config("transfer", mode, word)
-    assert sentence(caught.value) == f"{old} has been called {new} since tltool 0.1.0; write that."
+    assert (
+        sentence(caught.value, "transfer", [mode, word])
+        == f"{old} has been called {new} since tltool 0.1.0; write that."
+    )
     config("transfer", mode, word.replace(old, new))
 
 

@@ -39,16 +39,11 @@ def embed(
     """Return the features of ``structures``, one row for each in their order, one column for each feature.
 
     A structure is what ``Predictor.predict`` takes. ``level`` is a level of the encoder of ``source``, 0 for that of
-    the elements, of whose sites the ``statistics`` (mean, spread) are taken; or ``embedding`` for what the model's own
+    the elements, of whose sites the ``statistics`` (mean, std) are taken; or ``embedding`` for what the model's own
     readout makes of them; or ``trunk`` for what its heads see. ``source`` is a model folder, a run folder,
     ``bundled``, or ``latest``: the newest pretraining under ``runs``, without any that of ``bundled``. A structure that
     cannot be used has NaN in its row and its reason in ``frame.attrs["reasons"]``, and a warning says how many there
     are. Raises ConfigError for a level that the encoder does not have, and CheckpointError if there is no such source.
-    the elements, of whose sites the ``statistics`` (mean, std) are taken; or ``embedding`` for what the model's own
-    readout makes of them; or ``trunk`` for what its heads see. ``source`` is a model folder, a run folder or
-    ``latest``, the newest pretraining under ``runs``. A structure that cannot be used has NaN in its row and its reason
-    in ``frame.attrs["reasons"]``, and a warning says how many there are. Raises ConfigError for a level that the
-    encoder does not have, and CheckpointError if there is no such source.
     """
     import pandas as pd
 
