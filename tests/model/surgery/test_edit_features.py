@@ -91,7 +91,7 @@ def test_freezing_names_the_parts_down_to_the_third_and_the_key() -> None:
     said = str(error.value)
     assert said.startswith("fit.decay: no part has the name 'encodr'; use encoder, ")
     assert " encoder.blocks.0, " in said
-    assert max(name.count(".") for name in said.split("there are ")[1].rstrip(".").split(", ")) == 2
+    assert max(name.count(".") for name in said.split("; use ")[1].rstrip(".").split(", ")) == 2
     edit.matched(model, ["encoder.embedding.weight"], "")  # a single tensor has a name too
     with pytest.raises(ConfigError, match=r"mode\.parts: no part has the name 'head'"):
         edit.freeze(model, ["head"])
