@@ -170,7 +170,7 @@ def test_what_these_data_or_this_source_do_not_allow_is_passed_over(source: Prop
     assert set(choice["chosen"].split(" + ")) <= {"process", "ridge"}
     given_up = {name: row["given_up"] for name, row in choice["candidates"].items() if row["given_up"]}
     assert set(choice["candidates"]) - set(given_up) == {"process", "ridge"}
-    assert all("the data are formulas" in why for why in given_up.values())
+    assert all("are formulas" in why for why in given_up.values())
 
 
 def test_wrong_settings_are_named(source: PropertyModel, target: Batches) -> None:

@@ -88,7 +88,7 @@ def test_descriptors_of_elements_need_formulas_only(source: PropertyModel, tmp_p
     model = features(source, data, "mode.extra_features=[elements]")
     assert np.isfinite(predict(model, data, "test")).all()
     for word in ("geometry", "labels", "trunk"):
-        with pytest.raises(ConfigError, match="formulas without structures"):
+        with pytest.raises(ConfigError, match="are formulas"):
             features(source, data, f"mode.extra_features=[elements,{word}]")
 
 

@@ -84,7 +84,7 @@ def test_learning_from_formulas_is_learning_from_level_0(
 @pytest.mark.parametrize("mode", [m for m in MODES if m not in ("features", "auto")])
 def test_what_needs_edges_refuses(mode: str, source: PropertyModel, formulas: Batches) -> None:
     before = {k: v.clone() for k, v in source.state_dict().items()}
-    with pytest.raises(ConfigError, match=r"formulas without structures.*mode=features mode\.level=\[0\]\.$"):
+    with pytest.raises(ConfigError, match=r"the data are formulas.*mode=features mode\.level=\[0\]\.$"):
         run(source, formulas, f"mode={mode}")
     assert all(torch.equal(v, before[k]) for k, v in source.state_dict().items())
 
