@@ -72,7 +72,7 @@ def test_the_mean_of_the_best_survives_the_disk_and_is_a_source(
     alone = [instantiate.call(settings["candidates"][name], source, target, a_fit(seed=4)) for name in names]
     expected = np.mean([predict(member, target, "test") for member in alone], axis=0)
     np.testing.assert_allclose(predict(model, target, "test"), expected, rtol=1e-5, atol=1e-6)
-    model.spec["quantities"] = {"e_above_hull": "eV/atom"}
+    model.spec["quantities"] = {"e_above_hull": {"unit": "eV/atom"}}
     checkpoint.save(tmp_path / "model", model)
     back = checkpoint.load(tmp_path / "model")
     np.testing.assert_allclose(predict(back, target, "test"), expected, rtol=1e-5, atol=1e-6)

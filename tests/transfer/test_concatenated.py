@@ -56,7 +56,7 @@ def test_it_survives_the_disk_and_is_a_source_itself(
 ) -> None:
     words = "mode.extra_features=[elements,geometry,trunk,labels]"
     model = features(source, target, "mode.level=[0]", words, f"mode/regressor={regressor}")
-    model.spec["quantities"] = {"e_above_hull": "eV/atom"}
+    model.spec["quantities"] = {"e_above_hull": {"unit": "eV/atom"}}
     checkpoint.save(tmp_path / "model", model)
     again = checkpoint.load(tmp_path / "model")
     np.testing.assert_array_equal(predict(again, target, "test"), predict(model, target, "test"))

@@ -64,7 +64,7 @@ def test_what_comes_out_predicts_the_target_and_survives_the_disk(
     (report,) = [e for e in events if e["event"] == "load_report"]
     assert report["step_0_val_MAE"]["e_above_hull"] > 0
     assert report["new"]
-    model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+    model.spec |= {"quantities": {"e_above_hull": {"unit": "eV/atom"}}}
     checkpoint.save(tmp_path / "model", model)
     np.testing.assert_allclose(predict(checkpoint.load(tmp_path / "model"), target, "test"), predicted, atol=1e-6)
 
@@ -223,7 +223,7 @@ def test_every_regressor_serves_from_the_disk(regressor: str, source: PropertyMo
     assert isinstance(model.heads["e_above_hull"], EstimatorHead) == (
         regressor not in ("ridge", "atom_set", "additive_gp")
     )
-    model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+    model.spec |= {"quantities": {"e_above_hull": {"unit": "eV/atom"}}}
     checkpoint.save(tmp_path / "model", model)
     back = checkpoint.load(tmp_path / "model")
     np.testing.assert_allclose(predict(back, target, "test"), predict(model, target, "test"), atol=1e-6)
