@@ -61,7 +61,12 @@ def table(place: Path, demo: Store) -> list[str]:
         for name, structure, value in structures(demo)
     ]
     (place / "rows.jsonl").write_text("\n".join(lines))
-    return ["data=table", f"data.root={place}/rows.jsonl", "data.adapter.columns=[enthalpy]"]
+    return [
+        "data=table",
+        f"data.root={place}/rows.jsonl",
+        "data.quantities=[e_form]",
+        "data.adapter.columns=[enthalpy]",
+    ]
 
 
 def ase_database(place: Path, demo: Store) -> list[str]:

@@ -31,7 +31,7 @@ def read(
     per_cell: list[str],
     largest: dict[str, float],
     tags: dict[str, str],
-    define: dict[str, Any],
+    define: dict[str, Any] | None,
 ) -> Iterator[Record | Dropped]:
     """Yield a record, or a ``Dropped`` with its reason, per row of the database ``root`` (a file, or its folder).
 
@@ -41,7 +41,7 @@ def read(
     adapter of tables. Raise DataError for a file that cannot be read, a column that no row has, and an id that occurs
     twice.
     """
-    wanted = label_columns.columns(labels, columns, per_cell, largest, tags, table_of(define))
+    wanted = label_columns.columns(labels, columns, per_cell, largest, tags, table_of(define or {}))
     path = _file(root)
     missing = {id_column, *label_columns.names(wanted)}
     known: set[str] = set()

@@ -37,7 +37,7 @@ def read(
     columns: list[str],
     header_line: int | None,
     decimal_commas: list[str],
-    define: dict[str, Any],
+    define: dict[str, Any] | None,
 ) -> Iterator[Record | Dropped]:
     """Yield a record per structure in ``root`` that has a row, and in words what is left out.
 
@@ -48,7 +48,7 @@ def read(
     ship. ``settle`` finds all these keys. Raises DataError for a CSV that is missing, lacks a column, has a row
     of another length or names an id twice, and for two files of one id; ConfigError for an unknown quantity.
     """
-    wanted = label_columns.columns(labels, columns, [], {}, {}, table_of(define))
+    wanted = label_columns.columns(labels, columns, [], {}, {}, table_of(define or {}))
     path = root / table
     if not path.is_file():
         raise DataError(f"{path}: there is no such table of labels; name it with data.adapter.table=FILE.")

@@ -36,7 +36,7 @@ def read(
     tags: dict[str, str],
     header_line: int | None,
     decimal_commas: list[str],
-    define: dict[str, Any],
+    define: dict[str, Any] | None,
 ) -> Iterator[Record | Dropped]:
     """Yield a record per row of the table ``root`` (a file, or a folder with one table), and in words what is left out.
 
@@ -49,7 +49,7 @@ def read(
     quantities that do not ship. Raises DataError for a file that cannot be read, a column
     that it lacks and an id that occurs twice.
     """
-    wanted = label_columns.columns(labels, columns, per_cell, largest, tags, table_of(define))
+    wanted = label_columns.columns(labels, columns, per_cell, largest, tags, table_of(define or {}))
     if formula_column is not None:
         structure_column = formula_column
         if per_cell:
