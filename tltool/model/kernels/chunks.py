@@ -1,4 +1,4 @@
-"""Cut large tensors into pieces that stay in the processor's cache for several operations."""
+"""Cutting large tensors into pieces that stay in the processor's cache through several operations."""
 
 from collections.abc import Iterator
 

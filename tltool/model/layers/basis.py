@@ -1,4 +1,4 @@
-"""Expand a distance, or the cosine of an angle, in Gaussians."""
+"""Expansion of a distance, or of the cosine of an angle, in Gaussians."""
 
 import torch
 from torch import Tensor, nn
