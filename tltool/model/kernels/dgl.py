@@ -48,7 +48,7 @@ def load() -> Any:
 
 
 def _imported() -> Any:
-    # Python compiles DGL at its first import and warns of escape sequences such as "\\P" in its docstrings. A user of
+    # Python compiles DGL at its first import and warns of escape sequences such as "\P" in its docstrings. A user of
     # tltool can do nothing about them, and where warnings are errors they would end the import.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
