@@ -61,12 +61,9 @@ sanitize: $(INSTALLED)
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 CXX=$(CURDIR)/scripts/sanitized_cxx.sh \
 	$(BIN)/python -m pytest -p no:cacheprovider $(KERNEL_TESTS)
 
+# Prints each row as it is measured; ends within five minutes. BENCH="--parts encoders" or "--help" are its options.
 bench: $(INSTALLED)
-	$(BIN)/python scripts/bench.py
-	$(BIN)/python scripts/bench_encoders.py
-	$(BIN)/python scripts/bench_prepare.py
-	$(BIN)/python scripts/bench_folder.py
-	$(BIN)/python scripts/bench_startup.py
+	PYTHONPATH=scripts $(BIN)/python -m bench $(BENCH)
 
 # Trains the installable peers beside tltool, each in an environment of its own under ~/.cache/tltool/peers.
 peers: $(INSTALLED)

@@ -448,23 +448,23 @@ def measured(line: Line, table: crystal_graphs.GraphTable, labels: Tensor, devic
 
 def published(size: int, device: torch.device, crystals: int = 1000, epochs: int = 3) -> float:
     """Return structures/s of the published method's training, its graphs made and cached beforehand."""
-    import bench_published
+    from bench import published_cgcnn
     from pymatgen.core.structure import Structure
 
     demo = store.load(DEMO)
     rows = range(0, len(demo), len(demo) // crystals)[:crystals]
     structures = [Structure(c.lattice, list(c.numbers), c.frac) for c in map(demo.crystal, rows)]
-    data = bench_published.Crystals(structures, demo.label("e_form")[list(rows)].tolist())
+    data = published_cgcnn.Crystals(structures, demo.label("e_form")[list(rows)].tolist())
     torch.manual_seed(0)
-    model = bench_published.Network().to(device)
+    model = published_cgcnn.Network().to(device)
     optimiser = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.01, fused=True)
     fastest = float("inf")
     for _ in range(epochs):
-        batches = bench_published.loader(data, range(crystals), size, torch.Generator().manual_seed(0))
+        batches = published_cgcnn.loader(data, range(crystals), size, torch.Generator().manual_seed(0))
         began = time.perf_counter()
         for inputs, values in batches:
             atoms, gaussians, neighbours, sites = inputs
-            there = bench_published.Inputs(
+            there = published_cgcnn.Inputs(
                 atoms.to(device), gaussians.to(device), neighbours.to(device), [own.to(device) for own in sites]
             )
             error = nn.functional.l1_loss(model(there), values.to(device))

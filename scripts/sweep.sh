@@ -4,8 +4,10 @@
 #   tltool pretrain
 #   sh scripts/sweep.sh
 #   TARGET=dielectric SIZES="50 100 200" SEEDS="0 1 2" JOBS=2 sh scripts/sweep.sh
+#   TARGET=folder SIZES=all sh scripts/sweep.sh target.data.root=DIR fit.epochs=50
 #
-# Stop it with Ctrl-C and start it again: finished cells are skipped, a failed cell is noted and passed over.
+# Every word after it is an override of tltool transfer for all runs. SIZES=all trains on all training rows.
+# Stop it with Ctrl-C and start it again: finished runs are skipped, a failed run is noted and passed over.
 set -u
 
 TARGET=${TARGET:-bulk_modulus}
@@ -16,34 +18,53 @@ SOURCE=${SOURCE:-latest}
 SWEEP=${SWEEP:-runs/sweep-$TARGET}
 JOBS=${JOBS:-1}
 
-# Background jobs of a shell ignore Ctrl-C, so it is handed on to them here.
-trap 'trap - INT TERM; kill 0; exit 130' INT TERM
-mkdir -p "$SWEEP"
+mkdir -p "$SWEEP" || exit 6
+echo "$SOURCE $*" >"$SWEEP/overrides.new"
+if [ -f "$SWEEP/overrides" ] && ! cmp -s "$SWEEP/overrides" "$SWEEP/overrides.new"; then
+    echo "$SWEEP holds a sweep with other overrides ($(cat "$SWEEP/overrides")); name another folder with SWEEP=." >&2
+    rm "$SWEEP/overrides.new"
+    exit 2
+fi
+mv "$SWEEP/overrides.new" "$SWEEP/overrides"
+
+started=
+# Background jobs of a shell ignore Ctrl-C, so that each is terminated here: those of this sweep and no others.
+trap 'trap - INT TERM; [ -z "$started" ] || kill -TERM $started 2>/dev/null; wait; exit 130' INT TERM
 
 cell() {
-    folder=$SWEEP/$1-$2-$3
+    number=$1 mode=$2 size=$3 seed=$4
+    shift 4
+    folder=$SWEEP/$mode-$size-$seed
     if grep -qs '"state": "finished"' "$folder/status.json"; then
         echo "done before: $folder"
         return
     fi
     rm -rf "$folder"
-    if tltool transfer target="$TARGET" mode="$1" split.train_size="$2" seed="$3" source="$SOURCE" \
-        hydra.run.dir="$folder" >"$folder.out" 2>&1; then
+    [ "$size" = all ] || set -- split.train_size="$size" "$@"
+    set -- tltool transfer target="$TARGET" mode="$mode" seed="$seed" source="$SOURCE" "$@" hydra.run.dir="$folder"
+    echo "run $number of $total: $*"
+    "$@" >"$folder.out" 2>&1 &
+    run=$!
+    trap 'kill -TERM "$run" 2>/dev/null; wait "$run"; exit 143' TERM
+    if wait "$run"; then
         echo "done: $folder"
     else
         echo "failed with code $?: $folder (see $folder.out)"
     fi
 }
 
-running=0
+count() { echo $#; }
+total=$(($(count $MODES) * $(count $SIZES) * $(count $SEEDS)))
+number=0
 for seed in $SEEDS; do
     for size in $SIZES; do
         for mode in $MODES; do
-            cell "$mode" "$size" "$seed" &
-            running=$((running + 1))
-            if [ "$running" -ge "$JOBS" ]; then
+            number=$((number + 1))
+            cell "$number" "$mode" "$size" "$seed" "$@" &
+            started="$started $!"
+            if [ $((number % JOBS)) -eq 0 ]; then
                 wait
-                running=0
+                started=
             fi
         done
     done

@@ -24,6 +24,7 @@ from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
+from tltool.quantities import described, quantity
 from tltool.training.backend import CPU
 from tltool.training.fit import Fit, Settings
 from tltool.training.saved_model import checkpoint
@@ -107,7 +108,8 @@ def fresh_model(
     node = config("pretrain", f"encoder={encoder}", *NARROW.get(encoder, []), *overrides)
     torch.manual_seed(seed)
     spec = {k: node[k] for k in ("encoder", "readout", "trunk", "head", "graph")}
-    model = checkpoint.build(spec | {"quantities": dict.fromkeys(quantities, ""), "elements": []})
+    definitions = {name: described(quantity(name)) for name in quantities}
+    model = checkpoint.build(spec | {"quantities": definitions, "elements": []})
     for name, buffer in model.named_buffers():
         if name.endswith((".mean", ".variance")) and name.startswith("encoder"):
             buffer.copy_(torch.rand_like(buffer) + 0.5)

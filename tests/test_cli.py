@@ -1,7 +1,6 @@
 """The command line as a shell sees it: words in, exit code, output and files out."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -58,13 +57,13 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["pretrain", "fit.epocs=3"], 2, "Did you mean 'epochs'?"),
+        (["pretrain", "fit.epocs=3"], 2, "Did you mean 'fit.epochs'?"),
         (["pretrain", "sead=3"], 2, "Did you mean 'seed'?"),
         (["pretrain", "+sead=3"], 2, "pretrain has no key 'sead'. Did you mean 'seed'?"),
-        (["pretrain", "+fit.epocs=3"], 2, "takes no 'epocs'. Did you mean 'epochs'?"),
+        (["pretrain", "+fit.epocs=3"], 2, "fit takes no 'epocs'"),
         (["pretrain", "+data.rooot=3"], 2, "There is no key data.rooot"),
         (["pretrain", "data=demmo"], 2, "demmo"),
-        (["pretrain", "fit.epochs=many"], 2, "epochs='many' must be a whole number"),
+        (["pretrain", "fit.epochs=many"], 2, "fit.epochs=many must be a whole number"),
         (["pretrain", "quantities=[e_fomr]"], 2, "Did you mean 'e_form'?"),
         (["pretrain", "quantities=[gap]"], 3, "has no label 'gap'"),
         (["pretrain", "data=pbe"], 3, "alexandria_[0-9][0-9][0-9]*.json.bz2"),
@@ -76,7 +75,7 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
         (["pretrain", "threads=none"], 2, "threads="),
         (["pretrain", "optimiser.lr=1e30", "fit.clip=null", "fit.schedule=constant"], 5, "lower optimiser.lr"),
         (["transfer", "source=latest", "runs=elsewhere"], 4, "'tltool pretrain'"),
-        (["transfer", "mode=freeze", "mode.parts=[encodr]"], 2, "no part is called 'encodr'"),
+        (["transfer", "mode=freeze", "mode.parts=[encodr]"], 2, "no part has the name 'encodr'"),
         (["transfer", "graph.cutoff=6.0"], 4, "cutoff=6.0, but the source model has cutoff=8.0"),
         (["transfer", "graph=strict"], 4, "shells=strict, but the source model has shells=shared"),
         (["transfer", "split.train_size=5000"], 2, "train_size=5000"),
@@ -141,7 +140,7 @@ def test_a_run_folder_holds_everything(home: Path) -> None:
 def test_a_sweep_goes_on_past_a_failed_cell(home: Path) -> None:
     run(home, "transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, code=2)
     done = start(home, "transfer", "-m", "mode=features", "mode.level=1,9,0", "split.train_size=40", code=2)
-    assert "levels 0 to 3" in done.stderr
+    assert "use 0 to 3" in done.stderr
     assert done.stderr.count("Run folder: ") == 2
 
 
@@ -160,7 +159,7 @@ def test_four_runs_of_one_second_share_no_folder(home: Path) -> None:
 def test_a_taken_folder_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "run.lock").write_text("4711\n")
     done = run(home, "transfer", f"hydra.run.dir={tmp_path}", code=2)
-    assert "taken (by process 4711)" in done.stderr
+    assert "used by process 4711" in done.stderr
 
 
 def killed_once(ready: Callable[[], bool], *words: str, home: Path) -> str:
@@ -188,15 +187,15 @@ def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
     words = ["pretrain", "fit.epochs=60", "split.train_size=120", "keep_every=0", "runs=resumed"]
     state = home / "resumed" / "pretrain" / "begun" / "state.json"
     said = killed_once(state.exists, *words, "hydra.run.dir=resumed/pretrain/begun", "resume=latest", home=home)
-    assert "no interrupted run to go on with" in said
+    assert "no interrupted run to continue" in said
     epoch = json.loads(state.read_text())["epoch"]
     folder = home / "resumed" / "pretrain" / "begun"
-    assert f"Terminated; the same command with resume={folder} goes on after epoch {epoch}." in said
+    assert f"Terminated; to continue after epoch {epoch}, run the same command with resume={folder}." in said
 
     refused = run(home, *words, "resume=resumed/pretrain/begun", "optimiser.lr=0.1", code=2)
-    assert "was begun with another optimiser.lr" in refused.stderr
+    assert "was started with other values of optimiser.lr" in refused.stderr
     done = run(home, *words, "resume=latest", "hydra.run.dir=rest")
-    assert f"Going on after epoch {epoch} of resumed/pretrain/begun." in done.stderr
+    assert f"Continuing resumed/pretrain/begun after epoch {epoch}." in done.stderr
     assert not list((home / "rest").glob("state*"))
     assert not state.exists(), "resume=latest begins again from here on"
     run(home, *words, "hydra.run.dir=whole")
@@ -282,5 +281,4 @@ def test_hydra_keeps_working(tmp_path: Path) -> None:
     (tmp_path / "mine" / "experiment" / "short.yaml").write_text("# @package _global_\nfit:\n  epochs: 11\n")
     words = ["pretrain", "--config-dir", "mine", "experiment=short", "--cfg", "job"]
     assert "epochs: 11" in run(tmp_path, *words).stdout
-    (line,) = re.findall(r"^target: (.*)$", run(tmp_path, "transfer", "--help").stdout, re.MULTILINE)
-    assert {"bulk_modulus", "dielectric"} <= set(line.split(", "))
+    assert "bulk_modulus" in run(tmp_path, "transfer", "--help").stdout

@@ -23,8 +23,10 @@ DOORS = {
     "urllib3": {"data/download/http.py"},
     "skops": {"training/saved_model/checkpoint.py"},
     "safetensors": {"training/saved_model/checkpoint.py"},
-    "matplotlib": {"plots.py"},
-    "hydra": {"command_line/launch.py", "command_line/overrides.py"},
+    "matplotlib": {"plot_style.py", "plots.py"},
+    "hydra": {"command_line/launch.py", "command_line/mistakes.py", "command_line/overrides.py"},
+    "tensorboard": set(),
+    "wandb": {"loggers/weights_and_biases.py"},
     "pickle": set(),
     "joblib": set(),
 }  # fmt: skip

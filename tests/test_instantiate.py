@@ -55,6 +55,7 @@ def test_nested_nodes_are_called_first() -> None:
 def test_plugs_that_a_function_calls_itself_are_bound_and_checked_at_once() -> None:
     scratch = {"_target_": "tltool.transfer.scratch.scratch"}
     node = {"_target_": "tltool.transfer.auto.auto", "folds": 5, "tolerance": 1.0, "most_rows": {}, "max_seconds": None}
+    node |= {"most_members": 4, "without_source": [], "max_seconds_per_row": 0.0}
     found = instantiate.bound(node | {"candidates": {"plain": scratch}}).keywords["candidates"]["plain"]
     assert (found.func.__name__, found.keywords) == ("scratch", {})
     with pytest.raises(ConfigError, match="takes no 'rate'"):

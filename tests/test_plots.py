@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tltool import elements, plots
+from tltool import elements, plot_style, plots
 from tltool.errors import DataError
 
 
@@ -131,10 +131,65 @@ def test_same_numbers_give_the_same_bytes():
 
 @pytest.mark.parametrize(("value", "decimals"), [(0.0831, 4), (1.5, 2), (15.0, 1), (1500.0, 0), (0, 3), (math.nan, 3)])
 def test_decimals_show_three_digits(value, decimals):
-    assert plots.decimals(value) == decimals
+    assert plot_style.decimals(value) == decimals
 
 
 def test_importing_plots_does_not_import_matplotlib():
     code = "import sys, tltool.plots; print('matplotlib' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
+
+
+def test_both_gives_the_same_figure_as_png_and_as_svg_without_a_background():
+    files = plot_style.Both(io.BytesIO(), io.BytesIO())
+    plots.parity(files, [1, 2.0], [2, 1.0], ["test", "test"], "eV", "t")
+    again = plot_style.Both(io.BytesIO(), io.BytesIO())
+    plots.parity(again, [1, 2.0], [2, 1.0], ["test", "test"], "eV", "t")
+    assert size_of(files.png)
+    assert files.svg.getvalue() == again.svg.getvalue()
+    text = files.svg.getvalue().decode()
+    assert plot_style.INK in text
+    assert "#ffffff" not in text
+
+
+def axes_of(monkeypatch, picture, *given, **named):
+    from matplotlib.figure import Figure
+
+    seen = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: seen.append(figure))
+    picture(io.BytesIO(), *given, **named)
+    return seen[0].axes[0]
+
+
+def test_given_ends_are_those_of_both_axes(monkeypatch):
+    axes = axes_of(monkeypatch, plots.parity, [1, 2.0], [2, 1.0], ["test", "test"], "eV", "t", ends=(-3, 7))
+    assert axes.get_xlim() == axes.get_ylim() == (-3, 7)
+
+
+def test_a_ring_marks_the_kept_epoch(monkeypatch):
+    lines = {"a": [(1, 1.0), (2, 0.5), (3, 0.7)], "b": [(1, 2.0)]}
+    axes = axes_of(monkeypatch, plots.learning_curves, lines, "eV", "t", kept={"a": 2, "b": 9})
+    rings = [
+        line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata()) == 1
+    ]
+    assert [[2.0, 0.5]] in rings
+    assert len(rings) == 2  # the other is the single epoch of b
+
+
+def test_an_element_of_few_crystals_is_hatched_and_sets_no_colour(monkeypatch):
+    errors = {"Li": 0.1, "Na": 0.2, "K": 0.3, "Rb": 0.4, "Cs": 99.0}
+    axes = axes_of(monkeypatch, plots.periodic_table, errors, "eV", "t", counts=dict.fromkeys(errors, 3) | {"Cs": 2})
+    hatched = [patch for patch in axes.patches if patch.get_hatch()]
+    assert len(hatched) == 1
+    (colours,) = axes.child_axes
+    assert colours.get_xlim()[1] < 1
+
+
+def test_the_summary_has_a_point_for_each_mode_and_fills_the_sure_ones(monkeypatch):
+    bars = [plots.Bar("scratch", 0.5, 0.1, False), plots.Bar("finetune", 0.4, math.nan, True)]
+    bars.append(plots.Bar("freeze", 0.6, 0.1, False))
+    colours = plot_style.palette([bar.name for bar in bars])
+    axes = axes_of(monkeypatch, plots.summary, {"one": bars, "two": bars[:1]}, "t", colours)
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [round(float(line.get_xdata()[0]), 3) for line in points] == [0.5, 0.4, 0.6, 0.5]
+    assert [line.get_markerfacecolor() != "none" for line in points] == [True, True, False, True]

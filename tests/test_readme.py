@@ -14,12 +14,13 @@ from omegaconf import OmegaConf
 from support import ROOT, cell, config, each_choice
 from test_contributing import BLOCK
 
-from tltool import errors
+from tltool import errors, quantities
 from tltool.command_line.overrides import refuse
+from tltool.command_line.show import show
+from tltool.command_line.stage_help import stage_help
 from tltool.command_line.usage import STAGES
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
-from tltool.quantities import QUANTITIES
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
@@ -56,7 +57,13 @@ def test_every_command_composes(command: str, tree: Path) -> None:
     if not words or words in (["--help"], ["--version"]):
         return
     stage, *words = words
+    if stage == "show":
+        assert show(words)
+        return
     assert stage in STAGES
+    if "--help" in words:
+        assert stage_help(stage, words)
+        return
     flags = [word for word in words if word.startswith("-")]
     assert set(flags) <= {"-m", "--cfg", "--config-dir", "--help"}
     swept = "-m" in words
@@ -189,14 +196,17 @@ def shipped() -> dict[str, set[str]]:
 
 def test_the_table_of_quantities_is_in_step() -> None:
     rows = []
-    for name, unit, meaning, least, most, log10_of, is_class, spans in QUANTITIES.values():
-        limits = "0 or 1" if is_class else f"{least:,} to {most:,}"
+    for name, unit, meaning, least, most, log10_of, kind, scale, *_ in quantities.shipped().values():
+        limits = (
+            "0 or 1" if kind == "class" else " to ".join(f"{limit:,}".removesuffix(".0") for limit in (least, most))
+        )
+        learnt = "" if scale == "linear" else scale
         ships = ", ".join(f"`{data}`" for data, labels in shipped().items() if (log10_of or name) in labels)
         rows.append(
-            f"| `{name}` | {unit} | {meaning} | {limits} | {f'`{log10_of}`' if log10_of else ''} | {'log' * spans} "
-            f"| {ships} |"
+            f"| `{name}` | {unit} | {meaning} | {limits} | {f'`{log10_of}`' if log10_of else ''} | {learnt} | {ships} |"
         )
-    table = [line for line in TEXTS["docs/quantities.md"].splitlines() if line.startswith("|")][2:]
+    text = TEXTS["docs/quantities.md"].partition("## Quantities that ship")[2]
+    table = [line for line in text.splitlines() if line.startswith("|")][2:]
     assert table == rows, "write these rows into docs/quantities.md:\n" + "\n".join(rows)
 
 

@@ -4,6 +4,7 @@ Nothing heavy is imported before a stage is known.
 """
 
 import sys
+from collections.abc import Callable
 
 from tltool.command_line.usage import STAGES, stage_to_complete, usage
 from tltool.errors import ConfigError, nearest
@@ -29,11 +30,35 @@ def _answer(words: list[str]) -> int:
         print(f"tltool {version('tltool')}")
         return 0
     if first in STAGES:
-        return _launch(first, words[1:])
+        return _help(first, words[1:]) if {"-h", "--help"} & set(words) else _launch(first, words[1:])
+    if first == "show":
+        return _show(words[1:])
     print(usage(), file=sys.stderr)
     if words:
-        print(f"tltool: there is no stage {first!r}.{nearest(first, STAGES)}", file=sys.stderr)
+        print(f"tltool: there is no stage {first!r}.{nearest(first, [*STAGES, 'show'])}", file=sys.stderr)
     return ConfigError.code
+
+
+def _help(stage: str, words: list[str]) -> int:
+    from tltool.command_line.stage_help import stage_help
+
+    return _printed(lambda: stage_help(stage, words))
+
+
+def _show(words: list[str]) -> int:
+    from tltool.command_line.show import show
+
+    return _printed(lambda: show(words))
+
+
+def _printed(text: Callable[[], str]) -> int:
+    """Print a text; return the exit code."""
+    try:
+        print(text())
+    except ConfigError as error:
+        print(f"tltool: {error}", file=sys.stderr)
+        return error.code
+    return 0
 
 
 def _launch(stage: str, words: list[str]) -> int:

@@ -17,12 +17,12 @@ from types import ModuleType, UnionType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from tltool.errors import ConfigError, nearest
-from tltool.renamed import renamed
+from tltool.renamed import renamed, renamed_key
 
 PLACES = {
     "adapter": ("tltool.data.adapters.",),
     "fetch": ("tltool.data.materials_project.fetch.fetch",),
-    "split": ("tltool.data.splits.", "tltool.data.matbench_folds."),
+    "split": ("tltool.data.splits.", "tltool.data.matbench_folds.", "tltool.data.split_folds."),
     "encoder": ("tltool.model.encoders.",),
     "readout": ("tltool.model.readouts.",),
     "trunk": ("tltool.model.layers.mlp.", "tltool.model.readouts.atom_set.", "tltool.model.sklearn_head."),
@@ -31,7 +31,7 @@ PLACES = {
     "optimiser": ("torch.optim.",),
     "mode": ("tltool.transfer.",),
     "logger": ("tltool.loggers.",),
-    "regressor": ("sklearn.", "tltool.model.readouts.atom_set.SetModel"),
+    "regressor": ("sklearn.", "tltool.model.readouts.atom_set.SetModel", "tltool.model.additive_gp.AdditiveGP"),
 }
 """What may be named where: a name as a whole, or what it begins with if that ends in a dot."""
 
@@ -63,11 +63,10 @@ def locate(target: str, plugins: Iterable[str] = (), place: str | None = None) -
     """
     own = tuple(p.rstrip(".") + "." for p in plugins)
     allowed = PLACES[place] if place else tuple(name for names in PLACES.values() for name in names)
+    where = f"{place}._target_" if place else "_target_"
+    if isinstance(target, str) and (now := renamed(target)) is not None:
+        raise ConfigError(now.sentence(f"{where}={target!r}"))
     if not isinstance(target, str) or not _is_among(target, (*allowed, *own)):
-        where = f"{place}._target_" if place else "_target_"
-        now = renamed(target) if isinstance(target, str) else None
-        if now is not None:
-            raise ConfigError(f"{where}={target!r} has been called {now.name} since tltool {now.version}; write that.")
         raise ConfigError(
             f"{where}={target!r} may not be used: it must be or start with {', '.join((*allowed, *own))}; "
             "list another package in plugins=[...] if you trust it."
@@ -156,7 +155,9 @@ def bound(node: Mapping[str, Any], plugins: Iterable[str] = (), place: str | Non
         names = {p.name for p in known if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
         for key in keys:
             if key not in names:
-                raise ConfigError(f"{node['_target_']} takes no {key!r}.{nearest(key, names)}")
+                now = renamed_key(str(key))
+                advice = f" {now.sentence(str(key))}" if now else nearest(key, names)
+                raise ConfigError(f"{node['_target_']} takes no {key!r}.{advice}")
         missing = {p.name for p in known if p.kind is p.KEYWORD_ONLY and p.default is p.empty} - keys.keys()
         if missing:
             raise ConfigError(f"{node['_target_']} needs {', '.join(sorted(missing))}; add it to the YAML.")

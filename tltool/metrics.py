@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tltool.quantities import QUANTITIES, Quantities, Quantity, quantity
+from tltool.quantities import Quantities, Quantity, quantity
 
 Floats = npt.NDArray[np.float64]
 
@@ -131,7 +131,7 @@ def of(about: Quantity | None) -> list[Metric]:
 
 
 def measure(
-    name: str, label: Floats, prediction: Floats, train_mean: float, known: Quantities = QUANTITIES
+    name: str, label: Floats, prediction: Floats, train_mean: float, known: Quantities | None = None
 ) -> dict[str, float]:
     """Return n and the metrics of the quantity ``name`` over the rows (r,) that have a label; for none n = 0 alone.
 

@@ -1,95 +1,119 @@
-"""The four figures of tltool: parity, learning curves, error by element, error against training size.
+"""The five figures of tltool: summary, parity, learning curves, error by element, error against training size.
 
-They take plain numbers and write a PNG to a path or an open binary file; they know nothing of run folders. matplotlib
-is imported when a figure is drawn, through its object API: no window system and no global state. The colours of Okabe
-and Ito (https://jfly.uni-koeln.de/color/) can be distinguished by colour-blind readers.
+They take plain numbers and write a PNG to a path or an open binary file, or a PNG and an SVG to ``Both``; they know
+nothing of run folders. ``plot_style`` has their look.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
-from os import PathLike
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tltool import elements
 from tltool.errors import DataError
+from tltool.plot_style import (
+    COLOURS,
+    INK,
+    MARKERS,
+    PALE,
+    RIM,
+    Colour,
+    Values,
+    Where,
+    canvas,
+    decimals,
+    is_dark,
+    legend_beside,
+    limits,
+    palette,
+    plain_log_axis,
+    three,
+    with_alpha,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-Where = str | PathLike[str] | IO[bytes]
-Colour = tuple[float, float, float, float]
-Values = Sequence[float] | npt.NDArray[np.floating[Any]]
-
-_INK, _PALE = "#24292f", "#c4c9cf"
-_COLOURS = ("#5b6470", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_MARKERS = ("s", "o", "^", "D", "v", "P", "X")
 _PARTS = {"train": ("#b4bac1", 9), "val": ("#e69f00", 12), "test": ("#0072b2", 16)}
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib, so a picture looks the same everywhere
-    "font.size": 9.5,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 9,
-    "axes.edgecolor": "#8a9199",
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#e6e9ec",
-    "grid.linewidth": 0.8,
-    "text.color": _INK,
-    "text.parse_math": False,  # a "$" in a name is a dollar
-    "xtick.color": "#57606a",
-    "ytick.color": "#57606a",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
+_PRINT = "#23282e"
+"""Dark print on a coloured cell, which is the same on every page; INK changes with it."""
+_FEW = 3
+"""Below so many crystals, an element's error is one of chance: its cell is hatched and sets no colour."""
 
 
-def palette(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each of ``names``, so that several pictures can give one name the same colour."""
-    return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(names)}
+class Bar(NamedTuple):
+    """One line of the summary: ``name`` of a mode, mean and standard deviation (NaN without) of its error.
+
+    ``sure`` says that its difference to scratch is one that chance does not explain.
+    """
+
+    name: str
+    mean: float
+    spread: float
+    sure: bool
 
 
-def decimals(value: float, significant: int = 3) -> int:
-    """Return how many decimals show ``value`` to ``significant`` digits, at most 6."""
-    if not math.isfinite(value) or value == 0:
-        return significant
-    return min(6, max(0, significant - 1 - math.floor(math.log10(abs(value)))))
+def summary(where: Where, groups: Mapping[str, Sequence[Bar]], title: str, colours: Mapping[str, str]) -> None:
+    """Draw the error of each mode as a point with its deviation, a block a group; 1 is that of the training mean.
+
+    Errors are fractions of the error of the mean training label. A filled point is sure, an open one is not. A dotted
+    line in each block stands where training from scratch does.
+    """
+    lines = sum(len(bars) + 1 for bars in groups.values())
+    with canvas(where, (8.4, 1.1 + 0.27 * lines)) as (_, axes):
+        at, names = 0.0, []
+        for group, bars in groups.items():
+            axes.text(0.0, -at, group, transform=axes.get_yaxis_transform(), weight="bold", va="center", fontsize=9)
+            first, at = at + 1, at + 1
+            for bar in bars:
+                face = colours[bar.name] if bar.sure or bar.name == "scratch" else "none"
+                point: Any = {"color": colours[bar.name], "markerfacecolor": face, "markersize": 6.5, "capsize": 3}
+                axes.errorbar(bar.mean, -at, xerr=np.nan_to_num(bar.spread), fmt="o", linewidth=1.4, **point)
+                names.append((-at, bar.name))
+                at += 1
+            for bar in bars:
+                if bar.name == "scratch":
+                    axes.plot([bar.mean] * 2, [-first + 0.5, -at + 0.5], ":", color=colours["scratch"], zorder=1)
+        axes.set_yticks([y for y, _ in names], [name for _, name in names])
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel="test MAE / MAE of the mean training label", title=title, ylim=(-at + 0.3, 0.7))
+        axes.set_xlim(left=0)
 
 
 def parity(
-    path: Where, label: Values, prediction: Values, part: Sequence[str], unit: str, title: str, what: str = ""
+    path: Where,
+    label: Values,
+    prediction: Values,
+    part: Sequence[str],
+    unit: str,
+    title: str,
+    what: str = "",
+    ends: tuple[float, float] | None = None,
 ) -> None:
     """Draw prediction against label, test rows on top.
 
     ``label`` and ``prediction`` (r,) are in ``unit``; rows where either is not finite are left out. ``part`` (r,) says
-    train, val or test; ``what`` names the quantity on the axes. The legend gives the MAE of the test rows.
+    train, val or test; ``what`` names the quantity on the axes. The legend gives the MAE of the test rows. ``ends`` are
+    those of both axes, for figures that are to be compared; without, they follow from the rows.
     """
     x, y, parts = np.asarray(label, float), np.asarray(prediction, float), np.asarray(part, str)
     known = np.isfinite(x) & np.isfinite(y)
     x, y, parts = x[known], y[known], parts[known]
-    with _canvas(path, (4.6, 4.8)) as (_, axes):
-        low, high = _limits(np.concatenate([x, y]))
-        axes.plot([low, high], [low, high], color=_INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
+    with canvas(path, (4.6, 4.8)) as (_, axes):
+        low, high = ends or limits(np.concatenate([x, y]))
+        axes.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
         for layer, (name, (colour, size)) in enumerate(_PARTS.items()):
             of_part = parts == name
             n = int(of_part.sum())
             if not n:
                 continue
-            error = f"MAE {_three(float(np.abs(y - x)[of_part].mean()))} {unit}, " if name == "test" else ""
+            error = f"MAE {three(float(np.abs(y - x)[of_part].mean()))} {unit}, " if name == "test" else ""
             alpha = float(np.clip(40 / math.sqrt(n), 0.15, 0.8))
-            face = _with_alpha(colour, alpha)
+            face = with_alpha(colour, alpha)
             axes.scatter(
                 x[of_part], y[of_part], s=size, color=[face], edgecolors="none", zorder=2 + layer, rasterized=True
             )
@@ -116,28 +140,35 @@ def learning_curves(
     *,
     what: str = "validation MAE",
     colours: Mapping[str, str] | None = None,
+    kept: Mapping[str, int] | None = None,
 ) -> None:
-    """Draw one line a name through its (epoch, error in ``unit``) points; points that are not finite leave a gap."""
+    """Draw one line a name through its (epoch, error in ``unit``) points; points that are not finite leave a gap.
+
+    ``kept`` gives by name the epoch whose weights were kept, which a ring marks.
+    """
     from matplotlib.ticker import MaxNLocator
 
     colours = colours or palette(list(curves))
-    with _canvas(path_or_buffer, (6.6, 3.9)) as (_, axes):
+    with canvas(path_or_buffer, (6.6, 3.9)) as (_, axes):
         highest, positive = 0.0, True
         for i, (name, points) in enumerate(curves.items()):
             epochs, values = [p[0] for p in points], np.array([p[1] for p in points], float)
             # One epoch is no line: without a marker it would not be seen.
             marker = "o" if len(points) < 2 else None
-            style = ("-", "--", ":")[i // len(_COLOURS) % 3]
+            style = ("-", "--", ":")[i // len(COLOURS) % 3]
             axes.plot(epochs, values, style, color=colours[name], linewidth=1.8, marker=marker, label=name)
+            if (epoch := (kept or {}).get(name)) in epochs:
+                ring: Any = {"markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.6}
+                axes.plot(epoch, values[epochs.index(epoch)], "o", color=colours[name], **ring)
             finite = values[np.isfinite(values)]
             highest = max(highest, float(finite.max(initial=0)))
             positive = positive and bool((finite > 0).all())
         if positive and highest > 0:
             axes.set_yscale("log")
-            _plain_log_axis(axes, "y")
+            plain_log_axis(axes, "y")
         axes.set(xlabel="epoch", ylabel=f"{what} ({unit})", title=title)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True))
-        _legend_beside(axes, len(curves))
+        legend_beside(axes, len(curves))
 
 
 def sizes(
@@ -154,7 +185,7 @@ def sizes(
     that is not known is NaN and gets no bar.
     """
     colours = colours or palette(list(series))
-    with _canvas(path_or_buffer, (6.6, 4.2)) as (_, axes):
+    with canvas(path_or_buffer, (6.6, 4.2)) as (_, axes):
         axes.set(xscale="log", yscale="log")
         ticks: set[int] = set()
         for i, (name, points) in enumerate(series.items()):
@@ -167,21 +198,21 @@ def sizes(
                 # A bar down to zero has no end on a logarithmic axis.
                 yerr=[np.minimum(np.nan_to_num(spread), 0.9 * mean), np.nan_to_num(spread)],
                 color=colours[name],
-                marker=_MARKERS[i % len(_MARKERS)],
+                marker=MARKERS[i % len(MARKERS)],
                 markersize=5.5,
                 linewidth=1.6,
                 elinewidth=1.2,
                 capsize=3,
                 label=name,
             )
-        _plain_log_axis(axes, "y")
-        _plain_log_axis(axes, "x")
+        plain_log_axis(axes, "y")
+        plain_log_axis(axes, "x")
         if len(ticks) <= 8:
             axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
             axes.minorticks_off()
-            _plain_log_axis(axes, "y")
+            plain_log_axis(axes, "y")
         axes.set(xlabel="training crystals", ylabel=f"test MAE ({unit})", title=title)
-        _legend_beside(axes, len(series))
+        legend_beside(axes, len(series))
 
 
 def periodic_table(
@@ -194,14 +225,18 @@ def periodic_table(
 ) -> None:
     """Draw an error by element: a cell's colour and number are its value in ``unit``, its small print its count.
 
-    ``values`` go by element symbol; an element that is absent, or whose value is not finite, is an empty cell.
-    Raises DataError for a symbol that no element has.
+    ``values`` go by element symbol; an element that is absent, or whose value is not finite, is an empty cell. The
+    colours end at the 95th percentile of the elements with 3 crystals and more, so that one large error does not make
+    all others look alike; the cell of an element with fewer is hatched. Raises DataError for a symbol that no element
+    has.
     """
     unknown = sorted(set(values) - set(_places()))
     if unknown:
         raise DataError(f"{unknown[0]!r} is not the symbol of an element; look at the column elements of predictions.")
     known = {symbol: float(value) for symbol, value in values.items() if math.isfinite(value)}
-    low, high = min(known.values(), default=0.0), max(known.values(), default=1.0)
+    sure = [value for symbol, value in known.items() if counts is None or counts.get(symbol, 0) >= _FEW]
+    seen = sure or list(known.values()) or [0.0, 1.0]
+    low, high = min(seen), float(np.percentile(seen, 95)) if len(seen) > _FEW else max(seen)
     digits = decimals(float(np.median(list(known.values()))), 2) if known else 2
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -210,36 +245,42 @@ def periodic_table(
     # The ends of the map are cut off: near white a cell would look empty, near black its print could not be read.
     colours = ListedColormap(colormaps["YlOrRd"](np.linspace(0.06, 0.92, 256)))
     norm = Normalize(low, high) if high > low else Normalize(low - 1, low + 1)
-    with _canvas(path_or_buffer, (11.0, 6.1)) as (figure, axes):
+    with canvas(path_or_buffer, (11.0, 6.1)) as (figure, axes):
         axes.set(xlim=(0.95, 19.05), ylim=(-10.45, -0.95), aspect="equal", title=title)
         axes.axis("off")
         for symbol, value in known.items():
             small_print = [f"{value:.{digits}f}", f"n={counts.get(symbol, 0)}" if counts is not None else ""]
-            _cell(axes, symbol, colours(norm(value)), small_print)
+            few = counts is not None and counts.get(symbol, 0) < _FEW
+            _cell(axes, symbol, colours(norm(value)), small_print, hatched=few)
         for symbol in set(_places()) - set(known):
             _cell(axes, symbol, None, [])
         if known:
             # The gap above the transition metals is the one place where a colour scale costs no room.
             bar_axes = axes.inset_axes((4.0, -2.45, 8.0, 0.32), transform=axes.transData)
-            bar = figure.colorbar(ScalarMappable(norm, colours), cax=bar_axes, orientation="horizontal")
+            above, below = max(known.values()) > high, min(known.values()) < low
+            extend = ("both" if below else "max") if above else ("min" if below else "neither")
+            mappable = ScalarMappable(norm, colours)
+            bar = figure.colorbar(mappable, cax=bar_axes, orientation="horizontal", extend=extend)
             bar.set_label(f"mean absolute error ({unit})", fontsize=9)
             bar.outline.set_visible(False)
             bar.ax.tick_params(labelsize=8, length=2)
             if high == low:
-                bar.set_ticks([low], labels=[_three(low)])
+                bar.set_ticks([low], labels=[three(low)])
         else:
             axes.text(8, -2.3, "no labelled rows", ha="center", va="center")
 
 
-def _cell(axes: Axes, symbol: str, colour: Colour | None, small_print: Sequence[str]) -> None:
+def _cell(axes: Axes, symbol: str, colour: Colour | None, small_print: Sequence[str], *, hatched: bool = False) -> None:
     """Draw an element's cell with up to two lines of small print; without a colour it is a grey outline."""
     from matplotlib.patches import FancyBboxPatch
 
     column, row, number = _places()[symbol]
     x, y = column + 0.5, -row - 0.5
-    ink = _PALE if colour is None else "white" if _is_dark(colour) else _INK
+    ink = PALE if colour is None else "white" if is_dark(colour) else _PRINT
     shape = FancyBboxPatch((x - 0.46, y - 0.46), 0.92, 0.92, boxstyle="round,pad=0,rounding_size=0.07", linewidth=0.8)
-    shape.set(facecolor=colour or "none", edgecolor="none" if colour else "#d5d9dd")
+    shape.set(facecolor=colour or "none", edgecolor="none" if colour else RIM)
+    if hatched and colour is not None:
+        shape.set(hatch="////", edgecolor=(1, 1, 1, 0.55) if is_dark(colour) else (0, 0, 0, 0.28), linewidth=0)
     axes.add_patch(shape)
     axes.text(x - 0.39, y + 0.38, str(number), fontsize=4.8, color=ink, va="top")
     height = y + 0.07 if small_print else y - 0.02
@@ -260,59 +301,3 @@ def _places() -> dict[str, tuple[int, float, int]]:
         else:
             places[symbol] = (group, period, number)
     return places
-
-
-@contextmanager
-def _canvas(where: Where, inches: tuple[float, float]) -> Iterator[tuple[Figure, Axes]]:
-    """Give a figure with one axes in the house style, and save it when the block ends."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=inches, dpi=160, layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        yield figure, figure.add_subplot()
-        # Without the name and version of the program, the same numbers give the same bytes.
-        figure.savefig(where, format="png", metadata={"Software": None})
-
-
-def _limits(values: npt.NDArray[np.floating[Any]]) -> tuple[float, float]:
-    if not len(values):
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or 0.5 * abs(high) or 1.0
-    return low - margin, high + margin
-
-
-def _plain_log_axis(axes: Axes, name: str) -> None:
-    """Label 1, 2 and 5 of each decade with plain numbers: errors seldom span the decades that powers of ten need."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis = axes.xaxis if name == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _legend_beside(axes: Axes, n: int) -> None:
-    if n:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
-    else:
-        axes.text(0.5, 0.5, "nothing to show", transform=axes.transAxes, ha="center", va="center")
-
-
-def _with_alpha(colour: str, alpha: float) -> Colour:
-    from matplotlib.colors import to_rgba
-
-    return to_rgba(colour, alpha)
-
-
-def _is_dark(colour: Colour) -> bool:
-    """Say whether white print is easier to read on ``colour`` than dark print (WCAG 2.2 relative luminance)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.225
-
-
-def _three(value: float) -> str:
-    return f"{value:.{decimals(value)}f}"

@@ -1,31 +1,64 @@
-"""What can be predicted: the name of a quantity fixes its unit.
+"""What can be predicted: a quantity is a value with a name, a unit, limits, and a scale on which it is learnt.
 
-A store holds labels under these names in these units; an adapter converts. A quantity that is the logarithm of
-another (moduli span three decades) is derived when labels are read, and is reported in both units.
+``configs/quantity/`` has one YAML for each quantity that ships. Data of a user define their own (``define`` in a data
+YAML, or the header of their table); the definition is then kept with the data set, the model and its results. A store
+holds labels under these names in these units; an adapter converts.
 """
 
+import json
+import math
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from tltool.errors import ConfigError, nearest
+import yaml
+
+from tltool.errors import CheckpointError, ConfigError, nearest
+
+SCALES = ("linear", "log", "auto")
+KINDS = ("number", "class")
+PER = ("atom", "cell", "")
+_NAME = re.compile(r"[^\W\d_]\w{0,63}")
+_LONGEST = {"unit": 40, "meaning": 300}
+_MOST_CLASSES = 100
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # four times as fast, where PyYAML has its C library
 
 
 class Quantity(NamedTuple):
-    """A quantity: ``name``, ``unit``, what it means, the quantity it is the log10 of, if any, and if it is a class.
+    """A quantity: ``name``, ``unit`` ("1" for a pure number, "" for one that nobody stated), and what it means.
 
     A label below ``least`` or above ``most`` is an error of its source, such as another unit or a calculation that
-    failed, and is not used. A class is 1 or 0 as a label; a prediction of 0.5 and more says 1. What ``spans`` decades
-    and is positive is learnt as its logarithm and reported as it is.
+    failed, and is not used. ``log10_of`` names the quantity that it is the log10 of, if any. ``kind`` is ``number`` or
+    ``class``; a class is 1 or 0 as a label, and a prediction of 0.5 and more says 1. ``scale`` says how it is learnt:
+    ``log`` as its logarithm if all training labels are above zero, ``auto`` if they also span two decades. ``per`` says
+    if it is given per atom or per cell.
     """
 
     name: str
     unit: str
-    meaning: str
-    least: float
-    most: float
+    meaning: str = ""
+    least: float = -math.inf
+    most: float = math.inf
     log10_of: str | None = None
-    is_class: bool = False
-    spans: bool = False
+    kind: str = "number"
+    scale: str = "linear"
+    per: str = ""
+    classes: tuple[str, ...] = ()
+
+    @property
+    def is_class(self) -> bool:
+        """Whether it is a class and no number."""
+        return self.kind == "class"
+
+    @property
+    def in_unit(self) -> str:
+        """The unit after a number: with a space before it, or nothing where it has none."""
+        return f" {self.unit}" if self.unit else ""
 
 
 class Quantities(Mapping[str, Quantity]):
@@ -53,50 +86,183 @@ class Quantities(Mapping[str, Quantity]):
             raise ConfigError(f"Unknown quantity {name!r}.{nearest(name, self._table)}")
         return self._table[name]
 
+    def joined(self, others: Iterable[Quantity]) -> "Quantities":
+        """Return this table and the ``others``, which replace quantities of the same name and unit.
 
-_TABLE = (
-    Quantity("e_form", "eV/atom", "formation energy", -7, 20),
-    Quantity("e_form_cell", "eV/cell", "formation energy of the unit cell", -10_000, 10_000),
-    Quantity("e_above_hull", "eV/atom", "energy above the convex hull", -10, 20),
-    Quantity("energy", "eV/atom", "total energy", -2_000_000, 10_000),
-    Quantity("volume", "Å3/atom", "volume", 0.5, 100_000),
-    Quantity("gap", "eV", "band gap (indirect)", -1, 50),
-    Quantity("gap_direct", "eV", "direct band gap", -1, 50),
-    Quantity("gap_measured", "eV", "band gap, measured: for data that hold calculated ones too", -1, 50),
-    Quantity("is_metal", "1", "1 for a metal, 0 for any other crystal", 0, 1, is_class=True),
-    Quantity("magnetisation", "μB/atom", "magnetisation", -20, 20),
-    Quantity("dos_ef", "states/eV/atom", "density of states at the Fermi level", -10, 1_000),
-    Quantity("K_VRH", "GPa", "bulk modulus, Voigt-Reuss-Hill average", -1_000, 10_000),
-    Quantity("G_VRH", "GPa", "shear modulus, Voigt-Reuss-Hill average", -1_000, 10_000),
-    Quantity("log10_K_VRH", "log10(GPa)", "log10 of the bulk modulus", -6, 4, log10_of="K_VRH"),
-    Quantity("log10_G_VRH", "log10(GPa)", "log10 of the shear modulus", -6, 4, log10_of="G_VRH"),
-    Quantity("elastic_anisotropy", "1", "universal elastic anisotropy index", -1_000_000, 1_000_000),
-    Quantity("poisson_ratio", "1", "isotropic Poisson ratio", -10, 10),
-    Quantity("refractive_index", "1", "refractive index", 0, 1_000, spans=True),
-    Quantity("eps_electronic", "1", "polycrystalline dielectric constant, electronic part", 0, 1_000_000, spans=True),
-    Quantity("eps_total", "1", "polycrystalline dielectric constant, electronic and ionic", 0, 1_000_000, spans=True),
-    Quantity("log10_eps_total", "log10(1)", "log10 of the dielectric constant", -1, 6, log10_of="eps_total"),
-    Quantity("piezoelectric_modulus", "C/m2", "largest piezoelectric response", -1_000, 1_000),
-    Quantity(
-        "phonon_peak", "1/cm", "frequency of the last peak of the phonon density of states", 0, 10_000, spans=True
-    ),
-    Quantity("debye_temperature", "K", "Debye temperature", 0, 10_000),
-    Quantity(
-        "omega_log",
-        "K",
-        "logarithmic average of the phonon frequencies, weighted by the coupling, times h/k",
-        0,
-        10_000,
-    ),
-    Quantity("electron_phonon_coupling", "1", "electron-phonon coupling constant (lambda)", 0, 100),
-    Quantity("critical_temperature", "K", "critical temperature of superconductivity", 0, 1_000),
-    Quantity("exfoliation_energy", "meV/atom", "exfoliation energy", -1_000, 20_000),
-)
-
-QUANTITIES = Quantities(_TABLE)
-"""The quantities that tltool ships."""
+        Raise ConfigError if one has the name of a quantity here, and another unit.
+        """
+        others = tuple(others)
+        for other in others:
+            here = self._table.get(other.name)
+            if here is not None and not same_unit(here.unit, other.unit):
+                raise ConfigError(
+                    f"The quantity {other.name} is in {here.unit or 'no stated unit'}, and here it would be in "
+                    f"{other.unit or 'no stated unit'}; convert the labels, or give it another name."
+                )
+        return Quantities((self._table | {other.name: other for other in others}).values()) if others else self
 
 
-def quantity(name: str, known: Quantities = QUANTITIES) -> Quantity:
-    """Return the quantity called ``name`` of those that are ``known``; raise ConfigError if there is none."""
-    return known.named(name)
+def defined(name: str, node: object, where: str = "") -> Quantity:
+    """Return the quantity that ``node`` (a mapping of plain values) defines; the key ``where`` stands in errors.
+
+    Raise ConfigError for a key that a definition does not have, and a value that it cannot have.
+    """
+    place = where or f"quantity {name}"
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _taken():
+        raise ConfigError(
+            f"{place}: the name of a quantity is a word of letters, digits and _, of 64 at most, that begins with a "
+            f"letter and is no word of Python's or PyTorch's; {name!r} is not. Give it another name."
+        )
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"{place}={node!r} must hold keys, such as {{unit: eV, scale: log}}.")
+    keys = [field for field in Quantity._fields if field != "name"]
+    for key in node:
+        if key not in keys:
+            raise ConfigError(f"{place} has no key {key!r}.{nearest(str(key), keys)}")
+    given = {key: value for key, value in node.items() if value is not None}
+    for key, length in _LONGEST.items():
+        word = given.setdefault(key, "")
+        given[key] = str(word) if isinstance(word, int) and not isinstance(word, bool) else word  # unit: 1
+        if not isinstance(given[key], str) or len(given[key]) > length or not given[key].isprintable():
+            raise ConfigError(f"{place}.{key}={word!r} must be a text of at most {length} characters.")
+    given["unit"] = given["unit"].strip()
+    for key, choices in (("scale", SCALES), ("kind", KINDS), ("per", PER)):
+        if given.get(key, choices[0]) not in choices:
+            raise ConfigError(f"{place}.{key}={given[key]!r} is not known; use {', '.join(filter(None, choices))}.")
+    for key in ("least", "most"):
+        value = given.get(key, 0.0)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            raise ConfigError(f"{place}.{key}={value!r} must be a number.")
+    return _consistent(Quantity(name, **_typed(given, place)), place)
+
+
+def _typed(given: dict[str, Any], place: str) -> dict[str, Any]:
+    if not isinstance(given.get("log10_of", ""), str):
+        raise ConfigError(f"{place}.log10_of={given['log10_of']!r} must be the name of a quantity.")
+    words = given.pop("classes", ())
+    if not isinstance(words, (list, tuple)) or len(words) > _MOST_CLASSES:
+        raise ConfigError(f"{place}.classes must be a list of at most {_MOST_CLASSES} words.")
+    classes = tuple(str(word) for word in words)
+    if len(set(classes)) < len(classes) or any(len(word) > _LONGEST["unit"] for word in classes):
+        raise ConfigError(f"{place}.classes must be different words of at most {_LONGEST['unit']} characters.")
+    bounds = {key: float(given[key]) for key in ("least", "most") if key in given}
+    per = given.get("per") or next((p for p in ("atom", "cell") if given["unit"].endswith(f"/{p}")), "")
+    return given | bounds | {"classes": classes, "per": per}
+
+
+def _consistent(about: Quantity, place: str) -> Quantity:
+    """Return ``about``; raise ConfigError if parts of it exclude each other."""
+    if about.least >= about.most:
+        raise ConfigError(f"{place}: least={about.least:g} must be below most={about.most:g}.")
+    if about.is_class and about.scale not in ("linear", "auto"):
+        raise ConfigError(f"{place}: a class has no scale; leave scale={about.scale} out.")
+    if about.is_class:
+        return about._replace(unit=about.unit or "1", least=0.0, most=float(max(len(about.classes) - 1, 1)))
+    return about
+
+
+def described(about: Quantity) -> dict[str, Any]:
+    """Return the definition as plain data, from which ``defined`` makes the same value."""
+    default = Quantity(about.name, "")
+    found = {key: value for key, value in about._asdict().items() if value != getattr(default, key)}
+    found.pop("name", None)
+    found["unit"] = about.unit
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+
+def table_of(definitions: Mapping[str, object], where: str = "data.define") -> Quantities:
+    """Return the quantities that ship, and with them those of ``definitions`` {name: plain data}."""
+    found = [defined(name, node, f"{where}.{name}") for name, node in definitions.items()]
+    table = shipped().joined(found)
+    for about in found:
+        if about.log10_of and about.log10_of not in shipped():
+            raise ConfigError(
+                f"{where}.{about.name}.log10_of={about.log10_of!r} is no quantity that ships; define that one, with "
+                "scale: log."
+            )
+    return table
+
+
+@cache
+def from_text(text: str) -> Quantities:
+    """Return ``table_of`` of definitions that ``as_text`` wrote."""
+    return table_of(json.loads(text)) if text else shipped()
+
+
+def as_text(definitions: Mapping[str, object]) -> str:
+    """Return ``definitions`` as text for the attributes of a store."""
+    return json.dumps(definitions, sort_keys=True, ensure_ascii=False)
+
+
+def same_unit(one: str, other: str) -> bool:
+    """Say whether two spellings are one unit: W/mK and W/(m K), Å3 and Å^3, "" only with itself."""
+    return one == other or (bool(one) and _bare(one) == _bare(other))
+
+
+def _bare(unit: str) -> str:
+    plain = unicodedata.normalize("NFKC", unit)
+    return re.sub(r"[\s^*·()\[\]{}]|\.(?!\d)", "", plain)
+
+
+def require_same_units(model: Mapping[str, object], data: Mapping[str, Quantity], names: Iterable[str]) -> None:
+    """Raise CheckpointError if a ``model`` and the ``data`` have one of ``names`` in different units."""
+    for name in names:
+        if name in model and name in data:
+            mine = defined(name, model[name])
+            if not same_unit(mine.unit, data[name].unit):
+                raise CheckpointError(
+                    f"The model has {name} in {mine.unit or 'no stated unit'}, and the data have it in "
+                    f"{data[name].unit or 'no stated unit'}; convert the labels, or say what they are with "
+                    f"data.define={{{name}: {{unit: '{mine.unit}'}}}}, or give them another name."
+                )
+
+
+def read_folder(folder: Traversable | Path) -> dict[str, Quantity]:
+    """Return the quantities that the YAML files in ``folder`` define, by name, which is that of the file."""
+    found = {}
+    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            name = file.name.removesuffix(".yaml")
+            try:
+                node = yaml.load(file.read_bytes(), Loader=_LOADER)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"{file} is no YAML ({' '.join(str(error).split())}); correct it.") from error
+            found[name] = defined(name, node, str(file))
+    return found
+
+
+@cache
+def shipped() -> Quantities:
+    """Return the quantities that tltool ships, in the order of their names."""
+    return Quantities(read_folder(files("tltool.configs").joinpath("quantity")).values())
+
+
+@cache
+def _taken() -> frozenset[str]:
+    """Return names that no module of PyTorch's dictionary of modules can have."""
+    import keyword
+
+    # The attributes of torch.nn.ModuleDict, which this module must not import.
+    of_torch = (
+        "T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double "
+        "dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu "
+        "items keys load_state_dict modules mtia named_buffers named_children named_modules named_parameters "
+        "parameters pop register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
+        "register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook "
+        "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
+        "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to "
+        "to_empty train training type update values xpu zero_grad"
+    )
+    return frozenset(of_torch.split()) | frozenset(keyword.kwlist)
+
+
+def name_of(text: str) -> str:
+    """Return a name for a quantity that is called ``text`` by its user, "" if nothing of it can be kept."""
+    word = re.sub(r"\W+", "_", unicodedata.normalize("NFKC", text)).strip("_")[:60]
+    word = f"q_{word}" if word[:1].isdigit() else word
+    return f"{word}_" if word in _taken() else word
+
+
+def quantity(name: str, known: Quantities | None = None) -> Quantity:
+    """Return the quantity called ``name`` of those that are ``known``, or that ship; ConfigError if there is none."""
+    return (shipped() if known is None else known).named(name)

@@ -192,7 +192,7 @@ def test_pretrain(home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch)
         ["mode=features", "mode.regressor=null"],
         ["mode=features", "mode/regressor=atom_set", "mode.level=[1]"],
         ["mode=features", "+data@target.base=table"],
-        ["mode=auto", "~mode.candidates.facts", "~mode.candidates.kernel_ridge", "~mode.candidates.finetune"],
+        ["mode=auto", "~mode.candidates.descriptors", "~mode.candidates.kernel_ridge", "~mode.candidates.finetune"],
     ],
     ids=" ".join,
 )
@@ -221,7 +221,7 @@ def test_eval_refuses_a_base_that_the_model_does_not_add_to(home: Path, pretrain
         *table(home, "base", "data@base"),
     ]
     run = Run(home / "runs" / "eval" / "base", "eval")
-    with pytest.raises(ConfigError, match=r"whole values, not differences; leave data@base= out\.$"):
+    with pytest.raises(ConfigError, match=r"values, not differences to a base; leave data@base= out\.$"):
         evaluate.run(config("eval", *words), run, CPU)
     run.close("failed", 2, "")
 
@@ -233,9 +233,9 @@ RIDGE, SET_MODEL = ["mode=features"], ["mode=features", "mode/regressor=atom_set
     ("words", "changed"),
     [
         (RIDGE, ["fit.epochs=3", "fit.batch_size=7", "fit.loss=mse", "fit.ema=0.5", "optimiser.lr=0.5"]),
-        ([*RIDGE, "mode.level=trunk"], ["mode.statistics=[spread]"]),
-        ([*RIDGE, "mode.level=[0]", "mode.beside=[elements,geometry]"], ["mode.refit_statistics=true"]),
-        (SET_MODEL, ["mode.statistics=[spread]", "mode.regressor.steps=5", "mode.regressor.query=3"]),
+        ([*RIDGE, "mode.level=trunk"], ["mode.statistics=[std]"]),
+        ([*RIDGE, "mode.level=[0]", "mode.extra_features=[elements,geometry]"], ["mode.refit_statistics=true"]),
+        (SET_MODEL, ["mode.statistics=[std]", "mode.regressor.steps=5", "mode.regressor.query=3"]),
         (["mode=finetune", "fit.epochs=0"], ["mode.l2_sp=0.1", "mode.probe_first=true", "mode.layer_decay=0.5",
                                              "fit.batch_size=7", "optimiser.lr=0.5"]),
         (["mode=lora", "fit.epochs=0"], ["mode.rank=2", "mode.alpha=1", "mode.maps=[trunk]"]),
@@ -280,9 +280,9 @@ def choices() -> list[tuple[str, str]]:
 STRUCTURE = {
     "prepare": set(),
     "pretrain": {"quantities", "state", "functionals", "keep_every", "resume", "overlap.action", "overlap.ids"},
-    "transfer": {"source", "target.name", "target.quantities", "overlap.action"},
-    "eval": {"model", "functional", "overlap.action"},
-    "predict": {"model", "input", "output", "batch_size", "functional", "state", "base"},
+    "transfer": {"source", "target.name", "target.quantities", "overlap.action", "coverage"},
+    "eval": {"model", "functional", "overlap.action", "coverage"},
+    "predict": {"model", "input", "output", "batch_size", "functional", "state", "base", "coverage"},
     "report": {"inputs", "output"},
 }
 

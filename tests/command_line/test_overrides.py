@@ -21,7 +21,7 @@ IDLE = [
     ("transfer", ["target=dielectric", "target.data.quantities=[gap]"],
      "target.data.quantities=[gap] has no effect: transfer learns target.quantities; use target.quantities=[gap]."),
     ("transfer", ["mode=features", "fit.epochs=50"],
-     "fit.epochs=50 has no effect: features fits RidgeCV at once and trains nothing by steps; leave it out, or train "
+     "fit.epochs=50 has no effect: features fits RidgeCV directly and trains nothing in steps; leave it out, or train "
      "a linear head with mode.regressor=null."),
     ("transfer", ["mode=features", "mode/regressor=svr", "optimiser=sgd"], "optimiser=sgd has no effect: features"),
     ("transfer", ["mode=features", "optimiser.lr=0.1"], "optimiser.lr=0.1 has no effect: features fits RidgeCV"),
@@ -34,11 +34,11 @@ IDLE = [
     ("transfer", ["mode=lora", "fit.epochs=0", "mode.rank=2"], "mode.rank=2 has no effect"),
     ("transfer", ["split.val=0", "fit.patience=3"], "keep some, as split.val=0.1."),
     ("transfer", ["'fit.weights={log10_K_VRH: 2}'".strip("'")], "log10_K_VRH alone is learnt"),
-    ("transfer", [*SET_MODEL, "mode.statistics=[spread]"], "choose its pools, as mode.regressor.pools=[mean,set2set]."),
+    ("transfer", [*SET_MODEL, "mode.statistics=[std]"], "choose its pools, as mode.regressor.pools=[mean,set2set]."),
     ("transfer", [*SET_MODEL, "mode.regressor.steps=2"], "use mode.regressor.pools=[set2set]."),
-    ("transfer", ["mode=features", "mode.level=trunk", "mode.statistics=[spread]"], "mode.level=trunk pools no sites"),
+    ("transfer", ["mode=features", "mode.level=trunk", "mode.statistics=[std]"], "level=trunk needs no statistics"),
     ("transfer", ["mode=features", "mode.level=[0]", "mode.refit_statistics=true"], "name a higher level"),
-    ("transfer", ["mode=auto", "mode.candidates.labels.statistics=[spread]"], "mode.candidates.labels.level=[0,1]."),
+    ("transfer", ["mode=auto", "mode.candidates.labels.statistics=[std]"], "mode.candidates.labels.level=[0,1]."),
     ("transfer", ["mode=auto", "+mode.most_rows.svr=50"], "mode.candidates has no svr"),
     ("transfer", ["target=table", "target.data.root=x", "target.data.adapter.formula_column=f",
                   "target.data.adapter.structure_column=s"], "set target.data.adapter.formula_column=null."),
@@ -157,7 +157,7 @@ def test_a_remedy_names_the_key_of_this_command(tmp_path: Path) -> None:
     ):
         made = config("transfer", *words, f"{place}.root={file}")
         description = made["target"][place.rpartition(".")[2]]
-        with pytest.raises(DataError, match=rf"\({place}\.root=null\), or pass {place}\.sha256=null if") as caught:
+        with pytest.raises(DataError, match=rf"\({place}\.root=null\), or pass {place}\.sha256=null to") as caught:
             setup.data_set(made | {"cache": str(tmp_path)}, description, graph_settings, print)
         (remedy,) = re.findall(r"pass (\S+=null)", str(caught.value))
         again = config("transfer", *words, f"{place}.root={file}", remedy)

@@ -25,18 +25,19 @@ def folder(place: Path) -> list[str]:
     for name in ("a", "b", "c"):
         SALT.to(str(place / f"{name}.cif"))
     (place / "id_prop.csv").write_text("id,label\na,-1.0 eV\nb,-1.1 eV\nghost,-1.2\n")
-    return ["data=folder", f"data.root={place}"]
+    keys = ["table=id_prop.csv", "id_column=id", "columns=[label]"]
+    return ["data=folder", f"data.root={place}", "data.quantities=[e_form]", *(f"data.adapter.{key}" for key in keys)]
 
 
 def table(place: Path) -> list[str]:
     rows = [{"id": "a", "structure": SALT.as_dict(), "e_form": "-1,5"}, {"id": "b", "e_form": "-1,6"}]
     (place / "t.json").write_text(json.dumps(rows))
-    return ["data=table", f"data.root={place / 't.json'}"]
+    return ["data=table", f"data.root={place / 't.json'}", "data.quantities=[e_form]"]
 
 
 def formulas(place: Path) -> list[str]:
     (place / "f.csv").write_text("id,formula,label\na,Fe2Xx3,1\nb,NaCl,\n")
-    return ["data=formulas", f"data.root={place / 'f.csv'}"]
+    return ["data=formulas", f"data.root={place / 'f.csv'}", "data.quantities=[e_form]", "data.adapter.columns=[label]"]
 
 
 def alexandria(place: Path) -> list[str]:
@@ -57,7 +58,7 @@ def ase_database(place: Path) -> list[str]:
     with ase.db.connect(place / "t.db") as db:
         db.write(ase.Atoms("H"), e_form=1.0)
         db.write(ase.Atoms("Cu", cell=[3, 3, 3], pbc=True), e_form=1e30)
-    return ["data=ase", f"data.root={place / 't.db'}", "data.adapter.id_column=id"]
+    return ["data=ase", f"data.root={place / 't.db'}", "data.adapter.id_column=id", "data.quantities=[e_form]"]
 
 
 def materials_project(place: Path) -> list[str]:
@@ -73,8 +74,8 @@ NONE: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
                         "1 left out: no row in the table (first: c)",
                         "1 left out: no structure file (first: ghost, id_prop.csv, line 4)"]),
     "table": (table, [f"2 left out: {COMMA} (first: a, t.json, row 1: '-1,5')"]),
-    "formulas": (formulas, ["1 left out: no label (first: b)",
-                            "1 left out: the formula has 'Xx', which is no element (first: a, f.csv, line 2)"]),
+    "formulas": (formulas, ["1 left out: 'Xx' in the formula is not an element (first: a, f.csv, line 2)",
+                            "1 left out: no label (first: b)"]),
     "alexandria": (alexandria, ["2 left out: no structure (first: agm0)"]),
     "matbench": (matbench, ["1 left out: no label (first: mb-phonons-0002)",
                             "1 left out: phonon_peak is not a number (first: mb-phonons-0001, 'high')"]),

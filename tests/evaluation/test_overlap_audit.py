@@ -82,8 +82,8 @@ def test_of_formulas_the_formula_decides() -> None:
     found = overlap_audit.audit(SEEN, formulas, rows, 2, [Held("long", LONG, None, True)])
     assert found.how == ("formula", "", "")
     assert found.source[0] in ("long", "short")
-    assert "(1 same formula, all that is known of them)" in overlap_audit.told(found, "mine")
-    # The other way round: crystals of a formula that is to be tested on are left out of pretraining.
+    assert "(1 same formula, no structure to compare)" in overlap_audit.told(found, "mine")
+    # The other way round: crystals of a formula that is to be tested on are not used for pretraining.
     assert overlap_audit.rows_to_drop(LONG, formulas, rows, 2).tolist() == [0]
     assert overlap_audit.rows_to_drop(LONG, formulas, rows[1:], 2).tolist() == []
     seen = overlap_audit.index(formulas, rows, 2)
@@ -127,8 +127,8 @@ def test_a_distorted_copy_is_found_where_the_records_are_at_hand_and_unknown_whe
     assert (blind.how, blind.unknown.tolist()) == (("", "", ""), [True, True, False])
     assert overlap_audit.counted(blind) == {"unknown": 2, "unseen": 1}
     assert overlap_audit.told(blind, "mine") == (
-        "None known of the 3 test crystals of mine is in the training data of the source. Of 2 more it is not known: "
-        "the training data have their formulas, and not all crystals of these could be compared."
+        "None known of the 3 test crystals of mine is in the training data of the source. For 2 more it is not known: "
+        "the training data contain their formulas, but some crystals of these formulas could not be compared."
     )
     found = overlap_audit.audit(seen, target, rows, 1, [Held("short", SHORT, None, True)])
     assert (found.how, found.unknown.tolist()) == (("structure", "", ""), [False] * 3)
@@ -148,7 +148,7 @@ def test_what_is_over_the_limit_is_said_and_stays(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(source_crystals, "MOST_PAIRS", 0)
     assert overlap_audit.rows_to_drop(source, SHORT, ALL, 1, said.append).tolist() == []
     assert said == [
-        "Too many or too large to compare: 1 crystals with a formula of the target; they stay in the source."
+        "1 source crystals with a formula of the target are too many or too large to compare; they stay in the source."
     ]
     monkeypatch.setattr(source_crystals, "MOST_PAIRS", 1)
     monkeypatch.setattr(source_crystals, "MOST_LISTED", 0)

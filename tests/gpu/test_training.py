@@ -28,7 +28,7 @@ def said(folder: Path) -> str:
 def test_replayed_graphs_train_as_plain_steps_do(tltool: Command, gpu: str, encoder: str) -> None:
     words = [*WORDS, f"encoder={encoder}", "fit.epochs=3", f"device={gpu}"]
     replayed, plain = (tltool("pretrain", *words, f"fit.cuda_graphs={on}") for on in ("true", "false"))
-    assert "No CUDA graph" not in said(replayed)
+    assert "CUDA graphs do not work" not in said(replayed)
     found, expected = ([e["train_loss"] for e in epochs(folder)] for folder in (replayed, plain))
     assert found == pytest.approx(expected, rel=0.01)
 
@@ -94,7 +94,7 @@ def _no_memory() -> None:
 def test_a_device_that_is_not_there_is_refused(tltool: Command, gpu: str, capsys: pytest.CaptureFixture[str]) -> None:
     count = torch.cuda.device_count()
     tltool("pretrain", *WORDS, f"device=cuda:{count}", code=6)
-    assert f"device=cuda:{count} is not there" in capsys.readouterr().err
+    assert f"device=cuda:{count} is not available" in capsys.readouterr().err
 
 
 def test_a_device_is_taken_by_its_number(tltool: Command, gpu: str, real: bool) -> None:

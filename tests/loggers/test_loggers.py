@@ -3,14 +3,18 @@
 import copy
 import csv
 import json
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from commands import run
 from support import ROOT, config
 
+from tltool.command_line.launch import Launch
 from tltool.errors import ConfigError
 from tltool.run_folder.loggers import Logger, made
 from tltool.run_folder.run import Run
@@ -24,6 +28,34 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "another", "of": "a later version"},
 ]
 SHORT = ["fit.epochs=2", "split.train_size=40", "threads=1", "hydra.run.dir=run"]
+
+
+class Wandb:
+    """A stand-in for the package wandb, which is large: notes how it is called."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.summary: dict[str, float] = {}
+        self.code: int | None = None
+
+    def init(self, **asked: Any) -> "Wandb":
+        self.asked = asked
+        return self
+
+    def log(self, row: dict[str, float], *, step: int) -> None:
+        self.rows.append((step, row))
+
+    def finish(self, *, exit_code: int) -> None:
+        self.code = exit_code
+
+
+@pytest.fixture(autouse=True)
+def wandb(monkeypatch: pytest.MonkeyPatch) -> Wandb:
+    """Give the stand-in to whoever imports wandb."""
+    there = Wandb()
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=there.init))  # type: ignore[arg-type]
+    return there
 
 
 class Hears:
@@ -83,7 +115,7 @@ def test_one_that_fails_is_named_once_and_nothing_is_lost(
 ) -> None:
     good, bad = Hears(), Hears(fails)
     told(tmp_path / "run", bad=bad, good=good)
-    says = "The logger bad stopped (OSError: no more room); the run goes on, and log.jsonl has every event."
+    says = "The logger bad stopped (OSError: no more room); the run continues, and log.jsonl has every event."
     (sentence,) = [event for event in logged(tmp_path / "run") if event.get("text") == says]
     assert [event for event in logged(tmp_path / "run") if event != sentence] == EVENTS
     assert [event for event in good.told if event != sentence] == [*EVENTS, "finished"]
@@ -100,7 +132,10 @@ def test_what_is_no_logger_and_what_does_not_start_is_one_sentence(
         "class Absent:\n    def __init__(self, folder, /): raise ImportError('no module called wandb')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name, says in (("Silent", "it needs log and close"), ("Absent", "ImportError: no module called wandb")):
+    for name, says in (
+        ("Silent", "it needs the methods log and close"),
+        ("Absent", "ImportError: no module called wandb"),
+    ):
         node = {"_target_": f"strange_loggers.{name}"}
         with pytest.raises(ConfigError, match=says):
             made({"mine": node}, tmp_path, ["strange_loggers"])
@@ -126,3 +161,52 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert [float(row["val MAE e_form (eV/atom)"]) for row in rows] == [e["val_MAE"]["e_form"] for e in epochs]
     done = run(tmp_path, "pretrain", "+logger.mine._target_=os.system", *SHORT[:-1], "hydra.run.dir=other", code=2)
     assert "logger._target_='os.system' may not be used: it must be or start with tltool.loggers." in done.stderr
+
+
+METRICS = {"quantities": {"e_form": {"unit": "eV/atom", "test": {"MAE": 0.1, "n": 3}}}}
+
+
+def test_tensorboard_has_a_step_an_epoch_and_the_test_error(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(METRICS))
+    told(tmp_path / "run", **made(config("pretrain", "logger=tensorboard")["logger"], tmp_path / "run"))
+    found = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    found.Reload()
+    steps = {tag: [(e.step, pytest.approx(e.value)) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+    assert steps == {
+        "train loss": [(1, 0.5), (2, 0.5)],
+        "learning rate": [(1, 0.01), (2, 0.01)],
+        "val MAE/e_form (eV/atom)": [(1, 0.25), (2, 0.125)],
+        "val MAE/gap (eV)": [(1, 1.0), (2, 0.5)],
+        "test MAE/e_form (eV/atom)": [(2, 0.1)],
+    }
+
+
+def test_wandb_is_offline_and_has_a_row_an_epoch_and_the_test_error(tmp_path: Path, wandb: Wandb) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(METRICS))
+    (tmp_path / "run" / "config.yaml").write_text("seed: 3\n")
+    told(tmp_path / "run", **made(config("pretrain", "logger=wandb")["logger"], tmp_path / "run"))
+    assert wandb.asked["mode"] == "offline"
+    assert wandb.asked["config"] == {"seed": 3}
+    assert Path(wandb.asked["dir"]) == tmp_path / "run"
+    assert [step for step, _ in wandb.rows] == [1, 2]
+    assert wandb.rows[1][1]["val MAE gap (eV)"] == 0.5
+    assert wandb.summary == {"test MAE e_form (eV/atom)": 0.1}
+    assert wandb.code == 0
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_package_that_is_missing_ends_the_run_before_it_begins(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    says = f"logger={name} needs a package that is not installed; run pip install 'tltool[{name}]'."
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        made(config("pretrain", f"logger={name}")["logger"], tmp_path)
+    monkeypatch.setattr(Launch, "_run", lambda *_: pytest.fail("the run began"))
+    assert says in run(tmp_path, "transfer", f"logger={name}", code=2).stderr
+    assert list(tmp_path.iterdir()) == []

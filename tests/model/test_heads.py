@@ -55,7 +55,7 @@ def test_a_new_head_is_a_network_too_and_comes_back_to_the_bit(
     data = batches_of(part, ("e_above_hull",), seed=3, train_size=40)
     model = run(mode, with_networks, data, epochs=1)
     assert isinstance(model.heads["e_above_hull"], MLPHead)
-    model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+    model.spec |= {"quantities": {"e_above_hull": {"unit": "eV/atom"}}}
     checkpoint.save(tmp_path / "model", model)
     back = checkpoint.load(tmp_path / "model")
     assert isinstance(back.heads["e_above_hull"], MLPHead)
@@ -78,7 +78,7 @@ def test_freeze_equals_features(with_networks: PropertyModel, part: Dataset) -> 
 FEATURES = {
     "levels": ("mode.level=[0,1]",),
     "trunk": ("mode.level=trunk",),
-    "labels": ("mode.level=[0]", "mode.beside=[labels,trunk]"),
+    "labels": ("mode.level=[0]", "mode.extra_features=[labels,trunk]"),
     "sites": ("mode/regressor=atom_set", "mode.level=[1]"),
 }
 
@@ -90,7 +90,7 @@ def test_features_have_a_head_of_their_own(
     data = batches_of(part, ("e_above_hull",), seed=3, train_size=40)
     model = run("features", with_networks, data, *FEATURES[how], epochs=1)
     assert type(model.heads["e_above_hull"]) is nn.Linear
-    model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+    model.spec |= {"quantities": {"e_above_hull": {"unit": "eV/atom"}}}
     checkpoint.save(tmp_path / "model", model)
     back = checkpoint.load(tmp_path / "model")
     np.testing.assert_allclose(predict(back, data, "test"), predict(model, data, "test"), atol=1e-6)

@@ -15,4 +15,9 @@ def three_seeds(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Draw no periodic table: half the time of a report."""
-    monkeypatch.setattr(plots, "periodic_table", lambda buffer, *_, **__: buffer.write(b"\x89PNG"))
+
+    def drawn(files, *_, **__):
+        files.png.write(b"\x89PNG")
+        files.svg.write(b"<svg></svg>")
+
+    monkeypatch.setattr(plots, "periodic_table", drawn)

@@ -21,33 +21,33 @@ def of(folder, mode):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"identity": {"data": "content of b", "file": "b.csv"}}, "The data are not the same (b.csv and a.csv)."),
-        ({"identity": {"data": "new content", "file": "a.csv"}}, "The data are not the same."),
+        ({"identity": {"data": "content of b", "file": "b.csv"}}, "The data differ (b.csv and a.csv)."),
+        ({"identity": {"data": "new content", "file": "a.csv"}}, "The data differ."),
         ({"identity": {"base": "low", "base_name": "PBE"}}, "One learns the difference to PBE, the other values."),
         (
             {"identity": {"split": "prototype"}},
-            "Split._target_ is by_hash and random; split.group is prototype and not set.",
+            "split._target_ is by_hash and random; split.group is prototype and not set.",
         ),
-        ({"identity": {"left_out": 3}}, "Overlap=drop_test left out 3 and 0 test crystals."),
+        ({"identity": {"left_out": 3}}, "overlap=drop_test removed 3 and 0 test crystals."),
         (
             {"identity": {"shape": "wider"}},
-            "The models are not of one shape, as their sources were built with other settings.",
+            "The models differ in shape, because their sources have different settings.",
         ),
-        ({"settings": SETTINGS | {"fit": FIT | {"epochs": 1}}}, "Fit.epochs is 1 and 100."),
-        ({"settings": SETTINGS | {"fit": FIT | {"loss": "l1"}}}, "Fit.loss is l1 and huber."),
-        ({"settings": SETTINGS | {"optimiser": ADAMW | {"lr": 0.001}}}, "Optimiser.lr is 0.001 and 0.004."),
+        ({"settings": SETTINGS | {"fit": FIT | {"epochs": 1}}}, "fit.epochs is 1 and 100."),
+        ({"settings": SETTINGS | {"fit": FIT | {"loss": "l1"}}}, "fit.loss is l1 and huber."),
+        ({"settings": SETTINGS | {"optimiser": ADAMW | {"lr": 0.001}}}, "optimiser.lr is 0.001 and 0.004."),
         (
             {"settings": SETTINGS | {"optimiser": {"_target_": "torch.optim.SGD", "lr": 0.004}}},
-            "Optimiser._target_ is SGD and AdamW.",
+            "optimiser._target_ is SGD and AdamW.",
         ),
         (
             {"identity": {"test": {"log10_K_VRH": "other labels"}}},
-            "The test crystals or their labels are not the same.",
+            "The test crystals or their labels differ.",
         ),
-        ({"identity": {"train": "other"}}, "The training or validation crystals or their labels are not the same."),
+        ({"identity": {"train": "other"}}, "The training or validation crystals or their labels differ."),
         ({"train_size": 50}, "They have 50 and 100 training crystals."),
         ({"seed": 7}, "Seed is 7 and 0."),
-        ({"split_seed": 3}, "Split.seed is 3 and 0."),
+        ({"split_seed": 3}, "split.seed is 3 and 0."),
     ],
 )
 def test_a_run_on_something_else_is_no_baseline_and_the_reason_is_told(tmp_path, changes, reason):
@@ -137,7 +137,7 @@ def test_dropped_test_crystals_are_averaged_apart_and_pair_where_they_are_none(t
     rows = of(tmp_path, "finetune")
     assert [(row.place.overlap, len(row.runs), row.paired.n) for row in rows] == [("", 3, 3), ("drop_test", 2, 1)]
     (told,) = unpaired(collect([tmp_path]).results)
-    assert told.reason == "Overlap=drop_test left out 2 and 0 test crystals."
+    assert told.reason == "overlap=drop_test removed 2 and 0 test crystals."
 
 
 def test_variants_of_a_mode_are_not_averaged(tmp_path):
@@ -178,7 +178,7 @@ def test_a_run_without_a_readable_record_is_compared_with_nothing(tmp_path, iden
     assert [p.run.name for p in place(results)] == ["s"]
     (told,) = unpaired(results)
     assert (told.runs, told.other) == (("old",), "")
-    assert "An older version made it" in told.reason
+    assert "An older version of tltool made this run" in told.reason
 
 
 def test_runs_of_one_reason_are_one_line(tmp_path):

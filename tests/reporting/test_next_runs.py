@@ -9,7 +9,7 @@ from run_folders import make_run
 from support import config, each_choice
 
 from tltool.reporting.finished_runs import collect, read
-from tltool.reporting.next_runs import advice, pairs_needed, repeat
+from tltool.reporting.next_runs import advice, cross_validation, pairs_needed, repeat
 from tltool.reporting.statistics import summarise
 
 
@@ -36,7 +36,7 @@ def test_so_many_pairs_find_the_difference_four_times_in_five():
     assert (np.abs(t) > 2.0345).mean() == pytest.approx(0.8, abs=0.02)  # t(0.975, 33)
 
 
-def test_few_rows_ask_for_draws_that_settle_the_difference_seen(tmp_path):
+def test_few_rows_need_draws_that_detect_the_observed_difference(tmp_path):
     # Differences of -20 with a standard deviation of 25 1/cm, as for phonons at 100 rows: 15 pairs at dz = 0.8.
     spread = 25 * np.array([-1.0, -0.5, 0, 0.5, 1.0]) / np.std([-1.0, -0.5, 0, 0.5, 1.0], ddof=1)
     for draw, extra in enumerate(spread):
@@ -50,8 +50,8 @@ def test_few_rows_ask_for_draws_that_settle_the_difference_seen(tmp_path):
     found = advice(row, row.runs[-1])
     assert found.n == 15
     assert found.text == (
-        "With 100 training crystals about 15 draws settle a difference of 20.0 1/cm (such as is seen), if it varies by "
-        "25.0 1/cm (one standard deviation) from draw to draw."
+        "With 100 training crystals, about 15 draws are needed to detect a difference of 20.0 1/cm (the observed "
+        "difference), if its standard deviation between draws is 25.0 1/cm."
     )
     assert found.command == (
         "tltool transfer -m split.train_size=100 source=runs/pretrain/model mode=scratch,finetune "
@@ -66,9 +66,9 @@ def test_more_than_fifty_draws_are_not_asked_for(tmp_path):
     row = summarise(collect([tmp_path]).results)[1]
     found = advice(row, row.runs[-1])
     assert found.n == 50
-    assert "more than 10,000 draws settle a difference of 0.000200" in found.text
+    assert "more than 10,000 draws are needed to detect a difference of 0.000200" in found.text
     # 50 pairs at a power of 80 % find dz = 0.404.
-    assert f"; 50 settle one of {0.404 * row.paired.sd:.5f} log10(GPa)." in found.text
+    assert f"; 50 draws detect a difference of {0.404 * row.paired.sd:.5f} log10(GPa)." in found.text
     assert found.command == ""
 
 
@@ -87,7 +87,7 @@ def test_two_pairs_that_agree_by_chance_are_not_taken_for_certain(tmp_path):
         make_run(tmp_path / f"f{draw}", "finetune", 0, mae, draw=draw)
     row = summarise(collect([tmp_path]).results)[1]
     assert row.paired.sd < 0.001
-    assert "varies by 0.0300 log10(GPa)" in advice(row, row.runs[0]).text
+    assert "standard deviation between draws is 0.0300 log10(GPa)" in advice(row, row.runs[0]).text
 
 
 COMMANDS = [
@@ -162,3 +162,25 @@ def test_scratch_gets_no_override_of_another_mode(tmp_path):
 def test_a_folder_that_does_not_say_how_it_was_started_gets_no_command(tmp_path):
     assert repeat(run_of(tmp_path, ""), "seed", 5) == ""
     assert repeat(run_of(tmp_path / "b", "python train.py"), "seed", 5) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "tltool transfer target=folder target.data.root=D mode=features seed=3 split.test=0.2 hydra.run.dir=x",
+            "tltool transfer target=folder target.data.root=D mode=features seed=3 source=runs/pretrain/model split=cv",
+        ),
+        ("tltool transfer source=S split=composition", "tltool transfer source=S split=cv"),
+        ("tltool transfer -m mode=scratch,finetune seed=0,1", None),
+        ("tltool transfer split.train_size=100", None),
+        ("", None),
+    ],
+)
+def test_few_rows_propose_cross_validation(tmp_path, words, expected):
+    changes = {} if "train_size" in words else {"identity": {"split": "ids", "file": "f.csv"}}
+    run = run_of(tmp_path, words, size=64, **changes)
+    found = cross_validation(run)
+    assert [one.command for one in found] == ([expected] if expected else [])
+    large = run_of(tmp_path / "large", words, size=200, **changes)
+    assert cross_validation(large) == []

@@ -24,14 +24,14 @@ def test_no_pair_says_how_to_get_one(tmp_path: Path) -> None:
     here = make_run(tmp_path / "now", size=BIG, state="running", command="tltool transfer target=bulk_modulus")
     first, second = so_far(here, tmp_path / "nowhere")
     assert first.text == (
-        "log10_K_VRH: not known if this transfer is positive; no scratch run so far has this seed and the same rows."
+        "log10_K_VRH: transfer not known: there is no scratch run with this seed and the same rows yet."
     )
     assert second.text == "log10_K_VRH: 5 seeds give 5 pairs."
     assert second.command == (
         "tltool transfer -m target=bulk_modulus source=runs/pretrain/model mode=scratch,finetune seed=0,1,2,3,4"
     )
     make_run(tmp_path / "s", "scratch", seed=7, size=BIG)
-    assert texts(here, tmp_path)[1] == "log10_K_VRH: the scratch run s is not its baseline. Seed is 0 and 7."
+    assert texts(here, tmp_path)[1] == "log10_K_VRH: the scratch run s cannot be the baseline. Seed is 0 and 7."
     assert so_far(tmp_path / "s", tmp_path) == []
 
 
@@ -40,8 +40,8 @@ def test_one_pair_is_no_verdict(tmp_path: Path) -> None:
     make_run(tmp_path / "s", "scratch", mae=0.1, size=BIG)
     first, second = texts(here, tmp_path)
     assert first == (
-        "log10_K_VRH: test MAE 0.0500 log10(GPa) higher than that of scratch with this seed and the same rows. "
-        "One pair is no verdict."
+        "log10_K_VRH: the test MAE is 0.0500 log10(GPa) higher than that of scratch with the same seed and rows. "
+        "One pair is not enough for a verdict."
     )
     assert second == "log10_K_VRH: 5 seeds give 5 pairs."
 
@@ -51,10 +51,10 @@ def test_one_pair_is_no_verdict(tmp_path: Path) -> None:
     [
         (
             [0.10, 0.12, 0.08],
-            "log10_K_VRH: positive transfer so far over 3 pairs. Its test MAE is on average 0.100 log10(GPa) lower",
+            "log10_K_VRH: positive transfer over 3 pairs so far. The mean test MAE is 0.100 log10(GPa) lower",
         ),
-        ([0.30, 0.32, 0.28], "log10_K_VRH: negative transfer so far over 3 pairs."),
-        ([0.10, 0.30, 0.21], "log10_K_VRH: neutral so far over 3 pairs."),
+        ([0.30, 0.32, 0.28], "log10_K_VRH: negative transfer over 3 pairs so far."),
+        ([0.10, 0.30, 0.21], "log10_K_VRH: neutral over 3 pairs so far."),
     ],
 )
 def test_verdict_over_pairs(tmp_path: Path, maes: list[float], words: str) -> None:
@@ -63,9 +63,9 @@ def test_verdict_over_pairs(tmp_path: Path, maes: list[float], words: str) -> No
     first, *others = texts(here, tmp_path)
     assert words in first
     if "neutral" in words:
-        assert "draws settle a difference" in others[0]
+        assert "draws are needed to detect a difference" in others[0]
     else:
-        assert "by signs, p 0.25" in first
+        assert "p 0.25 (signs)" in first
         assert others == []
 
 
@@ -118,9 +118,9 @@ def test_two_quantities_get_two_named_verdicts_and_another_run_none(tmp_path: Pa
         gap = {"gap": {"unit": "eV", "test": {"n": 4, "MAE": 9.0}}}
         alone = make_run(tmp_path / f"g{seed}", "finetune", seed, quantities=gap)
     first, second = texts(here, tmp_path)
-    assert first.startswith("e_form: positive transfer so far over 3 pairs.")
+    assert first.startswith("e_form: positive transfer over 3 pairs so far.")
     assert "0.100 eV/atom lower" in first
-    assert second.startswith("gap: positive transfer so far over 3 pairs.")
+    assert second.startswith("gap: positive transfer over 3 pairs so far.")
     assert "0.100 eV lower" in second
     told = texts(alone, tmp_path)
     assert all(text.startswith("gap: ") for text in told)

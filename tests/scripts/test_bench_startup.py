@@ -1,19 +1,21 @@
-"""The start-up bench runs from end to end; how fast is never tested."""
+"""The bench of the start-up starts both commands; how fast is never tested."""
 
-import re
-import subprocess
 import sys
+from argparse import Namespace
+from pathlib import Path
 
 import pytest
-from support import ROOT
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from bench import startup
 
 pytestmark = pytest.mark.slow
 
 
-def test_both_figures_are_told() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "bench_startup.py"), "--rounds", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
-    told = re.fullmatch(r"tltool --help (\S+) s .* to its first batch (\S+) s \(aim 8 s\)\n", done.stdout)
-    assert told
-    quick, first = map(float, told.groups())
-    assert 0 < quick < first
+def test_both_figures_are_there(tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = startup.first_batch
+    monkeypatch.setattr(startup, "first_batch", lambda folder, cache, starts: whole(folder, cache_folder, starts))
+    found = list(startup.rows(Namespace(starts=1)))
+    assert [row.name for row in found] == startup.names(Namespace())
+    assert 0 < found[0].ours < found[1].ours

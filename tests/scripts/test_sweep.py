@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,57 @@ def test_a_sweep_passes_over_a_failed_cell_and_goes_on_where_it_stopped(source: 
     again = sweep(SEEDS="0 1", SIZES="40", JOBS="2")
     assert "done before: sweep/features-40-0" in again
     assert "done: sweep/features-40-1" in again
+
+
+TLTOOL = """#!/bin/sh
+trap 'echo ended >"$HOME/$$.ended"; exit 143' TERM
+echo "$@" >>"$HOME/called"
+[ "$1" = report ] && exit 0
+while [ -f "$HOME/wait" ]; do sleep 0.05; done
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> dict[str, str]:
+    """Give an environment with a tltool that notes how it is called, and goes on until the file ``wait`` is gone."""
+    (tmp_path / "tltool").write_text(TLTOOL)
+    (tmp_path / "tltool").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    keys = {"TARGET": "folder", "MODES": "freeze", "SIZES": "all", "SEEDS": "0 1", "SWEEP": "s", "JOBS": "2"}
+    return os.environ | {"PATH": path, "HOME": str(tmp_path)} | keys
+
+
+def test_a_sweep_says_what_runs_and_takes_any_override(stand_in: dict[str, str], tmp_path: Path) -> None:
+    words = ["sh", str(ROOT / "scripts" / "sweep.sh"), "target.data.root=my dir", "fit.epochs=5"]
+    done = subprocess.run(words, cwd=tmp_path, env=stand_in, capture_output=True, text=True, timeout=60)
+    command = "transfer target=folder mode=freeze seed=0 source=latest target.data.root=my dir fit.epochs=5"
+    assert f"run 1 of 2: tltool {command} hydra.run.dir=s/freeze-all-0" in done.stdout.splitlines()
+    assert f"{command} hydra.run.dir=s/freeze-all-0" in (tmp_path / "called").read_text().splitlines()
+    other = subprocess.run([*words, "seed=3"], cwd=tmp_path, env=stand_in, capture_output=True, text=True, timeout=60)
+    assert other.returncode == 2
+    assert "s holds a sweep with other overrides" in other.stderr
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_sweep_ends_what_it_started_and_nothing_else(
+    sent: signal.Signals, stand_in: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "wait").touch()
+    # One process group: what the sweep did not start, and the sweep.
+    script = f'sleep 60 & echo $! >other\nexec sh "{ROOT / "scripts" / "sweep.sh"}"'
+    restore = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    begun = subprocess.Popen(
+        ["sh", "-c", script], cwd=tmp_path, env=stand_in, start_new_session=True, preexec_fn=restore
+    )
+    called = tmp_path / "called"
+    for _ in range(200):
+        if called.exists() and len(called.read_text().splitlines()) == 2:
+            break
+        time.sleep(0.05)
+    begun.send_signal(sent)
+    assert begun.wait(30) == 130
+    assert len(list(tmp_path.glob("*.ended"))) == 2
+    other = int((tmp_path / "other").read_text())
+    os.kill(other, 0)  # it still runs
+    os.kill(other, signal.SIGKILL)
+    assert "report" not in called.read_text()

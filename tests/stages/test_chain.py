@@ -24,7 +24,7 @@ def test_two_transfers_and_the_verdict(source: PropertyModel, tmp_path: Path) ->
     said = transfer(tmp_path, *second, "mode=lora", "fit.epochs=1", "hydra.run.dir=runs/transfer/two")
     assert "trained on unknown (part), then " in said
     assert "(dielectric, features)." in said
-    assert "no scratch run so far has this seed" in said.replace("\n", " ")
+    assert "there is no scratch run with this seed" in said.replace("\n", " ")
     origins = checkpoint.read_spec(tmp_path / "runs" / "transfer" / "two" / "model")["provenance"]
     assert [(o["stage"], o.get("mode")) for o in origins] == [
         ("pretrain", None), ("transfer", "features"), ("transfer", "lora"),
@@ -35,4 +35,4 @@ def test_two_transfers_and_the_verdict(source: PropertyModel, tmp_path: Path) ->
     assert metrics["trainable_parameters"] > 1000
     transfer(tmp_path, *second, "mode=scratch", "fit.epochs=1")
     said = transfer(tmp_path, *second, "mode=lora", "fit.epochs=1").replace("\n", " ")
-    assert "than that of scratch with this seed and the same rows" in said, said
+    assert "than that of scratch with the same seed and rows" in said, said

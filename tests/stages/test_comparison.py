@@ -49,7 +49,7 @@ def test_a_scratch_run_on_another_table_is_no_baseline_and_the_command_makes_one
     )
     done = run(home, "transfer", *WORDS, *mine)
     texts = [line["text"] for line in said(home / "runs/transfer/me")]
-    assert "e_form: the scratch run other is not its baseline. The data are not the same (a b.csv and b.csv)." in texts
+    assert "e_form: the scratch run other cannot be the baseline. The data differ (a b.csv and b.csv)." in texts
     (command,) = [line["command"] for line in said(home / "runs/transfer/me") if "command" in line]
     assert all(line in done.stderr.splitlines() for line in command.splitlines())
 
@@ -84,5 +84,5 @@ def test_a_scratch_run_on_another_table_is_no_baseline_and_the_command_makes_one
     assert "### table, e_form, 32 training crystals; a b.csv" in page
     assert "### table, e_form, 32 training crystals; b.csv" in page
     assert "| finetune | me | " not in page
-    assert "Split.draw is null and 0." in page
+    assert "split.draw is null and 0." in page
     assert "Not compared: 1 finetune run of table, e_form." in report.stderr

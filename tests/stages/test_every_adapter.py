@@ -34,7 +34,7 @@ def folder(place: Path, demo: Store) -> list[str]:
     for name, structure, _ in structures(demo):
         CifWriter(structure).write_file(place / f"{name}.cif")
     (place / "id_prop.csv").write_text("\n".join(f"{name},{value}" for name, _, value in structures(demo)))
-    return ["data=folder", f"data.root={place}"]
+    return ["data=folder", f"data.root={place}", "data.quantities=[e_form]"]
 
 
 def dump(place: Path, demo: Store) -> list[str]:
@@ -61,7 +61,12 @@ def table(place: Path, demo: Store) -> list[str]:
         for name, structure, value in structures(demo)
     ]
     (place / "rows.jsonl").write_text("\n".join(lines))
-    return ["data=table", f"data.root={place}/rows.jsonl", "data.adapter.columns=[enthalpy]"]
+    return [
+        "data=table",
+        f"data.root={place}/rows.jsonl",
+        "data.quantities=[e_form]",
+        "data.adapter.columns=[enthalpy]",
+    ]
 
 
 def ase_database(place: Path, demo: Store) -> list[str]:

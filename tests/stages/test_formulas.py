@@ -14,7 +14,10 @@ from tltool.data.store import Store
 
 pytestmark = pytest.mark.slow
 
-FORMULAS = ["transfer", "target=formulas", "target.data.root=formulas.csv", "mode=features", "source=source"]
+FORMULAS = [
+    "transfer", "target=formulas", "target.data.root=formulas.csv", "target.data.quantities=[e_form]", "mode=features",
+    "source=source",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, demo: Store) -> Path:
 def test_from_formulas_to_predictions(home: Path) -> None:
     done = run(home, *FORMULAS, "mode/regressor=atom_set", "split=composition", "fit.epochs=20", "hydra.run.dir=set")
     assert "Data set formulas: 237 records kept, 3 left out" in done.stderr
-    for reason, name in (("the formula has 'Xx', which is no element", "odd"),
-                         ("the formula does not close a bracket", "open"), ("no formula", "none")):  # fmt: skip
+    unclosed = "an opening bracket in the formula has no closing bracket"
+    for reason, name in (("'Xx' in the formula is not an element", "odd"), (unclosed, "open"), ("no formula", "none")):
         assert f"1 left out: {reason} (first: {name}, formulas.csv, line " in done.stderr
     errors = json.loads((home / "set" / "metrics.json").read_text())
     test = errors["quantities"]["e_form"]["test"]
@@ -45,7 +48,7 @@ def test_from_formulas_to_predictions(home: Path) -> None:
     parts = table.groupby("formula").split.nunique()
     assert (parts == 1).all(), "a formula is in one part of the split"
     # The source holds crystals of many of these formulas, and says so.
-    assert f"({errors['overlap']['formula']} same formula, all that is known of them)" in done.stderr
+    assert f"({errors['overlap']['formula']} same formula, no structure to compare)" in done.stderr
     assert set(table[table.split == "test"].seen) == {"", "formula"}
 
     run(home, "eval", "model=set", "hydra.run.dir=again")
@@ -56,7 +59,7 @@ def test_from_formulas_to_predictions(home: Path) -> None:
     assert "237 structures predicted, 3 not" in said
     made = pd.read_csv(home / "out.csv", index_col="id", keep_default_na=False)
     assert list(made.index[-3:]) == ["odd", "open", "none"]
-    assert made.status["odd"] == "formulas.csv, line 239: the formula has 'Xx', which is no element; correct it."
+    assert made.status["odd"] == "formulas.csv, line 239: 'Xx' in the formula is not an element; correct it."
     mine = table.set_index("id")
     np.testing.assert_allclose(made.prediction[mine.index].astype(float), mine.prediction, atol=1e-4)
     assert list(made.formula[mine.index]) == list(mine.formula)
@@ -70,10 +73,13 @@ def test_ridge_is_the_default_and_known_formulas_can_be_left_out(home: Path) -> 
 
 def test_what_needs_a_structure_says_what_works(home: Path) -> None:
     done = run(home, *FORMULAS, "mode=finetune", "hydra.run.dir=refused", code=2)
-    assert "what works is the element embedding of a pretrained encoder" in done.stderr
+    assert "use the element embedding of a pretrained encoder" in done.stderr
     words = ["predict", "model=source", "input=formulas.csv", "output=none.csv", "hydra.run.dir=nothing"]
     said = run(home, *words, code=3).stderr
-    assert "0 structures predicted, 240 not (see the column status): none.csv" in said
-    assert "input=formulas.csv: nothing in it can be predicted; 237 of them: a formula has no structure" in said
-    assert "1 of them: the formula does not close a bracket (first: open)" in said
+    assert "0 structures predicted, 240 not predicted (see the column status): none.csv" in said
+    assert (
+        "input=formulas.csv: no structure or formula in it can be predicted; 237 of them: a formula has no structure"
+        in said
+    )
+    assert "1 of them: an opening bracket in the formula has no closing bracket (first: open)" in said
     assert pd.read_csv(home / "none.csv").status.str.contains("a formula has no structure|the formula|no formula").all()

@@ -61,7 +61,7 @@ def test_predict_and_eval_name_one(home: Path) -> None:
         run(home, "predict", "model=all", "input=files", f"functional={name}", "output=out.csv")
         assert pd.read_csv(home / "out.csv").prediction.mean() == pytest.approx(gap, abs=0.5)
     said = run(home, "predict", "model=all", "input=files", code=2).stderr
-    assert "tells PBE, HSE, GLLB-SC apart; say which to predict as functional=NAME" in said
+    assert "has several functionals (PBE, HSE, GLLB-SC); choose one as functional=NAME" in said
 
     run(home, "eval", "model=all", "hydra.run.dir=own")
     before, after = (content(home, f"{k}/metrics.json")["quantities"]["gap"] for k in ("all", "own"))
@@ -79,7 +79,7 @@ def test_transfer_to_a_known_and_to_a_new_functional(home: Path) -> None:
     assert "new to the source" not in done.stderr
     assert OmegaConf.load(home / "known" / "model" / "model.yaml").functional == "HSE"
     done = run(home, "transfer", *ONE, "source=all", *QUICK, "hydra.run.dir=new")
-    assert "The functional measured is new to the source; its vector starts as the mean of PBE, HSE" in done.stderr
+    assert "The functional measured is new to the source; its vector starts from the mean of PBE, HSE" in done.stderr
     spec = OmegaConf.load(home / "new" / "model" / "model.yaml")
     assert (spec.functionals[-1], spec.functional, "new_functionals" in spec) == ("measured", "measured", False)
     run(home, "predict", "model=new", "input=files", "output=new.csv")

@@ -57,12 +57,12 @@ def test_what_can_be_done_about_it(home: Path) -> None:
     stopped = run(home, *TRANSFER, "source=source", "overlap=error", "hydra.run.dir=stopped", code=3)
     assert "overlap=drop_test" in stopped.stderr
     refused = run(home, *TRANSFER, "source=source", "overlap=drop_source", "hydra.run.dir=refused", code=2)
-    assert "overlap=drop_source is nothing that transfer can do" in refused.stderr
+    assert "overlap=drop_source does not exist for transfer" in refused.stderr
 
     words = ["overlap=drop_source", "target@overlap.target=bulk_modulus"]
     done = run(home, "pretrain", *FAST, *words, "hydra.run.dir=clean")
     # 214 are known by their ids; a few more are the same structure under another one.
-    left_out = int(next(line for line in done.stderr.splitlines() if "left out of pretraining" in line).split()[0])
+    left_out = int(next(line for line in done.stderr.splitlines() if "not used for pretraining" in line).split()[0])
     assert 214 <= left_out <= 230
     again = run(home, *TRANSFER, "source=clean", "hydra.run.dir=unseen")
     assert "None of the 118 test crystals of bulk_modulus is in the training data of the source" in again.stderr
@@ -92,7 +92,7 @@ def test_a_list_of_ids_and_a_model_without_an_index(home: Path) -> None:
     assert "needs overlap.ids=FILE" in run(home, *words, "hydra.run.dir=a", code=2).stderr
     one = run(home, *words, "overlap.ids=ids.txt", "hydra.run.dir=b").stderr
     two = run(home, *words, "overlap.ids=report/split.csv", "hydra.run.dir=c").stderr
-    lines = [next(line for line in text.splitlines() if "left out of pretraining" in line) for text in (one, two)]
+    lines = [next(line for line in text.splitlines() if "not used for pretraining" in line) for text in (one, two)]
     assert lines[0] == lines[1]
     (home / "other.txt").write_text("x-1\n")
     assert "none of its 1 ids is in demo" in run(
@@ -100,7 +100,7 @@ def test_a_list_of_ids_and_a_model_without_an_index(home: Path) -> None:
     ).stderr  # fmt: skip
     run(home, "pretrain", *FAST, "overlap=none", "hydra.run.dir=silent")
     assert not (home / "silent" / "model" / "seen.safetensors").exists()
-    assert "nothing can be audited" in run(home, *TRANSFER, "source=silent", "hydra.run.dir=blind").stderr
+    assert "there is no overlap audit" in run(home, *TRANSFER, "source=silent", "hydra.run.dir=blind").stderr
     # An index of the target's rows alone would call the source's crystals unseen.
     assert "overlap" not in errors(home, "blind")
     assert not (home / "blind" / "model" / "seen.safetensors").exists()

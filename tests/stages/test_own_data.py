@@ -113,3 +113,19 @@ def test_predictions_of_the_table_are_those_of_training(source: PropertyModel, p
     assert any(unseen) == any(
         set(part.store.crystal(row).numbers.tolist()) - set(source.spec["elements"]) for row in rows
     )
+
+
+def test_a_property_of_ones_own_is_defined_on_the_command_line_and_kept_with_the_model(home: Path) -> None:
+    table = pd.read_csv(home / "own" / "id_prop.csv")
+    table["kappa"] = table.gap_eV + 0.5
+    table.to_csv(home / "own" / "kappa.csv", index=False, sep=";")
+    words = ["target=folder", "target.data.root=own", "target.data.adapter.table=kappa.csv"]
+    words += ["target.data.quantities=[kappa]", "target.data.define={kappa: {unit: W/mK, scale: log}}", "source=source"]
+    done = run(home, "transfer", *words, "mode=features", "hydra.run.dir=kappa")
+    assert "kappa is a number in W/mK (as data.define says), scale log" in done.stderr
+    assert "kappa is learnt as its logarithm" in done.stderr
+    run(home, "predict", "model=kappa/model", "input=new", "output=kappa.csv")
+    assert set(pd.read_csv(home / "kappa.csv").unit) == {"W/mK"}
+    other = ["data=folder", "data.root=own", "data.adapter.table=kappa.csv", "data.quantities=[kappa]"]
+    done = run(home, "eval", "model=kappa", *other, "data.define={kappa: {unit: W/cmK}}", code=4)
+    assert "The model has kappa in W/mK, and the data have it in W/cmK; convert the labels" in done.stderr

@@ -13,7 +13,11 @@ from tltool.training.backend import CPU
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(plots, "periodic_table", lambda buffer, *_, **__: buffer.write(b"\x89PNG"))
+    def drawn(files, *_, **__):
+        files.png.write(b"\x89PNG")
+        files.svg.write(b"<svg></svg>")
+
+    monkeypatch.setattr(plots, "periodic_table", drawn)
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def test_the_stage_writes_both_pages_and_says_where(tmp_path, folder, capsys):
     out = folder.folder / "report"
     first, advice, *others = said(folder)
     assert first == "Finished runs: 1. Left out: 0."
-    assert "about 20 draws settle a difference of 0.0100 log10(GPa) (a tenth of the error)" in advice
+    assert "about 20 draws are needed to detect a difference of 0.0100 log10(GPa) (a tenth of the error)" in advice
     assert others == [f"Markdown: {out / 'report.md'}", f"HTML: {out / 'report.html'}"]
     assert (out / "report.md").read_text().startswith("# tltool report: bulk_modulus\n")
     assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
@@ -52,7 +56,7 @@ def test_the_stage_says_what_it_left_out_and_does_not_count_itself(tmp_path, fol
     why = "2 running (not finished), 1 damaged (metrics.json is missing)"
     assert said(folder)[0] == f"Finished runs: 1. Left out: 3: {why}."
     page = (tmp_path / "out" / "deep" / "report.html").read_text()
-    assert "1 finished run (1 transfer); 3 unfinished or damaged left out" in page
+    assert "1 finished run (1 transfer); 3 unfinished or damaged runs are left out" in page
     assert "report/now" not in page
 
 

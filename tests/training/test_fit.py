@@ -73,7 +73,9 @@ def test_weights_and_balance_of_several_quantities(part: Dataset) -> None:
     assert first[0] / first[1] < 0.7 * second[0] / second[1]
     balanced, _ = trained(loss_balance="uncertainty", loss="mse")
     assert np.isfinite(balanced).all()
-    with pytest.raises(ConfigError, match=r"fit\.weights: gap is not learnt here; there are e_form, e_above_hull"):
+    with pytest.raises(
+        ConfigError, match=r"fit\.weights names gap, which is not a quantity of this training; use e_form, e_above_hull"
+    ):
         trained(weights={"gap": 2.0})
 
 
@@ -163,10 +165,10 @@ def test_wrong_settings() -> None:
             Settings(**good | {key: value})
     with pytest.raises(ConfigError, match="learns the weights"):
         Settings(**good | {"weights": {"gap": 2.0}, "loss_balance": "uncertainty"})
-    with pytest.raises(ConfigError, match="counts every label alike"):
+    with pytest.raises(ConfigError, match="gives every label the same weight"):
         Settings(**good | {"weights": {"gap": 2.0}, "loss_balance": "labels"})
     for period in (None, 1):
-        with pytest.raises(ConfigError, match=r"triangular needs fit\.period"):
+        with pytest.raises(ConfigError, match=r"triangular needs a fit\.period"):
             Settings(**good | {"schedule": "triangular", "period": period})
     with pytest.raises(ResourceError, match="device=cuda:99"):
         device_called("cuda:99")

@@ -75,12 +75,12 @@ def test_rows_are_placed_by_their_functional(both: Dataset, part: Dataset) -> No
 
 def test_an_unknown_functional_is_one_sentence(part: Dataset) -> None:
     data, records = data_of(part, name="x", functional="LDA")
-    with pytest.raises(DataError, match=r"'x' is of the functional 'LDA', which the model does not know; .*PBE, HSE"):
+    with pytest.raises(DataError, match=r"'x' has the functional 'LDA', which the model does not know; .*PBE, HSE"):
         row_functionals.placed(data, records, SPEC)
     data, records = data_of(part, name="x")
-    with pytest.raises(DataError, match="'x' does not say its functional"):
+    with pytest.raises(DataError, match="'x' does not name its functional"):
         row_functionals.placed(data, records, SPEC | {"functional": None})
-    with pytest.raises(ConfigError, match=r"functional=HSE06: .*it knows PBE, HSE"):
+    with pytest.raises(ConfigError, match=r"functional=HSE06 .*which has PBE, HSE"):
         row_functionals.placed(data, records, SPEC, "HSE06")
 
 
@@ -88,9 +88,9 @@ def test_which_to_predict() -> None:
     assert row_functionals.chosen(SPEC, None) == "HSE"
     assert row_functionals.chosen(SPEC, "PBE") == "PBE"
     assert row_functionals.chosen({}, None) is None
-    with pytest.raises(ConfigError, match="tells no functionals apart"):
+    with pytest.raises(ConfigError, match="has no separate functionals"):
         row_functionals.chosen({}, "PBE")
-    with pytest.raises(ConfigError, match="say which to predict as functional=NAME"):
+    with pytest.raises(ConfigError, match="choose one as functional=NAME"):
         row_functionals.chosen(SPEC | {"functional": None}, None)
 
 

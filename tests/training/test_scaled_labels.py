@@ -40,7 +40,9 @@ def test_training_labels_alone_decide_about_a_logarithm(part: Dataset, scale: st
     if scale == "auto":
         assert not scalers(replace(positive, labels=labels), False, scale)["phonon_peak"].logarithmic
     else:
-        with pytest.raises(ConfigError, match=r"phonon_peak has a training label of -1, which has no logarithm"):
+        with pytest.raises(
+            ConfigError, match=r"phonon_peak has a training label of -1, and its logarithm does not exist"
+        ):
             scalers(replace(positive, labels=labels), False, scale)
 
 
@@ -79,5 +81,7 @@ def test_only_positive_labels_of_a_scale_that_is_asked_for_are_learnt_as_logarit
     learnt = {scale: scalers(data, False, scale)["e_form"].logarithmic for scale in ("linear", "log", "auto")}
     assert learnt == {"linear": False, "log": True, "auto": False}
     data.labels[data.split["train"][0]] = 0.0
-    with pytest.raises(ConfigError, match=r"fit\.scale=log: e_form has a training label of 0, which has no logarithm"):
+    with pytest.raises(
+        ConfigError, match=r"fit\.scale=log: e_form has a training label of 0, and its logarithm does not exist"
+    ):
         scalers(data, False, "log")

@@ -19,10 +19,10 @@ def test_moduli_without_a_logarithm_are_counted() -> None:
     said: list[str] = []
     _, split = setup.split_batches(config("pretrain"), data, ["log10_K_VRH"], said.append)
     assert said == [
-        "3 of 40 crystals have no label of log10_K_VRH and are left out.",
-        "  2 for the reason that K_VRH is zero or less (first: mp-3, -12.5 GPa)",
+        "3 of 40 crystals have no label for log10_K_VRH and are left out.",
+        "  2 of them because K_VRH is zero or less (first: mp-3, -12.5 GPa)",
     ]
     assert not {3, 5, 7} & {int(row) for part in split for row in part}
     said.clear()
     setup.split_batches(config("pretrain"), data, ["K_VRH"], said.append)
-    assert said == ["1 of 40 crystals have no label of K_VRH and are left out."]
+    assert said == ["1 of 40 crystals have no label for K_VRH and are left out."]

@@ -36,7 +36,7 @@ def between(source: PropertyModel, part: Dataset, tmp_path_factory: pytest.TempP
     found = {}
     for name, overrides in FIRST.items():
         model = run(source, data, *overrides)
-        model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+        model.spec |= {"quantities": {"e_above_hull": {"unit": "eV/atom"}}}
         path = tmp_path_factory.mktemp("chain") / name
         checkpoint.save(path, model)
         found[name] = checkpoint.load(path)

@@ -1,4 +1,4 @@
-"""What stands beside the levels in ``mode=features``: the source's own predictions, its trunk, and facts."""
+"""Extra features of ``mode=features``: descriptors, the input of the source's heads, and its predictions."""
 
 from pathlib import Path
 
@@ -42,8 +42,10 @@ def test_each_word_gives_its_columns(source: PropertyModel, target: Batches) -> 
             "labels": source(graph),
         }
         for word, expected in columns.items():
-            torch.testing.assert_close(features(source, target, f"mode.beside=[{word}]").embed(graph), expected)
-        every = features(source, target, "mode.level=[1]", "mode.beside=[labels,trunk,geometry,elements]").embed(graph)
+            torch.testing.assert_close(features(source, target, f"mode.extra_features=[{word}]").embed(graph), expected)
+        every = features(
+            source, target, "mode.level=[1]", "mode.extra_features=[labels,trunk,geometry,elements]"
+        ).embed(graph)
         level = features(source, target, "mode.level=[1]").embed(graph)
     torch.testing.assert_close(every, torch.cat([level, *columns.values()], dim=1))
 
@@ -52,20 +54,20 @@ def test_each_word_gives_its_columns(source: PropertyModel, target: Batches) -> 
 def test_it_survives_the_disk_and_is_a_source_itself(
     regressor: str, source: PropertyModel, target: Batches, tmp_path: Path
 ) -> None:
-    words = "mode.beside=[elements,geometry,trunk,labels]"
+    words = "mode.extra_features=[elements,geometry,trunk,labels]"
     model = features(source, target, "mode.level=[0]", words, f"mode/regressor={regressor}")
-    model.spec["quantities"] = {"e_above_hull": "eV/atom"}
+    model.spec["quantities"] = {"e_above_hull": {"unit": "eV/atom"}}
     checkpoint.save(tmp_path / "model", model)
     again = checkpoint.load(tmp_path / "model")
     np.testing.assert_array_equal(predict(again, target, "test"), predict(model, target, "test"))
-    second = features(again, target, "mode.beside=[trunk,elements]")
+    second = features(again, target, "mode.extra_features=[trunk,elements]")
     assert np.isfinite(predict(second, target, "test")).all()
     if regressor == "ridge":
-        twice = features(again, target, "mode.beside=[labels]")
+        twice = features(again, target, "mode.extra_features=[labels]")
         torch.testing.assert_close(twice.embed(target.graph("test")), again(target.graph("test")))
     else:
-        with pytest.raises(ConfigError, match="network's heads"):
-            features(again, target, "mode.beside=[labels]")
+        with pytest.raises(ConfigError, match="whose heads are networks"):
+            features(again, target, "mode.extra_features=[labels]")
 
 
 def test_predictions_of_a_source_on_a_logarithmic_scale_stand_as_logarithms(part: Dataset, target: Batches) -> None:
@@ -74,26 +76,26 @@ def test_predictions_of_a_source_on_a_logarithmic_scale_stand_as_logarithms(part
     node = config("transfer", "mode=scratch")["mode"]
     source = instantiate.call(node, fresh_model(), positive, a_fit(scale="log"))
     source.spec["logarithmic"] = ["e_form"]
-    found = features(source, target, "mode.beside=[labels]").embed(target.graph("test"))
+    found = features(source, target, "mode.extra_features=[labels]").embed(target.graph("test"))
     torch.testing.assert_close(found, source(target.graph("test")).log())
 
 
-def test_facts_of_elements_are_known_of_formulas(source: PropertyModel, tmp_path: Path) -> None:
+def test_descriptors_of_elements_need_formulas_only(source: PropertyModel, tmp_path: Path) -> None:
     texts = [f"{metal}{n}O{k}" for metal in ("Li", "Na", "Mg", "Ca", "Ti") for n in (1, 2) for k in (1, 2, 2.5)]
     records = store.gather([Record(f"r{n}", composition(t, ""), {"gap": n / 9}) for n, t in enumerate(texts)], {})
     table = crystal_graphs.build([records.crystal(n) for n in range(len(texts))], QUOTIENT)
     data = batches_of(Dataset(records, table), ("gap",))
-    model = features(source, data, "mode.beside=[elements]")
+    model = features(source, data, "mode.extra_features=[elements]")
     assert np.isfinite(predict(model, data, "test")).all()
     for word in ("geometry", "labels", "trunk"):
-        with pytest.raises(ConfigError, match="formulas without structures"):
-            features(source, data, f"mode.beside=[elements,{word}]")
+        with pytest.raises(ConfigError, match="are formulas"):
+            features(source, data, f"mode.extra_features=[elements,{word}]")
 
 
 def test_words_there_are_not(source: PropertyModel, target: Batches) -> None:
-    with pytest.raises(ConfigError, match=r"mode\.beside=\['colour'\] is not known"):
-        features(source, target, "mode.beside=[colour]")
+    with pytest.raises(ConfigError, match=r"mode\.extra_features=\['colour'\] is not known"):
+        features(source, target, "mode.extra_features=[colour]")
     with pytest.raises(ConfigError, match="level"):
         features(source, target)
     with pytest.raises(ConfigError, match="list of levels"):
-        features(source, target, "mode.level=trunk", "mode.beside=[labels]")
+        features(source, target, "mode.level=trunk", "mode.extra_features=[labels]")

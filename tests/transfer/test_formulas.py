@@ -52,7 +52,7 @@ def run(source: PropertyModel, data: Batches, *overrides: str, **keys) -> Proper
 def test_a_formula_is_its_crystals_level_0(encoder: str, crystals: list[Crystal]) -> None:
     """The mean with atomic fractions as weights is the mean over the sites of a crystal of that formula."""
     model = fresh_model(encoder=encoder).eval()
-    model.readout = pool_of_sites(model.encoder.dim, model.encoder.n_levels, levels=[0], statistics=["mean", "spread"])
+    model.readout = pool_of_sites(model.encoder.dim, model.encoder.n_levels, levels=[0], statistics=["mean", "std"])
     assert not model.needs_structures
     texts = [composition(formula(c.numbers), "") for c in crystals]
     tables = [crystal_graphs.build(some, graph_settings_of(encoder)) for some in (crystals, texts)]
@@ -84,7 +84,7 @@ def test_learning_from_formulas_is_learning_from_level_0(
 @pytest.mark.parametrize("mode", [m for m in MODES if m not in ("features", "auto")])
 def test_what_needs_edges_refuses(mode: str, source: PropertyModel, formulas: Batches) -> None:
     before = {k: v.clone() for k, v in source.state_dict().items()}
-    with pytest.raises(ConfigError, match=r"formulas without structures.*mode=features mode\.level=\[0\]\.$"):
+    with pytest.raises(ConfigError, match=r"the data are formulas.*mode=features mode\.level=\[0\]\.$"):
         run(source, formulas, f"mode={mode}")
     assert all(torch.equal(v, before[k]) for k, v in source.state_dict().items())
 
@@ -99,7 +99,7 @@ def test_a_level_that_needs_edges_refuses(key: str, source: PropertyModel, formu
 
 
 def test_statistics_of_edges_are_not_to_be_had(source: PropertyModel, formulas: Batches) -> None:
-    with pytest.raises(ConfigError, match="refit_statistics=true needs edges"):
+    with pytest.raises(ConfigError, match="refit_statistics=true needs structures"):
         run(source, formulas, *RIDGE, "mode.refit_statistics=true")
 
 
@@ -118,7 +118,7 @@ def test_predictions_for_formulas_and_structures_side_by_side(
     crystal = part.store.crystal(0)
     items = [("a", crystal), ("b", composition("Fe0.7Ni0.3", "b")), ("c", DataError("c: is bad."))]
     table = Predictor(source).table(items)
-    assert list(table.status) == ["ok", "b: a formula has no structure, and this model needs one; give the structure.",
+    assert list(table.status) == ["ok", "b: a formula has no structure, but this model needs one; give the structure.",
                                   "c: is bad."]  # fmt: skip
     model = run(source, formulas, *SET)
     table = Predictor(model).table(items).set_index("id")

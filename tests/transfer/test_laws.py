@@ -64,7 +64,7 @@ def test_what_comes_out_predicts_the_target_and_survives_the_disk(
     (report,) = [e for e in events if e["event"] == "load_report"]
     assert report["step_0_val_MAE"]["e_above_hull"] > 0
     assert report["new"]
-    model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+    model.spec |= {"quantities": {"e_above_hull": {"unit": "eV/atom"}}}
     checkpoint.save(tmp_path / "model", model)
     np.testing.assert_allclose(predict(checkpoint.load(tmp_path / "model"), target, "test"), predicted, atol=1e-6)
 
@@ -122,7 +122,7 @@ def test_finetune_options(source: PropertyModel, target: Batches) -> None:
     events: list[dict] = []
     run("finetune", source, target, "mode.probe_first=true", log=events.append)
     assert len([e for e in events if e["event"] == "epoch"]) == 6
-    with pytest.raises(ConfigError, match=r"mode\.lr_scale: no part is called 'encodr'"):
+    with pytest.raises(ConfigError, match=r"mode\.lr_scale: no part has the name 'encodr'"):
         run("finetune", source, target, "mode.lr_scale={encodr: 0.1}")
     with pytest.raises(ConfigError, match="new or keep"):
         run("finetune", source, target, "mode.head=old")
@@ -173,7 +173,7 @@ def test_what_is_not_yet_released_rests_to_the_bit(
             assert all(still) == (epoch < k + 2), (epoch, part)
     assert model.frozen == ()
     assert all(p.requires_grad for p in model.parameters())
-    with pytest.raises(ConfigError, match=r"would train from epoch 11 of fit\.epochs=6"):
+    with pytest.raises(ConfigError, match=r"would start to train in epoch 11 of fit\.epochs=6"):
         run("finetune", source, target, "mode.unfreeze=2", epochs=6)
 
 
@@ -207,7 +207,7 @@ def test_lora_starts_as_the_source_and_learns(source: PropertyModel, part: Datas
     label = same.labels[same.split["train"]].numpy()
     errors = [np.abs(predict(m, same, "train") - label).mean() for m in (start, run("lora", source, same, epochs=20))]
     assert errors[1] < errors[0]
-    with pytest.raises(ConfigError, match=r"'readout' names no linear map; there are encoder\.embedding"):
+    with pytest.raises(ConfigError, match=r"no linear map has the name 'readout'; use encoder\.embedding"):
         run("lora", source, same, "mode.maps=[readout]")
     with pytest.raises(ConfigError, match=r"mode\.rank=0"):
         run("lora", source, same, "mode.rank=0")
@@ -215,11 +215,15 @@ def test_lora_starts_as_the_source_and_learns(source: PropertyModel, part: Datas
 
 @pytest.mark.parametrize("regressor", REGRESSORS)
 def test_every_regressor_serves_from_the_disk(regressor: str, source: PropertyModel, target: Batches, tmp_path) -> None:
-    model = run("features", source, target, f"mode/regressor={regressor}", epochs=20, ema=0.0, loss="mse")
+    # This law is about squares, and labels with a few far away look like faults to a heavy tail.
+    normal = ["mode.regressor.tail=null"] if regressor == "additive_gp" else []
+    model = run("features", source, target, f"mode/regressor={regressor}", *normal, epochs=20, ema=0.0, loss="mse")
     label = target.labels[target.split["train"]].numpy()
     assert ((predict(model, target, "train") - label) ** 2).mean() < 0.95 * label.var()
-    assert isinstance(model.heads["e_above_hull"], EstimatorHead) == (regressor not in ("ridge", "atom_set"))
-    model.spec |= {"quantities": {"e_above_hull": "eV/atom"}}
+    assert isinstance(model.heads["e_above_hull"], EstimatorHead) == (
+        regressor not in ("ridge", "atom_set", "additive_gp")
+    )
+    model.spec |= {"quantities": {"e_above_hull": {"unit": "eV/atom"}}}
     checkpoint.save(tmp_path / "model", model)
     back = checkpoint.load(tmp_path / "model")
     np.testing.assert_allclose(predict(back, target, "test"), predict(model, target, "test"), atol=1e-6)
@@ -250,7 +254,7 @@ def test_a_set_model_learns_on_levels_and_trains_nothing_below(source: PropertyM
 
 
 def test_a_level_that_is_not_there(source: PropertyModel, target: Batches) -> None:
-    with pytest.raises(ConfigError, match="levels 0 to 3"):
+    with pytest.raises(ConfigError, match="use 0 to 3"):
         run("features", source, target, "mode.level=7")
     with pytest.raises(ConfigError, match="trunk, a number"):
         run("features", source, target, "mode.level=last")

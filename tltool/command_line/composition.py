@@ -1,17 +1,18 @@
 """Is a composed config one of the stage, and what Hydra says of one that it could not compose, as one sentence."""
 
+import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
+from tltool.command_line import mistakes
 from tltool.data.materials_project import api_key
 from tltool.errors import ConfigError, nearest
+from tltool.renamed import renamed_key
 
-_COMPOSITIONS = ("matbench_steels", "matbench_expt_gap", "matbench_expt_is_metal", "matbench_glass")
-
-_LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}
-"""Extras that bring launchers of Hydra."""
+_NO_GROUP = re.compile(r"Could not override '(\S+?)'\. (?:No match in the defaults list|Did you mean to override)")
 
 
 def checked(stage: str, config: Any) -> dict[str, Any]:
@@ -25,25 +26,29 @@ def checked(stage: str, config: Any) -> dict[str, Any]:
         known |= tree.keys() | {str(g).removeprefix("optional ").rpartition("@")[2] for g in groups}
     for key in config:
         if key not in known:
-            raise ConfigError(f"{stage} has no key {key!r}.{nearest(key, known - {'defaults', 'hydra'})}")
+            other = mistakes.elsewhere(stage, str(key))
+            raise ConfigError(other or f"{stage} has no key {key!r}.{nearest(key, known - {'defaults', 'hydra'})}")
     return dict(config)
 
 
-def sentence(error: BaseException) -> str:
-    """Return what Hydra or OmegaConf says in several lines as one, with the nearest known key."""
+def sentence(error: BaseException, stage: str, words: Sequence[str]) -> str:
+    """Return what Hydra or OmegaConf says in several lines of ``words`` as one, with the nearest known name."""
     cause = error.__cause__ or error
     text = " ".join(str(error).split())
-    missing = str(getattr(error, "missing_cfg_file", None)).rpartition("/")[2]
-    if missing in _LAUNCHERS:
-        return f"This launcher is not installed; run pip install 'tltool[{_LAUNCHERS[missing]}]'."
-    if missing in _COMPOSITIONS:
-        return (
-            f"{missing} holds compositions without structures; read its file with target=formulas and mode=features, "
-            "or use another task, such as target=matbench_phonons."
-        )
+    missing = getattr(error, "missing_cfg_file", None)
+    if missing:
+        return mistakes.unknown_choice(str(missing), stage, words)
+    if found := _NO_GROUP.search(text):
+        group = found[1].partition("@")[0]
+        told = mistakes.elsewhere(stage, group)
+        return told or f"{stage} takes no {group}=; tltool {stage} --help shows what it takes."
     key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
+    gone = re.search(r"Could not delete from config\. '([^']+)' does not exist", text)
+    old = gone.group(1) if gone else str(getattr(cause, "full_key", None) or key)
+    if now := renamed_key(old):
+        return now.sentence(old)
     if key is not None and parent is not None and hasattr(parent, "keys") and str(key) not in map(str, parent.keys()):
-        return f"There is no key {getattr(cause, 'full_key', key)!r}.{nearest(str(key), map(str, parent.keys()))}"
+        return mistakes.unknown_key(str(getattr(cause, "full_key", key)), parent._get_root(), stage, words)
     if "Missing mandatory value" in text or "MissingMandatoryValue" in type(error).__name__:
         name = getattr(cause, "full_key", None) or key
         return f"{name} must be given, as {name}=VALUE."

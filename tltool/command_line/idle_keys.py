@@ -30,13 +30,16 @@ _LEARNS = {
 }
 
 
-def idle_keys(stage: str, config: Config) -> dict[str, Idle]:
-    """Return the dotted names of the keys, or whole nodes, that a run of ``stage`` with ``config`` does not read."""
+def idle_keys(stage: str, config: Config, *, functions: bool = True) -> dict[str, Idle]:
+    """Return the dotted names of the keys, or whole nodes, that a run of ``stage`` with ``config`` does not read.
+
+    Without ``functions`` the modules of the functions in ``config`` are not asked, so that none is imported.
+    """
     plugins = config.get("plugins") or ()
     found = _of_stage(stage, config)
     for place, node in data_nodes(config):
         found |= {f"{place}.{key}": idle for key, idle in _of_data(stage, place, node).items()}
-    for place, node in nodes(config):
+    for place, node in nodes(config) if functions else ():
         try:
             told = instantiate.idle_keys(node, config, plugins)
         except ConfigError:

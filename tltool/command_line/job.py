@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], c
     try:
         distributed.meet()
         torch.set_num_threads(setup.threads(config["threads"], angles=False))
-        open_run = Run(folder, stage, company)
+        open_run = Run(folder, stage, company, continues=_is_cross_validation(config))
         _work(stage, config, open_run, shlex.join(["tltool", stage, *words]))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         code, interrupted = _end(error, stage, open_run)
@@ -57,9 +58,18 @@ def _work(stage: str, config: Mapping[str, Any], run: Run, command: str) -> None
     chosen = backend.choose(config["kernels"], config["device"], config["threads"], run.say, compiles=compiles)
     run.write_json("environment.json", environment.described(chosen.device, chosen.name, command))
     work: Callable[[Mapping[str, Any], Run, Backend], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
+    if run.company is None and find_spec("tltool.sweep") is not None:
+        from tltool.sweep import tasks
+
+        run.several = tasks.several(config, chosen.device)
     distributed.join(chosen.device)
     work(config, run, chosen)
     distributed.part_ways()
+
+
+def _is_cross_validation(config: Mapping[str, Any]) -> bool:
+    """Say whether a run trains fold after fold, so that another one can go on in its folder."""
+    return str((config.get("split") or {}).get("_target_", "")).endswith(".split_folds.cross_validation")
 
 
 def _end(error: BaseException, stage: str, run: Run | None) -> tuple[int, bool]:
@@ -76,6 +86,8 @@ def _end(error: BaseException, stage: str, run: Run | None) -> tuple[int, bool]:
     log = run.folder / "error.log"
     log.write_text(trace, encoding="utf-8")
     if state == "interrupted":
-        message = resume.told(run.folder, message)
+        from tltool.evaluation import cross_validated
+
+        message = cross_validated.told(run.folder, resume.told(run.folder, message))
     run.close(state, code, message)
     return failed(error, f"{message} (details: {log})", code), state == "interrupted"

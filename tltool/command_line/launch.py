@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tltool import machine
-from tltool.command_line import overrides
+from tltool.command_line import early_checks, mistakes, overrides
 from tltool.command_line.composition import checked, sentence
 from tltool.command_line.exit_codes import failed, terminated
+from tltool.data import own_labels
 from tltool.data.materials_project import api_key
 from tltool.errors import CellError, ConfigError, ResourceError, TltoolError
 
@@ -43,6 +44,7 @@ def launch(stage: str, words: list[str]) -> int:
         return failed(ConfigError(f"{stage} runs in one process; start it without torchrun."))
     try:
         api_key.refuse_overrides(words)  # before Hydra writes them anywhere
+        mistakes.refuse_words(stage, words)
     except ConfigError as error:
         return failed(error)
     _prepare_process()
@@ -69,7 +71,9 @@ def _compose(jobs: "Launch") -> int:
     def job(config: DictConfig) -> None:
         jobs.take(config)
 
-    sys.argv = ["tltool", *jobs.words]
+    # Hydra takes flags before settings only.
+    flags, settings = mistakes.flags_first(jobs.words)
+    sys.argv = ["tltool", *flags, *settings]
     try:
         hydra.main(version_base="1.3", config_path="pkg://tltool.configs", config_name=jobs.stage)(job)()
         jobs.run_waiting()
@@ -82,12 +86,26 @@ def _compose(jobs: "Launch") -> int:
     except TltoolError as error:
         return failed(error)
     except (HydraException, OmegaConfBaseException) as error:
-        return failed(ConfigError(sentence(error)))
+        return failed(ConfigError(sentence(error, jobs.stage, jobs.words)))
+    except OSError as error:
+        if not error.filename:
+            raise
+        return failed(early_checks.not_writable(error))
     except KeyboardInterrupt:
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     return next((code for code in jobs.codes if code), 0)
+
+
+def composed(stage: str, words: list[str]) -> dict[str, Any]:
+    """Return the config of ``stage`` with the command-line ``words``, without running it; ConfigError if it is none."""
+    try:
+        with hydra.initialize_config_module("tltool.configs", version_base="1.3"):
+            config = OmegaConf.to_container(hydra.compose(stage, overrides=words), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(sentence(error, stage, words)) from error
+    return checked(stage, config)
 
 
 class Launch:
@@ -101,6 +119,7 @@ class Launch:
         self.codes: list[int] = []
         self.waiting: list[tuple[dict[str, Any], Path]] = []
         self._home = os.getpid()
+        self._said: set[str] = set()
 
     def take(self, config: DictConfig) -> None:
         """Check and run one config, or keep it for later."""
@@ -111,9 +130,9 @@ class Launch:
         try:
             plain = self._checked(config, about)
         except OmegaConfBaseException as error:
-            self.codes.append(failed(ConfigError(sentence(error))))
-        except ConfigError as error:
-            self.codes.append(failed(error))
+            self._refuse(ConfigError(sentence(error, self.stage, self.words)), about)
+        except TltoolError as error:
+            self._refuse(error, about)
         else:
             folder = Path(about.runtime.output_dir)
             if self._runs_with_others(about):
@@ -142,11 +161,33 @@ class Launch:
     def _checked(self, config: DictConfig, about: HydraConf) -> dict[str, Any]:
         """Return ``config`` as plain values; raise ConfigError for a key that is not known or that nothing reads."""
         plain = checked(self.stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        plain = own_labels.settled(plain, own_labels.of_folders(_folders(about)), self._say)
         if about.mode == RunMode.RUN:  # of a sweep they were looked at before its first cell
             if not machine.rank():
                 overrides.refuse_hydra(about.overrides.hydra, sweep=False)
+            overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False, functions=False)
+        if not machine.rank():
+            early_checks.refuse_folder(Path(about.runtime.output_dir))
+        early_checks.check(self.stage, plain)
+        if about.mode == RunMode.RUN:
             overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False)
         return plain
+
+    def _refuse(self, error: TltoolError, about: HydraConf) -> None:
+        """Print ``error``, and remove the folder that Hydra made for a run that does not begin."""
+        self.codes.append(failed(error))
+        folder = Path(about.runtime.output_dir)
+        with suppress(OSError):  # one that is not empty stays
+            folder.rmdir()
+            if folder.parent.name == self.stage:  # as in runs/transfer
+                folder.parent.rmdir()
+                folder.parent.parent.rmdir()
+
+    def _say(self, text: str) -> None:
+        """Print a sentence on standard error, once for all jobs."""
+        if text not in self._said and not machine.rank():
+            print(text, file=sys.stderr)
+        self._said.add(text)
 
     def _runs_with_others(self, about: HydraConf) -> bool:
         """Say whether a job can run at once with the others of its sweep."""
@@ -160,6 +201,11 @@ class Launch:
         from tltool.command_line import job
 
         return job.run(self.stage, config, folder, self.words, company)
+
+
+def _folders(about: HydraConf) -> list[Path]:
+    """Return the folders of YAML files that the user added, with --config-dir or hydra.searchpath."""
+    return [Path(source.path) for source in about.runtime.config_sources if source.schema == "file"]
 
 
 def _settle(jobs: int | None) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.global_hydra import GlobalHydra
@@ -15,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tltool import machine
+from tltool.command_line import config_files, early_checks
 from tltool.command_line.idle_keys import idle_keys, why
 from tltool.config_tree import leaves
-from tltool.errors import ConfigError
+from tltool.errors import ConfigError, TltoolError
 from tltool.instantiate import Idle
 
 _DRAWS = ("seed", "split.seed", "split.draw", "split.fold", "hydra.run.dir", "hydra.sweep.dir")
@@ -35,11 +37,14 @@ class Cell(NamedTuple):
     choices: Mapping[str, Any]
 
 
-def refuse(stage: str, cells: Iterable[Cell], *, sweep: bool) -> None:
-    """Raise ConfigError for the first override that none of the ``cells``, one run or those of a sweep, reads."""
+def refuse(stage: str, cells: Iterable[Cell], *, sweep: bool, functions: bool = True) -> None:
+    """Raise ConfigError for the first override that none of the ``cells``, one run or those of a sweep, reads.
+
+    Without ``functions`` those that the modules of functions tell of are left out, which import PyTorch.
+    """
     waiting: dict[str, str] | None = None
     for cell in cells:
-        found = unread(stage, cell)
+        found = unread(stage, cell, functions=functions)
         waiting = found if waiting is None else {name: text for name, text in waiting.items() if name in found}
         if not waiting:
             return
@@ -59,13 +64,13 @@ def refuse_hydra(words: Iterable[str], *, sweep: bool) -> None:
             raise ConfigError(f"{given.input_line} has no effect: this is one run and no sweep; {use}, or add -m.")
 
 
-def unread(stage: str, cell: Cell) -> dict[str, str]:
+def unread(stage: str, cell: Cell, *, functions: bool = True) -> dict[str, str]:
     """Return the overrides that the run ``cell`` does not read: their names, and a sentence for each."""
     try:
         config: Any = OmegaConf.to_container(cell.config, resolve=True)
     except OmegaConfBaseException:
         return {}  # the run says what is wrong with it
-    idle, every = idle_keys(stage, config), leaves(config)
+    idle, every = idle_keys(stage, config, functions=functions), leaves(config)
     found: dict[str, str] = {}
     for given in _parsed(cell.words):
         place = _place(given, cell.choices)
@@ -87,8 +92,12 @@ class BeforeSweep(Callback):
         try:
             if not machine.rank():  # the folders of other ranks are not the user's words
                 refuse_hydra(config.hydra.overrides.hydra, sweep=True)
+            if _has_unknown_choice(config):
+                return  # Hydra says which, before it starts the first cell
+            refuse(str(config.stage), _cells(config), sweep=True, functions=False)
+            _refuse_hopeless(str(config.stage), config)
             refuse(str(config.stage), _cells(config), sweep=True)
-        except ConfigError as error:
+        except TltoolError as error:
             if not machine.rank():
                 import sys
 
@@ -96,6 +105,36 @@ class BeforeSweep(Callback):
             raise SystemExit(error.code) from error
         except HydraException:
             return  # Hydra says what is wrong when it comes to that cell
+
+
+def _has_unknown_choice(config: DictConfig) -> bool:
+    """Say if a word of the sweep ``config`` chooses a file that is not there."""
+    if len(config.hydra.searchpath) > 1:
+        return False
+    folders = [source.path for source in config.hydra.runtime.config_sources if source.schema == "file"]
+    tree = [*config_files.roots(), *map(Path, folders)]
+    for given in _parsed(config.hydra.overrides.task):
+        group = given.key_or_group
+        known = config_files.names(group, tree)
+        if known and any(option.partition("=")[2] not in known for option in _options(given)):
+            return True
+    return False
+
+
+def _refuse_hopeless(stage: str, config: DictConfig) -> None:
+    """Raise the error of the first cell if every cell of the sweep ``config`` has one that its config shows."""
+    first: TltoolError | None = None
+    for cell in _cells(config):
+        try:
+            early_checks.check(stage, OmegaConf.to_container(cell.config, resolve=True))  # type: ignore[arg-type]
+        except TltoolError as error:
+            first = first or error
+        except OmegaConfBaseException:
+            return  # the run says what is wrong with it
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 def cell_of(config: DictConfig) -> Cell:

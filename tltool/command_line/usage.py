@@ -21,7 +21,9 @@ _USAGE = """usage: tltool STAGE [overrides]
   tltool transfer -m mode=scratch,finetune,freeze,features seed=0,1,2
   tltool predict input=my_structures/
 
-tltool STAGE --help      what can be set          tltool STAGE --cfg job    the config of a run
+tltool STAGE --help      what can be set          tltool STAGE --help fit   a group of keys, or one key
+tltool STAGE --cfg job   the config of a run
+tltool show data elastic what a data set, target, encoder, mode or quantity is; without a name a list
 tltool --version         the version              eval "$(tltool -sc install=bash)"   completion in bash
 """
 

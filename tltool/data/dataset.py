@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tltool import instantiate
+from tltool import instantiate, quantities
 from tltool.data import memory_mapped, prepare, store, structure_checks
 from tltool.data.download import locate
 from tltool.data.download.locate import BUNDLED
@@ -25,7 +25,7 @@ from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError, nearest
 
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
-KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter")
+KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter", "define")
 Report = Callable[[str], None]
 _CURRENT = "current.json"
 _REPEATED = "the id is in an earlier file"
@@ -136,6 +136,7 @@ def _tasks(
         raise DataError(f"There is no file {pattern} under {root}; put the files there or correct data.root.")
     facts = {k: str(description[k]) for k in PROVENANCE if description.get(k) is not None}
     facts["adapter"] = str(description["adapter"]["_target_"])
+    facts |= {"define": quantities.as_text(description["define"])} if description.get("define") else {}
     node = dict(description["adapter"])
     places = [(source, folder / f"{source.name}-{_state(root, source, node)}") for source in sources]
     plugins = tuple(means.plugins)
@@ -217,6 +218,7 @@ def _key(root: Path, description: Mapping[str, Any], means: Means) -> str:
     code = prepare.code_of(instantiate.locate(adapter["_target_"], means.plugins, "adapter").__module__)
     facts = [str(root.resolve()), adapter, code, store.SCHEMA, prepare.PART]
     facts += [means.checks or structure_checks.shipped()]
+    facts += [description.get("define"), {name: quantities.described(q) for name, q in quantities.shipped().items()}]
     return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]
 
 

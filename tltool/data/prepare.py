@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tltool import instantiate, interruption
+from tltool import instantiate, interruption, quantities
 from tltool.data import store, structure_checks
 from tltool.data.formats import label_columns
 from tltool.data.graph import crystal_graphs
@@ -225,7 +225,9 @@ def _read(task: Task) -> Shard:
     sha256 = _sha256(task.source) if task.source.is_file() else ""
     facts = dict(task.facts) | ({"file": task.source.name, "sha256": sha256} if sha256 else {})
     items = instantiate.call(task.adapter, task.source, plugins=task.plugins, place="adapter")
-    records = _unique(_checked(items, task.checks or structure_checks.shipped(), doubted), dropped, first)
+    records = _unique(
+        _within(_checked(items, task.checks or structure_checks.shipped(), doubted), task), dropped, first
+    )
     ahead = next(records, None)
     while ahead is not None:
         block = [ahead, *islice(records, PART - 1)]
@@ -271,10 +273,16 @@ def _checked(items: Iterable[Record | Dropped], checks: Checks, doubted: Counter
         yield item._replace(crystal=crystal, tags={**item.tags, **marks}) if marks else item
 
 
+def _within(items: Iterable[Record | Dropped], task: Task) -> Iterator[Record | Dropped]:
+    """Yield ``items`` without the labels that are beyond the limits of their quantity."""
+    known = quantities.from_text(task.facts.get("define", ""))
+    return (label_columns.within(item, known) for item in items)
+
+
 def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dict[str, str]) -> Iterator[Record]:
     """Yield the records; count records that the adapter leaves out, and records with an id that occurred before."""
     seen: set[str] = set()
-    for item in map(label_columns.within, items):
+    for item in items:
         if isinstance(item, Record) and item.id in seen:
             item = Dropped(item.id, "the id occurred before")
         if isinstance(item, Dropped):

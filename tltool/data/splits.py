@@ -47,7 +47,7 @@ def random(
     are permuted instead of rows, so all rows of a crystal are in one part. Raise DataError for an empty part.
     """
     rows = np.flatnonzero(np.isfinite(labelled))
-    crystal = _crystals(records, rows)
+    crystal = crystals(records, rows)
     n = int(crystal.max(initial=-1)) + 1
     if test >= 1:
         test = min(int(test) / max(n, 1), 1.0)
@@ -88,7 +88,7 @@ def by_hash(
     rows = np.flatnonzero(np.isfinite(labelled))
     names = _names(records, rows)
     draws = _draws(names, f"{seed}:order")
-    place = draws if group == "id" else _draws(_groups(records, rows, names, group), f"{seed}:{group}")
+    place = draws if group == "id" else _draws(group_names(records, rows, group), f"{seed}:{group}")
     order = rows[np.lexsort((rows, draws))]
     where = dict(zip(rows.tolist(), place.tolist(), strict=True))
     placed = np.array([where[row] for row in order.tolist()])
@@ -104,7 +104,7 @@ def _names(records: Store, rows: Ints) -> list[str]:
     return [every[int(row)] for row in rows]
 
 
-def _crystals(records: Store, rows: Ints) -> Ints:
+def crystals(records: Store, rows: Ints) -> Ints:
     """Return (r,): the number of each row's crystal, counted from 0 in order of occurrence."""
     if not origin.is_of_several(records):
         return np.arange(len(rows))
@@ -112,17 +112,17 @@ def _crystals(records: Store, rows: Ints) -> Ints:
     return np.array([number.setdefault(name, len(number)) for name in _names(records, rows)], dtype=np.int64)
 
 
-def _groups(records: Store, rows: Ints, names: list[str], group: str) -> list[str]:
+def group_names(records: Store, rows: Ints, group: str) -> list[str]:
+    """Return the name of the group of each of ``rows``: its reduced formula (``composition``) or its ``prototype``."""
     if group == "composition":
-        crystals = (records.crystal(int(row)) for row in rows)
-        return [formula(c.numbers, c.amounts) for c in crystals]
+        return [formula(c.numbers, c.amounts) for c in (records.crystal(int(row)) for row in rows)]
     if group == "prototype":
         if records.amounts is not None:
             raise DataError("split.group=prototype needs structures, and these are formulas; use split=composition.")
         types = (str(fingerprint.structure_type(records.crystal(int(row)))) for row in rows)
         # With another functional a crystal may relax to another type; the type of its first row decides the part.
         first: dict[str, str] = {}
-        return [first.setdefault(name, kind) for name, kind in zip(names, types, strict=True)]
+        return [first.setdefault(name, kind) for name, kind in zip(_names(records, rows), types, strict=True)]
     raise ConfigError(f"split.group={group!r} is not known; use id, composition or prototype.")
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tltool.data.record import Crystal, Floats, Ints, Record
 from tltool.errors import DataError, ResourceError
-from tltool.quantities import QUANTITIES, quantity
+from tltool.quantities import Quantities, from_text
 
 SCHEMA = 1
 Array = npt.NDArray[Any]
@@ -47,6 +47,11 @@ class Store:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def known(self) -> Quantities:
+        """The quantities that ship, and those that the data set defines in its attribute ``define``."""
+        return from_text(self.attributes.get("define", ""))
+
     def crystal(self, row: int) -> Crystal:
         """Return the crystal in ``row``."""
         sites = slice(int(self.first_site[row]), int(self.first_site[row + 1]))
@@ -64,9 +69,9 @@ class Store:
 
         Raise DataError if the store has no such label, ConfigError if there is no such quantity.
         """
-        wanted = quantity(name)
         if name in self.labels:
             return self.labels[name].astype(np.float64)
+        wanted = self.known.get(name) or self.known.named(name)
         if wanted.log10_of and wanted.log10_of in self.labels:
             plain = self.labels[wanted.log10_of].astype(np.float64)
             return np.log10(plain, where=plain > 0, out=np.full(len(plain), np.nan))
@@ -85,6 +90,7 @@ def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
     crystals: list[Crystal] = []
     labels: dict[str, list[tuple[int, float]]] = {}
     tags: dict[str, list[tuple[int, str]]] = {}
+    known = from_text(attributes.get("define", ""))
     seen: set[str] = set()
     for row, record in enumerate(records):
         if record.id in seen:
@@ -93,7 +99,7 @@ def gather(records: Iterable[Record], attributes: Mapping[str, str]) -> Store:
         ids.append(record.id)
         crystals.append(record.crystal)
         for name, value in record.labels.items():
-            labels.setdefault(quantity(name).name, []).append((row, value))
+            labels.setdefault(known.named(name).name, []).append((row, value))
         for name, word in record.tags.items():
             tags.setdefault(name, []).append((row, word))
     if not ids:
@@ -158,7 +164,7 @@ def save(path: Path, store: Store) -> None:
     arrays |= {} if store.amounts is None else {"amounts": store.amounts.astype(np.float64)}
     arrays |= {f"label/{name}": values.astype(np.float32) for name, values in sorted(store.labels.items())}
     arrays |= {f"tag/{name}": np.array(words, dtype=object) for name, words in sorted(store.tags.items())}
-    units = {f"label/{name}": QUANTITIES[name].unit for name in store.labels}
+    units = {f"label/{name}": store.known[name].unit for name in store.labels}
     write_arrays(path, arrays, store.attributes, units | {"lattice": "Å"})
 
 

@@ -15,6 +15,7 @@ from tltool.data.dataset import Dataset, Means, Prepared
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.origin import Mark
 from tltool.errors import ConfigError, nearest, standing_at
+from tltool.quantities import as_text, from_text, shipped
 
 KEYS = ("name", "root", "quantities", "parts")
 
@@ -68,4 +69,12 @@ def _attributes(name: str, made: Mapping[str, Prepared]) -> dict[str, str]:
     ):
         words = dict.fromkeys(one.attributes[key] for one in made.values() if key in one.attributes)
         found |= {key: between.join(words)} if words else {}
+    known = shipped()
+    own: dict[str, Any] = {}
+    for one in made.values():
+        text = one.attributes.get("define", "")
+        definitions = json.loads(text) if text else {}
+        known = known.joined(from_text(text)[key] for key in definitions)
+        own |= definitions
+    found |= {"define": as_text(own)} if own else {}
     return found | dataset.counts([(one.tasks, one.shards) for one in made.values()])

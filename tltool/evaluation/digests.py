@@ -1,7 +1,7 @@
-"""What the errors of a run rest on: digests of its rows, labels, data and shape, by which runs can be compared.
+"""Compute digests of the rows, labels, data and model shape behind the errors of a run, so that runs can be compared.
 
-They stand under ``identity`` in ``metrics.json``. Names do not enter them: two tables that are both called "table"
-differ, and a table that was moved or renamed stays the same. Sizes: n records, q quantities.
+They are in ``metrics.json`` under ``identity``. Names do not matter: two tables with the name "table" have different
+digests, and a moved or renamed table keeps its digest. Sizes: n records, q quantities.
 """
 
 import hashlib
@@ -18,13 +18,12 @@ from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.data.record import Floats, Ints
 from tltool.data.store import Store
-from tltool.quantities import quantity
 
 SCHEMA = 1
 _DIGITS = 16  # of a digest in hex, 64 bits
 _BLOCK = 65_536
 _SHAPE = ("encoder", "readout", "trunk", "head", "state")
-_NOT_SHAPE = ("quotient",)  # of the graph settings: how a graph is stored, which changes no prediction
+_NOT_SHAPE = ("quotient",)  # graph settings that change the storage of a graph and no prediction
 
 
 def of(
@@ -38,29 +37,29 @@ def of(
     base: Mapping[str, Any] | None = None,
     left_out: int = 0,
 ) -> dict[str, Any]:
-    """Return what the errors of a run on ``data`` rest on.
+    """Return the digests of a run on ``data``.
 
     ``spec`` is that of the model whose shape a scratch run would take; ``config`` holds ``split`` and ``overlap``.
     ``content`` is that of ``content``; ``described`` and ``base`` are the YAML descriptions of the data and of what
-    the labels are differences to. ``left_out`` counts test rows that ``overlap=drop_test`` took away.
+    the labels are differences to. ``left_out`` is the number of test rows that ``overlap=drop_test`` removed.
 
     ``data`` and ``test`` have a digest for each quantity, ``test`` over the rows that have a label of it; ``train`` and
     ``val`` have one over all quantities, as the model learns them together.
     """
     records = dataset.store
-    labels = _labels(records, data)
+    labels = labels_of(records, data)
     low = None if data.base is None else data.base.cpu().double().numpy()
     parts = {name: rows.cpu().numpy() for name, rows in data.split.items()}
     return {
         "schema": SCHEMA,
         "data": dict(content),
         "file": Path(str((described or {}).get("root") or "")).name,
-        "quantities": {name: quantity(name).unit for name in data.quantities},
-        "base": None if low is None else _rows(records, low, np.arange(len(records))),
+        "quantities": {name: data.known[name].unit for name in data.quantities},
+        "base": None if low is None else rows_digest(records, low, np.arange(len(records))),
         "base_name": str((base or {}).get("name") or ""),
-        "train": _rows(records, labels, parts["train"]),
-        "val": _rows(records, labels, parts["val"]),
-        "test": {name: _rows(records, labels[:, [k]], parts["test"]) for k, name in enumerate(data.quantities)},
+        "train": rows_digest(records, labels, parts["train"]),
+        "val": rows_digest(records, labels, parts["val"]),
+        "test": {name: rows_digest(records, labels[:, [k]], parts["test"]) for k, name in enumerate(data.quantities)},
         "split": dict(config.get("split") or {}),
         "overlap": {"rule": config["overlap"]["action"], "left_out": left_out},
         "shape": shape(spec),
@@ -68,7 +67,7 @@ def of(
 
 
 def content(records: Store, quantities: Iterable[str]) -> dict[str, str]:
-    """Return for each quantity a digest of crystals, ids and its labels, whatever order the records stand in."""
+    """Return a digest of crystals, ids and labels for each quantity, independent of the order of the records."""
     crystals = hashlib.sha256()
     order = np.argsort(np.array(list(records.ids)), kind="stable")
     for start in range(0, len(order), _BLOCK):
@@ -87,7 +86,7 @@ def content(records: Store, quantities: Iterable[str]) -> dict[str, str]:
 
 
 def shape(spec: Mapping[str, Any]) -> str:
-    """Return a digest of what decides the shape of a model: encoder, readout, trunk, graph settings, functionals."""
+    """Return a digest of the settings that fix the shape of a model: encoder, readout, trunk, graph, functionals."""
     graph = {key: value for key, value in dict(spec.get("graph") or {}).items() if key not in _NOT_SHAPE}
     parts = {key: spec.get(key) or None for key in _SHAPE}
     facts = parts | {"graph": graph, "functionals": len(spec.get("functionals") or ())}
@@ -95,21 +94,21 @@ def shape(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
-def _labels(records: Store, data: Batches) -> Floats:
-    """Return the labels (n, q) in their units, as the files give them; NaN where a row has none to learn."""
+def labels_of(records: Store, data: Batches) -> Floats:
+    """Return the labels (n, q) of the files in their units; NaN if a row has no label to learn."""
     given = np.stack([records.label(name) for name in data.quantities], axis=1)
     return np.where(np.isfinite(data.labels.cpu().numpy()), given, np.nan)
 
 
-def _rows(records: Store, values: Floats, rows: Ints) -> str:
-    """Return a digest of the ids in ``rows`` and their ``values`` (n, q), in any order; rows without one are out."""
+def rows_digest(records: Store, values: Floats, rows: Ints) -> str:
+    """Return a digest of the ids in ``rows`` and their ``values`` (n, q), in any order; skip rows without value."""
     kept = rows[np.isfinite(values[rows]).any(axis=1)]
-    # Six digits: stores hold float32, and tables of the same numbers may come by way of another unit.
+    # Six digits: stores contain float32, and a table of the same numbers may be in another unit.
     lines = sorted(f"{records.ids[row]}\t" + "\t".join(f"{v:.6g}" for v in values[row]) for row in kept.tolist())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:_DIGITS]
 
 
 def _narrow(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return ``values`` as the stores keep them, with one kind of zero and one of NaN."""
+    """Return ``values`` as float32, like in the stores, with a single form of zero and of NaN."""
     found = values.astype("<f4") + np.float32(0)
     return np.where(np.isnan(found), np.float32(np.nan), found)

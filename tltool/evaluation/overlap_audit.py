@@ -1,7 +1,7 @@
-"""Which crystals a model has seen: the index it carries, the audit of a data set against it, and what follows.
+"""Find crystals that a model was trained on: build its index, audit a data set with it, and remove overlaps.
 
-The index is made of the training and validation rows of every data set the model was trained on. Where a source's
-prepared records are still in the cache, crystals of one formula are compared site by site as well
+The index contains the training and validation rows of every data set that the model was trained on. If the prepared
+records of a source are still in the cache, crystals with the same formula are also compared site by site
 (``source_crystals.py``).
 """
 
@@ -30,8 +30,8 @@ from tltool.run_folder.run import Run
 
 Say = Callable[[str], None]
 
-_MANY = 5_000  # crystals, from which a word is due before their fingerprints are found
-_EVERY = 10.0  # seconds between two words on how many are done
+_MANY = 5_000  # number of crystals from which a sentence is printed before their fingerprints are computed
+_EVERY = 10.0  # seconds between two lines with the progress
 
 ACTIONS = {
     "pretrain": ("report", "drop_source", "none"),
@@ -51,7 +51,7 @@ def auditor(config: Mapping[str, Any], stage: str, workers: int) -> Auditor:
     """Return the audit settings in ``config['overlap']``; raise ConfigError if ``stage`` does not have this action."""
     action = config["overlap"]["action"]
     if action not in ACTIONS[stage]:
-        raise ConfigError(f"overlap={action} is nothing that {stage} can do; use {', '.join(ACTIONS[stage])}.")
+        raise ConfigError(f"overlap={action} does not exist for {stage}; use {', '.join(ACTIONS[stage])}.")
     return Auditor(action, workers)
 
 
@@ -60,16 +60,16 @@ def _silent(text: str) -> None:
 
 
 def prints(data: Dataset, workers: int, say: Say = _silent) -> UInts:
-    """Return the fingerprints (n,) of all records, found once and kept beside them in the cache.
+    """Return the fingerprints (n,) of all records; they are computed once and saved next to the records in the cache.
 
-    Where that takes more than seconds, ``say`` hears so before, and how many are done.
+    If this takes more than a few seconds, ``say`` prints a sentence before, and the progress.
     """
     file = _file(data)
     if file and file.is_file():
         return store.read_arrays(file)[0]["fingerprint"]
     n = len(data.store)
     crystals = (data.store.crystal(row) for row in range(n))
-    # A formula has no symmetry to search for, so its fingerprint is not worth a process.
+    # The fingerprint of a formula needs no symmetry search, so it needs no extra process.
     if data.store.amounts is not None:
         found = fingerprints(crystals, 1)
     else:
@@ -86,7 +86,7 @@ def prints(data: Dataset, workers: int, say: Say = _silent) -> UInts:
 
 
 class _Progress:
-    """Says every ``_EVERY`` seconds how many fingerprints of ``n`` are done."""
+    """Prints every ``_EVERY`` seconds how many of ``n`` fingerprints are done."""
 
     def __init__(self, n: int, say: Say) -> None:
         self._n, self._say, self._last = n, say, time.monotonic()
@@ -108,9 +108,9 @@ def index(data: Dataset, rows: Ints, workers: int, say: Say = _silent) -> Index:
 
 
 def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequence[Held], say: Say = _silent) -> Matches:
-    """Look up the records in ``rows`` in the index ``seen``, and compare sites with the ``sources`` at hand.
+    """Look up the records in ``rows`` in the index ``seen``, and compare their sites with the available ``sources``.
 
-    Of records that are formulas the formula decides.
+    Records that are formulas match by formula only.
     """
     ids, mat_ids = names(data.store, rows)
     asked = prints(data, workers, say)[rows]
@@ -123,12 +123,12 @@ def audit(seen: Index, data: Dataset, rows: Ints, workers: int, sources: Sequenc
 
 
 def told(matches: Matches, target: str) -> str:
-    """Return in words how much of a target was seen."""
+    """Return a sentence with the number of crystals of a target that the source was trained on."""
     counts = Counter(how for how in matches.how if how)
     n, unknown = sum(counts.values()), int(matches.unknown.sum())
     open_ = (
-        f" Of {unknown:,} more it is not known: the training data have their formulas, and not all crystals of these "
-        "could be compared."
+        f" For {unknown:,} more it is not known: the training data contain their formulas, but some crystals of these "
+        "formulas could not be compared."
         if unknown
         else ""
     )
@@ -140,7 +140,7 @@ def told(matches: Matches, target: str) -> str:
         "id": "by id",
         "structure": "same structure, distorted or not",
         "prototype": "same formula and prototype, not compared",
-        "formula": "same formula, all that is known of them",
+        "formula": "same formula, no structure to compare",
     }
     parts = ", ".join(f"{counts[how]:,} {text}" for how, text in terms.items() if counts[how])
     where = "in the training data of the source"
@@ -148,7 +148,7 @@ def told(matches: Matches, target: str) -> str:
 
 
 def write(run: Run, matches: Matches, records: Store, rows: Ints) -> None:
-    """Write ``crystal_index.csv``: each crystal of ``rows`` that was seen, how that is known, and as which crystal."""
+    """Write ``crystal_index.csv``: each crystal of ``rows`` that was seen, how it matched, and the matching crystal."""
     with (run.folder / "overlap.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "how", "source", "source_id"])
@@ -157,10 +157,10 @@ def write(run: Run, matches: Matches, records: Store, rows: Ints) -> None:
 
 
 def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int, say: Say = _silent) -> Ints:
-    """Return the rows of a source that hold a crystal of ``target_rows``, by id or by comparing sites.
+    """Return the rows of a source that contain a crystal of ``target_rows``, by id or by comparing sites.
 
-    What cannot be compared stays, and ``say`` hears how many, unless formula and prototype are the same. Where the
-    target is formulas, these decide.
+    A crystal that cannot be compared stays, unless formula and prototype are the same; ``say`` prints how many stay.
+    For a target of formulas, crystals match by formula only.
     """
     if target.store.amounts is not None:
         known, asked = prints(data, workers, say), prints(target, workers, say)[target_rows]
@@ -170,20 +170,24 @@ def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int
     mine = Held(target.store.attributes.get("name", ""), target, target_rows, True)
     found = audit(wanted, data, rows, workers, [mine], say)
     if n := int(found.unknown.sum()):
-        say(f"Too many or too large to compare: {n:,} crystals with a formula of the target; they stay in the source.")
+        say(
+            f"{n:,} source crystals with a formula of the target are too many or too large to compare; they stay in "
+            "the source."
+        )
     return np.array([row for row, how in enumerate(found.how) if how], dtype=np.int64)
 
 
 def rows_of_ids(records: Store, file: Path) -> Ints:
-    """Return the rows whose id, or tag ``mat_id``, stands in ``file``.
+    """Return the rows whose id, or tag ``mat_id``, is in ``file``.
 
-    ``file`` has an id a line, or is a CSV with a column ``id``; with a column ``split`` as well, as a run's
-    ``split.csv``, its test rows count. Raises DataError if it cannot be read or names no crystal of the data set.
+    ``file`` has one id per line, or is a CSV with a column ``id``. If it also has a column ``split``, like
+    ``split.csv`` of a run, only its test rows count. Raise DataError if it cannot be read or names no crystal of the
+    data set.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"overlap.ids={file} cannot be read ({error}); name a list of ids.") from error
+        raise DataError(f"overlap.ids={file} cannot be read ({error}); name a file with one id per line.") from error
     header = next(csv.reader(lines[:1]), [])
     if "id" in header:
         found = csv.DictReader(lines)
@@ -201,12 +205,12 @@ def rows_of_ids(records: Store, file: Path) -> Ints:
 
 
 def counted(matches: Matches) -> dict[str, int]:
-    """Return how many crystals matched in which way."""
+    """Return {way of matching: number of crystals}."""
     return dict(sorted(Counter(words(matches, "unseen")).items()))
 
 
 def kinds(matches: Matches) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return which crystals (t,) are "seen", "unseen" and "unknown"; nothing if all are of one kind."""
+    """Return which crystals (t,) are "seen", "unseen" and "unknown"; empty if all have the same status."""
     seen = np.array([bool(how) for how in matches.how], dtype=bool)
     parts = {"seen": seen, "unseen": ~seen & ~matches.unknown, "unknown": matches.unknown}
     found = {kind: some for kind, some in parts.items() if some.any()}

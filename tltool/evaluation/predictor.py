@@ -1,23 +1,29 @@
-"""A trained model as something to call: structures (or formulas) in, a table out, one row for each and quantity."""
+"""Predict with a trained model: structures or formulas in, a table out, one row per structure and quantity."""
 
+import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 import torch
+from torch import Tensor
 
-from tltool.data import structure_checks
+from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
+from tltool.data.formats import python_objects
 from tltool.data.graph import crystal_graphs
-from tltool.data.record import Crystal, formula, from_structure
+from tltool.data.record import Crystal, formula
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
+from tltool.evaluation import conformal, reference_predictions, uncertainty
 from tltool.model.property_model import PropertyModel
-from tltool.quantities import quantity
+from tltool.quantities import shipped
+from tltool.run_folder import bundled_models
 from tltool.training import backend, row_functionals, validation
 from tltool.training import crystal_state as states
 from tltool.training.backend import Backend
@@ -25,31 +31,39 @@ from tltool.training.saved_model import checkpoint
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pymatgen.core.structure import Structure
 
 COLUMNS = ("id", "formula", "quantity", "prediction", "unit", "elements", "unseen_elements", "status")
+INTERVAL_COLUMNS = ("lower", "upper", "coverage", "far")
+"""Further columns of a model that has intervals: their ends, and whether a crystal is far from the training rows."""
 Item = tuple[str, Crystal | DataError]
 Base = Union["Predictor", Mapping[tuple[str, str], float]]
 
 
 class Predictor:
-    """A model with the graph settings it was trained with; ``functional`` and ``state`` as in ``load_model``."""
+    """A model with the graph settings it was trained with; other arguments as in ``load_model``."""
 
     def __init__(
-        self, model: PropertyModel, functional: str | None = None, state: Mapping[str, float] | None = None
+        self,
+        model: PropertyModel,
+        functional: str | None = None,
+        state: Mapping[str, float] | None = None,
+        coverage: float | None = None,
     ) -> None:
         self.model = model
+        self.coverage = conformal.checked(coverage) if coverage is not None and model.uncertainty else None
         self._state = states.given(model.spec, state or {})
         name = row_functionals.chosen(model.spec, functional)
         self._functional = None if name is None else list(model.spec["functionals"]).index(name)
         self._graph_settings = checkpoint.graph_settings(model.spec)
         self._known = set(model.spec["elements"])
 
-    def predict(
-        self, structures: "Iterable[Structure]", batch_size: int = 256, base: "Base | None" = None
-    ) -> "pd.DataFrame":
-        """Return ``COLUMNS`` for pymatgen ``structures``, numbered from 0; a bad one is a row with its reason."""
-        return self.table(_crystals(structures), batch_size, base)
+    def predict(self, structures: Iterable[Any], batch_size: int = 256, base: "Base | None" = None) -> "pd.DataFrame":
+        """Return ``COLUMNS`` for ``structures``, numbered from 0; a bad one is a row with its reason.
+
+        A structure is a ``Structure`` of pymatgen, an ``Atoms`` of ASE, the path of a file, a formula, or a dictionary
+        (see ``python_objects.crystal``).
+        """
+        return self.table(python_objects.attempts(structures), batch_size, base)
 
     def table(self, items: Iterable[Item], batch_size: int = 256, base: "Base | None" = None) -> "pd.DataFrame":
         """Return ``COLUMNS`` for (id, crystal or the error in its place) ``items``, in their order.
@@ -62,16 +76,18 @@ class Predictor:
         if self.model.spec.get("base") and base is None:
             name = self.model.spec["base"]["name"]
             raise ConfigError(
-                f"The model predicts differences from {name}; give base=TABLE.csv (id and quantity) or base=MODEL."
+                f"The model predicts the difference to {name}; give base=TABLE.csv (columns id and quantity) or "
+                "base=MODEL."
             )
         if not self.model.spec.get("base") and base is not None:
-            raise ConfigError("The model predicts whole values, not differences; leave base= out.")
+            raise ConfigError("The model predicts values, not differences to a base; leave base= out.")
 
         rows: list[dict[str, Any]] = []
         waiting = map(self._possible, items)
         while piece := list(islice(waiting, batch_size)):
             rows += self._rows(piece, base)
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        own = INTERVAL_COLUMNS if self.coverage else ()
+        return pd.DataFrame(rows, columns=[*COLUMNS, *own])
 
     def _possible(self, item: Item) -> Item:
         """Return ``item``, with an error in place of a formula that a model cannot do with."""
@@ -84,35 +100,58 @@ class Predictor:
     def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:
         low = base.values(items) if isinstance(base, Predictor) else base or {}
         good = [crystal for _, crystal in items if not isinstance(crystal, DataError)]
-        where = next(self.model.encoder.parameters()).device
         predictions: Iterator[list[float | None]] = iter(())
+        own: Iterator[list[dict[str, Any]]] = iter(())
         if good:
-            table = tensor_table.table(crystal_graphs.build(good, self._graph_settings)).to(where)
-            if self._functional is not None:
-                table = replace(table, functional=torch.full((len(good),), self._functional, device=where))
-            if self._state:
-                numbers = torch.tensor(self._state, dtype=torch.get_default_dtype(), device=where)
-                table = replace(table, state=numbers.expand(len(good), -1))
-            predictions = iter(self.model(table.select(torch.arange(len(good), device=where))).tolist())
+            graph = self.graph(good)
+            found = self.model(graph)
+            predictions, own = iter(found.tolist()), self._intervals(graph, found)
         for name, crystal in items:
             values: list[float | None]
             if isinstance(crystal, DataError):
                 values = [None] * len(self.model.quantities)
+                intervals: list[dict[str, Any]] = [{}] * len(values)
                 shared = {"id": name, "status": str(crystal)}
             else:
-                values = next(predictions)
+                values, intervals = next(predictions), next(own)
                 shared = {"id": name, "status": _status(crystal), **self._facts(crystal)}
-            for key, value in zip(self.model.quantities, values, strict=True):
-                entry = quantity(key)
+            for key, value, interval in zip(self.model.quantities, values, intervals, strict=True):
+                entry = self.model.known[key]
                 if base is not None and value is not None:
                     if (name, key) not in low:
                         yield shared | {"quantity": key, "unit": entry.unit, "status": f"{name}: no {key} in base="}
                         continue
                     value += low[name, key]
-                yield shared | {"quantity": key, "prediction": value, "unit": entry.unit}
+                    interval = _moved(interval, partial(add, low[name, key]))
+                yield shared | interval | {"quantity": key, "prediction": value, "unit": entry.unit}
                 if entry.log10_of and value is not None:
-                    plain = quantity(entry.log10_of)
-                    yield shared | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
+                    plain = shipped()[entry.log10_of]
+                    interval = _moved(interval, lambda end: 10.0**end)
+                    yield shared | interval | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
+
+    def _intervals(self, graph: Graph, predictions: Tensor) -> Iterator[list[dict[str, Any]]]:
+        """Yield for each crystal of ``graph`` what ``INTERVAL_COLUMNS`` hold of each of its ``predictions`` (c, q)."""
+        if not self.coverage:
+            none: list[dict[str, Any]] = [{}] * predictions.shape[1]
+            yield from repeat(none, len(predictions))
+            return
+        found = uncertainty.bounds(self.model, graph, predictions.double().cpu().numpy(), self.coverage)
+        for lower, upper, far in zip(found.lower, found.upper, found.far.tolist(), strict=True):
+            yield [
+                {"far": far} | ({"lower": low, "upper": high, "coverage": self.coverage} if math.isfinite(low) else {})
+                for low, high in zip(lower.tolist(), upper.tolist(), strict=True)
+            ]
+
+    def graph(self, crystals: list[Crystal]) -> Graph:
+        """Return ``crystals`` as one batch, on the model's device, with the functional and state to predict for."""
+        where, n = next(self.model.encoder.parameters()).device, len(crystals)
+        table = tensor_table.table(crystal_graphs.build(crystals, self._graph_settings)).to(where)
+        if self._functional is not None:
+            table = replace(table, functional=torch.full((n,), self._functional, device=where))
+        if self._state:
+            numbers = torch.tensor(self._state, dtype=torch.get_default_dtype(), device=where)
+            table = replace(table, state=numbers.expand(n, -1))
+        return table.select(torch.arange(n, device=where))
 
     def values(self, items: list[Item]) -> dict[tuple[str, str], float]:
         """Return the predictions for ``items`` by id and quantity."""
@@ -128,6 +167,11 @@ class Predictor:
         }
 
 
+def _moved(interval: dict[str, Any], move: Callable[[float], float]) -> dict[str, Any]:
+    """Return ``interval`` with both ends moved."""
+    return interval | {key: move(interval[key]) for key in ("lower", "upper") if key in interval}
+
+
 def load_model(
     path: Path | str,
     where: str = "auto",
@@ -135,19 +179,27 @@ def load_model(
     state: Mapping[str, float] | None = None,
     plugins: Iterable[str] = (),
     kernels: str = "auto",
+    coverage: float | None = 0.9,
 ) -> Predictor:
     """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``.
+
+    ``bundled`` and ``bundled/NAME`` are pretrained models that ship with tltool.
 
     ``functional`` names the one to predict, for a model that tells functionals apart; without, it is that of the data
     that the model was last trained on. ``state`` {tag: number} gives the numbers of the crystal that it takes, and
     ``plugins`` the packages that its functions may be of. Raises ConfigError if the model does not know it, or there is
     no such one, and for another state than it takes.
 
+    ``coverage`` is that of the intervals, for a model that has them: its table then has ``INTERVAL_COLUMNS`` too. None
+    leaves them out.
+
     ``kernels`` are those of the command line, the fastest for ``auto``: the first time on a machine they are compiled,
     which takes some seconds and is said on standard error.
     """
     say = partial(print, file=sys.stderr)
-    return opened(path, backend.choose(kernels, where, torch.get_num_threads(), say), functional, state, plugins)
+    return opened(
+        path, backend.choose(kernels, where, torch.get_num_threads(), say), functional, state, plugins, coverage
+    )
 
 
 def opened(
@@ -156,26 +208,17 @@ def opened(
     functional: str | None = None,
     state: Mapping[str, float] | None = None,
     plugins: Iterable[str] = (),
+    coverage: float | None = None,
 ) -> Predictor:
     """Return what ``load_model`` does, computing with ``backend``."""
-    folder = Path(path)
+    folder = bundled_models.folder(str(path)) if bundled_models.is_one(str(path)) else Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
-    model = backend.prepare(checkpoint.load(folder, backend.device, plugins))
-    return Predictor(model, functional, state)
+    return Predictor(reference_predictions.loaded(folder, backend, plugins), functional, state, coverage)
 
 
 def _status(crystal: Crystal) -> str:
     """Return ok, and with it what failed a check or which parser had to be used."""
     marks = [f"but {'; '.join(crystal.faults)}"] if crystal.faults else []
-    marks += [f"read by {crystal.reader}, as its text breaks the format"] if crystal.reader else []
+    marks += [f"read by {crystal.reader}, because the text has a syntax error"] if crystal.reader else []
     return ", ".join(["ok", *marks])
-
-
-def _crystals(structures: "Iterable[Structure]") -> Iterator[Item]:
-    for n, structure in enumerate(structures):
-        try:
-            where = f"structure {n}"
-            yield str(n), structure_checks.accepted(from_structure(structure, where), where, structure_checks.shipped())
-        except DataError as error:
-            yield str(n), error

@@ -1,4 +1,4 @@
-"""What a model remembers of its training: elements, crystals, quantities, and the data sets its weights come from."""
+"""Record the training of a model in the model: elements, crystals, quantities, and data sets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from tltool.evaluation import overlap_audit
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
-from tltool.quantities import quantity
+from tltool.quantities import described
 from tltool.run_folder.run import Run
 from tltool.training import row_functionals
 
@@ -28,26 +28,26 @@ def remember(
     auditor: Auditor,
     mode: str | None = None,
 ) -> None:
-    """Write into the model what it has now been trained on: elements, where the labels came from, which crystals."""
+    """Add this training to the model's record: elements, crystals, and source of the labels."""
     model.seen = _crystals(model, data, dataset, run, auditor)
     spec = model.spec
     spec["elements"] = sorted(int(z) for z in set(spec.get("elements", ())) | data.elements("train"))
     if spec.get("functionals"):
         spec["functional"] = row_functionals.last(data, spec["functionals"])
-    spec["quantities"] = {name: quantity(name).unit for name in data.quantities}
+    spec["quantities"] = {name: described(data.known[name]) for name in data.quantities}
     spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
     spec["provenance"] = [*spec.get("provenance", ()), _step(spec, data, dataset, run, stage, mode)]
 
 
 def named(description: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a model remembers of the data set whose labels it adds to."""
+    """Return the record of the base data set, for a model that predicts differences."""
     return {key: str(description[key]) for key in ("name", "functional") if description.get(key)}
 
 
 def _crystals(model: PropertyModel, data: Batches, dataset: Dataset, run: Run, auditor: Auditor) -> dict[str, Any]:
-    """Return the index of all crystals that the model was trained on; empty if those of an earlier step are unknown."""
+    """Return the index of all training crystals of the model; empty if those of an earlier step are unknown."""
     if auditor.action == "none" or (model.spec.get("provenance") and not model.seen):
-        # An index of the last step alone would call crystals of the source unseen.
+        # With an index of the last step only, training crystals of the source would count as unseen.
         return {}
     rows = np.concatenate([data.split[part].cpu().numpy() for part in ("train", "val")])
     before = [crystal_index.from_arrays(model.seen, "the source model")] if model.seen else []
@@ -58,7 +58,7 @@ def _crystals(model: PropertyModel, data: Batches, dataset: Dataset, run: Run, a
 def _step(
     spec: Mapping[str, Any], data: Batches, dataset: Dataset, run: Run, stage: str, mode: str | None
 ) -> dict[str, Any]:
-    """Return what this training adds to the model's provenance."""
+    """Return the record of this training."""
     step: dict[str, Any] = {k: v for k, v in dataset.store.attributes.items() if k in _OF_STORE}
     step |= {
         "stage": stage,

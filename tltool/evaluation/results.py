@@ -1,11 +1,13 @@
-"""What a trained model leaves in its run folder: predictions, errors, parity plots and the model itself."""
+"""Write the results of a trained model to its run folder: predictions, errors, parity plots and the model itself."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -16,24 +18,29 @@ from tltool.data.overlap import crystal_index
 from tltool.data.overlap.crystal_index import Matches
 from tltool.data.record import Floats, Ints, formula
 from tltool.elements import symbols
-from tltool.evaluation import overlap_audit, source_crystals
+from tltool.evaluation import overlap_audit, source_crystals, uncertainty
 from tltool.evaluation.overlap_audit import Auditor
+from tltool.evaluation.uncertainty import Bounds
 from tltool.metrics import Metric
 from tltool.model.property_model import PropertyModel
-from tltool.quantities import quantity
+from tltool.quantities import Quantities, Quantity, defined, described, shipped
 from tltool.run_folder.console import show
 from tltool.run_folder.run import Run
 from tltool.training import row_functionals
 from tltool.training.fit import predict
 from tltool.training.saved_model import checkpoint
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _LARGE = 100_000
+_SHOWN = 20  # predictions on the screen
 
 
-class _Predicted(NamedTuple):
+class Predicted(NamedTuple):
     """Labels and predictions (r, q) for the ``rows`` (r,) of one ``part``, each in the unit of its quantity.
 
-    Of labels that are differences both are the sum, and ``base`` (r, q) is what was added; None otherwise.
+    For labels that are differences, both include the base, and ``base`` (r, q) is the base; otherwise it is None.
     """
 
     part: str
@@ -43,8 +50,8 @@ class _Predicted(NamedTuple):
     base: Floats | None
 
 
-class _Subsets(NamedTuple):
-    """Which rows (r,) of the test part are of a kind: by what the source was trained on, and by functional."""
+class Subsets(NamedTuple):
+    """Subsets of the test rows (r,): seen, unseen or unknown to the source, and one per functional."""
 
     kinds: Mapping[str, npt.NDArray[np.bool_]]
     functionals: Mapping[str, npt.NDArray[np.bool_]]
@@ -58,27 +65,36 @@ def evaluate(
     parts: Sequence[str],
     facts: Mapping[str, Any],
     auditor: Auditor,
+    coverage: float | None = None,
 ) -> dict[str, Any]:
-    """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return what stands in the last.
+    """Predict ``parts``, write predictions, parity plots and ``metrics.json``; return the content of the last.
 
-    Errors on the test rows are also given for those that the model, or its source, was trained on (``seen``), those
-    that it was not (``unseen``) and those of which that is not known (``unknown``), unless all are of one kind; of
-    several data sets in one, for each functional (``functionals``).
+    Errors are also given for subsets of the test rows: those that the model or its source was trained on (``seen``),
+    those that it was not trained on (``unseen``), and those for which this is not known (``unknown``), unless all rows
+    are in one subset. For a union of data sets, errors are also given for each functional (``functionals``).
 
-    Unseen elements are those in none of the crystals that the model or its source was trained on. Where labels are
-    differences, predictions and errors are of the sum, and ``MAE_base`` is the error of the base alone.
+    A model with ``uncertainty`` gives intervals of ``coverage`` for the test rows, and whether these are far.
+
+    Unseen elements are in none of the training crystals of the model or its source. If labels are differences,
+    predictions and errors include the base, and ``MAE_base`` is the error of the base alone.
     """
     matches = _matches(model, data, dataset, auditor, run)
     test = data.split["test"].cpu().numpy()
-    subsets = _Subsets(overlap_audit.kinds(matches) if matches else {}, row_functionals.groups(dataset.store, test))
-    predicted = [_predicted(model, data, part) for part in parts]
-    found = _errors(data, predicted, subsets)
+    subsets = Subsets(overlap_audit.kinds(matches) if matches else {}, row_functionals.groups(dataset.store, test))
+    predicted = [predicted_part(model, data, part) for part in parts]
+    found = errors_of(data, predicted, subsets)
     kinds = dict(zip(test.tolist(), overlap_audit.words(matches, ""), strict=True)) if matches else {}
     known = set(model.spec["elements"])
-    run.write_predictions([row for one in predicted for row in _rows(one, data.quantities, dataset, known, kinds)])
-    _plot(run, predicted, data.quantities)
-    citations = list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
-    summary = {**facts, "quantities": found, "citations": citations}
+    rows: list[dict[str, Any]] = []
+    for one in predicted:
+        bounds = _bounds(model, data, one, coverage) if coverage and one.part == "test" else None
+        rows += table_rows(one, data, dataset, known, kinds, bounds, coverage)
+        for name, told in uncertainty.measured(model, bounds, one.label, coverage or 0.0).items() if bounds else ():
+            found[name]["interval"] = told
+            run.say(interval_told(data.known[name], told))
+    run.write_predictions(rows)
+    plot(run, predicted, data)
+    summary = {**facts, "quantities": found, "citations": citations_of(model)}
     if matches:
         summary["overlap"] = overlap_audit.counted(matches)
         overlap_audit.write(run, matches, dataset.store, test)
@@ -87,7 +103,7 @@ def evaluate(
 
 
 def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Auditor, run: Run) -> Matches | None:
-    """Return which test rows the model was trained on; None without an index, or where nobody asks."""
+    """Return which test rows the model was trained on; None without an index, or without an audit."""
     if auditor.action == "none" or not model.seen:
         return None
     seen = crystal_index.from_arrays(model.seen, "the model")
@@ -96,57 +112,96 @@ def _matches(model: PropertyModel, data: Batches, dataset: Dataset, auditor: Aud
     return overlap_audit.audit(seen, dataset, data.split["test"].cpu().numpy(), auditor.workers, sources, run.say)
 
 
-def _predicted(model: PropertyModel, data: Batches, part: str) -> _Predicted:
-    """Predict one part; add the base where labels are differences."""
+def predicted_part(model: PropertyModel, data: Batches, part: str) -> Predicted:
+    """Predict one part; add the base if labels are differences."""
     prediction, rows = predict(model, data, part), data.split[part]
-    label = _full_labels(data)[rows].cpu().double().numpy()
+    label = full_labels(data)[rows].cpu().double().numpy()
     base = None if data.base is None else data.base[rows].cpu().double().numpy()
-    return _Predicted(part, rows.cpu().numpy(), label, prediction if base is None else prediction + base, base)
+    return Predicted(part, rows.cpu().numpy(), label, prediction if base is None else prediction + base, base)
 
 
-def _full_labels(data: Batches) -> Tensor:
+def _bounds(model: PropertyModel, data: Batches, one: Predicted, coverage: float) -> Bounds | None:
+    """Return the intervals of the test rows, the base added; None for a model that has none."""
+    if not model.uncertainty:
+        return None
+    base = 0.0 if one.base is None else one.base
+    found = uncertainty.bounds_of(model, data, one.part, one.prediction - base, coverage)
+    return found._replace(lower=found.lower + base, upper=found.upper + base)
+
+
+def interval_told(about: Quantity, told: Mapping[str, Any]) -> str:
+    """Return in words what intervals rest on, how wide they are, and how many labels they hold."""
+    half = told["half_width"]
+    return (
+        f"{about.name}: intervals of {told['coverage']:.0%} from {told['rows']:,} {told['of']}, half of them narrower "
+        f"than ± {half:.2g}{about.in_unit}; they hold {told['covered']:.0%} of {told['n']:,} test labels."
+    )
+
+
+def full_labels(data: Batches) -> Tensor:
+    """Return the labels (n, q) in their units, with the base where they are differences."""
     return data.labels if data.base is None else data.labels + data.base
 
 
-def _errors(data: Batches, predicted: Sequence[_Predicted], subsets: _Subsets) -> dict[str, dict[str, Any]]:
-    """Return for each quantity its unit and the metrics of every part, of the test part also those of its subsets."""
-    found: dict[str, dict[str, Any]] = {name: {"unit": quantity(name).unit} for name in data.quantities}
-    train = _full_labels(data)[data.split["train"]].cpu().double().numpy()
+def errors_of(data: Batches, predicted: Sequence[Predicted], subsets: Subsets) -> dict[str, dict[str, Any]]:
+    """Return the unit and the metrics of every part, and of the subsets of the test part, for each quantity."""
+    found: dict[str, dict[str, Any]] = {name: _about(data.known, name) for name in data.quantities}
+    train = full_labels(data)[data.split["train"]].cpu().double().numpy()
     means = np.nanmean(train, axis=0) if len(train) else None
     for one in predicted:
         for name, label, prediction, k in _columns(one, data.quantities):
             mean = float(np.nanmean(label)) if means is None else float(means[k])
-            found[name][one.part] = metrics.measure(name, label, prediction, mean)
+            found[name][one.part] = metrics.measure(name, label, prediction, mean, data.known)
             if one.base is not None:
-                found[name][one.part]["MAE_base"] = metrics.measure(name, label, one.base[:, k], mean)["MAE"]
+                found[name][one.part]["MAE_base"] = metrics.measure(name, label, one.base[:, k], mean, data.known)[
+                    "MAE"
+                ]
             if one.part == "test":
-                found[name] |= _of_kinds(subsets.kinds, name, label, prediction, mean)
+                found[name] |= _of_kinds(subsets.kinds, data.known, name, label, prediction, mean)
                 if subsets.functionals:
-                    found[name]["functionals"] = _of_kinds(subsets.functionals, name, label, prediction, mean)
+                    found[name]["functionals"] = _of_kinds(
+                        subsets.functionals, data.known, name, label, prediction, mean
+                    )
     return found
 
 
 def _of_kinds(
-    kinds: Mapping[str, npt.NDArray[np.bool_]], name: str, label: Floats, prediction: Floats, mean: float
+    kinds: Mapping[str, npt.NDArray[np.bool_]],
+    about: Quantities,
+    name: str,
+    label: Floats,
+    prediction: Floats,
+    mean: float,
 ) -> dict[str, dict[str, float]]:
-    return {kind: metrics.measure(name, label[some], prediction[some], mean) for kind, some in kinds.items()}
+    return {kind: metrics.measure(name, label[some], prediction[some], mean, about) for kind, some in kinds.items()}
 
 
-def _columns(one: _Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, Floats, Floats, int]]:
+def _about(known: Quantities, name: str) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of a quantity beside its errors: its unit, and its definition."""
+    return {"unit": known[name].unit, "definition": described(known[name])}
+
+
+def _columns(one: Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, Floats, Floats, int]]:
     """Yield each quantity with its labels (r,), predictions (r,) and column."""
     for k, name in enumerate(quantities):
         yield name, one.label[:, k], one.prediction[:, k], k
 
 
-def _rows(
-    one: _Predicted, quantities: Sequence[str], dataset: Dataset, known: set[int], seen: Mapping[int, str]
+def table_rows(
+    one: Predicted,
+    data: Batches,
+    dataset: Dataset,
+    known: set[int],
+    seen: Mapping[int, str],
+    bounds: Bounds | None = None,
+    coverage: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of ``predictions.csv`` for each crystal and quantity.
 
-    ``known`` are the atomic numbers that the model was trained on, ``seen`` says of each test row how the model knows
-    its crystal.
+    ``known`` are the atomic numbers in the training data, ``seen`` says how each test crystal matched a training
+    crystal, ``bounds`` are the intervals of ``coverage``.
     """
-    for row, label, prediction in zip(one.rows.tolist(), one.label, one.prediction, strict=True):
+    for i, (row, label, prediction) in enumerate(zip(one.rows.tolist(), one.label, one.prediction, strict=True)):
         crystal = dataset.store.crystal(row)
         elements = set(crystal.numbers.tolist())
         words = {
@@ -157,20 +212,25 @@ def _rows(
             "unseen_elements": symbols(elements - known),
             "seen": seen.get(row, "") if one.part == "test" else None,
         }
-        for name, y, p in zip(quantities, label, prediction, strict=True):
-            yield words | {"quantity": name, "label": y, "prediction": p, "unit": quantity(name).unit}
+        for k, (name, y, p) in enumerate(zip(data.quantities, label, prediction, strict=True)):
+            own = words | {"quantity": name, "label": y, "prediction": p, "unit": data.known[name].unit}
+            if bounds is not None:
+                own["far"] = bool(bounds.far[i])
+                if np.isfinite(bounds.lower[i, k]):
+                    own |= {"lower": bounds.lower[i, k], "upper": bounds.upper[i, k], "coverage": coverage}
+            yield own
 
 
-def _plot(run: Run, predicted: Sequence[_Predicted], quantities: Sequence[str]) -> None:
-    """Draw predictions against labels, a file for each quantity."""
+def plot(run: Run, predicted: Sequence[Predicted], data: Batches) -> None:
+    """Draw a parity plot (predictions against labels) of each quantity."""
     parts = [one.part for one in predicted for _ in one.rows]
-    for k, name in enumerate(quantities):
+    for k, name in enumerate(data.quantities):
         plots.parity(
-            run.folder / ("parity.png" if len(quantities) == 1 else f"parity-{name}.png"),
+            run.folder / ("parity.png" if len(data.quantities) == 1 else f"parity-{name}.png"),
             np.concatenate([one.label[:, k] for one in predicted]),
             np.concatenate([one.prediction[:, k] for one in predicted]),
             parts,
-            quantity(name).unit,
+            data.known[name].unit,
             name,
         )
 
@@ -178,6 +238,11 @@ def _plot(run: Run, predicted: Sequence[_Predicted], quantities: Sequence[str]) 
 def parts_of(data: Batches) -> list[str]:
     """Return the parts to predict: all of a small data set, without the training rows of a large one."""
     return [part for part in data if part != "train" or len(data.split["train"]) <= _LARGE]
+
+
+def citations_of(model: PropertyModel) -> list[str]:
+    """Return the citations of the data that ``model`` was trained on."""
+    return list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
 
 
 def keep(run: Run, model: PropertyModel) -> None:
@@ -197,9 +262,11 @@ class Clock:
 
 
 def show_errors(summary: Mapping[str, Any], part: str) -> None:
-    """Print the errors on ``part`` that ``metrics.json`` holds, each with its unit."""
+    """Print the errors on ``part`` in ``metrics.json``, each with its unit."""
     heading = " ".join(filter(None, [summary["stage"], summary.get("mode"), summary["target"]]))
-    about = [quantity(name) for name in summary["quantities"]]
+    heading += f", seed {summary['seed']}" if summary.get("seed") is not None else ""
+    heading += f", {summary['train_size']:,} training crystals" if summary.get("train_size") else ""
+    about = [defined(name, block["definition"]) for name, block in summary["quantities"].items()]
     shown = [metric for metric in metrics.METRICS if any(metric.applies_to(one) for one in about)]
     table = Table(title=heading)
     for column in ("quantity", "unit", f"n {part}", *(metric.name for metric in shown)):
@@ -211,16 +278,43 @@ def show_errors(summary: Mapping[str, Any], part: str) -> None:
             table.add_row(*_error_row(f"  {kind}", one.unit, errors, shown))
         if one.log10_of and f"MAE_{one.log10_of}" in found[part]:
             plain = {"n": found[part]["n"], "MAE": found[part][f"MAE_{one.log10_of}"]}
-            table.add_row(*_error_row(one.log10_of, quantity(one.log10_of).unit, plain, shown))
+            table.add_row(*_error_row(one.log10_of, shipped()[one.log10_of].unit, plain, shown))
     show(table)
 
 
+def show_predictions(table: "pd.DataFrame") -> None:
+    """Print the first predictions of a ``Predictor``, with as many digits as their intervals are worth."""
+    good = table[table.prediction.notna()]
+    columns = ["id", "formula", "quantity", "prediction", *[c for c in ("lower", "upper") if c in table], "unit"]
+    columns += [column for column in ("far", "unseen_elements") if column in table]
+    shown = Table(title=f"{min(len(good), _SHOWN)} of {len(good):,} predictions" if len(good) > _SHOWN else None)
+    for column in columns:
+        shown.add_column(column, justify="right" if column in ("prediction", "lower", "upper") else "left")
+    for row in good.head(_SHOWN).to_dict("records"):
+        width = row.get("upper", math.nan) - row.get("lower", math.nan)
+        words: dict[str, str] = {key: digits(row[key], width) for key in ("prediction", "lower", "upper") if key in row}
+        words |= {"far": "far" if row.get("far") is True else ""}
+        shown.add_row(*(words.get(str(column), str(row[column])) for column in columns))
+    if len(good):
+        show(shown)
+
+
+def digits(value: float, width: float) -> str:
+    """Print ``value`` so that half the ``width`` of its interval has two digits; four digits without one."""
+    if not math.isfinite(value):
+        return ""
+    if not math.isfinite(width) or width <= 0:
+        return f"{value:.4g}"
+    places = 1 - math.floor(math.log10(width / 2))
+    return f"{round(value, places):.{max(places, 0)}f}"
+
+
 def _of_subsets(found: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
-    """Return the errors on the parts of the test rows of which a quantity has them apart."""
+    """Return the errors of a quantity on each subset of the test rows."""
     subsets = {kind: found[kind] for kind in ("seen", "unseen", "unknown") if kind in found}
     return {**subsets, **found.get("functionals", {})}
 
 
 def _error_row(name: str, unit: str, errors: Mapping[str, float], shown: Sequence[Metric]) -> list[str]:
     numbers = [format(errors[m.name], m.style or ".4g") if m.name in errors else "" for m in shown]
-    return [name, unit, str(errors["n"]), *numbers]
+    return [escape(name), escape(unit), str(errors["n"]), *numbers]

@@ -1,4 +1,4 @@
-"""Data sets that a model was trained on and that are still in the cache, and comparing a target's crystals with theirs.
+"""Compare the crystals of a target with the training crystals of a model, if their data sets are still in the cache.
 
 Sizes: t crystals of the target, p pairs.
 """
@@ -26,9 +26,9 @@ MOST_LISTED = 1_000_000
 
 
 class Held(NamedTuple):
-    """A data set of an index whose records are at hand; ``rows`` of it that were trained on, None if only ids tell.
+    """A data set of an index whose records are available; ``rows`` are its training rows, None if only ids are known.
 
-    ``complete``: no other data set of this name stands in the index without its records.
+    ``complete``: the index has no other data set of this name without available records.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Held(NamedTuple):
 def at_hand(spec: Mapping[str, Any], own: Dataset | None = None, own_rows: Ints | None = None) -> list[Held]:
     """Return the data sets that a model was trained on and that are still in the cache.
 
-    ``own`` is one that is open already, with the rows of it that the model was trained on.
+    ``own`` is a data set that is already open, with its training rows.
     """
     places = {(str(o.get("name")), o.get("prepared")): None for o in spec.get("provenance", ())}
     found: list[Held] = []
@@ -64,10 +64,10 @@ def compared(
     sources: Sequence[Held],
     prints: Callable[[Dataset], UInts],
 ) -> Matches:
-    """Return ``found`` after crystals were compared with those of their formula in ``sources``.
+    """Return ``found`` after comparing crystals with the crystals of the same formula in ``sources``.
 
-    ``asked`` (t,) are the fingerprints of the target's ``rows`` (t,); ``prints`` gives those of a source. A crystal is
-    cleared only if every data set that has its formula (its prototype) in ``seen`` is at hand, and none of its
+    ``asked`` (t,) are the fingerprints of the target's ``rows`` (t,); ``prints`` gives those of a source. A crystal
+    becomes unseen only if every data set with its formula (and prototype) in ``seen`` is available, and none of their
     crystals is the same.
     """
     open_ = np.array([k for k, how in enumerate(found.how) if how in ("", "prototype") and found.formula[k]], dtype=int)
@@ -107,7 +107,7 @@ def names(records: Store, rows: Ints) -> tuple[list[str], list[str]]:
 def _listed(
     seen: Index, target: Store, rows: Ints, asked: UInts, sources: Sequence[Held], prints: Callable[[Dataset], UInts]
 ) -> tuple[Ints, Ints, Ints, "np.ndarray[Any, np.dtype[np.bool_]]"]:
-    """Return pairs (p,) of one formula: place among ``rows``, number of the source, row in it, whether one prototype.
+    """Return pairs (p,) with the same formula: index in ``rows``, number of the source, its row, same prototype or not.
 
     Pairs of one prototype come first.
     """
@@ -123,21 +123,21 @@ def _listed(
 
 
 def _pairs(seen: Index, source: Held, target: Store, rows: Ints, asked: UInts, known: UInts) -> tuple[Ints, Ints]:
-    """Return places among ``rows`` of the target, and rows of the source that were trained on, of one formula."""
+    """Return indices in ``rows`` of the target, and training rows of the source, with the same formula."""
     candidates = np.unique(crystal_index.pairs(known, np.unique(asked), formula=True)[1])
-    # A source's own test crystals were not seen. An id that means nothing elsewhere (0) cannot tell, but rows can.
+    # The source's own test crystals were not seen. Rows show this even if ids have no meaning outside a data set (0).
     codes = crystal_index.named(*names(source.data.store, candidates), known[candidates])
     trained = codes == 0 if source.rows is None else np.isin(candidates, source.rows)
     candidates = candidates[trained | ((codes > 0) & np.isin(codes, seen.id))]
     place, which = crystal_index.pairs(known[candidates], asked, formula=True)
     which = candidates[which]
-    # A crystal is no news to itself, where target and source are one data set.
+    # If target and source are one data set, do not compare a crystal with itself.
     other = np.ones(len(place), dtype=bool) if source.data.store is not target else which != rows[place]
     return place[other], which[other]
 
 
 class _Crystals:
-    """Crystals of stores, one after the other; that of ``stores[k]`` begin at ``first[k]``."""
+    """The crystals of all stores in one sequence; those of ``stores[k]`` begin at ``first[k]``."""
 
     def __init__(self, stores: Sequence[Store]) -> None:
         self._stores = stores

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tltool.quantities import quantity
+from tltool.quantities import shipped
 
 _COLUMNS = {"epoch": "epoch", "seconds": "time (s)", "learning_rate": "learning rate", "train_loss": "train loss"}
 """Key of the event -> header. The loss is of scaled labels and has no unit."""
@@ -21,14 +21,17 @@ class EpochsCsv:
     def __init__(self, folder: Path, /, *, file: str) -> None:
         self._path = folder / file
         self._quantities: list[str] | None = None
+        self._units = {name: about.unit for name, about in shipped().items()}
 
     def log(self, event: Mapping[str, Any], /) -> None:
         """Append a row if ``event`` is an epoch."""
+        if event.get("event") == "quantities":
+            self._units |= event["units"]
         if event.get("event") != "epoch":
             return
         if self._quantities is None:
             self._quantities = list(event["val_MAE"])
-            errors = [f"val MAE {name} ({quantity(name).unit})" for name in self._quantities]
+            errors = [f"val MAE {name} ({self._units.get(name, '')})".removesuffix(" ()") for name in self._quantities]
             self._append([*_COLUMNS.values(), *errors])
         self._append([*(event[key] for key in _COLUMNS), *(event["val_MAE"].get(q, "") for q in self._quantities)])
 

@@ -1,7 +1,7 @@
-"""Sums over the processes that train one model together, each on its part of a batch; alone, nothing is added.
+"""Compute sums over all ranks that train one model together, each on its part of a batch; with one rank do nothing.
 
-``training/distributed.py`` connects these processes. What is a sum over the crystals of a batch goes through ``total``,
-so that the statistics of normalisation and the loss are those of the whole batch on every rank.
+``training/distributed.py`` connects the ranks. Every sum over the crystals of a batch uses ``total``, so that the
+statistics of normalisation layers and the loss are those of the whole batch on every rank.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _joined = False
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Sum over all ranks inside; every rank has to ask for the same sums in the same order."""
+    """Make ``total`` sum over all ranks in the body; every rank must compute the same sums in the same order."""
     global _joined
     was, _joined = _joined, True
     try:
@@ -28,7 +28,7 @@ def joined() -> Iterator[None]:
 
 
 def active() -> bool:
-    """Say whether sums are over several ranks now."""
+    """Return whether sums are currently over several ranks."""
     return _joined
 
 
@@ -38,7 +38,7 @@ def total(part: Tensor) -> Tensor:
 
 
 def with_count(part: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``total`` of ``part`` (k,) and of a ``count`` (any shape), which gets no gradient, in one message."""
+    """Return ``total`` of ``part`` (k,) and of ``count`` (any shape, without gradient), with one communication."""
     if not _joined:
         return part, count
     both = total(torch.cat([part, count.detach().reshape(-1).to(part.dtype)]))

@@ -1,4 +1,4 @@
-"""Heads: from what the trunk gives to the value of one quantity, (c, dim) -> (c, 1); each quantity has its own."""
+"""Heads: from the output of the trunk to the value of one quantity, (c, dim) -> (c, 1); one per quantity."""
 
 from itertools import pairwise
 
@@ -14,9 +14,9 @@ def linear(dim: int, /) -> nn.Module:
 
 
 class MLPHead(nn.Module):
-    """A SiLU before each of the linear maps to ``widths`` and then to the value, as in Devi and others.
+    """An MLP head: linear maps to ``widths`` and then to the value, with a SiLU before each map.
 
-    ``drop-properties.py`` and ``alignn_multi.py`` of the code of doi:10.1038/s41524-024-01486-1.
+    As in Devi and others, doi:10.1038/s41524-024-01486-1 (``drop-properties.py`` and ``alignn_multi.py`` of the code).
     """
 
     def __init__(self, dim: int, /, *, widths: list[int]) -> None:

@@ -1,6 +1,6 @@
-"""The few message-passing operations that encoders and readouts use, in plain PyTorch.
+"""Define the message-passing operations of encoders and readouts in plain PyTorch.
 
-A graph may bring others in place of the replaceable ones (``Graph.operations``), which give the same to 1e-6: DGL's
+A graph may replace some of them (``Graph.operations``) by operations with the same results to 1e-6: those of DGL
 (``kernels/dgl.py``) or compiled ones (``kernels/install.py``). Sizes as in ``crystal_graph``; f features.
 """
 
@@ -18,7 +18,7 @@ Operation = Callable[Concatenate[Graph, P], Tensor]
 
 
 def replaceable(plain: Operation[P]) -> Operation[P]:
-    """Return ``plain``, in whose place the graph's own operation of that name is called where it has one."""
+    """Return ``plain``, or call the graph's own operation of that name instead if it has one."""
     name = plain.__name__
 
     @wraps(plain)
@@ -72,14 +72,14 @@ def crystal_mean(graph: Graph, sites: Tensor) -> Tensor:
 def edge_sum(graph: Graph, at_receiver: Tensor, at_neighbour: Tensor, at_distance: Tensor) -> Tensor:
     """Return (e, f): for each edge the sum of its receiver's, its neighbour's and its distance's vector.
 
-    ``at_receiver`` and ``at_neighbour`` (n, f), ``at_distance`` (d, f). A linear map of the three put side by side
-    is this sum of three maps, each computed once per node or distance instead of once per edge.
+    ``at_receiver`` and ``at_neighbour`` are (n, f), ``at_distance`` is (d, f). A linear map of three concatenated
+    inputs is the sum of three maps; each is computed once per node or distance instead of once per edge.
     """
     return pair_sum(graph, at_receiver, at_neighbour).add_(at_distance.index_select(0, graph.distance_index))
 
 
 def neighbour_sum(graph: Graph, messages: Tensor) -> Tensor:
-    """Return (n, f): the sum of ``messages`` (e, f) into each node, each counted as often as its edge stands for."""
+    """Return (n, f): the sum of ``messages`` (e, f) into each node, weighted by the multiplicity of their edges."""
     return receiver_sum(graph, messages * graph.edge_multiplicity[:, None])
 
 
@@ -91,7 +91,7 @@ def edge_softmax(graph: Graph, scores: Tensor) -> Tensor:
 
 
 def neighbour_count(graph: Graph) -> Tensor:
-    """Return (n,) float: how many neighbours each node has."""
+    """Return (n,) float: the number of neighbours of each node."""
     count = graph.edge_multiplicity.new_zeros(graph.n_nodes)
     return graph.once(  # type: ignore[no-any-return]
         "neighbour count", lambda: count.index_add_(0, graph.receiver, graph.edge_multiplicity)
@@ -117,9 +117,9 @@ def crystal_edge_mean(graph: Graph, received: Tensor) -> Tensor:
 
 
 def crystal_attention(graph: Graph, scores: Tensor, values: Tensor) -> Tensor:
-    """Return (c, h, f): the mean of ``values`` (n, h, f) over each crystal's sites, weighted by e to the ``scores``.
+    """Return (c, h, f): the mean of ``values`` (n, h, f) over each crystal's sites, weighted by exp(``scores``).
 
-    ``scores`` are (n, h, 1), or (n, h, f) for a weight of its own for every feature.
+    ``scores`` are (n, h, 1), or (n, h, f) for a separate weight of every feature.
     """
     top = scores.new_full((graph.n_crystals, *scores.shape[1:]), -torch.inf)
     index = graph.crystal[:, None, None].expand_as(scores)
@@ -130,7 +130,7 @@ def crystal_attention(graph: Graph, scores: Tensor, values: Tensor) -> Tensor:
 
 
 def crystal_edge_attention(graph: Graph, scores: Tensor, edges: Tensor) -> Tensor:
-    """Return (c, f): the mean of ``edges`` (e, f) over each crystal's edges, weighted by e to the ``scores`` (e,).
+    """Return (c, f): the mean of ``edges`` (e, f) over each crystal's edges, weighted by exp(``scores``) (e,).
 
     A crystal without an edge gets zeros.
     """

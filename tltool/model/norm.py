@@ -1,4 +1,4 @@
-"""Batch normalisation that counts each row as often as it stands for, in single precision."""
+"""Batch normalisation of rows with multiplicities, in single precision."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -14,9 +14,9 @@ _R = TypeVar("_R")
 
 
 def single(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Make ``function`` compute in float32 under ``torch.autocast``, which else takes its products to bfloat16.
+    """Make ``function`` compute in float32 under ``torch.autocast``, which would use bfloat16 for its products.
 
-    Eight bits are too few for the mean and the variance of ten thousand edges. Elsewhere nothing changes.
+    Eight bits are too few for the mean and variance of ten thousand edges. Without autocast, nothing changes.
     """
 
     @wraps(function)
@@ -37,8 +37,8 @@ def _widened(value: Any) -> Any:
 class WeightedBatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, arXiv:1502.03167) over weighted rows.
 
-    With weights that count equal rows it gives what ``BatchNorm1d`` gives on the rows written out, statistics and
-    gradients alike; rows of weight 0 (padding) do not matter. One row alone is normalised to the bias, not to NaN.
+    If the weights count equal rows, statistics and gradients are the same as those of ``BatchNorm1d`` on the repeated
+    rows. Rows of weight 0 (padding) have no effect. A single row is normalised to the bias, not to NaN.
     """
 
     mean: Tensor
@@ -54,7 +54,7 @@ class WeightedBatchNorm(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start afresh: scale 1, bias 0, running mean 0 and variance 1."""
+        """Reset to scale 1, bias 0, running mean 0 and variance 1."""
         nn.init.ones_(self.scale)
         nn.init.zeros_(self.bias)
         self.mean.zero_()
@@ -75,12 +75,12 @@ class WeightedBatchNorm(nn.Module):
         return torch.addcmul(self.bias, centred, self.scale * torch.rsqrt(variance + self.eps))
 
     def as_linear(self) -> tuple[Tensor, Tensor]:
-        """Return factor and shift (dim,): what normalising by the running statistics does to a row."""
+        """Return factor and shift (dim,) that normalise a row by the running statistics."""
         factor = self.scale * torch.rsqrt(self.variance + self.eps)
         return factor, self.bias - self.mean * factor
 
     @torch.no_grad()
     def remember(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
-        """Move the running statistics towards those of a batch of weight ``total``, as ``BatchNorm1d`` does."""
+        """Update the running statistics with those of a batch of weight ``total``, like ``BatchNorm1d``."""
         self.mean.lerp_(mean, self.momentum)
         self.variance.lerp_(variance * (total / (total - 1).clamp_min(1.0)), self.momentum)

@@ -13,6 +13,7 @@ from tltool.model.heads import linear
 from tltool.model.layers import functionals
 from tltool.model.readouts.pool import reads_elements_alone
 from tltool.model.scaler import Scaler
+from tltool.quantities import Quantities, table_of
 
 
 class PropertyModel(nn.Module):
@@ -25,6 +26,7 @@ class PropertyModel(nn.Module):
     ``fresh_head`` makes a head for another quantity, from the number of features that it reads.
     ``operations`` are message-passing operations in place of the plain ones (``Graph.operations``).
     ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
+    ``uncertainty`` holds what its intervals are made of (see ``evaluation.uncertainty``); empty without intervals.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class PropertyModel(nn.Module):
         self.spec = dict(spec)
         self.fresh_head = fresh_head
         self.seen: dict[str, npt.NDArray[Any]] = {}
+        self.uncertainty: dict[str, npt.NDArray[Any]] = {}
         self.frozen: tuple[str, ...] = ()
         self.operations: Mapping[str, Callable[..., Tensor]] = {}
 
@@ -51,14 +54,19 @@ class PropertyModel(nn.Module):
         """Names of the predicted quantities, in the order of the columns of ``forward``."""
         return list(self.heads)
 
+    @property
+    def known(self) -> Quantities:
+        """The quantities that ship, and those that the model was trained on, as ``spec`` defines them."""
+        return table_of(self.spec["quantities"], "quantities")
+
     def encoded(self, graph: Graph) -> Levels | Sequence[Tensor]:
-        """Return what the encoder gives, and with it the vectors of functionals that the model tells apart."""
+        """Return the output of the encoder, with the vectors of functionals if the model has them."""
         graph = graph.using(self.operations or graph.operations)
         return functionals.added(self.encoder, self.encoder(graph), graph)
 
     @property
     def needs_structures(self) -> bool:
-        """Whether anything but the element embedding enters predictions, so that a formula alone will not do."""
+        """Whether predictions use more than the element embedding, so that a formula is not enough."""
         return not reads_elements_alone(self.readout, int(self.encoder.n_levels))  # type: ignore[arg-type]
 
     def levels(self, graph: Graph) -> list[Tensor]:
@@ -66,7 +74,7 @@ class PropertyModel(nn.Module):
         return list(as_levels(self.encoded(graph)).sites)
 
     def embed(self, graph: Graph) -> Tensor:
-        """Return the embedding (c, dim): what the readout makes of what the encoder gives."""
+        """Return the embedding (c, dim): the readout of the encoder's output."""
         graph = graph.using(self.operations or graph.operations)
         return self.readout(self.encoded(graph), graph)  # type: ignore[no-any-return]
 
@@ -81,7 +89,7 @@ class PropertyModel(nn.Module):
         return torch.stack(columns, dim=1)
 
     def targets(self, labels: Tensor, graph: Graph) -> Tensor:
-        """Return what the network should give (c, q) for ``labels`` (c, q); NaN stays NaN."""
+        """Return the scaled targets (c, q) of the network for ``labels`` (c, q); NaN stays NaN."""
         columns = [s.to_value(labels[:, k], graph) for k, s in enumerate(self._scalers())]
         return torch.stack(columns, dim=1)
 
@@ -90,7 +98,7 @@ class PropertyModel(nn.Module):
         return self.labels(self.values(self.embed(graph)), graph)
 
     def train(self, mode: bool = True) -> "PropertyModel":
-        """Switch to training, frozen parts excepted: their normalisation and dropout stay as in evaluation."""
+        """Switch to training mode; frozen parts stay in evaluation mode (normalisation and dropout)."""
         super().train(mode)
         for name, module in self.named_modules():
             if mode and name and is_under(name, self.frozen):
@@ -102,7 +110,7 @@ class PropertyModel(nn.Module):
 
 
 def is_under(name: str, patterns: tuple[str, ...]) -> bool:
-    """Say whether a pattern matches the dotted ``name`` or one of the parts it stands in, as a whole."""
+    """Return whether a pattern matches the whole dotted ``name``, or the whole name of a part that contains it."""
     words = name.split(".")
     parts = [".".join(words[:k]) for k in range(1, len(words) + 1)]
     return any(re.fullmatch(pattern, part) for pattern in patterns for part in parts)

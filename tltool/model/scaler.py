@@ -1,4 +1,4 @@
-"""Between a label and what a network learns: zero mean, unit spread, with an optional part per element."""
+"""Scale labels to zero mean and unit standard deviation, with an optional reference value per element."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ class Scaler(nn.Module):
 
     ``mean`` and ``spread`` are scalars and ``reference`` (119,), all in the quantity's unit. Fitted on the training
     split only, and again for every new quantity. A ``logarithmic`` one does this with the natural logarithm of the
-    label, which is positive; predictions then end five spreads away from the mean, so that no exponential runs away.
+    label, which must be positive; predictions are limited to five standard deviations around the mean, so that the
+    exponential does not diverge.
     """
 
     mean: Tensor
@@ -40,10 +41,10 @@ class Scaler(nn.Module):
         return (label - self.mean - self._of_elements(graph)) / self.spread
 
     def distance(self, one: Tensor, other: Tensor) -> Tensor:
-        """Return (c,): how many spreads apart the labels ``one`` and ``other`` (c,) are.
+        """Return (c,): the difference of the labels ``one`` and ``other`` (c,) in scaled standard deviations.
 
-        On a logarithmic scale a label without a logarithm is as far away as two predictions can be: a validation row
-        may have one, since training rows alone decide about the scale.
+        On a logarithmic scale, a label that is not positive gets the largest distance of two predictions. A validation
+        row may have such a label, because only training rows decide about the scale.
         """
         if not self.logarithmic:
             return (one - other).abs() / float(self.spread)
@@ -67,7 +68,7 @@ def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: 
 
     ``reference`` fits one energy-like value per element by ridge regression, its strength (1e-4 to 100) chosen by
     leave-one-out.
-    ``logarithmic`` labels must be positive. ``minmax`` puts the labels between -1 and 1 in place of unit spread.
+    ``logarithmic`` labels must be positive. ``minmax`` scales the labels to -1 to 1, not to unit standard deviation.
     """
     scaler = Scaler(logarithmic)
     known = torch.isfinite(labels)

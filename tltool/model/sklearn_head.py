@@ -1,14 +1,16 @@
-"""What stands in for trunk and head when a scikit-learn estimator learns on the features of a frozen encoder."""
+"""Replace trunk and head of a model by a scikit-learn estimator on the features of a frozen encoder."""
 
+import inspect
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 
 class Standardise(nn.Module):
-    """A trunk that gives each feature zero mean and unit spread over the training rows. (c, dim) -> (c, dim)."""
+    """A trunk that standardises each feature to mean 0 and standard deviation 1. (c, dim) -> (c, dim)."""
 
     mean: Tensor
     spread: Tensor
@@ -20,14 +22,14 @@ class Standardise(nn.Module):
         self.register_buffer("spread", torch.ones(dim))
 
     def reset_parameters(self) -> None:
-        """Start afresh: mean 0, spread 1."""
+        """Reset to mean 0 and standard deviation 1."""
         self.mean.zero_()
         self.spread.fill_(1.0)
 
     def fit(self, rows: Tensor, weights: Tensor | None = None) -> None:
-        """Take mean and spread from ``rows`` (r, dim); a feature that does not vary is only centred.
+        """Fit mean and standard deviation on ``rows`` (r, dim); a constant feature is only centred.
 
-        Rows count ``weights`` (r,), None for alike.
+        ``weights`` (r,) of the rows; None for equal weights.
         """
         if weights is None:
             mean, spread = rows.mean(0), rows.std(0, correction=0)
@@ -43,7 +45,11 @@ class Standardise(nn.Module):
         return (rows - self.mean) / self.spread
 
 
-class EstimatorHead(nn.Module):
+class FixedHead(nn.Module):
+    """A head that is fitted at once: it gives no gradient, and cannot be trained on."""
+
+
+class EstimatorHead(FixedHead):
     """A fitted estimator as a head: (c, dim) -> (c, 1), computed on the CPU, with no gradient."""
 
     def __init__(self, estimator: Any) -> None:
@@ -54,6 +60,16 @@ class EstimatorHead(nn.Module):
         """Return the estimator's predictions (c, 1)."""
         values = self.estimator.predict(hidden.detach().cpu().double().numpy())
         return torch.as_tensor(np.asarray(values), dtype=hidden.dtype, device=hidden.device).reshape(-1, 1)
+
+    @property
+    def gives_spread(self) -> bool:
+        """Whether the estimator says how uncertain a prediction is, as a Gaussian process does."""
+        return "return_std" in inspect.signature(self.estimator.predict).parameters
+
+    def spread(self, hidden: Tensor) -> npt.NDArray[np.float64]:
+        """Return (c,): the standard deviation of each prediction, noise included where the estimator has it."""
+        rows = hidden.detach().cpu().double().numpy()
+        return np.asarray(self.estimator.predict(rows, return_std=True)[1], dtype=np.float64).reshape(-1)
 
 
 def as_head(estimator: Any, width: int) -> nn.Module:

@@ -12,9 +12,9 @@ _SPECIAL = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | _WORDS)
 
 
 def entries(citations: Iterable[str]) -> str:
-    """Return the BibTeX entries of ``citations``, each once, under keys that differ.
+    """Return the BibTeX entries of ``citations``, without duplicates, with unique keys.
 
-    "Doe, Poe, J. Res. 1, 23 (2020), doi:10.1/x" becomes an article; what is written otherwise a note as it stands.
+    "Doe, Poe, J. Res. 1, 23 (2020), doi:10.1/x" becomes an article; any other text becomes a note.
     """
     found: dict[str, str] = {}
     for text in dict.fromkeys(part for c in citations for part in " ".join(c.split()).split("; ")):

@@ -20,16 +20,17 @@ from tltool.reporting.finished_runs import Result
 K = TypeVar("K")
 T = TypeVar("T")
 SCHEMA = 1
-_DRAWN = ("seed", "draw", "fold", "file", "train_size")  # what of a split varies within one study
-_ALIKE = 1.1  # ratio of the sizes of training sets that count as one size where the split gives no size
+_DRAWN = ("seed", "draw", "fold", "file", "train_size")  # keys of a split that vary within one study
+_ALIKE = 1.1  # largest ratio of training sizes that count as one size if the split sets no size
 
 
 class Place(NamedTuple):
-    """What runs must share to be averaged.
+    """The properties that runs must share to be averaged.
 
-    ``study`` is a digest of what they rest on, the training size apart. ``target`` and ``data`` are names for the
-    reader alone; ``note`` says what tells the study from others of the same names. ``overlap`` is the rule by which
-    test crystals were left out, empty where none was: such runs are averaged apart, and pair where they test the same.
+    ``study`` is a digest of the conditions of the runs, without the training size. ``target`` and ``data`` are names
+    for the reader only; ``note`` says how the study differs from others with the same names. ``overlap`` is the rule
+    that removed test crystals, or empty: such runs are averaged separately, and are pairs if they have the same test
+    crystals.
     """
 
     stage: str
@@ -43,9 +44,9 @@ class Place(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Which run of a study: seed of the run, how its rows were drawn, and a digest of its rows with their labels.
+    """One run of a study: its seed, how its rows were drawn, and a digest of its rows with their labels.
 
-    ``file`` is the name of a split that is written down. A mode and scratch in one cell make a pair.
+    ``file`` is the name of the split file, or empty. A mode and scratch with the same cell are a pair.
     """
 
     seed: int | None
@@ -57,7 +58,7 @@ class Cell(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A run and one of its quantities, where it belongs; ``conditions`` is what ``Place.study`` is a digest of."""
+    """A run and one of its quantities with their place; ``Place.study`` is the digest of ``conditions``."""
 
     place: Place
     cell: Cell
@@ -66,7 +67,7 @@ class Placed(NamedTuple):
 
 
 def is_known(run: Result, quantity: str) -> bool:
-    """Say whether a run recorded what its error of ``quantity`` rests on."""
+    """Return whether a run recorded the data and settings behind its error of ``quantity``."""
     identity = run.identity
     words = [identity.get(key) for key in ("train", "val", "shape")]
     tables = [identity.get(key) for key in ("quantities", "split", "overlap", "data", "test")]
@@ -79,7 +80,7 @@ def is_known(run: Result, quantity: str) -> bool:
 
 
 def place(results: Iterable[Result]) -> list[Placed]:
-    """Return every quantity of every run that recorded what it rests on, with where it belongs."""
+    """Return every quantity of every run that recorded its data and settings (``is_known``), with its place."""
     pairs = [(run, name) for run in results for name in run.quantities if is_known(run, name)]
     splits = {
         (name, _rows(run, name)): (run.identity["split"], (run.split_seed, run.draw, run.fold, ""))
@@ -101,7 +102,7 @@ def place(results: Iterable[Result]) -> list[Placed]:
 
 
 def differences(one: Placed, other: Placed) -> list[str]:
-    """Return what keeps two runs from being compared, a clause for each; empty where nothing does."""
+    """Return the reasons why two runs cannot be compared, as clauses; empty if they can."""
     told = _keys_told(one, other)
     if not told:
         sizes = [f"{p.place.train_size:,}" for p in (one, other) if p.place.train_size is not None]
@@ -116,10 +117,10 @@ def differences(one: Placed, other: Placed) -> list[str]:
     if not told and one.cell.rows != other.cell.rows:
         name, left = one.place.quantity, [_left_out(p.run) for p in (one, other)]
         if left[0] != left[1]:
-            return [f"overlap=drop_test left out {left[0]} and {left[1]} test crystals"]
+            return [f"overlap=drop_test removed {left[0]} and {left[1]} test crystals"]
         same = [p.run.identity["test"][name] for p in (one, other)]
         of = "test" if same[0] != same[1] else "training or validation"
-        told.append(f"the {of} crystals or their labels are not the same")
+        told.append(f"the {of} crystals or their labels differ")
     return told
 
 
@@ -140,7 +141,7 @@ def flat(node: Any, name: str = "") -> dict[str, str]:
 
 
 def _conditions(run: Result, quantity: str, split: Mapping[str, Any]) -> dict[str, str]:
-    """Return what runs of one study share, the training size apart: {dotted key: value in JSON}."""
+    """Return the conditions that runs of one study share, without the training size: {dotted key: value in JSON}."""
     identity = run.identity
     of_split = {key: value for key, value in split.items() if key not in _DRAWN}
     facts = {
@@ -168,7 +169,7 @@ def _file(split: Mapping[str, Any]) -> str:
 
 
 def _sized(found: Sequence[tuple[Placed, Any]]) -> list[Placed]:
-    """Give runs whose split asks for no size the mean size of those alike: by a hash or a file it varies a little."""
+    """Give runs whose split sets no size the mean size of similar runs: with a hash or a file it varies a little."""
     shown: dict[tuple[str, int], int] = {}
     free = [p for p, asked in found if asked is None and p.place.train_size]
     for study, some in grouped(free, lambda p: p.place.study).items():
@@ -186,7 +187,7 @@ def _sized(found: Sequence[tuple[Placed, Any]]) -> list[Placed]:
 
 
 def _ruled(found: Sequence[Placed]) -> list[Placed]:
-    """Set ``Place.overlap`` in the studies in which the rule left out any test crystal."""
+    """Set ``Place.overlap`` in studies in which the rule removed a test crystal."""
     dropped = {p.place.study for p in found if _left_out(p.run)}
     rules = [str(p.run.identity["overlap"].get("rule")) for p in found]
     hit = [rule == "drop_test" and p.place.study in dropped for p, rule in zip(found, rules, strict=True)]
@@ -202,7 +203,7 @@ def _left_out(run: Result) -> int:
 
 
 def _named(found: Sequence[Placed]) -> list[Placed]:
-    """Give all runs of a study the target and data names of the first: by names they would fall apart."""
+    """Give all runs of a study the target and data names of its first run, so that they stay together."""
     first: dict[str, Place] = {}
     for p in found:
         first.setdefault(p.place.study, p.place)
@@ -213,7 +214,7 @@ def _named(found: Sequence[Placed]) -> list[Placed]:
 
 
 def _noted(found: Sequence[Placed]) -> list[Placed]:
-    """Say of studies under one name what tells them apart."""
+    """Set ``Place.note`` of studies with the same name to the conditions in which they differ."""
     notes: dict[str, str] = {}
     for some in grouped(found, lambda p: p.place[:4]).values():
         of = {study: them[0] for study, them in grouped(some, lambda p: p.place.study).items()}
@@ -224,12 +225,12 @@ def _noted(found: Sequence[Placed]) -> list[Placed]:
 
 
 def _short(p: Placed, key: str, others: Iterable[Placed]) -> str:
-    """Name what a study has under ``key`` where ``others`` have something else."""
+    """Return the value of the condition ``key`` of a study as words; ``others`` have other values."""
     identity = p.run.identity
     if key == "data":
         files = {(str(q.run.identity.get("file") or ""), q.conditions["data"]) for q in others}
         name = str(identity.get("file") or "")
-        # Files of one name, or of none, need the digest of their content to be told apart.
+        # Files with the same name, or without a name, differ only in the digest of their content.
         return name if name and sum(f == name for f, _ in files) == 1 else f"{name or 'data'} {_value(p, key)[:6]}"
     if key == "base":
         return f"difference to {identity.get('base_name') or 'a base'}" if identity.get("base") else "values themselves"
@@ -242,25 +243,25 @@ def _short(p: Placed, key: str, others: Iterable[Placed]) -> str:
 
 
 def _keys_told(one: Placed, other: Placed) -> list[str]:
-    """Return a clause for everything in which the conditions of two runs differ."""
+    """Return a clause for each difference between the conditions of two runs."""
     both = [p.run.identity for p in (one, other)]
     told = []
     for key in (k for k in _all_keys(one, other) if one.conditions.get(k) != other.conditions.get(k)):
         if key == "data":
             names = [str(b.get("file") or "") for b in both]
             files = f" ({names[0]} and {names[1]})" if all(names) and names[0] != names[1] else ""
-            told.append(f"the data are not the same{files}")
+            told.append(f"the data differ{files}")
         elif key == "base":
             words = [f"the difference to {b.get('base_name') or 'a base'}" if b.get("base") else "values" for b in both]
             same = words[0] == words[1]
-            told.append("the bases are not the same" if same else f"one learns {words[0]}, the other {words[1]}")
+            told.append("the bases differ" if same else f"one learns {words[0]}, the other {words[1]}")
         elif key == "together":
             words = [" and ".join(sorted(b["quantities"])) for b in both]
             told.append(f"one learns {words[0]}, the other {words[1]}")
         elif key == "quantity":
             told.append(f"units are {' and '.join(str(b['quantities'].get(one.place.quantity)) for b in both)}")
         elif key == "shape":
-            told.append("the models are not of one shape, as their sources were built with other settings")
+            told.append("the models differ in shape, because their sources have different settings")
         else:
             told.append(f"{key} is {_value(one, key)} and {_value(other, key)}")
     return told

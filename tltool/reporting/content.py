@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from tltool import metrics, plots
-from tltool.quantities import QUANTITIES
+from tltool import metrics
+from tltool.plot_style import palette
 from tltool.reporting import citations, figures
 from tltool.reporting.comparable import Cell, grouped
 from tltool.reporting.finished_runs import Result, Runs
@@ -17,31 +17,31 @@ from tltool.reporting.unpaired import Unpaired, unpaired
 from tltool.reporting.wording import NONE, count, fixed, mode, plural, probability, show, styled, where
 
 _HOW_TO_READ = (
-    "Errors are those of the test crystals: mean ± sample standard deviation over runs. MAE/MAD divides the MAE by "
-    "that of always predicting the mean training label; below 1 the model has learnt something. {better} Runs are "
-    "averaged if they share data, quantity, base, shape of the model, kind of split, training size, fit and "
-    "optimiser. The difference to scratch is the test MAE of a mode minus that of such a scratch run with the same "
-    "seed and the same test and training crystals with their labels, with its 95 % interval (Student's t over the "
-    "pairs). Positive transfer: the interval lies below zero; negative transfer: above zero; neutral: it holds zero; "
-    "not known: fewer than two pairs. p is the two-sided probability of a difference at least so large if there were "
-    "none: by Student's t, and by flipping signs of the differences at random, which asks for no normal distribution "
-    "but cannot fall below 0.25 for three pairs and 0.06 for five. Neither is corrected for the number of modes "
-    "looked at."
+    "Errors are errors on the test crystals: mean ± sample standard deviation over runs. MAE/MAD is the MAE divided by "
+    "the MAE of a model that always predicts the mean training label; below 1, the model is better than that. {better} "
+    "The mean is over runs with the same data, quantity, base, shape of the model, kind of split, training size, fit "
+    "and optimiser. A run and a scratch run are a pair if they also have the same seed and the same training and test "
+    "crystals with the same labels. The difference to scratch is the test MAE of the mode minus that of scratch, with "
+    "its 95 % confidence interval (Student's t over pairs). Positive transfer: the interval is below zero. Negative "
+    "transfer: it is above zero. Neutral: it contains zero. Not known: there are fewer than two pairs. p is the "
+    "two-sided probability of a difference at least this large if the true difference is zero. p (t) is from Student's "
+    "t-test. p (signs) is from random signs of the differences; it needs no normal distribution, but it cannot be "
+    "below 0.25 for three pairs and 0.06 for five pairs. Neither is corrected for the number of modes."
 )
 _RUN = ["run", "mode", "target", "data", "training crystals", "seed", "split seed", "quantity", "unit"]
 _COST = ["trainable parameters", "time (s)", "source model"]
 
 
 def compose(runs: Runs) -> list[Block]:
-    """Return the report on ``runs``; a section without content is left out."""
+    """Return the report on ``runs`` as blocks, without empty sections."""
     rows = summarise(runs.results)
     transfers = [row for row in rows if row.place.stage == "transfer"]
     groups = grouped(transfers, lambda row: row.place._replace(train_size=None)).values()
-    colours = plots.palette(sorted({row.mode for row in transfers}, key=mode_order))
+    colours = palette(sorted({row.mode for row in transfers}, key=mode_order))
     cited = list(dict.fromkeys(text for result in runs.results for text in result.citations))
     sections: dict[str, Iterable[Block]] = {
         "Pretraining runs": _list(runs.results, "pretrain"),
-        "Transfer": chain([_how_to_read(transfers)] if groups else [], *map(_comparison, groups)),
+        "Transfer": chain(*map(_comparison, groups)),
         "Runs that are not compared": _unpaired(unpaired(runs.results)),
         "Parity": chain(*map(figures.parity, groups)),
         "Error by element": chain(*map(figures.elements, groups)),
@@ -50,10 +50,13 @@ def compose(runs: Runs) -> list[Block]:
         "Transfer runs": _list(runs.results, "transfer"),
         "Evaluations": _list(runs.results, "eval"),
         "Citations": [Bullets(cited), Verbatim(citations.entries(cited))] if cited else [],
-        "Left out": [Grid(["run", "state", "reason"], "lll", list(map(list, runs.skipped)))] if runs.skipped else [],
+        "How the tables are made": [_how_to_read(transfers)] if groups else [],
+        "Runs left out": [Grid(["run", "state", "reason"], "lll", list(map(list, runs.skipped)))]
+        if runs.skipped
+        else [],
     }
     title = "tltool report: " + ", ".join(sorted({result.target for result in runs.results}))
-    blocks = [Heading(1, title), *_overview(runs, rows)]
+    blocks = [Heading(1, title), *_overview(runs, rows), *figures.summary(groups, colours)]
     for title, content in sections.items():
         if found := list(content):
             blocks += [Heading(2, title), *found]
@@ -61,7 +64,7 @@ def compose(runs: Runs) -> list[Block]:
 
 
 def _how_to_read(transfers: Sequence[Summary]) -> Paragraph:
-    """Return what the tables mean, and of the metrics in them which way they point."""
+    """Return the explanation of the tables, with the direction of each metric in them."""
     shown = [m for m in metrics.METRICS if any(m.name in row.errors for row in transfers)]
     names = {way: ", ".join(m.name for m in shown if m.better == way) for way in ("smaller", "larger")}
     better = [f"{way.capitalize()} is better for {some}." for way, some in names.items() if some]
@@ -71,14 +74,14 @@ def _how_to_read(transfers: Sequence[Summary]) -> Paragraph:
 def _overview(runs: Runs, rows: Sequence[Summary]) -> Iterator[Block]:
     counts = Counter(result.stage for result in runs.results)
     stages = ", ".join(f"{n} {stage}" for stage, n in sorted(counts.items()))
-    left = f"; {len(runs.skipped)} unfinished or damaged left out" if runs.skipped else ""
+    left = f"; {len(runs.skipped)} unfinished or damaged runs are left out" if runs.skipped else ""
     yield Paragraph(
         f"{plural(len(runs.results), 'finished run')} ({stages}){left}. Folders are relative to {runs.root}."
     )
     if best := [_headline(row) for row in rows if row.place.stage == "transfer" and row.best]:
         yield Bullets(best)
     if notes := [f"{where(row.place)}, {row.mode}: {note}" for row in rows for note in _notes(row)]:
-        yield Heading(3, "To bear in mind")
+        yield Heading(3, "Warnings")
         yield Bullets(notes)
 
 
@@ -87,26 +90,26 @@ def _headline(row: Summary) -> str:
     if row.plain_MAE and row.plain_MAE.n:
         text += f" ({show(row.plain_MAE)} {row.plain_unit})"
     if row.paired and row.paired.n:
-        text += f"; {row.paired.verdict} against scratch over {plural(row.paired.n, 'pair')}"
+        text += f"; {row.paired.verdict} compared with scratch over {plural(row.paired.n, 'pair')}"
         text += f", p {probability(row.paired.p)}" if row.paired.n > 1 else ""
     return text + "."
 
 
 def _notes(row: Summary) -> Iterator[str]:
-    """Say what may make a row mean less than it seems to."""
+    """Yield warnings about a row that may be misleading."""
     if row.MAE.n < len(row.runs):
         yield f"{len(row.runs) - row.MAE.n} of {plural(len(row.runs), 'run')} have no finite test MAE."
     if row.place.stage == "transfer":
         if len({(run.seed, run.split_seed, run.draw, run.fold) for run in row.runs}) < len(row.runs):
-            yield "a seed and split occur more than once; repeats, or runs with different settings?"
+            yield "two runs have the same seed and split; check whether they are repeats or differ in their settings."
         if len({run.trainable_parameters for run in row.runs if math.isfinite(run.trainable_parameters)}) > 1:
-            yield "the runs differ in trainable parameters, so they may not be of one model."
+            yield "the runs have different numbers of trainable parameters, so their models may differ."
 
 
 def _list(results: Sequence[Result], stage: str) -> Iterator[Block]:
     runs = [result for result in results if result.stage == stage]
-    names = {name for run in runs for name in run.quantities}
-    shown = [m for m in metrics.METRICS if m.better and any(m.applies_to(QUANTITIES.get(name)) for name in names)]
+    about = {run.about(name) for run in runs for name in run.quantities}
+    shown = [m for m in metrics.METRICS if m.better and any(m.applies_to(one) for one in about)]
     rows = []
     for run in runs:
         numbers = [count(run.train_size), count(run.seed, ""), count(run.split_seed, "")]
@@ -121,7 +124,7 @@ def _list(results: Sequence[Result], stage: str) -> Iterator[Block]:
 
 
 def _comparison(group: Sequence[Summary]) -> Iterator[Block]:
-    """Give, for one target and quantity, a table over modes and one over seeds for each training size."""
+    """Yield, for each training size of one target and quantity, a table of modes and a table of seeds."""
     for place, rows in grouped(group, lambda row: row.place).items():
         unit = rows[0].unit
         best = frozenset(i for i, row in enumerate(rows) if row.best)
@@ -141,7 +144,7 @@ def _comparison(group: Sequence[Summary]) -> Iterator[Block]:
 
 
 def _advised(rows: Sequence[Summary]) -> Iterator[Block]:
-    """Say of each mode whose difference to scratch is not settled what would settle it, with the command."""
+    """Yield, for each mode whose difference to scratch is uncertain, the number of further runs and their command."""
     for row in rows:
         if one := advice(row, row.runs[-1]):
             yield Paragraph(f"{row.mode}: {one.text}")
@@ -151,7 +154,8 @@ def _advised(rows: Sequence[Summary]) -> Iterator[Block]:
 def _unpaired(found: Sequence[Unpaired]) -> Iterator[Block]:
     if found:
         yield Paragraph(
-            "These runs look like others, but are neither averaged nor paired with them, for the reason given."
+            "These runs are similar to other runs, but they are not averaged or paired with them. The table has the "
+            "reason."
         )
         cells = [[_several(u.runs), u.mode, u.target, u.quantity, u.other or NONE, u.reason] for u in found]
         yield Grid(["run", "mode", "target", "quantity", "nearest scratch run", "reason"], "llllll", cells)
@@ -162,14 +166,14 @@ def _several(names: Sequence[str]) -> str:
 
 
 def _cell_names(cells: Sequence[Cell]) -> list[str]:
-    """Name each cell by its seed and by what else differs between them."""
+    """Return a name for each cell: its seed, and the other properties that differ between cells."""
     words = {"split_seed": "split", "draw": "draw", "fold": "fold", "file": "file"}
     told = [(key, word) for key, word in words.items() if len({getattr(cell, key) for cell in cells}) > 1]
     names = [
         f"seed\u00a0{cell.seed}" + "".join(f", {word} {_word(getattr(cell, key))}" for key, word in told)
         for cell in cells
     ]
-    # What is left over are rows that differ under one name, such as a split file that was written again.
+    # Cells with one name have different rows, for example because a split file was written again.
     return [
         name if names.count(name) == 1 else f"{name}, rows {cell.rows[:6]}"
         for name, cell in zip(names, cells, strict=True)
@@ -181,12 +185,12 @@ def _word(value: str | int | None) -> str:
 
 
 def _last(value: str | int | None) -> tuple[bool, str | int]:
-    """Return a key that sorts what is not known last; the kinds of one field do not mix."""
+    """Return a sort key that puts None last; the other values of a field have one type."""
     return value is None, 0 if value is None else value
 
 
 def _errors(row: Summary) -> list[tuple[str, str]]:
-    """Return the columns of one mode: each header and what stands below it."""
+    """Return the columns of one mode as (header, cell)."""
     found = [("mode", mode(row)), ("runs", str(len(row.runs)))]
     for metric in (metric for metric in metrics.METRICS if metric.name in row.errors):
         found.append((metric.header(row.unit), show(row.errors[metric.name], metric.style)))

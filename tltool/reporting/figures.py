@@ -1,34 +1,64 @@
 """The figures of a report and their captions; tltool.plots draws them."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tltool import plots
+from tltool.plot_style import Both, limits
 from tltool.reporting.comparable import grouped
-from tltool.reporting.finished_runs import epochs, predictions
+from tltool.reporting.finished_runs import epochs, kept_epoch, predictions
 from tltool.reporting.render.blocks import Block, Heading, Paragraph, Picture
 from tltool.reporting.statistics import Summary, by_element, mean_curve
 from tltool.reporting.wording import fixed, plural, where
 
+_CHANCE = 0.05
+
+
+def summary(groups: Iterable[Sequence[Summary]], colours: Mapping[str, str]) -> Iterator[Block]:
+    """Give the error of every mode, as a fraction of that of the training mean, on the largest training sizes."""
+    blocks: dict[str, list[plots.Bar]] = {}
+    for group in groups:
+        for row in _largest(group):
+            error = row.errors.get("MAE/MAD")
+            if error is not None and error.n and math.isfinite(error.mean):
+                paired = row.paired is not None and row.paired.n > 1 and row.paired.p < _CHANCE
+                bar = plots.Bar(row.mode, error.mean, error.sd, paired)
+                blocks.setdefault(where(row.place), []).append(bar)
+    if sum(map(len, blocks.values())) > 1:
+        caption = (
+            "Test MAE of each mode, mean and standard deviation over runs, divided by that of always predicting the "
+            "mean training label. Filled: the difference to scratch is larger than chance explains (p below 0.05 over "
+            "pairs of runs); dotted: scratch"
+        )
+        yield _draw("summary", caption, "full", plots.summary, blocks, "Error by mode", colours)
+
 
 def parity(group: Sequence[Summary]) -> Iterator[Block]:
-    """Give prediction against label for each mode on the largest training size of ``group``."""
+    """Give prediction against label for each mode on the largest training size of ``group``, on the same axes."""
     last = _largest(group)
     yield Heading(3, where(last[0].place))
-    for row in last:
-        rows = predictions(row.runs, row.place.quantity)
+    found = [(row, predictions(row.runs, row.place.quantity)) for row in last]
+    shown = [np.ravel(rows[["label", "prediction"]]) for _, rows in found if rows is not None]
+    ends = limits(np.concatenate(shown)) if shown else None
+    for row, rows in found:
         if rows is None:
-            yield Paragraph(f"{row.mode}: no run has a readable predictions.csv with labelled test crystals.")
+            yield Paragraph(
+                f"{row.mode}: no run has a predictions.csv that can be read and has labelled test crystals."
+            )
             continue
         caption = f"{row.mode}: {len(rows):,} test predictions of {plural(len(row.runs), 'run')}"
         given = (rows["label"].to_numpy(), rows["prediction"].to_numpy(), ["test"] * len(rows))
         name = f"parity {row.place.target} {row.mode}"
-        yield _draw(name, caption, "third", plots.parity, *given, row.unit, row.mode, row.place.quantity)
+        named = (row.unit, row.mode, row.place.quantity)
+        yield _draw(name, caption, "third", plots.parity, *given, *named, ends=ends)
 
 
 def elements(group: Sequence[Summary]) -> Iterator[Block]:
-    """Give the error by element of the best mode, or the only one, on the largest training size of ``group``."""
+    """Yield the error by element of the best (or only) mode at the largest training size of ``group``."""
     last = _largest(group)
     row = next((row for row in last if row.best), last[0])
     rows = predictions(row.runs, row.place.quantity)
@@ -38,7 +68,8 @@ def elements(group: Sequence[Summary]) -> Iterator[Block]:
     found = by_element(rows)
     errors = {symbol: error for symbol, (error, _) in found.items()}
     counts = {symbol: n for symbol, (_, n) in found.items()}
-    caption = f"Mean absolute error ({row.unit}) of the test crystals that contain the element; n = such crystals"
+    caption = f"Mean absolute error ({row.unit}) of the test crystals that contain the element; n is their number, "
+    caption += "hatched for fewer than 3; colours end at the 95th percentile"
     title = f"Test error by element: {row.place.target}, {row.mode}"
     name = f"elements {row.place.target} {row.mode}"
     yield _draw(name, caption, "full", plots.periodic_table, errors, row.unit, title, counts=counts)
@@ -48,21 +79,31 @@ def elements(group: Sequence[Summary]) -> Iterator[Block]:
             f"{fixed(float(rows['error'][part].mean()))} {row.unit} ({plural(int(part.sum()), 'prediction')})"
             for part in (unseen, ~unseen)
         )
-        yield Paragraph(f"Crystals with an element that was not seen in training: MAE {of}; the others: {others}.")
+        yield Paragraph(
+            f"MAE of the crystals with an element that is not in the training crystals: {of}; of the others: {others}."
+        )
 
 
 def curves(rows: Sequence[Summary], colours: Mapping[str, str]) -> Iterator[Block]:
-    """Give a picture for each quantity fitted: validation MAE, or the training loss where nothing was validated."""
+    """Yield a learning curve per quantity: the validation MAE, or the training loss if there was no validation."""
     for group in grouped(rows, lambda row: row.place._replace(train_size=None)).values():
         last = _largest(group)
         place, transfer = last[0].place, last[0].place.stage == "transfer"
         pairs = [(row.mode if transfer else run.name, epochs(run, place.quantity)) for row in last for run in row.runs]
         logs = grouped(pairs, lambda pair: pair[0]).items()
+        alone = {
+            row.mode if transfer else run.name: run
+            for row in last
+            for run in row.runs
+            if len(row.runs) == 1 or not transfer
+        }
+        kept = {name: epoch for name, run in alone.items() if (epoch := kept_epoch(run))}
         for which, (what, unit) in enumerate([("validation MAE", last[0].unit), ("training loss", "scaled labels")]):
             lines = {name: line for name, found in logs if (line := mean_curve([log[which] for _, log in found]))}
             if lines:
-                mean = ", mean over the runs of a mode up to the last epoch that all of them reached" * transfer
-                how = {"what": what, "colours": colours if transfer else None}
+                mean = ", mean over the runs of a mode, up to the last epoch that all of them reached" * transfer
+                how = {"what": what, "colours": colours if transfer else None, "kept": kept}
+                mean += ", ring: the epoch whose weights were kept" * bool(kept)
                 name = f"curves {place.stage} {place.target}"
                 caption = f"{place.stage}: {what} ({unit}){mean}"
                 yield _draw(name, caption, "half", plots.learning_curves, lines, unit, where(place), **how)
@@ -70,7 +111,7 @@ def curves(rows: Sequence[Summary], colours: Mapping[str, str]) -> Iterator[Bloc
 
 
 def sizes(group: Sequence[Summary], colours: Mapping[str, str]) -> Iterator[Block]:
-    """Give test MAE against training size, if ``group`` has several sizes."""
+    """Yield a plot of test MAE against training size if ``group`` has several sizes."""
     known = [row for row in group if row.place.train_size and row.MAE.n and row.MAE.mean > 0]
     if len({row.place.train_size for row in known}) < 2:
         return
@@ -85,9 +126,9 @@ def sizes(group: Sequence[Summary], colours: Mapping[str, str]) -> Iterator[Bloc
 
 
 def _draw(name: str, caption: str, width: str, draw: Callable[..., None], *given: Any, **named: Any) -> Picture:
-    buffer = io.BytesIO()
-    draw(buffer, *given, **named)
-    return Picture(name, buffer.getvalue(), caption, width)
+    files = Both(io.BytesIO(), io.BytesIO())
+    draw(files, *given, **named)
+    return Picture(name, files.png.getvalue(), files.svg.getvalue().decode(), caption, width)
 
 
 def _largest(group: Sequence[Summary]) -> list[Summary]:

@@ -1,6 +1,6 @@
-"""What run folders hold: which runs are finished, their errors, predictions and epochs; no model, no data set.
+"""Read finished runs from their folders: errors, predictions and epochs; models and data sets are not read.
 
-A run folder is any folder with a status.json. Only runs that measure errors (pretrain, transfer, eval) are of interest.
+A run folder is any folder with a status.json. Only runs that measure errors (pretrain, transfer, eval) are read.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tltool.errors import DataError
+from tltool.errors import ConfigError, DataError
+from tltool.quantities import Quantity, defined, shipped
 from tltool.renamed import brought_up
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ STAGES = ("pretrain", "transfer", "eval")
 
 
 class Result(NamedTuple):
-    """A finished run: what its metrics.json says.
+    """The content of metrics.json of a finished run.
 
-    ``name`` is the folder relative to the folder that holds all runs. ``mode`` of a run that is no transfer is its
-    stage; ``source`` is the model that a transfer starts from or that an evaluation judges. ``seconds`` is the time
-    of the whole run. ``quantities`` is {quantity: {"unit": ..., "train", "val", "test": {metric: number}}}.
-    ``settings`` of a transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML, and ``identity`` is what its
-    errors rest on (``tltool.evaluation.digests``); both are empty where an older version did not keep them.
+    ``name`` is the folder relative to the common folder of all runs. ``mode`` of pretrain and eval runs is their stage.
+    ``source`` is the source model of a transfer, or the model of an evaluation. ``seconds`` is the time of the whole
+    run. ``quantities`` is {quantity: {"unit": ..., "definition", "train", "val", "test": {metric: number}}}.
+    ``settings`` of a transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML. ``identity`` describes the
+    data and settings behind the errors (``tltool.evaluation.digests``). Both are empty for runs of older versions.
     """
 
     folder: Path
@@ -54,13 +55,20 @@ class Result(NamedTuple):
     identity: dict[str, Any]
 
     def metric(self, quantity: str, metric: str) -> float:
-        """Return a metric of the test part, in the quantity's unit; NaN where it is missing or not finite."""
+        """Return a metric of the test set, in the quantity's unit; NaN if it is missing or not finite."""
         block = self.quantities[quantity].get("test")
         return _number(block.get(metric)) if isinstance(block, dict) else math.nan
 
+    def about(self, quantity: str) -> Quantity | None:
+        """Return the quantity as the run defines it; None if it does not, and no quantity of that name ships."""
+        try:
+            return defined(quantity, self.quantities[quantity]["definition"])
+        except (KeyError, ConfigError):
+            return shipped().get(quantity)
+
 
 class Skipped(NamedTuple):
-    """A run that is not in the report: its name as in ``Result``, its state (or ``damaged``), and why."""
+    """A run that is not in the report: its name as in ``Result``, its state (or ``damaged``), and the reason."""
 
     name: str
     state: str
@@ -68,7 +76,7 @@ class Skipped(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """What ``collect`` found: the folder that holds all runs, the finished ones, and those left out."""
+    """The result of ``collect``: the common folder of all runs, the finished runs, and the runs left out."""
 
     root: Path
     results: list[Result]
@@ -76,13 +84,13 @@ class Runs(NamedTuple):
 
 
 def collect(folders: Sequence[Path]) -> Runs:
-    """Find the runs in ``folders`` and below; unfinished and damaged ones are returned as skipped.
+    """Read all runs in ``folders`` and their subfolders; unfinished and damaged runs are in ``skipped``.
 
-    Raises DataError if a folder does not exist or no run is finished.
+    Raise DataError if a folder does not exist or no run is finished.
     """
     for folder in folders:
         if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; name the folder that holds the runs.")
+            raise DataError(f"{folder} is not a folder; name the folder with the runs.")
     places = sorted({file.parent.resolve() for folder in folders for file in folder.rglob("status.json")})
     root = Path(os.path.commonpath([place.parent for place in places]) if places else ".")
     found = [run for place in places if (run := _read(place, os.path.relpath(place, root)))]
@@ -91,14 +99,14 @@ def collect(folders: Sequence[Path]) -> Runs:
     if not results:
         left = f" ({len(skipped)} unfinished or damaged)" if skipped else ""
         raise DataError(
-            f"There is no finished run to report on in {', '.join(map(str, folders))}{left}; make one with "
-            "`tltool transfer target=bulk_modulus`."
+            f"There is no finished run in {', '.join(map(str, folders))}{left}; make one with `tltool transfer "
+            "target=bulk_modulus`."
         )
     return Runs(root, results, skipped)
 
 
 def predictions(runs: Iterable[Result], quantity: str) -> pd.DataFrame | None:
-    """Return the labelled test rows of ``runs`` as far as their predictions.csv can be read, None if there are none.
+    """Return the labelled test rows of every predictions.csv of ``runs`` that can be read; None if there are none.
 
     Columns: id, label, prediction and absolute ``error`` in the quantity's unit, elements, unseen_elements.
     """
@@ -108,7 +116,7 @@ def predictions(runs: Iterable[Result], quantity: str) -> pd.DataFrame | None:
     tables = []
     for run in runs:
         with suppress(OSError, ValueError, KeyError):
-            # Text as it stands: a formula or an id may read NaN or NA and mean it.
+            # Read plain text: a formula or an id may be "NaN" or "NA".
             rows = pd.read_csv(run.folder / "predictions.csv", dtype=str, keep_default_na=False)
             rows = rows[(rows["split"] == "test") & (rows["quantity"] == quantity)].copy()
             for column in ("label", "prediction"):
@@ -120,22 +128,34 @@ def predictions(runs: Iterable[Result], quantity: str) -> pd.DataFrame | None:
 
 
 def epochs(run: Result, quantity: str) -> tuple[Curve, Curve]:
-    """Return validation MAE (in the quantity's unit) and training loss by epoch; of an epoch run twice, the last."""
+    """Return validation MAE (in the quantity's unit) and training loss by epoch; the last value of a repeated epoch."""
     val: Curve = {}
     loss: Curve = {}
-    log = run.folder / "log.jsonl"
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else ():
-        # A line torn by a crash does not cost the others.
+    for event in _events(run, "epoch"):
         with suppress(ValueError, KeyError, TypeError):
-            event = json.loads(line)
-            if event["event"] == "epoch":
-                loss[event["epoch"]] = float(event["train_loss"])
-                val[event["epoch"]] = float(event["val_MAE"][quantity])
+            loss[event["epoch"]] = float(event["train_loss"])
+            val[event["epoch"]] = float(event["val_MAE"][quantity])
     return val, loss
 
 
+def kept_epoch(run: Result) -> int | None:
+    """Return the epoch whose weights the run kept; None if it trained by no epochs, or its log does not say."""
+    found = [event.get("epoch") for event in _events(run, "kept")]
+    return found[-1] if found and isinstance(found[-1], int) else None
+
+
+def _events(run: Result, kind: str) -> Iterator[dict[str, Any]]:
+    log = run.folder / "log.jsonl"
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else ():
+        # A crash may leave an incomplete line; skip it.
+        with suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and event.get("event") == kind:
+                yield event
+
+
 def _read(folder: Path, name: str) -> Result | Skipped | None:
-    """Read one run folder; None for a stage that measures nothing (prepare, predict, report)."""
+    """Read one run folder; return None for a stage without errors (prepare, predict, report)."""
     try:
         status = _json(folder / "status.json")
         state, stage = str(status.get("state")), str(status.get("stage"))
@@ -149,7 +169,7 @@ def _read(folder: Path, name: str) -> Result | Skipped | None:
 
 
 def read(folder: Path, name: str, stage: str) -> Result:
-    """Return what the metrics.json of one run says; raise ValueError if it is damaged."""
+    """Return the content of metrics.json of one run; raise ValueError if it is damaged."""
     found = _json(folder / "metrics.json")
     quantities, citations = found.get("quantities"), found.get("citations")
     if not isinstance(quantities, dict) or not all(isinstance(q, dict) for q in quantities.values()) or not quantities:
@@ -177,7 +197,7 @@ def read(folder: Path, name: str, stage: str) -> Result:
 
 
 def command(run: Result) -> list[str]:
-    """Return the words of the command line that started a run, as its environment.json says; empty if it does not."""
+    """Return the command line of a run from its environment.json, as words; empty if it is not there."""
     with suppress(ValueError):
         return shlex.split(str(_json(run.folder / "environment.json").get("command") or ""))
     return []

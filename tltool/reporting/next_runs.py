@@ -1,4 +1,4 @@
-"""The next runs that would settle a difference to scratch: how many pairs, and the command that makes them."""
+"""Recommend further runs where the difference to scratch is uncertain: the number of pairs and the command."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tltool.reporting.statistics import Paired, Summary
 from tltool.reporting.wording import fixed, plural
 
 FEW_ROWS = 200
-"""Training rows up to which other rows (``split.draw``) change an error more than another seed does."""
+"""Number of training rows up to which another draw of rows changes an error more than another seed does."""
 
 _SEEDS = 5
 _MOST = 50
 _SPELLED = 10  # values that a command lists one by one
 _POWER = 0.8
-_RELATIVE = 0.15  # what a difference varies by from draw to draw, of the scratch error; measured in docs/modes.md
+_RELATIVE = 0.15  # standard deviation of differences between draws / error of scratch, as measured in docs/modes.md
 _WITH_VALUE = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package")
 _REPLACED = ("mode", "seed", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 
 
 class Advice(NamedTuple):
-    """A sentence, and the command line that it speaks of (empty if there is none), which makes ``n`` pairs."""
+    """A sentence, and the command (or empty) that makes ``n`` pairs."""
 
     text: str
     command: str = ""
@@ -32,9 +32,9 @@ class Advice(NamedTuple):
 
 
 def advice(row: Summary, run: Result) -> Advice | None:
-    """Return what would settle the difference of ``row`` to scratch, None where it is settled or nothing was measured.
+    """Return the runs that can detect the difference of ``row`` to scratch; None if it is certain or not measured.
 
-    The command is that of ``run`` with scratch beside it.
+    The command is the command of ``run``, with scratch as a further mode.
     """
     paired = row.paired
     if not paired or not math.isfinite(row.MAE.mean) or (paired.n > 1 and paired.verdict != "neutral"):
@@ -45,7 +45,7 @@ def advice(row: Summary, run: Result) -> Advice | None:
 
 
 def is_on_the_way(run: Result) -> bool:
-    """Say whether the sweep that ``run`` is part of makes its baseline too, and several pairs of them."""
+    """Return whether the sweep of ``run`` also runs its baseline, with several pairs."""
     _, overrides = _parted(command(run)[2:])
     given = {_key(word): word.partition("=")[2] for word in overrides}
     several = [key for key, value in given.items() if key == "seed" or key.startswith("split.") if _is_swept(value)]
@@ -53,7 +53,7 @@ def is_on_the_way(run: Result) -> bool:
 
 
 def pairs_needed(difference: float, sd: float, most: int = 10_000) -> int:
-    """Return how many pairs find a mean ``difference`` at the 5 % level with a probability of 80 %, ``most`` at most.
+    """Return the number of pairs, at most ``most``, that detect a mean ``difference`` (5 % level, 80 % power).
 
     ``sd`` is the standard deviation of the differences between pairs. Power of the two-sided paired t-test, from the
     noncentral t distribution (Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, chapter 2).
@@ -65,7 +65,7 @@ def pairs_needed(difference: float, sd: float, most: int = 10_000) -> int:
     effect = abs(difference) / sd if sd else math.inf
     if effect == math.inf:
         return 2
-    # The normal distribution gives a lower bound to begin with.
+    # Start with the lower bound from the normal distribution.
     n = max(2, math.ceil((float(stats.norm.ppf(0.975) + stats.norm.ppf(_POWER)) / effect) ** 2))
     while n < most:
         t, centre = stats.t.ppf(0.975, n - 1), effect * math.sqrt(n)
@@ -78,9 +78,9 @@ def pairs_needed(difference: float, sd: float, most: int = 10_000) -> int:
 def repeat(run: Result, varied: str, n: int) -> str:
     """Return the command line of ``run`` as a sweep over scratch and its own modes and ``n`` values of ``varied``.
 
-    Every other override stands as it was given, and ``source=latest`` is named, so that pasted into a shell it runs
-    the same study. Overrides of a mode are none of scratch, which then has a command of its own. Empty if the folder
-    does not say how the run was started.
+    Other overrides are kept, and ``source=latest`` is replaced by the name of the source, so that the command repeats
+    the same study. If there are overrides of the mode, scratch gets its own command without them. Return an empty text
+    if the command of the run is not known.
     """
     words = command(run)
     if words[:2] != ["tltool", "transfer"]:
@@ -103,8 +103,29 @@ def repeat(run: Result, varied: str, n: int) -> str:
     return alone + "\n" + shlex.join([*start, *others, f"mode={','.join(modes)}", *own, *values])
 
 
+def cross_validation(run: Result) -> list[Advice]:
+    """Return the command that tests every row of a small data set in place of a few; empty for a large one.
+
+    It is that of ``run``, one run and no sweep, with ``split=cv``.
+    """
+    split, words = run.identity.get("split") or {}, command(run)
+    if not run.train_size or run.train_size >= FEW_ROWS or split.get("train_size") is not None:
+        return []
+    if words[:2] != ["tltool", "transfer"] or {"-m", "--multirun"} & set(words):
+        return []
+    flags, overrides = _parted(words[2:])
+    kept = [word for word in overrides if _key(word).partition(".")[0] not in ("split", "hydra")]
+    if "source" not in map(_key, kept) and run.source:
+        kept.append(f"source={run.source}")
+    text = (
+        f"With {run.train_size:,} training rows a few test rows decide; cross-validation tests every row, with scratch "
+        "on the same folds, and keeps a model of all rows."
+    )
+    return [Advice(text, shlex.join(["tltool", "transfer", *flags, *kept, "split=cv"]))]
+
+
 def _wanted(row: Summary, paired: Paired, varied: str) -> tuple[int, str]:
-    """Return how many pairs to make, and why in a sentence."""
+    """Return the number of pairs to run, and the reason as a sentence."""
     n, scratch = paired.n, row.MAE.mean - (paired.mean if paired.n else 0.0)
     few, what = (row.place.train_size or math.inf) <= FEW_ROWS, "draw" if varied == "split.draw" else "seed"
     if not few and n < 2:
@@ -114,20 +135,20 @@ def _wanted(row: Summary, paired: Paired, varied: str) -> tuple[int, str]:
     sd = paired.sd if n >= _SEEDS else max(paired.sd if n > 1 else 0.0, guess)
     difference = abs(paired.mean) if n else 0.1 * abs(scratch)
     needed = max(_SEEDS, pairs_needed(difference, sd))
-    start = f"With {row.place.train_size:,} training crystals " if row.place.train_size is not None else ""
+    start = f"With {row.place.train_size:,} training crystals, " if row.place.train_size is not None else ""
     number = "more than 10,000" if needed >= 10_000 else f"about {needed:,}"
-    seen = "such as is seen" if n else "a tenth of the error"
+    seen = "the observed difference" if n else "a tenth of the error"
     text = (
-        f"{start}{number} {what}s settle a difference of {fixed(difference)} {row.unit} ({seen}), if it varies by "
-        f"{fixed(sd)} {row.unit} (one standard deviation) from {what} to {what}"
+        f"{start}{number} {what}s are needed to detect a difference of {fixed(difference)} {row.unit} ({seen}), if its "
+        f"standard deviation between {what}s is {fixed(sd)} {row.unit}"
     )
     if needed <= _MOST:
         return needed, f"{text}."
-    return _MOST, f"{text}; {_MOST} settle one of {fixed(_settled_by(sd, _MOST))} {row.unit}."
+    return _MOST, f"{text}; {_MOST} {what}s detect a difference of {fixed(_detected_by(sd, _MOST))} {row.unit}."
 
 
-def _settled_by(sd: float, n: int) -> float:
-    """Return the least difference that ``n`` pairs settle, by bisection."""
+def _detected_by(sd: float, n: int) -> float:
+    """Return the smallest difference that ``n`` pairs detect, by bisection."""
     low, high = 0.0, 4 * sd
     for _ in range(20):
         middle = (low + high) / 2
@@ -136,14 +157,14 @@ def _settled_by(sd: float, n: int) -> float:
 
 
 def _varied(run: Result) -> str:
-    """Return the key that makes further pairs: other rows to train on where they are few and the split draws them."""
+    """Return the key that makes further pairs: ``split.draw`` if there are few drawn training rows, else ``seed``."""
     split = run.identity.get("split") or {}
     few = run.train_size is not None and run.train_size <= FEW_ROWS
     return "split.draw" if few and "draw" in split else "seed"
 
 
 def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return Hydra's flags without ``-m``, and overrides."""
+    """Return the flags of Hydra without ``-m``, and the overrides."""
     flags: list[str] = []
     overrides: list[str] = []
     rest = iter(words)
@@ -174,6 +195,6 @@ def _is_swept(value: str) -> bool:
 
 
 def _choices(given: str | None, mode: str) -> list[str]:
-    """Return the modes of a sweep; that of the run where they are not a plain list."""
+    """Return the modes of a sweep; the mode of the run if they are not a plain list."""
     names = (given or mode).split(",")
     return names if all(name.isidentifier() for name in names) else [mode]

@@ -1,4 +1,4 @@
-"""Statistics over runs: means over seeds, paired differences to scratch, errors by element, mean curves."""
+"""Compute statistics over runs: means over seeds, paired differences to scratch, errors by element, mean curves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
 from tltool import metrics
-from tltool.quantities import QUANTITIES
+from tltool.quantities import shipped
 from tltool.reporting.comparable import Cell, Place, Placed, flat, grouped, place
 from tltool.reporting.finished_runs import STAGES, Result
 
@@ -20,7 +20,7 @@ _ALL_SIGNS = 14
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation of ``n`` numbers; NaN where too few are known (0 and 1)."""
+    """Mean and sample standard deviation of ``n`` numbers; NaN if n is too small (0 for the mean, 1 for both)."""
 
     n: int
     mean: float
@@ -48,12 +48,12 @@ class Paired(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """The runs of one mode in one place, over seeds; errors are of the test part.
+    """The runs of one mode in one place, over seeds; errors are test errors.
 
-    ``mode`` says in brackets which of its settings, or which source, tells these runs from others of that mode.
-    ``MAE`` in ``unit``; ``plain_MAE`` in ``plain_unit``, for a log10 quantity alone; ``errors`` holds by name
-    every metric that tells models apart, MAE too (``tltool.metrics``); ``seconds`` of a run. ``of_cells`` is the MAE of
-    each cell. ``best``: lowest mean MAE of several modes here.
+    ``mode`` has in brackets the settings, or the source, in which these runs differ from others of the mode. ``MAE`` is
+    in ``unit``; ``plain_MAE`` is in ``plain_unit`` and exists only for a log10 quantity. ``errors`` has every metric
+    that compares models, by name (``tltool.metrics``). ``seconds`` is the time of a run. ``of_cells`` is the MAE of
+    each cell. ``best``: the lowest mean MAE of several modes in this place.
     """
 
     place: Place
@@ -72,7 +72,7 @@ class Summary(NamedTuple):
 
 
 def summarise(results: Iterable[Result]) -> list[Summary]:
-    """Return one summary for each place and mode, in that order; runs that recorded no identity are in none."""
+    """Return one summary for each place and mode, in that order; runs without a recorded identity are left out."""
     placed = place(results)
     places = grouped(placed, lambda p: p.place)
     scratch = {at: _of_cells(some) for at, some in grouped(filter(_is_scratch, placed), _pool).items()}
@@ -91,7 +91,7 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
 
 
 def mode_order(mode: str) -> tuple[int, str]:
-    """Return a key that sorts modes: the baseline first, modes that are not the house's last."""
+    """Return a sort key for modes: the baseline first, modes of users last."""
     name = mode.partition(" (")[0]
     return _MODES.index(name) if name in _MODES else len(_MODES), mode
 
@@ -108,7 +108,7 @@ def by_element(rows: pd.DataFrame) -> dict[str, tuple[float, int]]:
 
 
 def mean_curve(curves: Sequence[Mapping[int, float]]) -> list[tuple[int, float]]:
-    """Average {epoch: value} over runs at the epochs that each reached: elsewhere runs that stop would make it jump."""
+    """Return the mean of {epoch: value} over runs at the epochs that all runs reached, as a list of pairs."""
     finite = [{epoch for epoch, value in curve.items() if math.isfinite(value)} for curve in curves if curve]
     shared = set.intersection(*finite) if finite else set()
     return [(epoch, fmean(curve[epoch] for curve in curves if curve)) for epoch in sorted(shared)]
@@ -119,12 +119,12 @@ def _is_scratch(placed: Placed) -> bool:
 
 
 def _pool(placed: Placed) -> tuple[str, int | None]:
-    """Return what a run shares with all that it may make a pair with; test crystals left out do not matter here."""
+    """Return the study and size that the runs of a pair share; a rule for removed test crystals does not matter."""
     return placed.place.study, placed.place.train_size
 
 
 def _variant(placed: Placed) -> tuple[str, str]:
-    """Return the mode of a run and, as words, what else it trained with: nothing that matters to scratch."""
+    """Return the mode of a run, and its settings and source as text; the text is empty for scratch and pretrain."""
     run = placed.run
     if run.mode == "scratch" or run.stage == "pretrain":
         return run.mode, ""
@@ -132,7 +132,7 @@ def _variant(placed: Placed) -> tuple[str, str]:
 
 
 def _labels(runs: Sequence[Result]) -> list[str]:
-    """Name the variants of modes, each by one of its runs: settings and sources that differ stand in brackets."""
+    """Return a name for each variant of a mode, given one run of each, with its settings and source in brackets."""
     found = []
     for run in runs:
         alike = [other for other in runs if other.mode == run.mode]
@@ -147,7 +147,7 @@ def _labels(runs: Sequence[Result]) -> list[str]:
 
 
 def _short_path(path: str, others: Sequence[str]) -> str:
-    """Return the last parts of ``path``, as many as tell it from ``others``."""
+    """Return the last parts of ``path`` that distinguish it from ``others``."""
     parts = path.removesuffix("/model").split("/")
     ends = [other.removesuffix("/model").split("/") for other in others if other != path]
     n = next((n for n in range(1, len(parts)) if not any(end[-n:] == parts[-n:] for end in ends)), len(parts))
@@ -155,7 +155,7 @@ def _short_path(path: str, others: Sequence[str]) -> str:
 
 
 def _of_cells(placed: Sequence[Placed]) -> dict[Cell, float]:
-    """Return {cell: test MAE}, the mean where a run was repeated, so that it counts as one pair."""
+    """Return {cell: test MAE}; repeated runs are averaged, so that they count as one pair."""
     pairs = [(p.cell, p.run.metric(p.place.quantity, "MAE")) for p in placed]
     known = [(cell, mae) for cell, mae in pairs if cell.seed is not None and math.isfinite(mae)]
     return {cell: fmean(m for _, m in some) for cell, some in grouped(known, lambda pair: pair[0]).items()}
@@ -167,13 +167,13 @@ def _summary(place: Place, mode: str, placed: Sequence[Placed]) -> Summary:
     def over(metric: str) -> Spread:
         return _spread(run.metric(place.quantity, metric) for run in runs)
 
-    known = QUANTITIES.get(place.quantity)
-    plain = QUANTITIES[known.log10_of] if known and known.log10_of else None
+    known = runs[0].about(place.quantity)
+    plain = shipped().get(known.log10_of) if known and known.log10_of else None
     return Summary(
         place=place,
         mode=mode,
         runs=tuple(runs),
-        unit=str(runs[0].quantities[place.quantity].get("unit") or "unit not stated"),
+        unit=str(runs[0].quantities[place.quantity].get("unit") or "unknown unit"),
         MAE=over("MAE"),
         plain_MAE=over(f"MAE_{plain.name}") if plain else None,
         plain_unit=plain.unit if plain else "",
@@ -206,7 +206,7 @@ def _paired(mode: Mapping[Cell, float], scratch: Mapping[Cell, float]) -> Paired
 
 
 def _p_signs(differences: Sequence[float]) -> float:
-    """Return the share of all choices of signs whose sum is as far from zero; of 20,000 random ones beyond 14 pairs."""
+    """Return the p value of random signs of the differences: exact up to 14 pairs, else from 20,000 random choices."""
     import numpy as np
 
     n, sizes = len(differences), np.abs(differences)

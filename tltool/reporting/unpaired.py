@@ -1,19 +1,20 @@
 """Runs without a comparable scratch run although a similar one exists, and the reason."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from tltool.reporting.comparable import Cell, Placed, differences, grouped, is_known, place
 from tltool.reporting.finished_runs import Result
 
-_OLD = "An older version made it, which did not record what its errors rest on; run it again to compare it."
+_OLD = "An older version of tltool made this run and did not record its data and settings; run it again to compare it."
 
 
 class Unpaired(NamedTuple):
-    """Runs of one mode that are compared with no scratch run for one ``reason``, a sentence.
+    """Runs of one mode without a comparable scratch run, and the ``reason`` as a sentence.
 
-    ``runs`` and ``other``, the scratch run that is nearest to them, are names as in ``Result``; ``other`` is empty for
-    runs that are compared with nothing at all.
+    ``runs`` and ``other``, the most similar scratch run, are names as in ``Result``; ``other`` is empty for runs that
+    cannot be compared with any run.
     """
 
     runs: tuple[str, ...]
@@ -25,10 +26,10 @@ class Unpaired(NamedTuple):
 
 
 def unpaired(results: Sequence[Result], only: Result | None = None) -> list[Unpaired]:
-    """Return the transfers that have no pair though there are scratch runs of their target, and runs without a record.
+    """Return transfers without a pair although similar scratch runs exist, and runs without recorded data and settings.
 
-    ``only`` asks for one of the runs alone. Runs look alike if they have a quantity and the name of the target, or the
-    data, in common.
+    ``only`` restricts this to one run. Runs are similar if they have the same quantity, and the same target name or
+    data.
     """
     placed = [p for p in place(results) if p.run.stage == "transfer"]
     scratch = [p for p in placed if p.run.mode == "scratch"]
@@ -43,9 +44,11 @@ def unpaired(results: Sequence[Result], only: Result | None = None) -> list[Unpa
     for p in (p for p in placed if only is None or p.run is only):
         if p.run.mode != "scratch" and _pair(p) not in pairs and (other := _nearest(p, list(studies.values()))):
             reason = f"{'; '.join(differences(p, other))}."
-            told = (p.run.target, p.place.quantity, other.run.name, reason[0].upper() + reason[1:])
+            # A key such as fit.epochs keeps its small letter.
+            reason = reason if re.match(r"\w+[.=]", reason) else reason[0].upper() + reason[1:]
+            told = (p.run.target, p.place.quantity, other.run.name, reason)
             found.append(Unpaired((p.run.name,), p.run.mode, *told))
-    # One line for all runs of a kind: their nearest runs differ from seed to seed, the reason does not.
+    # One entry for all runs with the same reason, although the most similar scratch run differs between seeds.
     kinds = grouped(found, lambda u: (u.mode, u.target, u.quantity, u.reason)).values()
     return [some[0]._replace(runs=tuple(u.runs[0] for u in some)) for some in kinds]
 
@@ -55,7 +58,7 @@ def _pair(p: Placed) -> tuple[str, int | None, Cell]:
 
 
 def _nearest(p: Placed, studies: Sequence[Sequence[Placed]]) -> Placed | None:
-    """Return the scratch run with the fewest differences among those that look like the baseline of ``p``."""
+    """Return the scratch run with the fewest differences to ``p`` among similar ones; None if there is none."""
     alike = [some for some in studies if _looks_like(p, some[0])]
     if not alike:
         return None

@@ -1,4 +1,4 @@
-"""The verdict on one transfer: is it better than scratch in the finished runs, and how certain is that."""
+"""Compare one transfer with the finished scratch runs: is it better, and how certain is this."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -6,18 +6,19 @@ from pathlib import Path
 
 from tltool.errors import DataError
 from tltool.reporting.finished_runs import Result, collect, read
-from tltool.reporting.next_runs import Advice, advice, is_on_the_way
+from tltool.reporting.next_runs import Advice, advice, cross_validation, is_on_the_way
 from tltool.reporting.statistics import Summary, summarise
 from tltool.reporting.unpaired import unpaired
 from tltool.reporting.wording import fixed, plural, probability
 
 
 def so_far(folder: Path, runs: Path) -> list[Advice]:
-    """Return what to say of the transfer in ``folder``: a sentence for each quantity, over it and its like in ``runs``.
+    """Return the comparison with scratch for the transfer in ``folder``, one sentence per quantity.
 
-    Its like are finished runs of the same study (``reporting.comparable``), mode, settings and source; the baseline
-    are scratch runs of that study. One of each with the same seed and the same rows make a pair. What looks like a
-    baseline and is none follows with the reason, and last what to run next, with the command, where nothing is settled.
+    It includes all finished runs in ``runs`` of the same study (``reporting.comparable``), mode, settings and source.
+    The baseline is the scratch runs of that study. Two runs with the same seed and rows are a pair. Then come similar
+    scratch runs that cannot be the baseline, with the reason; last, if the result is uncertain or rows are few, the
+    next runs with their command.
     """
     this = read(folder.resolve(), str(folder), "transfer")
     if this.mode == "scratch":
@@ -31,8 +32,8 @@ def so_far(folder: Path, runs: Path) -> list[Advice]:
     if is_on_the_way(this) and any(row.paired and row.paired.n < 2 for row in rows):
         return told
     for one in unpaired([this, *others], only=this):
-        told.append(Advice(f"{one.quantity}: the scratch run {one.other} is not its baseline. {one.reason}"))
-    return told + _next(rows, this)
+        told.append(Advice(f"{one.quantity}: the scratch run {one.other} cannot be the baseline. {one.reason}"))
+    return told + _next(rows, this) + cross_validation(this)
 
 
 def _told(row: Summary) -> Iterator[str]:
@@ -41,22 +42,22 @@ def _told(row: Summary) -> Iterator[str]:
     n, mean, low, high, verdict, p, p_signs, _ = row.paired
     side, name = "lower" if mean < 0 else "higher", row.place.quantity
     if n == 0:
-        yield f"{name}: not known if this transfer is positive; no scratch run so far has this seed and the same rows."
+        yield f"{name}: transfer not known: there is no scratch run with this seed and the same rows yet."
     elif n == 1:
         yield (
-            f"{name}: test MAE {fixed(abs(mean))} {row.unit} {side} than that of scratch with this seed and the same "
-            "rows. One pair is no verdict."
+            f"{name}: the test MAE is {fixed(abs(mean))} {row.unit} {side} than that of scratch with the same seed and "
+            "rows. One pair is not enough for a verdict."
         )
     else:
         yield (
-            f"{name}: {verdict} so far over {plural(n, 'pair')}. Its test MAE is on average {fixed(abs(mean))} "
-            f"{row.unit} {side} than that of scratch (95 % interval of the difference {fixed(low, mean)} to "
-            f"{fixed(high, mean)}, p {probability(p)}; by signs, p {probability(p_signs)})."
+            f"{name}: {verdict} over {plural(n, 'pair')} so far. The mean test MAE is {fixed(abs(mean))} {row.unit} "
+            f"{side} than that of scratch (95 % interval of the difference {fixed(low, mean)} to {fixed(high, mean)}; "
+            f"p {probability(p)} (t-test), p {probability(p_signs)} (signs))."
         )
 
 
 def _next(rows: Sequence[Summary], this: Result) -> list[Advice]:
-    """Return what to run next for each quantity, and the command that serves all of them with the last."""
+    """Return the next runs for each quantity; the last has the command, which is for all quantities."""
     found = [(row.place.quantity, one) for row in rows if (one := advice(row, this))]
     if not found:
         return []

@@ -1,11 +1,13 @@
-"""The screen: news of a run on standard error, tables of results on standard output."""
+"""Print the progress of a run on standard error, and tables of results on standard output."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from tltool import machine
 
@@ -13,25 +15,64 @@ _LINES_PER_FIT = 8
 
 
 def console(*, stderr: bool, labelled: bool = False) -> Console:
-    """Return the screen: standard error for news, standard output for results; quiet where another process speaks."""
+    """Return the console for standard error or standard output; it prints nothing in ranks other than 0."""
     if machine.rank() or (stderr and machine.jobs() > 1 and not labelled):
-        # Another rank says it all; of cells side by side nobody could tell whose lines they are without a label.
+        # Only rank 0 prints. Lines of runs that share the output need a label.
         return Console(quiet=True)
-    # Into a file or pipe, lines must not be cut at the 80 columns that rich assumes there.
+    # In a file or pipe, lines must not be cut at the 80 columns that rich assumes.
     there = Console(stderr=stderr)
     return there if there.is_terminal else Console(stderr=stderr, width=160)
 
 
-def show(table: Table) -> None:
-    """Print ``table`` on standard output, which holds results and nothing else."""
-    console(stderr=False).print(table)
+def show(*shown: Table | Text) -> None:
+    """Print tables and lines on standard output, which is for results only; no number is cut."""
+    there = console(stderr=False)
+    for one in shown:
+        if isinstance(one, Table) and not there.is_terminal:
+            there.print(one, width=max(there.width, _needed(one)))
+        else:
+            there.print(fitted(one, there.width) if isinstance(one, Table) else one)
+
+
+def fitted(table: Table, width: int) -> Table:
+    """Return ``table`` if it fits into ``width`` characters; else transposed, or as a list of all its numbers."""
+    if _needed(table) <= width:
+        return table
+    names = [_plain(column.header) for column in table.columns]
+    rows = list(zip(*(list(column.cells) for column in table.columns), strict=True))
+    turned = Table(title=table.title, title_justify="left", box=table.box)
+    for header in (names[0], *(row[0] for row in rows)):
+        turned.add_column(header, justify="right" if turned.columns else "left", no_wrap=True)
+    for name, cells in zip(names[1:], list(zip(*rows, strict=True))[1:], strict=True):
+        turned.add_row(name, *cells)
+    return turned if _needed(turned) <= width else _listed(table, names, rows)
+
+
+def _listed(table: Table, names: list[str], rows: list[tuple[RenderableType, ...]]) -> Table:
+    found = Table(title=table.title, title_justify="left", box=None, show_header=False)
+    found.add_column(no_wrap=True)
+    found.add_column(overflow="fold")
+    for row in rows:
+        for name, cell in zip(names, row, strict=True):
+            found.add_row(name if cell is row[0] else f"  {name}", cell)
+    return found
+
+
+def _needed(table: Table) -> int:
+    """Return the number of characters of a line of ``table`` if nothing is cut."""
+    wide = Console(width=10_000)
+    return Measurement.get(wide, wide.options, table).maximum
+
+
+def _plain(header: RenderableType) -> str:
+    return " ".join(str(header).split())
 
 
 class Screen:
-    """What a person sees of a run while it works, on standard error.
+    """The output of a run for people, on standard error.
 
-    Epochs are a progress bar, or a few plain lines where the screen is no terminal or several runs share it. A run that
-    shares it begins each line with its ``label``.
+    Epochs are shown as a progress bar, or as a few plain lines if the output is not a terminal or several runs share
+    it. A run of several begins each line with its ``label``.
     """
 
     def __init__(self, title: str, label: str | None = None) -> None:
@@ -40,7 +81,7 @@ class Screen:
         self._progress: Progress | None = None
 
     def log(self, event: Mapping[str, Any], /) -> None:
-        """Show what of ``event`` a person wants to see."""
+        """Show the part of ``event`` that is for people."""
         kind = event.get("event")
         if kind == "epoch":
             self._show_epoch(event)
@@ -49,11 +90,11 @@ class Screen:
         elif kind == "say":
             self._print(event["text"])
             if event.get("command"):
-                # Nothing before it and no break within it, so that it can be copied into a shell.
+                # Print nothing before the command and no line break in it, so that it can be copied into a shell.
                 self.console.print(event["command"], markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the progress bar away."""
+        """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -80,9 +121,9 @@ class Screen:
             f"new, {len(event['dropped'])} dropped; {event['trainable_parameters']:,} parameters train."
         )
         if event["unseen_elements"]:
-            self._print(f"Elements that the source never saw: {event['unseen_elements']}.")
+            self._print(f"Elements that are not in the source's training data: {event['unseen_elements']}.")
         for name, start in event["new_functionals"].items():
-            self._print(f"The functional {name} is new to the source; its vector starts as {start}.")
+            self._print(f"The functional {name} is new to the source; its vector starts from {start}.")
         errors = ", ".join(f"{name} {value:.4g}" for name, value in event["step_0_val_MAE"].items())
         if errors:
             self._print(f"Before the first update: val MAE {errors}")

@@ -1,4 +1,4 @@
-"""What a run computed with: versions, commit, command, device, threads."""
+"""Record the environment of a run: versions, commit, command, device, threads."""
 
 import platform
 import subprocess
@@ -24,7 +24,7 @@ _PACKAGES = (
 
 
 def described(device: torch.device, kernels: str, command: str) -> dict[str, Any]:
-    """Return what ``environment.json`` holds, of a run of ``command`` on ``device`` with ``kernels``."""
+    """Return the content of ``environment.json`` for a run of ``command`` on ``device`` with ``kernels``."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -39,7 +39,7 @@ def described(device: torch.device, kernels: str, command: str) -> dict[str, Any
 
 
 def _commit() -> str | None:
-    """Return the commit of the code that runs, where it runs from a checkout."""
+    """Return the git commit of the running code if it runs from a checkout."""
     here = Path(__file__).parent
     try:
         done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)

@@ -1,4 +1,4 @@
-"""Loggers (callbacks): objects that hear what happens in a run, in addition to ``log.jsonl`` and the screen.
+"""Call loggers (callbacks): objects that get the events of a run, in addition to ``log.jsonl`` and the screen.
 
 A logger is made with the run folder, which already holds ``config.yaml``. ``log`` gets every event, and ``close`` gets
 the state in which the run ends (finished, failed or interrupted); of a finished run ``metrics.json`` is there by then.
@@ -16,33 +16,33 @@ from tltool.errors import ConfigError, TltoolError
 
 
 class Logger(Protocol):
-    """What a logger is: these two methods. They must not change what they get."""
+    """The interface of a logger: two methods, which must not change their arguments."""
 
     def log(self, event: Mapping[str, Any], /) -> None:
-        """Hear of an event."""
+        """Get an event."""
 
     def close(self, state: str, /) -> None:
-        """Hear that the run has ended."""
+        """Get the final state of the run."""
 
 
 class Loggers:
-    """The loggers of a run by name. One that fails costs the run nothing: ``say`` gets a sentence, the others go on."""
+    """The loggers of a run by name. If one fails, ``say`` prints a sentence, and the other loggers continue."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._loggers: dict[str, Logger] = {}
         self._say = say
 
     def add(self, loggers: Mapping[str, Logger]) -> None:
-        """Tell these too of all that comes."""
+        """Add further loggers."""
         self._loggers |= loggers
 
     def log(self, event: Mapping[str, Any]) -> None:
-        """Tell every logger of ``event``."""
+        """Send ``event`` to every logger."""
         for name, logger in list(self._loggers.items()):
             self._tell(name, partial(logger.log, event))
 
     def close(self, state: str) -> None:
-        """Tell every logger that the run has ended."""
+        """Send the final state to every logger."""
         for name, logger in list(self._loggers.items()):
             self._tell(name, partial(logger.close, state))
 
@@ -50,13 +50,13 @@ class Loggers:
         try:
             what()
         except Exception as error:
-            # The sentence goes to the other loggers too, and must not come back to this one.
+            # The other loggers get this sentence too, but this one must not.
             self._loggers.pop(name, None)
-            self._say(f"The logger {name} stopped ({_words(error)}); the run goes on, and log.jsonl has every event.")
+            self._say(f"The logger {name} stopped ({_words(error)}); the run continues, and log.jsonl has every event.")
 
 
 def made(nodes: Mapping[str, Any], folder: Path, plugins: Iterable[str] = ()) -> dict[str, Logger]:
-    """Return the loggers that ``nodes``, {name: a node with ``_target_``}, describe, made for the run in ``folder``.
+    """Return the loggers in ``nodes``, {name: node with ``_target_``}, for the run in ``folder``.
 
     Raises ConfigError for one that cannot be made, and for what lacks the methods of a logger.
     """
@@ -67,9 +67,11 @@ def made(nodes: Mapping[str, Any], folder: Path, plugins: Iterable[str] = ()) ->
         except TltoolError:
             raise
         except Exception as error:
-            raise ConfigError(f"The logger {name} did not start ({_words(error)}); use logger=none.") from error
+            raise ConfigError(f"The logger {name} could not start ({_words(error)}); use logger=none.") from error
         if not all(callable(getattr(found[name], method, None)) for method in ("log", "close")):
-            raise ConfigError(f"logger.{name}._target_={node['_target_']!r} is no logger: it needs log and close.")
+            raise ConfigError(
+                f"logger.{name}._target_={node['_target_']!r} is not a logger: it needs the methods log and close."
+            )
     return found
 
 

@@ -1,9 +1,9 @@
-"""A run's folder: who holds it, what happened, and what came out, in files that any other program can read."""
+"""Manage a run's folder: its lock, its log and status, and its results, in files that other programs can read."""
 
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,13 +26,20 @@ PREDICTION_COLUMNS = (
     "unseen_elements",
     "seen",
 )
+OWN_COLUMNS = ("lower", "upper", "coverage", "far", "repeat", "fold", "scratch")
+"""Further columns of ``predictions.csv``, which are there where a run has values for them."""
+
+Task = Callable[[Callable[[Any], Any] | None], Any]
+"""Work of a run; gets what it may ask for a result that is computed for several tasks at once (``Fit.together``)."""
+Several = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
+"""Does tasks; yields the number of each, from 0, with what it returned, in the order in which they end."""
 
 
 class Company(NamedTuple):
-    """What a run of a sweep has of the others.
+    """What a run of a sweep shares with the other runs.
 
-    ``label`` is its name among them, ``ask`` gets what is worked out for all at once (see ``turns``), and in ``shared``
-    stands by name what several of them need.
+    ``label`` is its name in the sweep, ``ask`` gets results that are computed for all runs at once (see ``turns``), and
+    ``shared`` contains by name what several runs need.
     """
 
     label: str
@@ -43,51 +50,57 @@ class Company(NamedTuple):
 class Run:
     """An open run folder, until ``close``.
 
-    ``status.json`` says running, then finished, failed or interrupted. ``log.jsonl`` gets a line per event; the
-    ``screen`` and the loggers that were attached hear of it too.
+    ``status.json`` says running, then finished, failed or interrupted. ``log.jsonl`` has one line per event; the
+    ``screen`` and the attached loggers get each event too.
     """
 
-    def __init__(self, folder: Path, stage: str, company: Company | None = None) -> None:
+    def __init__(self, folder: Path, stage: str, company: Company | None = None, *, continues: bool = False) -> None:
+        """Open ``folder``; ``continues`` also takes one whose run ended unfinished, and goes on in it."""
         self.folder, self.stage, self.company = folder, stage, company
+        self.several: Several = self._one_by_one
         self.screen = Screen(stage, company.label if company else None)
         self._loggers = Loggers(self.say)
         self._started = _now()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "run.lock").open("x") as lock:
+            with (folder / "run.lock").open("w" if continues and _is_left(folder) else "x") as lock:
                 lock.write(f"{os.getpid()}\n")
         except FileExistsError as error:
             owner = (folder / "run.lock").read_text().strip()
             raise ConfigError(
-                f"The run folder {folder} is taken (by process {owner}); name another with hydra.run.dir=."
+                f"The run folder {folder} is used by process {owner}; choose another with hydra.run.dir=FOLDER."
             ) from error
         except OSError as error:
             raise ResourceError(
-                f"Cannot write to the run folder {folder} ({error.strerror}); name another with runs=."
+                f"Cannot write to the run folder {folder} ({error.strerror}); choose another folder with runs=FOLDER."
             ) from error
         self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._status("running", 0, "")
 
     def attach(self, loggers: Mapping[str, Logger]) -> None:
-        """Tell ``loggers``, {name: logger}, of every event from now on, and of the end."""
+        """Add ``loggers``, {name: logger}, which get every event from now on, and the end of the run."""
         self._loggers.add(loggers)
 
     def log(self, event: Mapping[str, Any]) -> None:
-        """Append ``event`` to the log, show it and tell the loggers."""
+        """Append ``event`` to the log, show it, and send it to the loggers."""
         self._log.write(json.dumps({"time": _now(), **event}, default=str) + "\n")
         self._log.flush()
         self.screen.log(event)
         self._loggers.log(event)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """Return what ``make`` gives, made once for all runs of a sweep that call it ``name``."""
+        """Return the result of ``make``, computed once for all runs of a sweep that use the same ``name``."""
         shared = self.company.shared if self.company else {}
         if name not in shared:
             shared[name] = make()
         return shared[name]
 
+    def _one_by_one(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        for number, task in enumerate(tasks):
+            yield number, task(self.company.ask if self.company else None)
+
     def say(self, text: str, command: str = "") -> None:
-        """Log a sentence and print it on standard error, and below it a command line to copy."""
+        """Log a sentence and print it on standard error, with a command line to copy below it."""
         self.log({"event": "say", "text": text} | ({"command": command} if command else {}))
 
     def close(self, state: str, code: int, message: str) -> None:
@@ -98,7 +111,7 @@ class Run:
         self._log.close()
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write ``content`` to the file ``name``, whole or not at all; numbers that are not finite become null."""
+        """Write ``content`` to the file ``name``, completely or not at all; numbers that are not finite become null."""
         temporary = self.folder / f".{name}.tmp"
         temporary.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
         temporary.replace(self.folder / name)
@@ -110,11 +123,22 @@ class Run:
             writer.writerow(["id", "split"])
             writer.writerows([ids[row], name] for name, rows in parts for row in rows)
 
+    def write_folds(self, folds: Iterable[tuple[int, int, Any]], ids: Sequence[str]) -> None:
+        """Write ``folds.csv``: for each row the fold that tests it in each repeat, both from 0."""
+        with (self.folder / "folds.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "repeat", "fold"])
+            writer.writerows([ids[row], repeat, fold] for repeat, fold, split in folds for row in split.test)
+
     def write_predictions(self, rows: list[dict[str, Any]]) -> None:
-        """Write ``predictions.csv`` and ``.parquet`` with ``PREDICTION_COLUMNS``."""
+        """Write ``predictions.csv`` and ``.parquet`` with ``PREDICTION_COLUMNS``, and ``OWN_COLUMNS`` that have values.
+
+        A row has no value for a column if it lacks the key.
+        """
         import pandas as pd
 
-        table = pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))
+        own = [name for name in OWN_COLUMNS if any(name in row for row in rows)]
+        table = pd.DataFrame(rows, columns=[*PREDICTION_COLUMNS, *own])
         table.to_csv(self.folder / "predictions.csv", index=False)
         table.to_parquet(self.folder / "predictions.parquet", index=False)
 
@@ -124,12 +148,26 @@ class Run:
         self.write_json("status.json", facts | {"message": message})
 
 
+def _is_left(folder: Path) -> bool:
+    """Say whether a run in ``folder`` ended without being finished: nobody works on it any more."""
+    try:
+        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
+        owner = int((folder / "run.lock").read_text(encoding="utf-8"))
+        if state == "running":
+            os.kill(owner, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return state in ("failed", "interrupted")
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _plain(value: Any) -> Any:
-    """Return ``value`` as JSON can hold it."""
+    """Return ``value`` in a form that JSON can contain."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set)):

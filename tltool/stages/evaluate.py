@@ -1,4 +1,4 @@
-"""``tltool eval``: the errors of a trained model on its own test rows, or on other labelled data."""
+"""``tltool eval``: compute the errors of a trained model on its own test rows, or on other labelled data."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from tltool.data import own_labels
 from tltool.data.batches.batches import Batches, batches
 from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
-from tltool.evaluation import digests, overlap_audit, results
+from tltool.evaluation import conformal, digests, overlap_audit, reference_predictions, results
 from tltool.evaluation.results import show_errors
+from tltool.quantities import require_same_units
+from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, row_functionals, setup
@@ -21,11 +24,12 @@ from tltool.training.saved_model import checkpoint
 
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
-    """Predict again with ``config['model']``, from its files alone, and write and print the errors."""
-    clock = results.Clock()
+    """Predict with the saved model ``config['model']``, and write and print its errors."""
+    clock, coverage = results.Clock(), config["coverage"]
+    coverage = None if coverage is None else conformal.checked(float(coverage))
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
-    model = backend.prepare(checkpoint.load(path, backend.device, config["plugins"]))
-    folder.say(f"Model: {path}")
+    model = reference_predictions.loaded(path, backend, config["plugins"])
+    folder.say(f"Model: {called(path)}")
     if config.get("data"):
         dataset, data, name = _other(config, model.spec, model.quantities, folder)
     else:
@@ -51,21 +55,32 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
             base=model.spec.get("base"),
         ),
     }
-    summary = results.evaluate(folder, model, data.to(backend.device), dataset, ["test"], facts, watch)
+    data = data.to(backend.device)
+    summary = results.evaluate(folder, model, data, dataset, ["test"], facts, watch, coverage)
     show_errors(summary, "test")
 
 
 def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder: Run) -> tuple[Dataset, Batches, str]:
     """Return the data set and split of the run that made the model."""
     if not (home / "config.yaml").is_file() or not (home / "split.csv").is_file():
-        raise CheckpointError(f"{home} is no run folder (no config.yaml and split.csv); say on which data with data=.")
+        raise CheckpointError(
+            f"{home} is not a run folder (it has no config.yaml or split.csv); name the data with data=NAME."
+        )
+    if (home / "folds.csv").is_file():
+        raise ConfigError(
+            f"{home} is a cross-validation, whose model was trained on every row (its errors are in metrics.json); "
+            "name other data with data=NAME."
+        )
     made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
-    description = made["target"]["data"] if "target" in made else made["data"]
     try:
+        made = own_labels.settled(made, {}, lambda text: None)  # a run of an older version had fewer keys
+        description = made["target"]["data"] if "target" in made else made["data"]
         dataset = setup.data_set(config, description, checkpoint.graph_settings(spec), folder.say)
     except DataError as error:
         why = str(error).partition(";")[0]
-        raise DataError(f"The data of {home} are not to be had ({why}); put them back, or name data=NAME.") from error
+        raise DataError(
+            f"The data of {home} are not available ({why}); restore them, or name other data with data=NAME."
+        ) from error
     quantities = list(spec["quantities"])
     low = made["target"].get("base") if "target" in made else None
     base = setup.base_labels(config, low, dataset, quantities, checkpoint.graph_settings(spec), folder.say)
@@ -77,19 +92,23 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
 def _other(
     config: Mapping[str, Any], spec: Mapping[str, Any], quantities: list[str], folder: Run
 ) -> tuple[Dataset, Batches, str]:
-    """Return other data, every labelled row of it as a test row."""
+    """Return the data set in ``config``, with every labelled row as a test row."""
     if spec.get("base") and not config.get("base"):
         raise ConfigError(
-            f"The model adds to labels of {spec['base']['name']}; name data that has them, as data@base=NAME."
+            f"The model predicts the difference to labels of {spec['base']['name']}; name data with these labels as "
+            "data@base=NAME."
         )
     if config.get("base") and not spec.get("base"):
-        raise ConfigError("The model predicts whole values, not differences; leave data@base= out.")
+        raise ConfigError("The model predicts values, not differences to a base; leave data@base= out.")
     graph_settings = checkpoint.graph_settings(spec)
     dataset = setup.data_set(config, config["data"], graph_settings, folder.say)
+    require_same_units(spec["quantities"], dataset.store.known, quantities)
     low = config.get("base") if spec.get("base") else None
     base = setup.base_labels(config, low, dataset, quantities, graph_settings, folder.say)
     rows = np.flatnonzero(np.isfinite(setup.labelled(dataset, quantities, base)))
     if not len(rows):
-        raise DataError(f"{config['data']['name']} has no label of {', '.join(quantities)}; give data that has one.")
+        raise DataError(
+            f"{config['data']['name']} has no label for {', '.join(quantities)}; name data with such labels."
+        )
     none = np.empty(0, dtype=np.int64)
     return dataset, batches(dataset, quantities, Split(none, none, rows), base), config["data"]["name"]

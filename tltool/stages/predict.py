@@ -1,4 +1,4 @@
-"""``tltool predict``: a table of predictions for structures or formulas; a bad one is a row with its reason."""
+"""``tltool predict``: write a table of predictions for structures or formulas; a row may be an error."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,10 @@ from tltool.data.formats import csv_rows, formulas, label_columns, structure_fil
 from tltool.data.record import reason
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError
+from tltool.evaluation import uncertainty
 from tltool.evaluation.predictor import Base, Item, Predictor, opened
+from tltool.evaluation.results import show_predictions
+from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
 from tltool.training import setup
@@ -20,10 +23,13 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
     """Predict for every structure or formula of ``config['input']`` and write the table to ``config['output']``."""
     output = Path(config["output"]).expanduser() if config["output"] else folder.folder / "predictions.csv"
     if output.suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"output={output}: the name must end in .csv or .parquet.")
+        raise ConfigError(f"output={output}: the name must end with .csv or .parquet.")
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
-    folder.say(f"Model: {path}")
-    predictor = opened(path, backend, config["functional"], config["state"], config["plugins"])
+    folder.say(f"Model: {called(path)}")
+    predictor = opened(path, backend, config["functional"], config["state"], config["plugins"], config["coverage"])
+    if predictor.model.uncertainty and predictor.coverage:
+        for line in uncertainty.without(predictor.model, predictor.coverage):
+            folder.say(line)
     base = _base(config["base"], predictor, config, backend) if config["base"] else None
     items = _items(Path(config["input"]).expanduser(), setup.checks(config))
     table = predictor.table(items, int(config["batch_size"]), base)
@@ -31,21 +37,23 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(output, index=False) if output.suffix == ".csv" else table.to_parquet(output, index=False)
     except OSError as error:
-        raise ResourceError(f"Cannot write {output} ({error.strerror}); name another file with output=.") from error
+        raise ResourceError(f"Cannot write {output} ({error.strerror}); choose another file with output=.") from error
     bad = table[table.prediction.isna()].drop_duplicates("id")
     good = table.id.nunique() - len(bad)
-    folder.say(f"{good:,} structures predicted, {len(bad):,} not (see the column status): {output}")
+    folder.say(f"{good:,} structures predicted, {len(bad):,} not predicted (see the column status): {output}")
+    show_predictions(table)
     if not good:
         counts = Counter(reason(DataError(status)) for status in bad.status)
         first = dict(zip(reversed(list(map(reason, map(DataError, bad.status)))), reversed(list(bad.id)), strict=True))
         lines = [f"{n:,} of them: {why} (first: {first[why]})" for why, n in counts.most_common()]
         raise DataError(
-            f"input={config['input']}: nothing in it can be predicted; {'; '.join(lines) or 'it is empty'}."
+            f"input={config['input']}: no structure or formula in it can be predicted; "
+            f"{'; '.join(lines) or 'it is empty'}."
         )
 
 
 def _base(name: str, predictor: Predictor, config: Mapping[str, Any], backend: Backend) -> Base:
-    """Return the values that a model of differences adds to: a table of id and quantities, or a model."""
+    """Return the base values of a model that predicts differences: a table of id and quantities, or a model."""
     path = Path(name).expanduser()
     if path.suffix != ".csv":
         return opened(path, backend, plugins=config["plugins"])
@@ -56,15 +64,15 @@ def _base(name: str, predictor: Predictor, config: Mapping[str, Any], backend: B
         if name in seen:
             raise DataError(f"base={path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
         seen[name] = where
-        said = label_columns.labels({key: row[key] for key in predictor.model.quantities})
+        said = label_columns.labels({key: row[key] for key in predictor.model.quantities}, predictor.model.known)
         for key, (why, cell) in said.bad.items():
-            raise DataError(f"base={path}, {where}, id {name!r}: {key} is {why}, but {cell}; correct it.")
+            raise DataError(f"base={path}, {where}, id {name!r}: {key} is {why}: {cell}; correct it.")
         found |= {(name, key): value for key, value in said.good.items()}
     return found
 
 
 def _items(root: Path, checks: Checks) -> Iterator[Item]:
-    """Yield what can be predicted, under names that tell it apart: with its folder where a name occurs twice."""
+    """Yield each structure or formula with a unique name; a name that occurs twice includes its folder."""
     if not root.exists():
         raise DataError(f"input={root} does not exist; name a structure file, a folder of them or a CSV of formulas.")
     if root.is_file() and formulas.is_table(root):

@@ -14,7 +14,7 @@ from tltool.training.setup import data_set
 
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
-    """Prepare ``config['data']`` with ``config['graph']`` and print what is in it."""
+    """Prepare ``config['data']`` with ``config['graph']`` and print its content."""
     data = data_set(config, config["data"], GraphSettings(**config["graph"]), folder.say)
     table = Table(title=f"Data set {config['data']['name']}")
     table.add_column("what")

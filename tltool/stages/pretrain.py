@@ -17,7 +17,7 @@ from tltool.evaluation import digests, overlap_audit, provenance, results
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.surgery.edit import new_heads
-from tltool.quantities import quantity
+from tltool.quantities import described
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, distributed, resume, row_functionals, setup
 from tltool.training.backend import Backend
@@ -27,7 +27,7 @@ from tltool.training.scaled_labels import scalers
 
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
-    """Train a fresh model on ``config['data']`` and leave it, with its errors, in the run folder."""
+    """Train a fresh model on ``config['data']``; write the model and its errors to the run folder."""
     clock = results.Clock()
     graph_settings = GraphSettings(**config["graph"])
     dataset = setup.data_set(config, config["data"], graph_settings, folder.say)
@@ -35,6 +35,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     drop = _to_drop(config, dataset, graph_settings, watch, folder) if watch.action == "drop_source" else None
     data, split = setup.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
     folder.write_split(split.items(), dataset.store.ids)
+    folder.log({"event": "quantities", "units": {name: data.known[name].unit for name in data.quantities}})
     spec: dict[str, Any] = {"functionals": _told_apart(config, dataset, folder), "state": list(config["state"])}
     data = row_functionals.placed(data, dataset.store, spec)
     data = crystal_state.placed(data, dataset.store, spec).to(backend.device)
@@ -47,14 +48,14 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         "trunk": config["trunk"],
         "head": config["head"],
         "graph": config["graph"],
-        "quantities": {name: quantity(name).unit for name in data.quantities},
+        "quantities": {name: described(data.known[name]) for name in data.quantities},
     }
     model = backend.prepare(checkpoint.build(spec, config["plugins"]))
     new_heads(model, scalers(data, fit.settings.reference, fit.settings.scale))
     count = sum(p.numel() for p in model.parameters())
     folder.say(
-        f"Pretraining on {len(split.train):,} crystals of {config['data']['name']} ({backend.device}); "
-        f"{count:,} parameters."
+        f"Pretraining on {len(split.train):,} crystals of {config['data']['name']} on {backend.device}; "
+        f"the model has {count:,} parameters."
     )
     train(model, data, fit)
     if machine.rank():
@@ -87,19 +88,19 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
 
 
 def _told_apart(config: Mapping[str, Any], dataset: Dataset, folder: Run) -> list[str]:
-    """Return the functionals to learn a vector for each of; none for data of one, and where ``functionals=alike``."""
+    """Return the functionals that get a learnt vector; none for data of one functional or ``functionals=alike``."""
     if config["functionals"] not in ("apart", "alike"):
         raise ConfigError(f"functionals={config['functionals']!r} is not known; use apart or alike.")
     found = row_functionals.names(dataset.store) if config["functionals"] == "apart" else []
     if found:
-        folder.say(f"Functionals that the model tells apart: {', '.join(found)}.")
+        folder.say(f"The model has a vector for each functional: {', '.join(found)}.")
     return found
 
 
 def _to_drop(
     config: Mapping[str, Any], dataset: Dataset, graph_settings: GraphSettings, watch: Auditor, folder: Run
 ) -> Ints:
-    """Return the rows that ``overlap=drop_source`` leaves out: those of a list of ids, and the crystals of a target."""
+    """Return the rows that ``overlap=drop_source`` removes: the rows of a list of ids, and the crystals of a target."""
     file, target = config["overlap"].get("ids"), config["overlap"].get("target")
     if not file and not target:
         raise ConfigError("overlap=drop_source needs overlap.ids=FILE or target@overlap.target=NAME.")
@@ -109,18 +110,18 @@ def _to_drop(
         asked = _asked(config, other, list(target["quantities"]))
         with distributed.first():
             rows = np.union1d(rows, overlap_audit.rows_to_drop(dataset, other, asked, watch.workers, folder.say))
-    folder.say(f"{len(rows):,} of {len(dataset.store):,} crystals are left out of pretraining (overlap=drop_source).")
+    folder.say(f"{len(rows):,} of {len(dataset.store):,} crystals are not used for pretraining (overlap=drop_source).")
     return rows
 
 
 def _asked(config: Mapping[str, Any], target: Dataset, quantities: list[str]) -> Ints:
-    """Return the rows of ``target`` whose crystals leave the source: all or those held out (``crystal_index.rows``)."""
+    """Return the rows of ``target`` whose crystals are removed from the source: all, or the held-out rows."""
     labels = setup.labelled(target, quantities, None)
     if config["overlap"]["rows"] == "all":
         return np.flatnonzero(np.isfinite(labels))
     if config["overlap"]["rows"] != "held_out":
         raise ConfigError(f"overlap.rows={config['overlap']['rows']!r} is not known; use all or held_out.")
-    # What is held out does not depend on the size of the training set, which transfer may vary.
+    # The held-out rows do not depend on the size of the training set, which transfer may vary.
     node = {k: None if k == "train_size" else value for k, value in config["split"].items()}
     parts = instantiate.call(node, target.store, labels, plugins=config["plugins"], place="split")
     return np.concatenate([parts.val, parts.test])

@@ -1,4 +1,4 @@
-"""``tltool transfer``: take a pretrained model to a small data set of another quantity."""
+"""``tltool transfer``: transfer a pretrained model to a small data set, often of another quantity."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,66 +6,121 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tltool import instantiate, machine
-from tltool.data.batches.batches import Batches
+from tltool.data.batches import batches
 from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
-from tltool.data.splits import Split, checked
-from tltool.errors import CheckpointError, DataError, standing_at
-from tltool.evaluation import digests, overlap_audit, provenance, results, source_crystals
+from tltool.data.overlap.crystal_index import Matches
+from tltool.data.record import Ints
+from tltool.data.split_folds import GROUPS, Folds
+from tltool.data.splits import checked
+from tltool.errors import CheckpointError, ConfigError, DataError, standing_at
+from tltool.evaluation import (
+    conformal,
+    cross_validated,
+    digests,
+    overlap_audit,
+    provenance,
+    reference_predictions,
+    results,
+    source_crystals,
+    uncertainty,
+)
+from tltool.evaluation.cross_validated import Study
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.property_model import PropertyModel
+from tltool.quantities import require_same_units
 from tltool.reporting import verdict
-from tltool.run_folder.find import chain, model_folder
+from tltool.run_folder.bundled_models import called
+from tltool.run_folder.find import chain, source_folder
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, distributed, row_functionals, setup
 from tltool.training.backend import Backend
 from tltool.training.saved_model import checkpoint
 
+_FEW_ROWS = 500
+
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
-    """Take ``config['source']`` to ``config['target']`` by ``config['mode']``; model and errors go to ``folder``."""
-    clock = results.Clock()
-    path = model_folder(config["source"], Path(config["runs"]), "pretrain")
+    """Transfer ``config['source']`` to ``config['target']`` by ``config['mode']``; write the results to ``folder``."""
+    clock, coverage = results.Clock(), config["coverage"]
+    coverage = None if coverage is None else conformal.checked(float(coverage))
+    path = folder.once(
+        f"source {config['source']} of {config['runs']}",
+        lambda: source_folder(config["source"], Path(config["runs"]), folder.say),
+    )
     source = folder.once(
-        f"{path} on {backend.device}",
-        lambda: backend.prepare(checkpoint.load(path, backend.device, config["plugins"])),
+        f"{path} on {backend.device}", lambda: reference_predictions.loaded(path, backend, config["plugins"])
     )
     graph_settings = checkpoint.graph_settings(source.spec)
     wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})
     if differing := wanted.differences(graph_settings):
-        raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with these settings.")
-    folder.say(f"Source: {path}, trained on {', then '.join(chain(source.spec)) or 'nothing it tells of'}.")
+        raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with this graph.")
+    folder.say(f"Source: {called(path)}, trained on {', then '.join(chain(source.spec)) or 'unknown data'}.")
+    config = _with_group(config)
     target = config["target"]
     dataset = folder.once(
         f"{target['data']} {graph_settings}", lambda: setup.data_set(config, target["data"], graph_settings, folder.say)
     )
     quantities = list(target["quantities"])
+    with standing_at("target.data", "data"):
+        require_same_units(source.spec["quantities"], dataset.store.known, quantities)
     base = setup.base_labels(config, target.get("base"), dataset, quantities, graph_settings, folder.say)
-    data, split = setup.split_batches(config, dataset, quantities, folder.say, base)
+    parts = setup.parted(config, dataset, quantities, folder.say, base)
+    split = parts.whole if isinstance(parts, Folds) else parts
+    tested = np.concatenate([split.train, split.val]) if isinstance(parts, Folds) else split.test
     watch = overlap_audit.auditor(config, "transfer", setup.workers(config))
-    tested = len(split.test)
     with distributed.first():
-        data, split = _audited(source, data, split, dataset, watch, folder, target["name"])
+        matches = _audited(source, dataset, tested, watch, folder, target["name"])
+    dropped = tested[_known(matches)] if matches and watch.action == "drop_test" else tested[:0]
+    if isinstance(parts, Folds):
+        if machine.ranks() > 1:
+            raise ConfigError("split=cv trains its folds in one process; start it without torchrun.")
+        parts = parts.without(dropped)
+        folder.write_folds(parts.parts, dataset.store.ids)
+    elif len(dropped):
+        left = split._replace(test=split.test[~np.isin(split.test, dropped)])
+        split = checked(left, len(dataset.store), needs_val=False, remedy="use overlap=report")
+    data = batches.batches(dataset, quantities, split, base)
     folder.write_split(split.items(), dataset.store.ids)
+    folder.log({"event": "quantities", "units": {name: data.known[name].unit for name in data.quantities}})
     source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
         data = crystal_state.placed(data, dataset.store, source.spec).to(backend.device)
     fit = setup.fit(config, folder, backend)
     name = str(config["mode"]["_target_"]).rpartition(".")[2]
-    folder.say(
-        f"{name} to {target['name']}: {len(split.train):,} training, {len(split.val):,} validation, "
-        f"{len(split.test):,} test rows ({backend.device})."
+    mode = instantiate.bound(config["mode"], config["plugins"], "mode")
+    content = folder.once(
+        f"content of {target['data']}, {quantities}", lambda: digests.content(dataset.store, quantities)
     )
+    study, outcomes = None, []
+    if isinstance(parts, Folds):
+        study = _study(config, Study(source, data, dataset, fit, {name: mode}, {}), path, content, parts.compare)
+        folder.say(
+            f"{' and '.join(study.modes)} to {target['name']}: {len(tested):,} rows in {len(parts.parts):,} folds of "
+            f"about {len(parts.parts[0].split.train):,} training rows ({backend.device})."
+        )
+        outcomes = cross_validated.run_folds(folder, study, parts)
+        folder.say(f"{name} on all {len(split.train):,} rows, for the model that is kept.")
+    else:
+        folder.say(
+            f"{name} to {target['name']}: {len(split.train):,} training, {len(split.val):,} validation, "
+            f"{len(split.test):,} test rows ({backend.device})."
+        )
     torch.manual_seed(fit.seed)
-    model = instantiate.call(config["mode"], source, data, fit, plugins=config["plugins"], place="mode")
+    model = mode(source, data, fit)
     backend.prepare(model)
     if machine.rank():
         return
     provenance.remember(model, data, dataset, folder, "transfer", watch, name)
+    if coverage is not None:
+        whole = cross_validated.remembered(model, study, outcomes) if study else None
+        model.uncertainty = uncertainty.of_validation(model, data) if whole is None else whole
+        _tell_few(model, coverage, folder, config)
     model.spec["base"] = provenance.named(target["base"]) if target.get("base") else None
     facts = {
         "stage": "transfer",
@@ -77,7 +132,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         "draw": config["split"].get("draw"),
         "fold": config["split"].get("fold"),
         "train_size": len(split.train),
-        "source": str(path),
+        "source": called(path),
         "chain": chain(model.spec),
         "model": str(folder.folder / "model"),
         "trainable_parameters": model.spec.get("trainable_parameters", _trainable(model)),
@@ -87,21 +142,66 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
             data,
             dataset,
             source.spec,
-            config,
-            folder.once(
-                f"content of {target['data']}, {quantities}", lambda: digests.content(dataset.store, quantities)
-            ),
+            _comparable(config),
+            content,
             described=target["data"],
             base=target.get("base"),
-            left_out=tested - len(split.test),
+            left_out=len(dropped),
         ),
     }
     facts |= {"auto": model.spec["auto"]} if "auto" in model.spec else {}
-    summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch)
+    if isinstance(parts, Folds) and study:
+        seen = dict(zip(tested.tolist(), overlap_audit.words(matches, ""), strict=True)) if matches else {}
+        summary = cross_validated.summary_of(folder, study, parts, outcomes, facts, model, seen, coverage)
+    else:
+        summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch, coverage)
     results.keep(folder, model)
     show_errors(summary, "test")
+    if study:
+        return
     for text, command, _ in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
         folder.say(text, command)
+    if name not in ("auto", "scratch") and facts["train_size"] < _FEW_ROWS:
+        folder.say(f"With fewer than {_FEW_ROWS} training rows, mode=auto often has a smaller error than mode={name}.")
+
+
+def _tell_few(model: PropertyModel, coverage: float, folder: Run, config: Mapping[str, Any]) -> None:
+    """Say of each quantity without an interval why it has none, and what validation rows were used for besides."""
+    fit, few = config["fit"], uncertainty.without(model, coverage)
+    for line in few:
+        folder.say(line)
+    of_validation = int(model.uncertainty["of"][0]) == uncertainty.VALIDATION
+    if of_validation and len(few) < len(model.quantities) and (fit["select"] == "best" or fit["patience"] is not None):
+        folder.say("The validation rows of the intervals also chose the weights, so the intervals may be too narrow.")
+
+
+def _study(config: Mapping[str, Any], study: Study, path: Path, content: Mapping[str, str], compare: str) -> Study:
+    """Return ``study`` with the mode to compare with, and with all that decides the numbers of a fold besides rows."""
+    modes, facts = dict(study.modes), {key: config[key] for key in ("mode", "fit", "optimiser", "seed")}
+    if compare == "scratch" and "scratch" not in modes:
+        modes["scratch"] = instantiate.bound({"_target_": "tltool.transfer.scratch.scratch"}, (), "mode")
+    facts |= {"source": checkpoint.digest(path), "content": dict(content)}
+    return study._replace(modes=modes, facts=facts)
+
+
+def _with_group(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return ``config`` with the column that ``split.group`` names among the tags that the adapter keeps.
+
+    Groups that every data set has, and a tag that is named already, need no column.
+    """
+    group, target = config["split"].get("group"), config["target"]
+    adapter = target["data"].get("adapter") or {}
+    if "compare" not in config["split"] or group is None or group in GROUPS or "tags" not in adapter:
+        return config
+    tags = {group: group} | dict(adapter["tags"] or {})
+    data = {**target["data"], "adapter": {**adapter, "tags": tags}}
+    return {**config, "target": {**target, "data": data}}
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that tell which runs may be compared: what else is trained on the same folds does not matter."""
+    split = {key: value for key, value in config["split"].items() if key != "compare"}
+    return {"split": split, "overlap": config["overlap"]}
 
 
 def _trainable(model: PropertyModel) -> int:
@@ -109,33 +209,35 @@ def _trainable(model: PropertyModel) -> int:
 
 
 def _audited(
-    source: PropertyModel, data: Batches, split: Split, dataset: Dataset, watch: Auditor, folder: Run, target: str
-) -> tuple[Batches, Split]:
-    """Say how many test crystals the source was trained on, and do what ``overlap=`` asks for.
+    source: PropertyModel, dataset: Dataset, tested: Ints, watch: Auditor, folder: Run, target: str
+) -> Matches | None:
+    """Print how many of the ``tested`` crystals the source was trained on, and return them; None without an audit.
 
-    The source's index decides for every mode, so that scratch is tested on the same crystals as the others.
+    The source's index decides for every mode, so that scratch is tested on the same crystals as the others. Raise
+    DataError for one that was seen with ``overlap=error``.
     """
     if watch.action == "none":
-        return data, split
+        return None
     if not source.seen:
-        folder.say("The source model has no index of its training crystals (overlap=none); nothing can be audited.")
-        return data, split
+        folder.say(
+            "The source model has no index of its training crystals (overlap=none), so there is no overlap audit."
+        )
+        return None
     seen = crystal_index.from_arrays(source.seen, "the source model")
-    found = overlap_audit.audit(
-        seen, dataset, split.test, watch.workers, source_crystals.at_hand(source.spec), folder.say
-    )
+    found = overlap_audit.audit(seen, dataset, tested, watch.workers, source_crystals.at_hand(source.spec), folder.say)
     folder.say(overlap_audit.told(found, target))
-    known = np.array([bool(how) for how in found.how], dtype=bool)
+    known = _known(found)
     if watch.action == "error" and known.any():
-        first = dataset.store.ids[int(split.test[known][0])]
+        first = dataset.store.ids[int(tested[known][0])]
         raise DataError(
             f"{overlap_audit.told(found, target)} The first is {first!r}; use overlap=drop_test, or pretrain with "
             "overlap=drop_source."
         )
     if watch.action == "drop_test" and known.any():
-        split = checked(
-            split._replace(test=split.test[~known]), len(dataset.store), needs_val=False, remedy="use overlap=report"
-        )
-        folder.say(f"{int(known.sum()):,} test crystals are left out, {len(split.test):,} remain.")
-        data = replace(data, split={**data.split, "test": torch.from_numpy(split.test)})
-    return data, split
+        folder.say(f"{int(known.sum()):,} test crystals are removed; {int((~known).sum()):,} remain.")
+    return found
+
+
+def _known(matches: Matches) -> npt.NDArray[np.bool_]:
+    """Return which crystals (t,) the source was trained on."""
+    return np.array([bool(how) for how in matches.how], dtype=bool)

@@ -1,6 +1,6 @@
-"""The runs of a sweep: those that differ in seed and split alone train at once, in a process for every core.
+"""Run a sweep: runs that differ only in seed and split train at the same time, with one process per core.
 
-Every run keeps a folder, a log and an exit code of its own; what is the same for several of them is made once.
+Every run has its own folder, log and exit code. Data that several runs need are made once.
 """
 
 import json
@@ -22,7 +22,7 @@ from tltool.sweep.turns import Ask, in_turns
 from tltool.training import setup
 from tltool.training.backend import device_called
 
-_AT_ONCE = 16  # runs whose models, data and training are in memory together
+_AT_ONCE = 16  # largest number of runs in memory at the same time
 _OWN = ("seed", "split")
 
 
@@ -39,7 +39,7 @@ _Share = Sequence[Sequence[Job]]
 
 
 def run(jobs: Sequence[Job], work: Work) -> list[int]:
-    """Do ``work`` for every job, many of them at once; return their exit codes in the order of ``jobs``."""
+    """Call ``work`` for every job, many at the same time; return their exit codes in the order of ``jobs``."""
     shares = dealt(studies(jobs), _processes(jobs))
     found = [_share(shares[0], work)] if len(shares) == 1 else _in_processes(shares, work)
     codes = {
@@ -51,7 +51,7 @@ def run(jobs: Sequence[Job], work: Work) -> list[int]:
 
 
 def _in_processes(shares: Sequence[_Share], work: Work) -> list[list[int]]:
-    # What torch imports with the first optimiser takes a second, and would in every process.
+    # The first optimiser imports modules of torch for a second; do this once, before the fork.
     torch.optim.AdamW([torch.zeros(1)])
     forking = multiprocessing.get_context("fork")
     pipes, processes = [], []
@@ -75,7 +75,7 @@ def _in_processes(shares: Sequence[_Share], work: Work) -> list[list[int]]:
 
 
 def studies(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Return the jobs that differ in seed and split alone beside each other, no more of them than fit at once."""
+    """Return groups of jobs that differ only in seed and split, each no larger than the limit of runs in memory."""
     found: dict[str, list[Job]] = {}
     for job in jobs:
         shared = {key: value for key, value in job.config.items() if key not in _OWN}
@@ -84,7 +84,7 @@ def studies(jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 def dealt(given: Sequence[Sequence[Job]], processes: int) -> list[list[list[Job]]]:
-    """Return for each of at most so many processes its part of every study."""
+    """Return the part of every study for each process; there are at most ``n`` processes."""
     shares: list[list[list[Job]]] = [[] for _ in range(processes)]
     next_ = 0
     for study in given:
@@ -96,7 +96,7 @@ def dealt(given: Sequence[Sequence[Job]], processes: int) -> list[list[list[Job]
 
 
 def _processes(jobs: Sequence[Job]) -> int:
-    """Return in how many processes to compute: in one on a GPU, which they would share, and where none can fork."""
+    """Return the number of processes: one on a GPU, and one if processes cannot be forked."""
     config = jobs[0].config
     names = {device_called("auto").type if job.config["device"] == "auto" else job.config["device"] for job in jobs}
     if names != {"cpu"} or sys.platform != "linux":
@@ -121,7 +121,7 @@ def _received(pipe: Connection, share: _Share) -> list[int]:
         return list(pipe.recv())
     except EOFError:
         folders = ", ".join(str(job.folder) for job in _jobs(share))
-        print(f"tltool: A process of the sweep ended early, see {folders}; lower workers=.", file=sys.stderr)
+        print(f"tltool: a process of the sweep stopped early (see {folders}); use fewer workers=.", file=sys.stderr)
         return [ResourceError.code] * len(_jobs(share))
 
 
@@ -142,7 +142,7 @@ def _task(job: Job, work: Work, shared: dict[str, Any]) -> Callable[[Ask], int]:
 
 
 def _seedless(node: Any) -> Any:
-    """Return ``node`` without the seeds of estimators, which follow that of the run."""
+    """Return ``node`` without the seeds of estimators, which are set by the seed of the run."""
     if isinstance(node, Mapping):
         return {key: _seedless(value) for key, value in node.items() if key != "random_state"}
     return node

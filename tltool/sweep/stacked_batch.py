@@ -1,7 +1,7 @@
-"""Batches of several fits as one graph, whose parts have equally many nodes, so that each part has its own weights.
+"""Join the batches of several fits to one graph with parts of equal size, so that each part can have its own weights.
 
-s parts, c crystals in each, n nodes in each: as many as the largest has, filled up with nodes of multiplicity 0 and
-without an edge, which belong to the part's last crystal. Other sizes as in ``crystal_graph``.
+Sizes: s parts, c crystals per part, n nodes per part. n is the size of the largest part; the others are filled with
+nodes of multiplicity 0 without edges, which belong to their last crystal. Other sizes are as in ``crystal_graph``.
 """
 
 import torch
@@ -12,7 +12,7 @@ from tltool.data.batches.tensor_table import Table
 
 
 def select(table: Table, rows: Tensor) -> tuple[Graph, Parts]:
-    """Return the graphs of ``rows`` (s, c) of ``table``, part after part, as one graph of s times n nodes."""
+    """Return the graphs of ``rows`` (s, c) of ``table``, part after part, as one graph of s * n nodes."""
     count, crystals = rows.shape
     flat = rows.reshape(-1)
     graph = table.select(flat)

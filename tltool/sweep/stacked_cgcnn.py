@@ -1,4 +1,4 @@
-"""The convolutions of CGCNN of several models at once, each on its own part of a graph, as one autograd function.
+"""Compute the convolutions of several CGCNN models at once, each on its own part of a graph, as one autograd function.
 
 The kernels of ``cgcnn_cpp.py``, called for one model after another with its weights: what they compute is the same to
 the bit. Sizes: s models; n nodes, c crystals of each, as in ``crystal_graph.Parts``; f features, m Gaussians, w = 2f.
@@ -24,7 +24,7 @@ _SIZE = len(Weights._fields)
 
 
 class Statistics(NamedTuple):
-    """Of a normalisation in all models: running mean and variance (s, dim), whether they learn, momentum and eps."""
+    """A normalisation in all models: running mean and variance (s, dim), whether they change, momentum and eps."""
 
     mean: Tensor
     variance: Tensor
@@ -34,7 +34,7 @@ class Statistics(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A convolution: what each model learns, every table with s in front, and its two normalisations."""
+    """A convolution: the weights of each model (s, ...), and its two normalisations."""
 
     weights: Weights
     edges: Statistics
@@ -64,7 +64,7 @@ def _below(table: Callable[[str], Tensor], part: str, name: str) -> Tensor:
 
 
 def _block(block: Convolution, table: Callable[[str], Tensor]) -> Block:
-    """Return what several convolutions of the shape of ``block`` compute with."""
+    """Return the weights and normalisations of several convolutions with the shape of ``block``."""
     maps = [table(name) for name in ("receiver.weight", "receiver.bias", "neighbour.weight", "distance.weight")]
     norms = {"norm_edges": block.norm_edges, "norm_sites": block.norm_sites}
     learnt = [table(f"{name}.{what}") for name in norms for what in ("scale", "bias")]
@@ -78,7 +78,7 @@ def _block(block: Convolution, table: Callable[[str], Tensor]) -> Block:
 def convolutions(
     cpp: CppKernels, graph: Graph, parts: Parts, sites: Tensor, basis: Tensor, blocks: Sequence[Block]
 ) -> list[Tensor]:
-    """Return the sites (s n, f) as they are and after each block; ``cgcnn_cpp.fits`` says whether it can."""
+    """Return the sites (s n, f) before the first and after each block; ``cgcnn_cpp.fits`` must be true."""
     weights = [weight for block in blocks for weight in block.weights]
     if torch.is_grad_enabled() and any(table.requires_grad for table in (sites, *weights)):
         return [sites, *_Convolutions.apply(sites, cpp, graph, parts, basis, blocks, *weights)]  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""The training step of several models at once: the same numbers as one after another, and what a step costs paid once.
+"""Train several models at once: the results are the same as one after another, and the overhead of a step is paid once.
 
-Fits that agree in all but the seed, the rows and the numbers of their models go into one stack (``stacked_model``). A
-fit whose loss is not finite leaves the others as they are. Sizes: s fits, c crystals of each in a batch, r training
-rows, q quantities.
+Fits that differ only in the seed, the rows and the weights of their models form one stack (``stacked_model``). A fit
+whose loss is not finite does not affect the others. Sizes: s fits, c crystals per fit in a batch, r training rows, q
+quantities.
 """
 
 import copy
@@ -29,7 +29,7 @@ from tltool.training.single_fit import groups_of, schedule_of, steps_of
 from tltool.training.validation import errors_of
 from tltool.transfer.steps import embeddings
 
-# Those that treat each number by itself, so that it does not matter in which table a number stands.
+# Optimisers that treat each number separately, so that the arrangement in tables does not matter.
 _OPTIMISERS = (AdamW, Adam, SGD, NAdam, RAdam, RMSprop)
 _OF_TABLE = {
     embeddings.values_of_embedding: stacked_model.values_of_embedding,
@@ -40,7 +40,7 @@ _Values = Callable[[Stack, Tensor], Tensor]
 
 
 def train_all(given: Sequence[Training]) -> list[Trained | NumericError | None]:
-    """Train what can be trained at once; None for what has to be trained by itself."""
+    """Train together the fits that can be stacked; the result of a fit that must be trained alone is None."""
     found: list[Trained | NumericError | None] = [None] * len(given)
     left = {k: key for k, training in enumerate(given) if (key := _key(training)) is not None}
     while left:
@@ -54,7 +54,7 @@ def train_all(given: Sequence[Training]) -> list[Trained | NumericError | None]:
 
 
 def _key(training: Training) -> tuple[Any, ...] | None:
-    """Return what trainings must have in common to be done at once; None for one that must be done by itself."""
+    """Return a key that is equal for trainings that can be stacked; None for a training that must be done alone."""
     model, data, fit, values, scale, penalty, before = training
     shape = stacked_model.alike(model, _cpp(fit))
     if shape is None or penalty is not None or before is not None or fit.settings.loss_balance != "mean":
@@ -109,7 +109,7 @@ class StackedFit:
         return [Progress() for _ in self.given]
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """Yield the losses (s,) and the crystals c of each batch of ``epoch``; its gradients are there by then."""
+        """Yield the losses (s,) and number of crystals c of each batch of ``epoch``, after computing its gradients."""
         stack, names = self.stack, [name for group in self._groups for name in group]
         learning, places = [stack.tables[name] for name in names], [stack.places[name] for name in names]
         stack.models[0].train()
@@ -121,7 +121,7 @@ class StackedFit:
             yield errors.detach(), rows.shape[1]
 
     def start_average(self) -> None:
-        """Start the EMA of the weights of all models from their present values."""
+        """Start the EMA of the weights of all models from their current values."""
         mean = stacked_model.stack_of(self._cpp, copy.deepcopy(self.stack.models), self._groups)
         self.average = Average(mean, mean.numbers, self.stack.numbers)
 
@@ -137,7 +137,7 @@ class StackedFit:
         """Save nothing: the runs of a sweep are not resumed."""
 
     def finish(self, weights: Sequence[Any]) -> None:
-        """Load the selected weights of each model, give it tensors of its own, and leave it in evaluation mode."""
+        """Load the selected weights of each model into its own tensors, and leave it in evaluation mode."""
         for k, training in enumerate(self.given):
             for table, row in zip(self.stack.numbers, weights[k] or [], strict=False):
                 table[k] = row
@@ -164,11 +164,11 @@ class StackedFit:
 
 
 def _groups(training: Training) -> list[tuple[list[str], dict[str, Any]]]:
-    """Return the names and optimiser keys of each group of parameters that learn, as ``single_fit`` groups them."""
+    """Return the names and optimiser keys of each group of trainable parameters, as in ``single_fit``."""
     model, data, fit = training.model, training.data, training.fit
     names = {p: name for name, p in model.named_parameters()}
     trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    # What takes no part in the values gets no gradient, and no optimiser moves it.
+    # A parameter that does not enter the values gets no gradient, and the optimiser does not change it.
     model.eval()
     batch = next(data.of("train", 2))
     values = training.values(model, batch) if training.values else model.values(model.embed(batch.graph))
@@ -181,7 +181,7 @@ def _groups(training: Training) -> list[tuple[list[str], dict[str, Any]]]:
 
 
 def _values(given: Sequence[Training]) -> _Values:
-    """Return what computes the values of a stack for rows (s, c)."""
+    """Return a function that computes the network values of a stack for rows (s, c)."""
     values = given[0].values
     if isinstance(values, partial):
         compute = _OF_TABLE[values.func]
@@ -193,7 +193,7 @@ def _values(given: Sequence[Training]) -> _Values:
 
 
 def _validation(given: Sequence[Training], compute: _Values) -> Callable[[Stack], list[tuple[float, dict[str, float]]]]:
-    """Return what ``validation.validate`` returns, for every model of a stack; the graphs are put together once."""
+    """Return the result of ``validation.validate`` for every model of a stack; each graph is built only once."""
     rows = torch.stack([t.data.split["val"] for t in given])
     if not rows.shape[1]:
         return lambda whole: [(float("inf"), {})] * len(given)

@@ -1,7 +1,8 @@
-"""Several models of one shape side by side: their numbers in common tables, their values in one computation.
+"""Stack several models of one shape: their weights are in common tables, and one computation gives all their values.
 
-What the models learn stands in a few tables with a row for each model, of which the models' own parameters are views,
-so that one operation clips, updates or averages all of them. Sizes: s models, c crystals of each, q quantities.
+The trainable parameters are in a few tables with one row per model. The models' own parameters are views of these
+tables, so that one operation clips, updates or averages all of them. Sizes: s models, c crystals per model, q
+quantities.
 """
 
 from collections.abc import Sequence
@@ -26,11 +27,11 @@ from tltool.sweep import stacked_cgcnn
 
 @dataclass(frozen=True)
 class Stack:
-    """Models of one shape, in one mode of training.
+    """Models of one shape with the same frozen parts.
 
-    ``cpp`` are the kernels that compute them. ``learnt`` are (s, p) for each group of parameters, ``slopes`` their
-    gradients, ``running`` (s, b) what moves without one; ``tables`` every parameter and kept buffer by its name, (s,
-    ...), ``places`` where the gradient of each parameter belongs.
+    ``cpp`` are the kernels that compute them. ``learnt`` is (s, p) for each group of parameters, ``slopes`` are their
+    gradients, and ``running`` (s, b) are the running statistics. ``tables`` has every parameter and saved buffer by
+    name, (s, ...), and ``places`` the view for the gradient of each parameter.
     """
 
     cpp: CppKernels
@@ -43,12 +44,12 @@ class Stack:
 
     @property
     def numbers(self) -> list[Tensor]:
-        """All that changes in training."""
+        """All tensors that change in training."""
         return [*self.learnt, self.running]
 
 
 def alike(model: PropertyModel, cpp: CppKernels | None) -> tuple[object, ...] | None:
-    """Return what models must have in common to stand in one stack; None for one that has to be computed alone."""
+    """Return a key that is equal for models that can be stacked; None for a model that must be computed alone."""
     encoder, readout, trunk = model.encoder, model.readout, model.trunk
     known = (
         isinstance(encoder, CGCNN)
@@ -62,14 +63,14 @@ def alike(model: PropertyModel, cpp: CppKernels | None) -> tuple[object, ...] | 
     if any(type(head) is not nn.Linear for head in model.heads.values()):
         return None
     if any(isinstance(part, nn.Dropout) and part.p > 0 for part in model.modules()):
-        # Each would have to draw from a sequence of its own.
+        # Dropout would need a separate sequence of random numbers for each model.
         return None
     shapes = tuple((name, table.shape, table.requires_grad) for name, table in model.named_parameters())
     return type(encoder), repr(model), readout.levels, readout.statistics, model.frozen, shapes
 
 
 def stack_of(cpp: CppKernels, models: Sequence[PropertyModel], groups: Sequence[Sequence[str]]) -> Stack:
-    """Return ``models`` as a stack in which the parameters of ``groups`` learn; their tensors become views of it."""
+    """Return ``models`` as a stack with the trainable parameters ``groups``; the models' tensors become views of it."""
     own = [dict(model.named_parameters()) | dict(model.named_buffers()) for model in models]
     kept = models[0].state_dict().keys()
     moving = [name for name, table in models[0].named_buffers() if name in kept and table.is_floating_point()]
@@ -92,7 +93,7 @@ def stack_of(cpp: CppKernels, models: Sequence[PropertyModel], groups: Sequence[
 
 @torch.no_grad()
 def part(stack: Stack) -> None:
-    """Give every model tensors of its own again, with the numbers that it has."""
+    """Give every model its own tensors again, with the current values."""
     for model in stack.models:
         for table in (*model.parameters(), *model.buffers()):
             table.data = table.data.clone()
@@ -121,7 +122,7 @@ def values_of_embedding(stack: Stack, embedding: Tensor) -> Tensor:
 
 
 def values_of_hidden(stack: Stack, hidden: Tensor) -> Tensor:
-    """Return network values (s, c, q) from what the heads see (s, c, dim)."""
+    """Return network values (s, c, q) from the input of the heads (s, c, dim)."""
     return torch.cat([_mapped(stack, f"heads.{name}", hidden) for name in stack.models[0].heads], dim=2)
 
 
@@ -131,7 +132,7 @@ def _mapped(stack: Stack, name: str, rows: Tensor) -> Tensor:
 
 
 def _table(stack: Stack, prefix: str, name: str) -> Tensor:
-    """Return what the models call ``prefix`` + ``name``, an update of low rank included."""
+    """Return the parameter ``prefix`` + ``name`` of all models (s, ...), including a low-rank update."""
     whole = f"{prefix}{name}"
     if whole in stack.tables:
         return stack.tables[whole]
@@ -144,7 +145,7 @@ def _table(stack: Stack, prefix: str, name: str) -> Tensor:
 
 @torch.no_grad()
 def _joined(own: Sequence[dict[str, Tensor]], names: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-    """Move what the models call ``names`` into one table (s, p); return that and its views, one (s, ...) a name."""
+    """Move the parameters ``names`` of all models to one table (s, p); return it and its views (s, ...) by name."""
     rows = [torch.cat([mine[name].detach().flatten() for name in names]) if names else torch.empty(0) for mine in own]
     joined = torch.stack(rows)
     views = _views(joined, [own[0][name].shape for name in names])

@@ -1,32 +1,33 @@
-"""Run several trainings in turns: one computes at a time, until all wait for a result that is computed for all at once.
+"""Run several trainings as threads that alternate: one thread computes at a time, until all wait for a common result.
 
-Every run has its own thread, since it waits in the middle of its caller, and its own state of torch's random numbers,
-so that it draws the same numbers as alone.
+The result, such as a training of all models at once, is then computed for all. Each run has its own thread, because it
+waits inside its caller, and its own state of torch's random numbers, so that it draws the same numbers as alone.
 """
 
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from tltool.interruption import RunThread
 
 Ask = Callable[[Any], Any]
+T = TypeVar("T")
 
 
-def in_turns(tasks: Sequence[Callable[[Ask], int]], answer: Callable[[list[Any]], list[Any]]) -> list[int]:
-    """Return what ``tasks`` return; each is called with a function that returns what ``answer`` says to its question.
+def in_turns(tasks: Sequence[Callable[[Ask], T]], answer: Callable[[list[Any]], list[Any]]) -> list[T]:
+    """Return the results of ``tasks``; each task is called with a function that returns the answer to a question.
 
-    ``answer`` gets the questions of all tasks that are not done yet. An answer that is an exception is raised where the
-    question was asked; an error of ``answer`` itself is the answer to every question. What interrupts this function, or
-    is raised by a task, ends all other tasks as well: a task that waits raises it at once, one that computes raises it
-    at its next ``interruption.check``.
+    ``answer`` gets the questions of all unfinished tasks. An answer that is an exception is raised where the question
+    was asked. An error of ``answer`` itself is the answer to every question. An interruption of this function, or an
+    error of a task, ends all other tasks as well: a waiting task raises it at once, a computing task at its next
+    ``interruption.check``.
     """
     news: SimpleQueue[tuple[int, bool, Any]] = SimpleQueue()
     replies: list[SimpleQueue[Any]] = [SimpleQueue() for _ in tasks]
     states = [torch.get_rng_state()] * len(tasks)
-    done: dict[int, int] = {}
+    done: dict[int, T] = {}
     questions: dict[int, Any] = {}
 
     def body(k: int) -> None:
@@ -82,7 +83,7 @@ def _answers(answer: Callable[[list[Any]], list[Any]], questions: list[Any]) -> 
 
 
 def _end(threads: Sequence[RunThread], replies: Sequence["SimpleQueue[Any]"], error: BaseException) -> None:
-    """Have every thread that is not done end with ``error``, and wait until it has."""
+    """End every unfinished thread with ``error``, and wait for its end."""
     for thread in threads:
         thread.request = error
     for thread, reply in zip(threads, replies, strict=True):

@@ -1,4 +1,4 @@
-"""What a run computes with: kernels, device and threads, chosen once and passed down."""
+"""Choose the backend of a run once: kernels, device and threads. It is passed down as one value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Backend:
-    """``kernels`` in place of the plain operations, None for plain PyTorch alone; the ``device``."""
+    """The ``kernels`` that replace plain operations (None: plain PyTorch), and the ``device``."""
 
     device: torch.device
     kernels: "Kernels | None" = None
@@ -43,7 +43,7 @@ CPU = Backend(torch.device("cpu"))
 def choose(
     kernels: str, device: str, threads: int | str, say: Callable[[str], None], *, compiles: bool = True
 ) -> Backend:
-    """Return what ``kernels``, ``device`` and ``threads`` of a config name, ``auto`` for the fastest.
+    """Return the backend for ``kernels``, ``device`` and ``threads`` of a config; ``auto`` chooses the fastest.
 
     Compiled kernels take ``threads``, and ``say`` hears what is compiled, unless nothing ``compiles``. Without the
     optional folder ``model/kernels`` all is computed by plain PyTorch. Raises ConfigError and ResourceError for what is
@@ -54,14 +54,14 @@ def choose(
         from tltool.model.kernels import cpp_library, install
     except ModuleNotFoundError as error:
         if kernels not in ("auto", "torch") or not str(error.name).startswith("tltool.model.kernels"):
-            raise ResourceError(f"kernels={kernels} is not part of this installation; use kernels=auto.") from error
+            raise ResourceError(f"kernels={kernels} is not installed; use kernels=auto.") from error
         return Backend(where)
     folder: Path | None = cpp_library.folder() if compiles else None
     return Backend(where, install.choose(distributed.kernels(kernels, say), where, folder, say, threads))
 
 
 def device_called(name: str) -> torch.device:
-    """Return the device called ``name``, ``auto`` for CUDA where there is one; ResourceError if it is not there.
+    """Return the device ``name``; ``auto`` is CUDA if available. Raise ResourceError if the device is not available.
 
     Of several processes on a machine each has its own.
     """
@@ -73,5 +73,5 @@ def device_called(name: str) -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         raise ResourceError(
-            f"device={name} is not there ({str(error).splitlines()[0]}); use device=auto or cpu."
+            f"device={name} is not available ({str(error).splitlines()[0]}); use device=auto or cpu."
         ) from error

@@ -1,6 +1,6 @@
-"""Numbers that are known of a crystal as a whole, such as its charge: from tags of the data to the encoder's state.
+"""Give numbers of the whole crystal, such as its charge, from the tags of the data to the encoder's state.
 
-They go in as they stand, without scaling.
+The numbers are not scaled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,18 @@ from tltool.errors import ConfigError, DataError
 
 
 def encoder_with(encoder: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]:
-    """Return the YAML node ``encoder`` for a state that begins with ``tags``; ConfigError if it has no state."""
+    """Return the YAML node ``encoder`` with the state inputs ``tags``; raise ConfigError if it has no state."""
     if not tags:
         return dict(encoder)
     if "state_inputs" not in encoder:
-        raise ConfigError(
-            f"state={list(tags)}: {encoder['_target_']} takes no numbers of the crystal; use encoder=megnet."
-        )
+        raise ConfigError(f"state={list(tags)}: {encoder['_target_']} has no state inputs; use encoder=megnet.")
     return dict(encoder) | {"state_inputs": len(tags)}
 
 
 def placed(data: Batches, records: Store, spec: Mapping[str, Any]) -> Batches:
     """Return ``data`` with the numbers (n, k) of the tags that a model's ``spec`` names under ``state``.
 
-    Raises DataError for a tag that the data set does not have, and for a row in use where it is no number.
+    Raise DataError if the data set does not have a tag, or if the tag of a used row is not a number.
     """
     tags = list(spec.get("state") or [])
     if not tags:
@@ -47,8 +45,8 @@ def given(spec: Mapping[str, Any], state: Mapping[str, float]) -> list[float]:
     """
     tags = list(spec.get("state") or [])
     if set(tags) != set(state):
-        takes = "state={" + ", ".join(f"{tag}: NUMBER" for tag in tags) + "}" if tags else "no state"
-        raise ConfigError(f"state={dict(state)}: the model takes {takes}; give just that.")
+        takes = "state={" + ", ".join(f"{tag}: NUMBER" for tag in tags) + "}" if tags else "no state="
+        raise ConfigError(f"state={dict(state)} does not match the model; give {takes}.")
     for tag, number in state.items():
         if not isinstance(number, (int, float)) or not np.isfinite(number):
             raise ConfigError(f"state: {tag}={number!r} must be a number.")
@@ -59,8 +57,8 @@ def _column(records: Store, tag: str, rows: Ints) -> Floats:
     if tag not in records.tags:
         has = ", ".join(sorted(records.tags)) or "none"
         raise DataError(
-            f"The data set {records.attributes.get('name', '')!r} has no tag {tag!r}, only {has}; keep the column that "
-            "holds it as a tag (data.adapter.tags)."
+            f"The data set {records.attributes.get('name', '')!r} has no tag {tag!r} (tags: {has}); add its column to "
+            "data.adapter.tags."
         )
     words, found = records.tags[tag], np.full(len(records), np.nan)
     for row in rows.tolist():
@@ -70,6 +68,7 @@ def _column(records: Store, tag: str, rows: Ints) -> Floats:
             found[row] = np.nan
         if not np.isfinite(found[row]):
             raise DataError(
-                f"{records.ids[row]}: its tag {tag} is {words[row]!r} and no number; correct or remove the row."
+                f"{records.ids[row]}: the tag {tag} is {words[row]!r}, which is not a number; correct or remove the "
+                "row."
             )
     return found

@@ -1,10 +1,10 @@
-"""Batches replayed on a GPU as CUDA graphs, one for each padded size, so that it never waits for Python.
+"""Replay training steps on a GPU as CUDA graphs, one per padded size, so that the GPU does not wait for Python.
 
-A batch of CGCNN is a few hundred short kernels: started one by one from Python they take several times as long as they
-compute. A CUDA graph starts all of them at once, from the selection of the rows to the clipped gradients; it needs
-sizes that do not change (``data.padded``) and a step that asks the device for nothing. What comes after the gradients
-stays outside: a fused optimiser is one kernel a parameter group, and takes from the schedule numbers that a graph would
-freeze (OneCycle moves Adam's first beta, which the fused kernel takes from the host).
+A batch of CGCNN needs a few hundred short kernels. Starting them one by one from Python takes several times as long as
+their computation. A CUDA graph starts all of them at once, from the selection of the rows to the clipped gradients. It
+needs constant sizes (``data/batches/padded.py``) and a step that copies nothing back from the device. The optimiser is
+not in the graph: a fused optimiser is one kernel per parameter group, and it uses numbers of the schedule that a graph
+would freeze (OneCycle changes Adam's first beta, which the fused kernel gets from the host).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ _WARM = 3  # ordinary steps before a capture, of PyTorch's notes on CUDA graphs
 
 
 def way(device: torch.device) -> Way | None:
-    """Return how steps are replayed on ``device``; None where they are not, as on the CPU."""
+    """Return the function that replays steps on ``device``; None if steps are not replayed, as on the CPU."""
     return through_graphs() if device.type == "cuda" else None
 
 
@@ -40,7 +40,7 @@ def padded_passes(
     through: Way,
     log: Callable[[dict[str, Any]], None],
 ) -> Epoch:
-    """Return how an epoch of padded batches of ``size`` crystals goes, each ``through`` a way.
+    """Return a function that runs an epoch of padded batches of ``size`` crystals, each ``through`` a replay function.
 
     ``learn`` leaves the gradients of a batch, of ``parameters``, and returns its loss.
     """
@@ -100,7 +100,10 @@ def through_graphs() -> Way:
                 except RuntimeError as error:
                     possible = False
                     torch.cuda.synchronize()
-                    say(f"No CUDA graph of this model ({str(error).splitlines()[0]}); training goes on without.")
+                    say(
+                        f"CUDA graphs do not work for this model ({str(error).splitlines()[0]}); training continues "
+                        "without them."
+                    )
             return _beside(step, side) if replay is None else replay()
 
         return run

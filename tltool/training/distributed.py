@@ -1,8 +1,9 @@
-"""Several processes that train one model, as ``torchrun`` starts them: who does what, and how they end together.
+"""Train one model with several processes, which ``torchrun`` starts.
 
-Every process (a rank) runs the whole stage. A global batch is cut into one part a rank; sums over its crystals are sums
-over the ranks (``model/all_reduce.py``), and PyTorch's DistributedDataParallel adds up the gradients, so that all ranks
-hold the same weights as one process would. Rank 0 alone writes. In one process nothing here does anything.
+Every process (a rank) runs the whole stage. Each global batch is divided into one part per rank. Sums over its crystals
+are sums over all ranks (``model/all_reduce.py``), and PyTorch's DistributedDataParallel adds up the gradients, so all
+ranks have the same weights as a single process would. Only rank 0 writes files. With one process, these functions do
+nothing.
 """
 
 import json
@@ -46,7 +47,7 @@ class Failure(NamedTuple):
 
 
 def meet() -> None:
-    """Wait until every rank has come to the next job."""
+    """Wait until every rank has reached the next job."""
     global _store, _job, _turn
     if machine.ranks() == 1:
         return
@@ -58,7 +59,7 @@ def meet() -> None:
 
 
 def join(device: torch.device) -> None:
-    """Connect the ranks for this job, on CUDA by NCCL and otherwise by gloo."""
+    """Connect the ranks for this job, with NCCL on CUDA and with gloo otherwise."""
     if _store is None:
         return
     if device.type == "cuda":
@@ -89,14 +90,14 @@ def settled(own: Failure) -> Failure:
 
 
 def lost(error: BaseException) -> bool:
-    """Say whether ``error`` is that another rank no longer answers."""
+    """Return whether ``error`` means that another rank no longer answers."""
     words = str(error).lower()
     return machine.ranks() > 1 and isinstance(error, RuntimeError) and ("gloo" in words or "nccl" in words)
 
 
 @contextmanager
 def first() -> Iterator[None]:
-    """Let rank 0 do what stands inside, then the others, who find it done. There is no limit to how long it takes."""
+    """Run the body on rank 0 first, then on the other ranks, which find the result. There is no time limit."""
     global _turn
     _turn += 1
     turn = f"turn {_turn}"
@@ -108,29 +109,31 @@ def first() -> Iterator[None]:
 
 
 def place(device: str) -> str:
-    """Return the name of the device of this rank: with CUDA a GPU for each process on a machine."""
+    """Return the name of the device of this rank; with CUDA, each process of a machine has its own GPU."""
     if machine.ranks() == 1 or device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return device
     if device not in ("auto", "cuda"):
-        raise ConfigError(f"device={device} is one for all {machine.ranks()} processes; use device=auto, cuda or cpu.")
+        raise ConfigError(
+            f"device={device} is one device for {machine.ranks()} processes; use device=auto, cuda or cpu."
+        )
     if torch.cuda.is_available() and machine.local_rank() >= torch.cuda.device_count():
         raise ResourceError(
-            f"There are more processes on this machine than its {torch.cuda.device_count()} GPUs; lower "
+            f"There are more processes than GPUs ({torch.cuda.device_count()}) on this machine; lower "
             "--nproc_per_node, or use device=cpu."
         )
     return f"cuda:{machine.local_rank()}"
 
 
 def kernels(name: str, say: Callable[[str], None]) -> str:
-    """Return the kernels to use: compiled ones know the statistics of one process only."""
+    """Return the kernels to use: with several ranks plain PyTorch, since compiled kernels know only one rank."""
     if machine.ranks() == 1 or name not in ("auto", "compiled"):
         return name
-    say(f"{machine.ranks()} processes train with kernels=torch; the compiled ones serve one process.")
+    say(f"{machine.ranks()} processes train with kernels=torch, because compiled kernels work in one process only.")
     return "torch"
 
 
 def together(train: Callable[P, R]) -> Callable[P, R]:
-    """Return ``train`` with its sums over batches being sums over ranks."""
+    """Return ``train`` with sums over batches that include all ranks."""
 
     @wraps(train)
     def on_all(*args: P.args, **keys: P.kwargs) -> R:
@@ -143,14 +146,16 @@ def together(train: Callable[P, R]) -> Callable[P, R]:
 
 
 def shared(model: PropertyModel, compute: Compute, batch_size: int, seed: int) -> Compute:
-    """Return ``compute``, through which the gradients of all ranks are added up; begin with the numbers of rank 0.
+    """Return ``compute`` with the gradients of all ranks added up; buffers start with the values of rank 0.
 
-    Raises ConfigError for a batch that has no crystal for every rank.
+    Raise ConfigError if a batch has fewer crystals than there are ranks.
     """
     if not all_reduce.active():
         return compute
     if batch_size < machine.ranks():
-        raise ConfigError(f"fit.batch_size={batch_size} is the batch of all {machine.ranks()} processes; raise it.")
+        raise ConfigError(
+            f"fit.batch_size={batch_size} is divided among {machine.ranks()} processes; use at least {machine.ranks()}."
+        )
     if machine.rank():
         torch.manual_seed(seed + machine.rank())  # the ranks drop out different features
     for buffer in model.buffers():
@@ -186,12 +191,12 @@ class _Network(nn.Module):
 
 
 def parts(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yield this rank's part of every batch; none of them has more than one crystal more than another."""
+    """Yield this rank's part of every batch; the sizes of the parts differ by at most one crystal."""
     return map(_part, batches) if all_reduce.active() else iter(batches)
 
 
 def gathered(compute: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-    """Return ``compute(batch)`` (c, q), each rank having computed its part."""
+    """Return ``compute(batch)`` (c, q); each rank computes its part."""
     if not all_reduce.active():
         return compute(batch)
     found = compute(_part(batch))
@@ -222,5 +227,5 @@ def _wait(*words: str) -> None:
     """Wait for ``words`` of this job; raise ResourceError if a rank fails meanwhile."""
     while _store is not None and not _store.check([_key(word) for word in words]):
         if _store.check([_key("failed")]):
-            raise ResourceError("Another process of this run failed.")
+            raise ResourceError("Another process of this run failed; see its message.")
         time.sleep(_POLL)

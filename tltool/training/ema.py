@@ -1,4 +1,4 @@
-"""The running average of a model's weights and statistics over the steps of a fit."""
+"""Compute the EMA (exponential moving average) of a model's weights and statistics over the steps of a fit."""
 
 import copy
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -20,7 +20,7 @@ class Average(NamedTuple, Generic[M]):
 
 
 def average_of(model: PropertyModel) -> Average[PropertyModel]:
-    """Return the average of ``model`` as it begins: a copy.
+    """Return the initial EMA of ``model``: a copy.
 
     The lists are made once, since gathering them takes ten times as long as the average itself.
     """
@@ -30,7 +30,7 @@ def average_of(model: PropertyModel) -> Average[PropertyModel]:
 
 @torch.no_grad()
 def follow(average: Average[Any], decay: float) -> None:
-    """Move the average by a step: decay * average + (1 - decay) * model."""
+    """Update the EMA by one step: decay * average + (1 - decay) * model."""
     torch._foreach_lerp_(average.own, average.followed, 1 - decay)
 
 

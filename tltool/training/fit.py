@@ -1,4 +1,4 @@
-"""The training loop, the same for every mode: epochs, EMA, early stopping, best weights.
+"""Run the training loop, which is the same for every mode: epochs, EMA, early stopping, best weights.
 
 There is one loop. What differs between one model (``single_fit``), one model replayed as CUDA graphs (``cuda_graphs``)
 and several models at once (``sweep/stacked_fit``) is the learner that the loop is given. Sizes: s fits at once.
@@ -53,7 +53,7 @@ def train(
         model.eval()
         return Trained(0, 0, float("nan"))
     if len(data.split["train"]) < 1:
-        raise NumericError("There is no training row; check the split.")
+        raise NumericError("There are no training rows; check the split.")
     training = Training(model, data, fit, values, scale, penalty, before)
     result: Trained | NumericError | None = None
     if fit.together is not None:
@@ -66,7 +66,7 @@ def train(
 
 
 class Learner(Protocol):
-    """What the loop trains: s fits with common settings, that take their steps together."""
+    """The interface that the loop trains: s fits with the same settings, which take their steps together."""
 
     fits: list[Fit]
     """The s fits; each gets its own events."""
@@ -80,13 +80,13 @@ class Learner(Protocol):
     """The EMA of the weights, None before the first step and without one."""
 
     def begin(self) -> list[Progress]:
-        """Return how far each fit has come: the beginning, or a saved state."""
+        """Return the progress of each fit: the beginning, or a saved state."""
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """Yield the losses, (s,) or () for one fit, and crystals of each batch, whose gradients are there by then."""
+        """Yield the losses, (s,) or () for one fit, and the crystals of each batch, after computing its gradients."""
 
     def start_average(self) -> None:
-        """Make ``average`` from the present weights."""
+        """Start ``average``, the EMA, from the current weights."""
 
     def validate(self) -> list[tuple[float, dict[str, float]]]:
         """Return the validation error of each fit and the MAE of each quantity, of the EMA if there is one."""
@@ -95,14 +95,14 @@ class Learner(Protocol):
         """Return a copy of the weights of the fit of this ``number``, of the EMA if there is one."""
 
     def save(self, progress: Sequence[Progress], *, last: bool) -> None:
-        """Save the state of training if the time has come; ``last`` says that this was the last epoch."""
+        """Save the training state if the last save was long enough ago; ``last``: this was the last epoch."""
 
     def finish(self, weights: Sequence[Any]) -> None:
         """Load the selected weights of each fit, None for none, and leave the models in evaluation mode."""
 
 
 def run(learner: Learner) -> list[Trained | NumericError]:
-    """Train the fits of ``learner`` to their end; return the result of each, NumericError if its loss diverged."""
+    """Train the fits of ``learner``; return the result of each, or a NumericError if its loss was not finite."""
     settings, progress = learner.settings, learner.begin()
     results: list[Trained | NumericError | None] = [None] * len(progress)
     for epoch in range(progress[0].epoch + 1, settings.epochs + 1):
@@ -130,7 +130,7 @@ def run(learner: Learner) -> list[Trained | NumericError]:
 
 
 def _train_epoch(learner: Learner, epoch: int) -> list[float]:
-    """Take the steps of one epoch; return the mean loss per crystal of each fit (s)."""
+    """Run the steps of one epoch; return the mean loss per crystal of each fit (s,)."""
     decay = learner.settings.ema
     total = torch.zeros(len(learner.fits), device=learner.device)
     for losses, crystals in learner.batches(epoch):
@@ -146,7 +146,7 @@ def _train_epoch(learner: Learner, epoch: int) -> list[float]:
 
 
 def _select(learner: Learner, k: int, now: Progress, epoch: int, error: float) -> None:
-    """Note the validation ``error`` of fit ``k``, and keep its weights if they are the best so far."""
+    """Record the validation ``error`` of fit ``k``, and keep its weights if they are the best so far."""
     now.epoch = epoch
     if error < now.best:
         now.best, now.best_epoch = error, epoch
@@ -169,12 +169,13 @@ def _log(learner: Learner, k: int, epoch: int, loss: float, maes: dict[str, floa
 
 
 def _out_of_patience(settings: Settings, now: Progress) -> bool:
-    """Say whether the validation error has not improved for as many epochs as ``settings.patience`` allows."""
+    """Return whether the validation error has not improved for ``settings.patience`` epochs."""
     return settings.patience is not None and bool(now.best_epoch) and now.epoch - now.best_epoch >= settings.patience
 
 
 def _result(learner: Learner, k: int, now: Progress) -> Trained:
-    """Return the result of fit ``k``, which ends now; its last weights are kept if no better ones were."""
+    """Return the result of fit ``k`` at its end; keep its last weights if no better ones were kept."""
     if now.kept is None:
         now.kept, now.best_epoch = learner.weights(k), now.epoch
+    learner.fits[k].log({"event": "kept", "epoch": now.best_epoch})
     return Trained(now.epoch, now.best_epoch, now.best)

@@ -1,4 +1,4 @@
-"""Losses over the labels that are present, each quantity counting alike."""
+"""Compute losses over the labels that are present; by default, each quantity has the same weight."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ KINDS = ("l1", "mse", "huber")
 
 
 def loss(kind: str, values: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean over quantities of the mean over present labels; both (c, q), NaN in ``targets`` = absent.
+    """Return the mean over quantities of the mean loss over present labels, from (c, q); NaN in ``targets`` is absent.
 
     ``kind``: ``l1``, ``mse`` or ``huber`` (quadratic below one spread). ``weights`` (q,) make it a weighted mean over
     quantities. A quantity with no label here takes no part.
@@ -30,18 +30,20 @@ def mean(means: Tensor, there: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def weights_of(weights: dict[str, float] | None, data: Batches) -> Tensor | None:
-    """Return (q,): how much the loss of each quantity counts, 1 for one not in ``weights``; None for equal weights."""
+    """Return the weight (q,) of each quantity in the loss, 1 if not in ``weights``; None for equal weights."""
     if not weights:
         return None
     for name in weights:
         if name not in data.quantities:
-            raise ConfigError(f"fit.weights: {name} is not learnt here; there are {', '.join(data.quantities)}.")
+            raise ConfigError(
+                f"fit.weights names {name}, which is not a quantity of this training; use {', '.join(data.quantities)}."
+            )
     given = [weights.get(name, 1.0) for name in data.quantities]
     return torch.tensor(given, dtype=data.labels.dtype, device=data.labels.device)
 
 
 def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Tensor:
-    """Return the loss in which each quantity's own noise, which is learnt, says how much it counts.
+    """Return the loss with learnt weights of the quantities, from the learnt noise of each.
 
     ``means`` L and ``there`` as of ``by_quantity``, s = ``log_scales`` (q,). It is the mean, over the quantities that
     are there, of exp(-s) L + s for ``l1``, where s is the log of the noise's mean size; of exp(-s) L / 2 + s / 2 for
@@ -56,7 +58,7 @@ def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Ten
 
 
 def of_labels(kind: str, values: Tensor, targets: Tensor) -> Tensor:
-    """Return the sum over present labels divided by the rows with a label times the quantities; arguments as ``loss``.
+    """Return the sum over present labels / (rows with a label * quantities); arguments as for ``loss``.
 
     So every label counts alike, whatever its quantity, as in Devi and others, doi:10.1038/s41524-024-01486-1.
     """
@@ -66,7 +68,7 @@ def of_labels(kind: str, values: Tensor, targets: Tensor) -> Tensor:
 
 
 def by_quantity(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean over present labels of each quantity (q,), and 1 where it has any, else 0 (q,).
+    """Return the mean loss over present labels of each quantity (q,), and 1 if it has a label, else 0 (q,).
 
     Several processes, each with its rows of a batch, all get what the whole batch gives.
     """
@@ -76,7 +78,7 @@ def by_quantity(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Ten
 
 
 def _errors(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the loss of each place (c, q), 0 where there is no label, and whether there is one (c, q)."""
+    """Return the loss of each label (c, q), 0 if absent, and whether it is present (c, q)."""
     if kind not in KINDS:
         raise ConfigError(f"fit.loss={kind!r} is not known; use {', '.join(KINDS)}.")
     present = torch.isfinite(targets)

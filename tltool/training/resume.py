@@ -1,8 +1,8 @@
-"""Going on with a training that was interrupted, as if it had not been.
+"""Save the state of a training from time to time, and continue an interrupted training with identical results.
 
-Now and then, at the end of an epoch, all that the next step depends on is kept in the run folder: weights, their
-running average, the best ones so far, the optimiser, the schedule, and where the random numbers are. A file is written
-whole, then ``state.json`` names it with its checksum, then the one before goes: whenever a run is killed, one is whole.
+At the end of an epoch, the state is saved in the run folder: the weights, their EMA, the best weights so far, the
+optimiser, the schedule and the random number generators. First the file is written completely, then ``state.json``
+names it with its checksum, then the previous file is deleted. So there is a complete file whenever a run is killed.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ from tltool.model.property_model import PropertyModel
 from tltool.training.ema import Average, average_of
 
 NAME = "state.json"
-# Where a run computes, and what it leaves, may change on the way.
+# These keys may change when a run continues: where it computes and what it writes.
 _FREE = ("runs", "cache", "device", "threads", "workers", "kernels", "logger", "resume", "keep_every")
 
 
 @dataclass
 class Progress:
-    """How far a fit has come: epochs done, the lowest validation error, its epoch and the weights of that epoch.
+    """Progress of a fit: completed epochs, the lowest validation error, its epoch and the weights of that epoch.
 
     The weights of a single fit are a dict {name: tensor}; a stack has its own form.
     """
@@ -48,7 +48,7 @@ class Progress:
 
 
 class Parts(Protocol):
-    """What the steps of training change; ``order`` draws the batches, ``average`` is the EMA if there is one."""
+    """The parts that training changes; ``order`` draws the batches, ``average`` is the EMA or None."""
 
     model: PropertyModel
     optimiser: Optimizer
@@ -59,9 +59,9 @@ class Parts(Protocol):
 
 
 class Keeper:
-    """Keeps the state of a run in ``folder`` every so many ``minutes``, and has that of the run in ``begun``, if any.
+    """Save the state of a run in ``folder`` every ``minutes``, and load the state of the run in ``begun``, if given.
 
-    ``config`` is the run's; ``say`` hears what it does.
+    ``config`` is the config of the run; ``say`` prints a sentence.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Keeper:
         say: Callable[[str], None],
     ) -> None:
         if minutes is not None and minutes < 0:
-            raise ConfigError(f"keep_every={minutes} must be a number of minutes, or null.")
+            raise ConfigError(f"keep_every={minutes} must be null or a number of minutes, 0 or more.")
         self.folder, self.minutes, self.begun, self.say = folder, minutes, begun, say
         self.config = _fixed(config)
         self._began = self._last = time.monotonic()
 
     def take_up(self, parts: Parts, data: Batches) -> Progress:
-        """Put ``parts`` where the other run left them and return how far that had come; the beginning without one.
+        """Load the saved state into ``parts`` and return its progress; without a saved run, return the beginning.
 
-        Raises CheckpointError for a state that is damaged or of other data.
+        Raise CheckpointError if the state is damaged or belongs to other data.
         """
         self._data = _print(data)
         if self.begun is None:
@@ -89,7 +89,7 @@ class Keeper:
         found = _read(self.begun)
         if found["data"] != self._data:
             raise CheckpointError(
-                f"{self.begun} was trained on other rows or labels than these; leave resume= out to begin again."
+                f"{self.begun} was trained on other rows or labels; leave resume= out to start from the beginning."
             )
         device = next(parts.model.parameters()).device
         try:
@@ -98,7 +98,8 @@ class Keeper:
             parts.schedule.load_state_dict(found["schedule"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
-                f"{self.begun} was kept by another version of tltool or PyTorch; leave resume= out to begin again."
+                f"{self.begun} was saved by another version of tltool or PyTorch; leave resume= out to start from the "
+                "beginning."
             ) from error
         parts.order.set_state(found["order"])
         with torch.no_grad():
@@ -110,13 +111,13 @@ class Keeper:
             parts.average = average_of(parts.model)
             parts.average.model.load_state_dict(found["average"])
         kept = None if found["kept"] is None else {k: v.to(device) for k, v in found["kept"].items()}
-        self.say(f"Going on after epoch {found['epoch']} of {self.begun}.")
+        self.say(f"Continuing {self.begun} after epoch {found['epoch']}.")
         return Progress(found["epoch"], found["best"], found["best_epoch"], kept)
 
     def keep(self, parts: Parts, now: Progress, *, last: bool) -> None:
-        """Keep the state, if the one before was kept long enough ago; raise ResourceError if it cannot be written.
+        """Save the state if the last save was long enough ago; raise ResourceError if it cannot be written.
 
-        Of the ``last`` epoch it counts how long ago the run began: what comes after training takes time as well.
+        After the ``last`` epoch, the time since the start of the run counts, because evaluation takes time as well.
         """
         since = self._began if last else self._last
         if self.minutes is None or time.monotonic() - since < 60 * self.minutes or machine.rank():
@@ -142,20 +143,20 @@ class Keeper:
                 self._write(state)
         except OSError as error:
             raise ResourceError(
-                f"The state of training cannot be kept in {self.folder} ({error.strerror}); free space, or use "
+                f"The training state cannot be saved in {self.folder} ({error.strerror}); free disk space, or use "
                 "keep_every=null."
             ) from error
         self._last = time.monotonic()
         self._forget(self.begun)
 
     def done(self) -> None:
-        """Forget the state, which a finished run does not need, nor the one that it went on with."""
+        """Delete the saved state of a finished run, and of the run that it continued."""
         if not machine.rank():
             self._forget(self.folder)
             self._forget(self.begun)
 
     def _forget(self, folder: Path | None) -> None:
-        """Remove the state in ``folder``, so that ``latest`` never means one that a later run has overtaken."""
+        """Delete the state in ``folder``, so that ``latest`` never means a run that a later run has continued."""
         if folder is not None:
             with suppress(OSError):  # another's, perhaps
                 for file in (folder / NAME, *folder.glob("state-*.pt")):
@@ -178,7 +179,7 @@ class Keeper:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait: PyTorch's writer, when it is interrupted, ends with an error of its own."""
+    """Delay SIGINT and SIGTERM, because PyTorch raises an unrelated error if its writer is interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -194,32 +195,32 @@ def _undisturbed() -> Iterator[None]:
 
 
 def told(folder: Path, message: str) -> str:
-    """Return the ``message`` about an interruption with how to go on in place of its advice, where a state was kept."""
+    """Return the ``message`` about an interruption; if a state was saved, its advice is how to continue the run."""
     try:
         epoch = _facts(folder)["epoch"]
     except CheckpointError:
         return message
-    return f"{message.partition(';')[0]}; the same command with resume={folder} goes on after epoch {epoch}."
+    return f"{message.partition(';')[0]}; to continue after epoch {epoch}, run the same command with resume={folder}."
 
 
 def keeper(config: Mapping[str, Any], folder: Path, say: Callable[[str], None]) -> Keeper:
-    """Return the keeper of the run in ``folder`` as ``keep_every`` and ``resume`` of ``config`` have it.
+    """Return the keeper of the run in ``folder``, with ``keep_every`` and ``resume`` of ``config``.
 
-    ``resume`` is a run folder, or ``latest``: the newest run of the stage with the same config that did not end, and
-    the beginning if there is none. Raises CheckpointError for a folder without a state, and ConfigError, naming the
-    keys, for one of another config.
+    ``resume`` is a run folder, or ``latest``: the newest interrupted run of the stage with the same config; without
+    one, the run starts from the beginning. Raise CheckpointError for a folder without a state, and ConfigError, naming
+    the keys, if its config differs.
     """
     named = config["resume"]
     begun = None
     if named == "latest":
         begun = _latest(Path(config["runs"]) / str(config["stage"]), _fixed(config))
         if begun is None:
-            say("There is no interrupted run to go on with; this one starts from the beginning.")
+            say("There is no interrupted run to continue; this run starts from the beginning.")
     elif named is not None:
         begun = Path(named).expanduser()
         if differing := _differences(_facts(begun)["config"], _fixed(config)):
             raise ConfigError(
-                f"{begun} was begun with another {', '.join(differing)}; give the same words as there, or leave "
+                f"{begun} was started with other values of {', '.join(differing)}; use the same values, or leave "
                 "resume= out."
             )
     return Keeper(folder, config["keep_every"], begun, config, say)
@@ -239,22 +240,22 @@ def _latest(runs: Path, config: Mapping[str, Any]) -> Path | None:
 
 
 def _works(folder: Path) -> bool:
-    """Say whether the process that holds ``folder`` is still there."""
+    """Return whether the process of the run in ``folder`` still exists."""
     try:
         began = psutil.Process(int((folder / "run.lock").read_text().strip())).create_time()
-        # After a restart of the machine the number may be that of another process, which began after the run.
+        # After a restart of the machine, another process may have the same number; it started after the run.
         return bool(began <= (folder / "run.lock").stat().st_mtime + 1)
     except (OSError, ValueError, psutil.Error):
         return False
 
 
 def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of ``config`` may not change on the way, as JSON gives it back."""
+    """Return the part of ``config`` that must stay the same when a run continues, as plain JSON values."""
     return dict(json.loads(json.dumps({k: v for k, v in config.items() if k not in _FREE}, default=str)))
 
 
 def _differences(one: Any, other: Any, name: str = "") -> list[str]:
-    """Return the dotted names of what differs."""
+    """Return the dotted names of the keys that differ."""
     if isinstance(one, dict) and isinstance(other, dict):
         keys = sorted(one.keys() | other.keys())
         return [d for k in keys for d in _differences(one.get(k), other.get(k), f"{name}.{k}".lstrip("."))]
@@ -266,8 +267,8 @@ def _facts(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{folder} holds no state of a training to go on with (one is kept every keep_every minutes, until the run "
-            "has finished); leave resume= out to begin again."
+            f"{folder} has no saved training state (it is saved every keep_every minutes, and deleted when the run has "
+            "finished); leave resume= out to start from the beginning."
         ) from error
 
 
@@ -275,7 +276,7 @@ def _read(folder: Path) -> dict[str, Any]:
     facts = _facts(folder)
     file = folder / str(facts["file"])
     if not file.is_file() or _sum(file) != facts["sha256"]:
-        raise CheckpointError(f"{file} is damaged; leave resume= out to begin again.")
+        raise CheckpointError(f"{file} is damaged; leave resume= out to start from the beginning.")
     return dict(torch.load(file, map_location="cpu", weights_only=True))
 
 
@@ -285,7 +286,7 @@ def _sum(file: Path) -> str:
 
 
 def _print(data: Batches) -> str:
-    """Return a checksum of the labels and of the rows of every part."""
+    """Return a checksum of the labels and of the rows of all parts of the split."""
     found = hashlib.sha256()
     for table in (data.labels, *(data.split[part] for part in sorted(data.split))):
         found.update(table.detach().cpu().contiguous().numpy().tobytes())

@@ -1,7 +1,7 @@
-"""Which functional each row's labels are of: between the names that data sets say and the vectors that a model has.
+"""Match the functional of each row's labels, which data sets name, to the functional vectors of a model.
 
-A data set that does not say its functional counts as one of its own, under its name, in a transfer; in eval as the one
-that the model was last trained on.
+In a transfer, a data set that does not name its functional gets a functional with the name of the data set. In eval, it
+gets the functional that the model was last trained on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,16 +25,17 @@ Bools = npt.NDArray[np.bool_]
 
 
 def names(records: Store) -> list[str]:
-    """Return the functionals of several data sets in one, in the order in which they come; [] if there is but one."""
+    """Return the functionals of a union of data sets, in their order; [] if there is only one."""
     found = list(dict.fromkeys(origin.functionals(records))) if origin.is_of_several(records) else []
     return found if len(found) > 1 else []
 
 
 def taken_up(source: PropertyModel, data: Batches, records: Store) -> tuple[PropertyModel, Batches]:
-    """Return ``source`` and ``data`` with a vector for each functional of the target's rows, and the place of it.
+    """Return ``source`` with a vector for each functional of the target's rows, and ``data`` with each row's index.
 
-    One that the source does not know starts from the mean of those that it knows; if it tells none apart, all start
-    from zeros, with which it predicts what it did. The source itself stays as it was.
+    The vector of a functional that is new to the source starts from the mean of the known ones. If the source has no
+    functional vectors, all start from zeros, with which its predictions do not change. ``source`` itself is not
+    changed.
     """
     known = list(source.spec.get("functionals") or [])
     if not known and not names(records):
@@ -56,10 +57,10 @@ def taken_up(source: PropertyModel, data: Batches, records: Store) -> tuple[Prop
 
 
 def placed(data: Batches, records: Store, spec: Mapping[str, Any], functional: str | None = None) -> Batches:
-    """Return ``data`` with the place of each row's functional among those of a model's ``spec``.
+    """Return ``data`` with the index of each row's functional among the functionals of a model's ``spec``.
 
-    ``functional``, where given, is that of all rows. Raises DataError for rows of a functional that the model does not
-    know, ConfigError for such a ``functional``.
+    ``functional``, if given, is the functional of all rows. Raise DataError for rows with a functional that the model
+    does not know, and ConfigError if it does not know ``functional``.
     """
     known = list(spec.get("functionals") or [])
     one = chosen(spec, functional) if functional is not None else None
@@ -73,39 +74,39 @@ def placed(data: Batches, records: Store, spec: Mapping[str, Any], functional: s
     used = data.rows().cpu().numpy()
     if (found[used] < 0).any():
         name = of_row[used[int(np.argmin(found[used]))]]
-        told = (
-            f"is of the functional {name!r}, which the model does not know" if name else "does not say its functional"
-        )
+        told = f"has the functional {name!r}, which the model does not know" if name else "does not name its functional"
         raise DataError(
-            f"The data set {whole!r} {told}; the model tells {', '.join(known)} apart: name one of them as "
+            f"The data set {whole!r} {told}; choose one of the model's functionals ({', '.join(known)}) as "
             "functional=NAME."
         )
     return replace(data, table=replace(data.table, functional=torch.from_numpy(found.clip(0))))
 
 
 def chosen(spec: Mapping[str, Any], functional: str | None) -> str | None:
-    """Return the functional that a model of ``spec`` is to predict, None if it tells none apart.
+    """Return the functional of the predictions of a model with ``spec``; None if the model has no functionals.
 
-    That is the given one, or the one that it was last trained on. Raises ConfigError if it does not know it, if none
-    is given and it was last trained on several, and if one is given to a model that tells none apart.
+    It is ``functional``, or else the one that the model was last trained on. Raise ConfigError if the model does not
+    know it, if none is given and the model was last trained on several, or if one is given to a model without
+    functionals.
     """
     known = list(spec.get("functionals") or [])
     if not known:
         if functional is not None:
-            raise ConfigError(f"functional={functional}: the model tells no functionals apart; leave functional= out.")
+            raise ConfigError(f"functional={functional}: the model has no separate functionals; leave functional= out.")
         return None
     wanted = functional or spec.get("functional")
     if wanted is None:
-        raise ConfigError(f"The model tells {', '.join(known)} apart; say which to predict as functional=NAME.")
+        raise ConfigError(f"The model has several functionals ({', '.join(known)}); choose one as functional=NAME.")
     if wanted not in known:
         raise ConfigError(
-            f"functional={wanted}: the model does not know it; it knows {', '.join(known)}.{nearest(wanted, known)}"
+            f"functional={wanted} is not a functional of the model, which has "
+            f"{', '.join(known)}.{nearest(wanted, known)}"
         )
     return str(wanted)
 
 
 def last(data: Batches, known: Sequence[str]) -> str | None:
-    """Return the functional of the training rows, None if they are of several or of none that is told apart."""
+    """Return the functional of the training rows; None if they have several or the model has no functionals."""
     if data.table.functional is None:
         return None
     found = torch.unique(data.table.functional[data.split["train"]]).tolist()
@@ -113,7 +114,7 @@ def last(data: Batches, known: Sequence[str]) -> str | None:
 
 
 def started(source: PropertyModel, model: PropertyModel) -> dict[str, str]:
-    """Return what the vector of each functional that is new to ``source`` starts as in ``model``."""
+    """Return how the vector of each functional that is new to ``source`` starts in ``model``, as words."""
     new: dict[str, str] = source.spec.get("new_functionals", {})
     if not new:
         return {}
@@ -122,7 +123,7 @@ def started(source: PropertyModel, model: PropertyModel) -> dict[str, str]:
 
 
 def groups(records: Store, rows: Ints) -> dict[str, Bools]:
-    """Return for each functional of several data sets in one which of ``rows`` (r,) are of it; {} if it is but one."""
+    """Return {functional: which of ``rows`` (r,) have it} for a union of data sets; {} if there is only one."""
     found = names(records)
     if not found:
         return {}

@@ -1,5 +1,9 @@
 """Between labels and what a network is to give for them: the scalers of a fit, and the goals that they make."""
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -8,13 +12,15 @@ from tltool.data.batches.tensor_table import evaluation_size
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler, composition, fit_scaler
-from tltool.quantities import quantity
+from tltool.quantities import Quantity
 
 _SCALER_ROWS = 200_000
+_DECADES = 100.0
+"""Largest over smallest label from which a quantity of scale ``auto`` is learnt as its logarithm."""
 
 
 def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler]:
-    """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal steps.
+    """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal intervals.
 
     ``reference`` and ``scale`` as in ``Settings``; raises ConfigError for a label that has no logarithm.
     """
@@ -22,11 +28,16 @@ def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler]:
     rows = rows[:: -(-len(rows) // _SCALER_ROWS) or 1]
     parts = torch.split(rows, evaluation_size(data.table))
     fractions = torch.cat([composition(data.table.select(part)) for part in parts])
-    labels = data.labels[data.split["train"]]
-    logs = {name: _is_logarithmic(data, labels[:, k], name, scale) for k, name in enumerate(data.quantities)}
+    logs = logarithmic(data, scale)
     labels = data.labels[rows]
-    how = [(reference, logs[name], scale == "minmax") for name in data.quantities]
+    how = [(reference, name in logs, scale == "minmax") for name in data.quantities]
     return {name: fit_scaler(labels[:, k], fractions, *how[k]) for k, name in enumerate(data.quantities)}
+
+
+def logarithmic(data: Batches, scale: str) -> list[str]:
+    """Return the quantities that are learnt as their logarithms; raise ConfigError for a label that has none."""
+    labels = data.labels[data.split["train"]]
+    return [name for k, name in enumerate(data.quantities) if _is_logarithmic(data, labels[:, k], name, scale)]
 
 
 def _is_logarithmic(data: Batches, labels: Tensor, name: str, scale: str) -> bool:
@@ -34,16 +45,25 @@ def _is_logarithmic(data: Batches, labels: Tensor, name: str, scale: str) -> boo
 
     Differences from a base never are by themselves.
     """
-    if scale not in ("auto", "log"):
-        return False
-    if scale == "auto" and (data.base is not None or not quantity(name).spans):
+    if scale == "auto":
+        return data.base is None and is_logarithmic(data.known.named(name), labels.cpu().numpy())
+    if scale != "log":
         return False
     least = float(torch.nan_to_num(labels, nan=torch.inf).min())
-    if least <= 0 and scale == "log":
+    if least <= 0:
         raise ConfigError(
-            f"fit.scale=log: {name} has a training label of {least:g}, which has no logarithm; use fit.scale=auto."
+            f"fit.scale=log: {name} has a training label of {least:g}, and its logarithm does not exist; use "
+            "fit.scale=auto."
         )
-    return least > 0
+    return True
+
+
+def is_logarithmic(about: Quantity, labels: npt.NDArray[Any]) -> bool:
+    """Say whether training ``labels`` (r,) of a quantity are learnt as their logarithms with ``fit.scale=auto``."""
+    there = labels[np.isfinite(labels)]
+    if about.scale not in ("log", "auto") or not len(there) or there.min() <= 0:
+        return False
+    return about.scale == "log" or bool(there.max() >= _DECADES * there.min())
 
 
 @torch.no_grad()

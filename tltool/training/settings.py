@@ -1,4 +1,4 @@
-"""What a fit is given and what it returns: values without code of the training loop, which stands in ``fit``."""
+"""Define the inputs and results of a fit as plain values; the training loop is in ``fit.py``."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ _KNOWN = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How to train; the values stand in ``configs/fit``."""
+    """Settings of the training; their values are in ``configs/fit``."""
 
     epochs: int
     """Passes over the training rows; 0 leaves the model as it is."""
@@ -79,28 +79,28 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1:
-            raise ConfigError("fit.epochs must be 0 or more and fit.batch_size 1 or more.")
+            raise ConfigError("fit.epochs must be 0 or more, and fit.batch_size must be 1 or more.")
         for name, known in _KNOWN.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"fit.{name}={getattr(self, name)!r} is not known; use {', '.join(known)}.")
         if any(weight <= 0 for weight in (self.weights or {}).values()):
-            raise ConfigError(f"fit.weights={self.weights} must all be above 0.")
+            raise ConfigError(f"fit.weights={self.weights}: every weight must be above 0.")
         if self.weights and self.loss_balance == "uncertainty":
             raise ConfigError("fit.loss_balance=uncertainty learns the weights; leave out fit.weights.")
         if self.weights and self.loss_balance == "labels":
-            raise ConfigError("fit.loss_balance=labels counts every label alike; leave out fit.weights.")
+            raise ConfigError("fit.loss_balance=labels gives every label the same weight; leave out fit.weights.")
         if self.schedule == "triangular" and (self.period is None or self.period < 2):
-            raise ConfigError("fit.schedule=triangular needs fit.period, 2 epochs or more.")
+            raise ConfigError("fit.schedule=triangular needs a fit.period of 2 epochs or more.")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a mode trains with.
+    """Everything that a mode needs for training.
 
-    ``optimiser`` makes the optimiser of parameter groups, ``log`` gets each event, ``backend`` is what it computes
-    with. ``together`` may train the model at
-    once with those of other runs: it gets what ``train`` was given, and returns what that returns, or None to let this
-    run train by itself. ``keeper`` saves the state of training from time to time.
+    ``optimiser`` makes the optimiser from parameter groups, ``log`` gets each event, and ``backend`` has kernels,
+    device and threads. ``together`` may train the model at the same time as the models of other runs: it gets the
+    arguments of ``train`` and returns its result, or None to let this run train alone. ``keeper`` saves the training
+    state.
     """
 
     settings: Settings
@@ -125,7 +125,7 @@ class Trained(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What ``fit.train`` was given."""
+    """The arguments of ``fit.train``."""
 
     model: PropertyModel
     data: Batches

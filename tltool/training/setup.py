@@ -1,4 +1,4 @@
-"""From a stage's config to what a fit needs: data set, batches, and the fit itself."""
+"""Build the data set, the batches and the fit of a stage from its config."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,18 +16,18 @@ from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset, Means
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Floats, Ints
+from tltool.data.split_folds import Folds
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, standing_at
-from tltool.quantities import quantity
 from tltool.run_folder.run import Run
-from tltool.training import distributed
+from tltool.training import distributed, scaled_labels
 from tltool.training.backend import Backend
 from tltool.training.fit import Fit, Settings
 
 _PAY = 2
-"""Threads that pay with angles; more were not measured."""
+"""Number of threads that make graphs with angles faster; more were not measured."""
 Config = Mapping[str, Any]
 Say = Callable[[str], None]
 
@@ -41,14 +41,14 @@ def data_set(config: Config, description: Config, graph_settings: GraphSettings,
 
 
 def checks(config: Config) -> Checks:
-    """Return what crystals are held to, and what becomes of one that fails."""
+    """Return the checks of structures, and what happens to a structure that fails."""
     return structure_checks.checks(config["checks"], config["limits"])
 
 
 def threads(wanted: int | str, *, angles: bool) -> int:
-    """Return how many CPU threads to compute with: ``auto`` for the free cores, but no more than pay.
+    """Return the number of CPU threads; ``auto`` is the number of free cores, at most 1 (2 with ``angles``).
 
-    Without ``angles`` an operation takes less time than handing it to a second thread (docs/performance.md).
+    Without ``angles``, a second thread costs more time than it saves (docs/performance.md).
     """
     if wanted == "auto":
         return min(machine.free_cores(), _PAY if angles else 1)
@@ -58,7 +58,7 @@ def threads(wanted: int | str, *, angles: bool) -> int:
 
 
 def workers(config: Config) -> int:
-    """Return how many processes prepare data: ``auto`` for as many as there are free cores."""
+    """Return the number of processes that prepare data; ``auto`` is the number of free cores."""
     wanted = config["workers"]
     if wanted == "auto":
         return machine.free_cores()
@@ -75,44 +75,66 @@ def split_batches(
     base: Floats | None = None,
     without: Ints | None = None,
 ) -> tuple[Batches, Split]:
-    """Return the batches of ``data`` for ``quantities``, cut as ``config['split']`` says, and that split.
+    """Return the batches of ``data`` for ``quantities``, and the split that ``config['split']`` makes.
 
-    Rows without a label of any of the quantities are in no part; how many they are is said. ``base`` (n, q) is taken
-    off the labels; rows ``without`` are in no part either.
+    Arguments as in ``parted``. Raise ConfigError for a cross-validation, which has several splits.
+    """
+    split = parted(config, data, quantities, say, base, without)
+    if isinstance(split, Folds):
+        raise ConfigError("split=cv and split=loo train several models, which only tltool transfer does; use another.")
+    return batches.batches(data, quantities, split, base), split
+
+
+def parted(
+    config: Config,
+    data: Dataset,
+    quantities: list[str],
+    say: Callable[[str], None],
+    base: Floats | None = None,
+    without: Ints | None = None,
+) -> Split | Folds:
+    """Return the rows of each part of ``data``, as ``config['split']`` says.
+
+    Rows without a label for any of the quantities, and the rows ``without``, are in no part; ``say`` prints the number
+    of unlabelled rows. ``base`` (n, q) is subtracted from the labels. Raise ConfigError if ``quantities`` is empty.
     """
     if not quantities:
         key = "target.quantities" if "target" in config else "quantities"
-        raise ConfigError(f"{key} is empty; name at least one, such as {key}=[e_form].")
+        raise ConfigError(f"{key} is empty; name at least one quantity, as in {key}=[e_form].")
     some = labelled(data, quantities, base)
     if unlabelled := int(np.isnan(some).sum()):
-        say(f"{unlabelled:,} of {len(some):,} crystals have no label of {', '.join(quantities)} and are left out.")
+        say(f"{unlabelled:,} of {len(some):,} crystals have no label for {', '.join(quantities)} and are left out.")
     for line in _without_logarithm(data.store, quantities):
         say(line)
     if without is not None:
         some[without] = np.nan
-    split = instantiate.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
-    return batches.batches(data, quantities, split, base), split
+    found: Split | Folds = instantiate.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
+    if base is None and config["fit"]["scale"] == "auto" and isinstance(found, Split):
+        for name in quantities:
+            if scaled_labels.is_logarithmic(data.store.known.named(name), data.store.label(name)[found.train]):
+                say(f"{name} is learnt as its logarithm, and reported as it is (scale; docs/quantities.md).")
+    return found
 
 
 def _without_logarithm(records: Store, quantities: list[str]) -> list[str]:
-    """Return in words how many records have no label, it being the logarithm of zero or less, and the first of them."""
+    """Return sentences with the number of records whose label would be the logarithm of zero or less, and the first."""
     lines = []
     for name in quantities:
-        plain = quantity(name).log10_of
+        plain = records.known.named(name).log10_of
         if plain and name not in records.labels and plain in records.labels:
             rows = np.flatnonzero(np.asarray(records.labels[plain]) <= 0)
             if len(rows):
-                first = f"{records.ids[rows[0]]}, {records.labels[plain][rows[0]]:g} {quantity(plain).unit}"
-                lines.append(f"  {len(rows):,} for the reason that {plain} is zero or less (first: {first})")
+                first = f"{records.ids[rows[0]]}, {records.labels[plain][rows[0]]:g}{records.known[plain].in_unit}"
+                lines.append(f"  {len(rows):,} of them because {plain} is zero or less (first: {first})")
     return lines
 
 
 def labelled(data: Dataset, quantities: list[str], base: Floats | None) -> Floats:
-    """Return (n,): the labels of one quantity, of several 0 where there is any; NaN for rows without (or without base).
+    """Return (n,): the labels of one quantity; for several, 0 for rows with a label; NaN without label or base.
 
-    One quantity's labels themselves, as folds of classes are made by them.
+    The labels of one quantity are returned themselves, because stratified folds need classes.
     """
-    labels = np.stack([data.store.label(quantity(name).name) for name in quantities], axis=1)
+    labels = np.stack([data.store.label(name) for name in quantities], axis=1)
     if base is not None:
         labels = labels - base
     return labels[:, 0] if len(quantities) == 1 else np.where(np.isfinite(labels).any(axis=1), 0.0, np.nan)
@@ -126,35 +148,39 @@ def base_labels(
     graph_settings: GraphSettings,
     say: Say,
 ) -> Floats | None:
-    """Return (n, q): what ``data``'s labels are to be differences from, as the data YAML ``description`` has it.
+    """Return (n, q): the base values, from the data YAML ``description``, to subtract from the labels of ``data``.
 
-    None if there is no such description. How many crystals have no partner is said.
+    Return None without a description. ``say`` prints how many crystals have no base value.
     """
     if not description:
         return None
     low = data_set(config, description, graph_settings, say).store
     found = cheaper_level.base_labels(data.store, low, quantities)
     if alone := int(np.isnan(found).all(axis=1).sum()):
-        say(f"{alone:,} of {len(found):,} crystals have no {', '.join(quantities)} in {description['name']}.")
+        say(f"{alone:,} of {len(found):,} crystals have no label for {', '.join(quantities)} in {description['name']}.")
     return found
 
 
-def fit(config: Config, run: Run, backend: Backend) -> Fit:
-    """Return the fit of ``config``: settings, optimiser, seed, and the run as the one who hears."""
+def fit(config: Config, run: Run | None, backend: Backend) -> Fit:
+    """Return the fit of ``config``: settings, optimiser, seed, and the ``run`` that its events go to, if any."""
     settings = instantiate.call(config["fit"], plugins=config["plugins"], place="fit")
     if not isinstance(settings, Settings):
         raise ConfigError("fit._target_ must be tltool.training.fit.Settings.")
     optimiser = partial(_optimiser, config["optimiser"], tuple(config["plugins"]))
-    together = run.company.ask if run.company else None
+    together = run.company.ask if run and run.company else None
     return Fit(
         settings,
         optimiser,
         float(config["optimiser"]["lr"]),
         int(config["seed"]),
-        run.log,
+        run.log if run else _unheard,
         backend=backend,
         together=together,
     )
+
+
+def _unheard(event: Config) -> None:
+    """Let an event of a fit pass."""
 
 
 def _optimiser(node: Config, plugins: tuple[str, ...], groups: list[dict[str, Any]]) -> Any:

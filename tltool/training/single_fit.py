@@ -58,12 +58,12 @@ class SingleFit:
         self._epoch = passes(scaled, self.settings.batch_size, step, parameters, fit.log, _replayable(training))
 
     def begin(self) -> list[Progress]:
-        """Return how far training has come: the beginning, or the saved state that it continues from."""
+        """Return the progress of the training: the beginning, or the saved state that it continues from."""
         keeper = self.fits[0].keeper
         return [keeper.take_up(self, self.training.data) if keeper else Progress()]
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """Yield the loss () and number of crystals of each batch of ``epoch``; its gradients are there by then."""
+        """Yield the loss () and the number of crystals of each batch of ``epoch``, after computing its gradients."""
         if self.training.before is not None:
             self.training.before(epoch)
         self.model.train()
@@ -82,7 +82,7 @@ class SingleFit:
         return copy.deepcopy(self._current().state_dict())
 
     def save(self, progress: Sequence[Progress], *, last: bool) -> None:
-        """Save the state of training if the run has a keeper and the time has come."""
+        """Save the training state if the run has a keeper and the last save was long enough ago."""
         if keeper := self.fits[0].keeper:
             keeper.keep(self, progress[0], last=last)
 
@@ -98,7 +98,7 @@ class SingleFit:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What leaves the gradients of a batch behind; ``clipped`` are the parameters whose gradients are clipped."""
+    """A step that computes the gradients of a batch; ``clipped`` are the parameters whose gradients are clipped."""
 
     model: PropertyModel
     compute: Values
@@ -110,7 +110,7 @@ class Step:
     clipped: list[nn.Parameter]
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Leave the gradients of ``batch``, whose labels are scaled, and return its loss ()."""
+        """Compute the gradients of ``batch``, whose labels are scaled, and return its loss ()."""
         kind = batch.labels.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.settings.mixed_precision and kind == "cuda"):
             error, objective = self._losses(batch)
@@ -121,7 +121,7 @@ class Step:
         return error.detach()
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the loss that is logged and what is minimised."""
+        """Return the loss for the log, and the objective that is minimised."""
         kind, balance = self.settings.loss, self.settings.loss_balance
         found = self.compute(self.model, batch)
         means, there = loss.by_quantity(kind, found, batch.labels)
@@ -141,7 +141,7 @@ def passes(
     log: Callable[[dict[str, Any]], None],
     replayable: bool,
 ) -> Epoch:
-    """Return how an epoch of batches of ``size`` crystals goes: batch by batch, or ``replayable`` as CUDA graphs.
+    """Return a function that runs an epoch of batches of ``size`` crystals, as CUDA graphs if ``replayable``.
 
     ``learn`` leaves the gradients of a batch, of ``parameters``, and returns its loss. ``cuda_graphs`` is an optional
     module: where it is not there, or not for this device, batches go one by one.
@@ -160,7 +160,7 @@ def passes(
 
 
 def _replayable(training: Training) -> bool:
-    """Say whether every step does the same operations on padded batches.
+    """Return whether every step does the same operations on padded batches.
 
     What a mode computes from rows by itself knows of no padding; what it freezes on the way would change the step.
     Several processes meet in the middle of a step.

@@ -1,4 +1,4 @@
-"""Predictions of a model for the rows of a part, and its error on the validation rows."""
+"""Predict the rows of a part of the data with a model, and compute its error on the validation rows."""
 
 import numpy as np
 import torch
@@ -13,15 +13,15 @@ from tltool.model.property_model import PropertyModel
 from tltool.training import distributed
 from tltool.training.settings import Values
 
-NO_STRUCTURE = "a formula has no structure, and this model needs one"
+NO_STRUCTURE = "a formula has no structure, but this model needs one"
 
 
 def check_structures(model: PropertyModel, data: Batches) -> None:
     """Raise InapplicableError if ``data`` are formulas and ``model`` reads more than the element embedding."""
     if data.bare and model.needs_structures:
         raise InapplicableError(
-            "The data are formulas without structures, which have no edges; what works is the element embedding of a "
-            "pretrained encoder: tltool transfer mode=features mode.level=[0]."
+            "This needs structures, but the data are formulas; use the element embedding of a pretrained encoder: "
+            "tltool transfer mode=features mode.level=[0]."
         )
 
 
@@ -37,7 +37,7 @@ def validate(model: PropertyModel, data: Batches, values: Values | None = None) 
 
 
 def errors_of(model: PropertyModel, data: Batches, predicted: Floats) -> tuple[float, dict[str, float]]:
-    """Return what ``validate`` does, from predictions (r, q) for the validation rows."""
+    """Return the result of ``validate`` from predictions (r, q) for the validation rows."""
     label = data.labels[data.split["val"]].cpu().numpy()
     maes: dict[str, float] = {}
     scaled: list[float] = []

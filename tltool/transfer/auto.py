@@ -1,7 +1,8 @@
-"""Choose among other modes by cross-validation inside the training rows, and train the chosen mode."""
+"""Compare other modes by cross-validation inside the training rows, and train the best, or the mean of the best."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,17 +13,25 @@ from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, InapplicableError, NumericError, standing_at
 from tltool.instantiate import TRAINING, Idle
+from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.property_model import PropertyModel
-from tltool.training.fit import Fit
+from tltool.renamed import renamed_key
+from tltool.training.fit import Fit, predict
 from tltool.transfer.steps import cross_validation
 
 Mode = Callable[[PropertyModel, Batches, Fit], PropertyModel]
+_ENOUGH = 10
+"""Rows by which a candidate may be given up."""
 
 
 class Tried(NamedTuple):
-    """Errors (n,) of a candidate on the training rows, NaN where not tried; ``why`` it was given up, or empty."""
+    """Errors (n,) and predictions (n, q) of a candidate on the training rows, NaN where not tried.
+
+    ``why`` it was given up, or empty.
+    """
 
     errors: Floats
+    predictions: Floats
     folds: int
     seconds: float
     why: str
@@ -37,80 +46,129 @@ def auto(
     candidates: dict[str, Mode],
     folds: int,
     tolerance: float,
+    most_members: int,
+    without_source: list[str],
     most_rows: dict[str, int],
     max_seconds: float | None,
+    max_seconds_per_row: float,
 ) -> PropertyModel:
-    """Return what the best of ``candidates`` makes of ``source``: exactly what that mode alone would.
+    """Return what the best of ``candidates`` make of ``source``: one alone, or the mean of several.
 
     Each is tried in ``folds``-fold cross-validation on the training rows, in the order of the YAML, cheap ones first.
-    The first that is no more than ``tolerance`` standard errors behind the best is taken. A candidate is given up when
-    it is clearly behind after two folds or more, when its loss is not finite, when this source or these data do not
-    allow it (formulas, or a source whose head is an estimator), or when it would take the time spent beyond
-    ``max_seconds`` (null for no limit); it is left out with more training rows than ``most_rows`` says for it.
-    The choice is logged and in ``spec["auto"]``.
+    The result is the mean of those that are no more than ``tolerance`` standard errors behind the best, at most
+    ``most_members`` of them. A candidate is given up when it is clearly behind after a fold or more, when its loss is
+    not finite, when this source or these data do not allow it (formulas, or a source whose head is an estimator), or
+    when it would take the time spent beyond ``max_seconds`` (null for no limit) and ``max_seconds_per_row`` for each
+    training row after the hundredth; it is left out with more training rows than ``most_rows`` says for it.
+    ``without_source`` names the candidates that take nothing of the source, which say what it was worth. All that was
+    compared is logged and in ``spec["auto"]``.
     """
     rows = len(data.split["train"])
     if machine.ranks() > 1:
-        # It chooses by the time that candidates take, which differs between processes.
-        raise ConfigError("mode=auto compares modes in one process; start it without torchrun, or name the mode.")
+        # The choice may depend on the time of candidates, which differs between processes.
+        raise ConfigError("mode=auto works in one process only; start it without torchrun, or choose a mode.")
     if not candidates:
         raise ConfigError("mode.candidates is empty; name at least one mode.")
-    if folds < 2 or tolerance < 0:
-        raise ConfigError(f"mode.folds={folds} must be 2 or more and mode.tolerance={tolerance} 0 or more.")
+    if folds < 2 or tolerance < 0 or most_members < 1:
+        raise ConfigError(
+            f"mode.folds={folds} must be 2 or more, mode.tolerance={tolerance} 0 or more and "
+            f"mode.most_members={most_members} 1 or more."
+        )
     if rows < 4:
-        raise ConfigError(f"mode=auto needs 4 training rows to compare modes by, there are {rows}; name a mode.")
+        raise ConfigError(f"mode=auto needs at least 4 training rows, but there are {rows}; choose a mode.")
     folds = min(folds, rows)
     small = {name: mode for name, mode in candidates.items() if rows <= most_rows.get(name, rows)}
     if left_out := [name for name in candidates if name not in small]:
-        fit.log({"event": "say", "text": f"Too many training rows for {', '.join(left_out)} (mode.most_rows)."})
+        fit.log(
+            {"event": "say", "text": f"There are too many training rows for {', '.join(left_out)} (mode.most_rows)."}
+        )
     candidates = small
     if not candidates:
-        raise ConfigError(f"mode.most_rows leaves no candidate for {rows} training rows; name one without a limit.")
+        raise ConfigError(
+            f"mode.most_rows excludes every candidate for {rows} training rows; add a candidate without a limit."
+        )
 
     def say(text: str) -> None:
         fit.log({"event": "say", "text": text})
 
     say(
-        f"Choosing among {', '.join(candidates)} by {folds}-fold cross-validation on the {rows:,} training rows; "
+        f"Comparing {', '.join(candidates)} by {folds}-fold cross-validation on the {rows:,} training rows; "
         "errors are MAE/MAD. Test rows are not looked at."
     )
     began = time.perf_counter()
+    limit = None if max_seconds is None else max_seconds + max_seconds_per_row * max(rows - 100, 0)
+    tried = _compared(candidates, source, data, fit, folds, limit, set(without_source), say)
+    whole = {name: t.errors for name, t in tried.items() if not t.why}
+    if not whole:
+        why = next(iter(tried.values())).why
+        raise NumericError(f"No candidate of mode=auto could be trained; the first one failed: {why}")
+    standing = cross_validation.standings(whole)
+    names = cross_validation.together(standing, tolerance, most_members)
+    models = {}
+    for name in names:
+        with standing_at(f"mode.candidates.{name}", "mode"):
+            models[name] = candidates[name](source, data, replace(fit, log=fit.log if name == names[0] else _silent))
+    model = MeanOfModels(models) if len(models) > 1 else models[names[0]]
+    taken = _mean(tried, names, data, model)
+    reason = _reason(names, standing, taken)
+    worth = _worth(tried, standing, set(without_source), taken, tolerance, most_members, data, model)
+    name = " + ".join(names)
+    say(f"Chosen: {name}. {reason} {worth} All of it took {time.perf_counter() - began:.1f} s.")
+    table = {k: _row(t, standing.get(k)) for k, t in tried.items()}
+    choice = {"chosen": name, "reason": reason, "source": worth, "folds": folds, "rows": rows, "measure": "MAE/MAD"}
+    choice |= {"error": float(taken.mean()), "candidates": table}
+    fit.log({"event": "auto", **choice})
+    model.spec["auto"] = choice
+    return model
+
+
+def _compared(
+    candidates: Mapping[str, Mode],
+    source: PropertyModel,
+    data: Batches,
+    fit: Fit,
+    folds: int,
+    limit: float | None,
+    without: AbstractSet[str],
+    say: Callable[[str], None],
+) -> dict[str, Tried]:
+    """Cross-validate each of ``candidates``, ``limit`` seconds in all (None: no limit), and say what came out.
+
+    The first of those ``without`` the source is not given up for its error, so that there is one to compare with.
+    """
+    began = time.perf_counter()
     tried: dict[str, Tried] = {}
     for name, mode in candidates.items():
-        left = None if max_seconds is None else max_seconds - (time.perf_counter() - began)
+        left = None if limit is None else limit - (time.perf_counter() - began)
         rivals = [t.errors for t in tried.values() if not t.why]
-        best = min(rivals, key=lambda errors: float(errors.mean())) if rivals else None
+        needed = name in without and all(t.why for other, t in tried.items() if other in without)
+        best = None if needed or not rivals else min(rivals, key=lambda errors: float(errors.mean()))
         with standing_at(f"mode.candidates.{name}", "mode"):
             found = tried[name] = _try(mode, source, data, fit, folds, best, left if rivals else None)
         known = found.errors[np.isfinite(found.errors)]
         error = f"{known.mean():.3f}" if len(known) else "-"
         say(f"  {name}: {error} ({found.seconds:.1f} s)" + (f", given up: {found.why}" if found.why else ""))
-    whole = {name: t.errors for name, t in tried.items() if not t.why}
-    if not whole:
-        why = next(iter(tried.values())).why
-        raise NumericError(f"No candidate of mode=auto could be trained; of the first: {why}")
-    standing = cross_validation.standings(whole)
-    name = cross_validation.chosen(standing, tolerance)
-    reason = _reason(name, standing, tolerance)
-    say(f"Chosen: {name}. {reason} The comparison took {time.perf_counter() - began:.1f} s.")
-    table = {k: _row(t, standing.get(k)) for k, t in tried.items()}
-    choice = {"chosen": name, "reason": reason, "folds": folds, "rows": rows, "measure": "MAE/MAD", "candidates": table}
-    fit.log({"event": "auto", **choice})
-    with standing_at(f"mode.candidates.{name}", "mode"):
-        model = candidates[name](source, data, fit)
-    model.spec["auto"] = choice
-    return model
+    return tried
+
+
+def _silent(event: Mapping[str, Any]) -> None:
+    """Take an event and tell nobody."""
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what no candidate reads (see ``instantiate.idle_keys``)."""
+    """Return the keys that no candidate uses (see ``instantiate.idle_keys``)."""
     limits = [name for name in node["most_rows"] or {} if name not in node["candidates"]]
-    found = {f"most_rows.{name}": Idle(f"{{at}}.candidates has no {name}", "name one of those") for name in limits}
+    found = {f"most_rows.{name}": Idle(f"{{at}}.candidates has no {name}", _advice(name)) for name in limits}
     told = [instantiate.idle_keys(mode, config, config.get("plugins") or ()) for mode in node["candidates"].values()]
     if told and all(TRAINING in keys for keys in told):
         why = "no candidate of {at}.candidates trains by steps"
         found[TRAINING] = Idle(why, "add one, as +mode@{at}.candidates.lora=lora")
     return found
+
+
+def _advice(name: str) -> str:
+    now = renamed_key(f"candidates.{name}")
+    return f"use {{at}}.most_rows.{now.name.rpartition('.')[2]}={{value}}" if now else "name one of those"
 
 
 def _try(
@@ -123,34 +181,71 @@ def _try(
     left: float | None,
 ) -> Tried:
     """Cross-validate ``mode`` against the ``best`` errors so far, with so many seconds ``left``."""
-    quiet = replace(fit, log=lambda event: None)
+    quiet = replace(fit, log=_silent)
     errors = np.full(len(data.split["train"]), np.nan)
+    predictions = np.full((len(errors), len(data.quantities)), np.nan)
     began = time.perf_counter()
     for done, (fold, held) in enumerate(cross_validation.cut(data, fit.settings, folds, fit.seed), 1):
         try:
-            errors[held.numpy()] = cross_validation.row_errors(mode(source, fold, quiet), fold, data)
+            predictions[held.numpy()] = predict(mode(source, fold, quiet), fold, "test")
         except (NumericError, InapplicableError) as error:
-            return Tried(errors, done, time.perf_counter() - began, str(error))
+            return Tried(errors, predictions, done, time.perf_counter() - began, str(error))
+        errors[held.numpy()] = cross_validation.row_errors(predictions, data)[held.numpy()]
         seconds = time.perf_counter() - began
         known = np.isfinite(errors)
         if done == folds:
             break
-        if left is not None and seconds * folds / done > left:
-            return Tried(errors, done, seconds, f"{folds} folds need about {seconds * folds / done:.0f} s")
-        if done > 1 and best is not None and cross_validation.hopeless(errors[known], best[known]):
-            return Tried(errors, done, seconds, f"clearly behind after {done} folds")
+        # The whole training set is one fit more.
+        if left is not None and seconds * (folds + 1) / done > left:
+            why = f"{folds} folds need about {seconds * folds / done:.0f} s"
+            return Tried(errors, predictions, done, seconds, why)
+        if known.sum() >= _ENOUGH and best is not None and cross_validation.hopeless(errors[known], best[known]):
+            return Tried(errors, predictions, done, seconds, f"clearly behind after {done} fold" + "s" * (done > 1))
     why = "" if np.isfinite(errors).all() else "predictions are not finite"
-    return Tried(errors, folds, time.perf_counter() - began, why)
+    return Tried(errors, predictions, folds, time.perf_counter() - began, why)
 
 
-def _reason(name: str, standing: dict[str, cross_validation.Standing], tolerance: float) -> str:
+def _mean(tried: Mapping[str, Tried], names: Sequence[str], data: Batches, model: PropertyModel) -> Floats:
+    """Return (n,): the errors on training rows of the mean of the candidates ``names``."""
+    logs = [bool(scaler.logarithmic) for scaler in model.scalers.values()]
+    found = np.stack([tried[name].predictions for name in names])
+    columns = [np.exp(np.log(found[..., k]).mean(0)) if log else found[..., k].mean(0) for k, log in enumerate(logs)]
+    return cross_validation.row_errors(np.stack(columns, axis=1), data)
+
+
+def _reason(names: Sequence[str], standing: Mapping[str, cross_validation.Standing], taken: Floats) -> str:
     best = min(standing, key=lambda k: standing[k].error)
-    taken = standing[name]
-    if name == best:
-        return f"Its error is the lowest, {taken.error:.3f} ± {taken.standard_error:.3f}."
+    if len(names) == 1:
+        return f"Its error is the lowest, {standing[best].error:.3f} ± {standing[best].standard_error:.3f}."
     return (
-        f"It comes first of those that are no more than {tolerance:g} standard errors behind {best} "
-        f"({standing[best].error:.3f}): {taken.behind:.3f} ± {taken.behind_standard_error:.3f}."
+        f"The mean of these {len(names)} has the error {taken.mean():.3f}; of those, {best} alone has the lowest, "
+        f"{standing[best].error:.3f} ± {standing[best].standard_error:.3f}."
+    )
+
+
+def _worth(
+    tried: Mapping[str, Tried],
+    standing: Mapping[str, cross_validation.Standing],
+    without: AbstractSet[str],
+    taken: Floats,
+    tolerance: float,
+    most_members: int,
+    data: Batches,
+    model: PropertyModel,
+) -> str:
+    """Return what the source was worth: the error with it and of the same choice among candidates without it."""
+    alone = {name: tried[name].errors for name in standing if name in without}
+    if not alone or len(alone) == len(standing):
+        return "No candidate without the source was tried to the end, so what it was worth is not known."
+    names = cross_validation.together(cross_validation.standings(alone), tolerance, most_members)
+    errors = _mean(tried, names, data, model)
+    gain = errors - taken
+    standard_error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+    how = "lowers" if gain.mean() >= 0 else "raises"
+    sure = "" if abs(gain.mean()) > 2 * standard_error else ", which may be chance"
+    return (
+        f"Without the source it would be {errors.mean():.3f} ({' + '.join(names)}): the source {how} the error by "
+        f"{abs(gain.mean()) / errors.mean():.0%} ± {standard_error / errors.mean():.0%}{sure}."
     )
 
 

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch
+from tltool.data.record import Floats
 from tltool.errors import ConfigError
 from tltool.instantiate import TRAINING, Idle
+from tltool.model.additive_gp import AdditiveGP, ProcessHead
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.atom_set import AtomSet, Layers, SetModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
-from tltool.model.sklearn_head import Standardise, as_head
+from tltool.model.sklearn_head import FixedHead, Standardise, as_head
 from tltool.model.surgery import edit
 from tltool.training.fit import Fit, train
 from tltool.training.scaled_labels import goals_of, scalers
@@ -29,6 +31,7 @@ _SET_MODEL = f"{SetModel.__module__}.{SetModel.__name__}"
 _LEVELS = [0, 1]
 _LEVELS_OF_FORMULAS = [0]
 _WITHOUT_NETWORK = {"elements", "geometry"}
+_PROCESS = f"{AdditiveGP.__module__}.{AdditiveGP.__name__}"
 
 
 def features(
@@ -39,19 +42,20 @@ def features(
     *,
     level: int | str | list[int] | None,
     statistics: list[str],
-    beside: list[str],
+    extra_features: list[str] | None,
     regressor: Any | None,
     refit_statistics: bool,
 ) -> PropertyModel:
     """Return the frozen backbone of ``source`` with a regressor on its features.
 
-    ``level``: ``trunk`` takes the vector that the source's head sees; a number, or several, takes ``statistics`` (mean,
-    spread) over those levels of the encoder as ``Pool`` does, standardised on the training rows; null stands for levels
-    0 and 1, and for 0 where the data are formulas, which have no other. What ``beside`` names (see ``model.beside``)
-    stands beside the levels, of which there may then be none. ``regressor`` is an unfitted estimator (its fit sees
-    training rows only); a linear one becomes an ordinary head, and null trains a linear head with ``fit``, or at the
-    trunk one of the source's kind. A ``SetModel`` learns on the sites instead, trained with ``fit``.
-    ``refit_statistics`` as in ``freeze``.
+    ``level``: ``trunk`` takes the input of the source's head. A number, or several, takes ``statistics`` (mean, std)
+    over those levels of the encoder as ``Pool`` does, standardised on the training rows. null takes levels 0 and 1, and
+    level 0 where the data are formulas, which have no other. ``extra_features`` (see ``concatenated.Concatenated``) are
+    appended to the levels; the list of levels may then be empty. null takes none, and for an ``AdditiveGP`` all but the
+    trunk that source and data have. ``regressor`` is an unfitted estimator, fitted on the training rows only. A linear
+    one becomes an ordinary head. null trains a linear head with ``fit``, or at the trunk a head of the source's kind. A
+    ``SetModel`` learns on the sites instead and is trained with ``fit``. ``refit_statistics`` is as in ``freeze``.
+    Raise ConfigError for a combination that makes no sense.
     """
     torch.manual_seed(fit.seed)
     model = edit.copy_of(source)
@@ -59,15 +63,18 @@ def features(
     if refit_statistics:
         edit.refit_statistics(model, data.graph("train"))
     levels = _levels(level, data.bare)
-    if beside and (levels is None or isinstance(regressor, SetModel)):
+    if extra_features is None:
+        blocks = isinstance(regressor, AdditiveGP) and levels is not None
+        extra_features = _all_blocks(source, data.bare) if blocks else []
+    if extra_features and (levels is None or isinstance(regressor, SetModel)):
         raise ConfigError(
-            "mode.beside needs mode.level to be a list of levels, which may be empty, and a regressor of scikit-learn; "
-            "trunk can stand in mode.beside."
+            "mode.extra_features needs a regressor of scikit-learn and a list of levels, as in mode.level=[]; "
+            "mode.extra_features=[trunk] takes the trunk."
         )
     if isinstance(regressor, SetModel):
         return _on_sites(source, model, data, fit, levels, regressor, fresh)
     if levels is not None:
-        edit.give_features(model, levels, list(statistics), list(beside), data.bare)
+        edit.give_features(model, levels, list(statistics), list(extra_features), data.bare)
     if regressor is not None:
         edit.linear_heads(model)
     edit.new_heads(model, fresh)
@@ -83,48 +90,88 @@ def features(
     if regressor is None:
         train(model, data, fit, values=values)
         return model
-    from sklearn.base import clone
-    from sklearn.exceptions import ConvergenceWarning
+    _fit_heads(model, data, table, regressor, fit)
+    return model.eval()
 
+
+def _fit_heads(model: PropertyModel, data: Batches, table: Tensor, regressor: Any, fit: Fit) -> None:
+    """Give ``model`` a head for each quantity: ``regressor`` fitted to its training rows of ``table`` (n, f)."""
     rows = data.split["train"]
     goals = goals_of(model, data)[rows].double().cpu().numpy()
     inputs = table[rows].double().cpu().numpy()
     heads: dict[str, nn.Module] = {}
     for k, name in enumerate(data.quantities):
         present = np.isfinite(goals[:, k])
-        with warnings.catch_warnings():
-            # A kernel's parameter that ends at its bound is no fault: a feature that says nothing.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            fitted = clone(regressor).fit(inputs[present], goals[present, k])
-        heads[name] = as_head(fitted, inputs.shape[1])
+        if isinstance(regressor, AdditiveGP):
+            heads[name] = _process(regressor, inputs[present], goals[present, k], model, fit, name)
+        else:
+            heads[name] = _estimator(regressor, inputs[present], goals[present, k])
     model.heads = nn.ModuleDict(heads).to(data.labels.device)
-    return model.eval()
+
+
+def _estimator(regressor: Any, inputs: Floats, goals: Floats) -> nn.Module:
+    from sklearn.base import clone
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # A kernel's parameter that ends at its bound is no fault: a feature that says nothing.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = clone(regressor).fit(inputs, goals)
+    return as_head(fitted, inputs.shape[1])
+
+
+def _process(
+    regressor: AdditiveGP, inputs: Floats, goals: Floats, model: PropertyModel, fit: Fit, name: str
+) -> ProcessHead:
+    widths = getattr(model.readout, "widths", None) or {"trunk": inputs.shape[1]}
+    if len(inputs) > regressor.most_rows:
+        said = f"The Gaussian process takes {regressor.most_rows:,} of {len(inputs):,} training rows ("
+        fit.log({"event": "say", "text": said + "mode.regressor.most_rows)."})
+    head = regressor.fitted(inputs, goals, widths)
+    shares = head.shares()
+    parts = ", ".join(f"{block} {share:.0%}" for block, share in shares.items() if share > 0)
+    none = [block for block, share in shares.items() if share == 0]
+    left_out = f"; of no use: {', '.join(none)}" if none else ""
+    fit.log(
+        {"event": "say", "text": f"Blocks of features for {name}, by their share of the variance: {parts}{left_out}."}
+    )
+    fit.log({"event": "blocks", "quantity": name, "shares": shares})
+    return head
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return which keys of this mode's ``node`` have no effect beside its others (see ``instantiate.idle_keys``)."""
+    """Return the keys of ``node`` that have no effect with its other keys (see ``instantiate.idle_keys``)."""
     regressor = str((node.get("regressor") or {}).get("_target_", ""))
-    level, beside = node.get("level"), node.get("beside") or []
+    level, extra = node.get("level"), node.get("extra_features") or []
     found: dict[str, Idle] = {}
     if regressor == _SET_MODEL:
-        why = "a set model reads the sites, which are not pooled before"
+        why = "a set model reads the features of sites, so there are no statistics over sites"
         found["statistics"] = Idle(why, "choose its pools, as {at}.regressor.pools=[mean,set2set]")
     elif regressor:
         name = regressor.rpartition(".")[2]
-        why = f"features fits {name} at once and trains nothing by steps"
+        why = f"features fits {name} directly and trains nothing in steps"
         found[TRAINING] = Idle(why, "leave it out, or train a linear head with {at}.regressor=null")
     if level in ("trunk", []):
-        why = f"{{at}}.level={level} pools no sites".replace("'", "")
+        why = f"{{at}}.level={level} needs no statistics over sites".replace("'", "")
         found.setdefault("statistics", Idle(why, "name levels, as {at}.level=[0,1]"))
-    levels = None if level is None else _levels(level, False)
-    if levels is not None and set(levels) <= {0} and set(beside) <= _WITHOUT_NETWORK:
-        why = "nothing that is normalised is computed for level 0, elements and geometry"
+    own_choice = regressor == _PROCESS and node.get("extra_features") is None
+    levels = None if level is None or own_choice else _levels(level, False)
+    if levels is not None and set(levels) <= {0} and set(extra) <= _WITHOUT_NETWORK:
+        why = "level 0, elements and geometry need no normalisation layer"
         found["refit_statistics"] = Idle(why, "name a higher level, as {at}.level=[0,1]")
     return found
 
 
+def _all_blocks(source: PropertyModel, bare: bool) -> list[str]:
+    """Return the extra features that ``source`` has, of ``bare`` formulas those that they have; not the trunk."""
+    if bare:
+        return ["elements"]
+    has_labels = not any(isinstance(head, FixedHead) for head in source.heads.values())
+    return ["elements", "geometry", *(["labels"] if has_labels else [])]
+
+
 def _levels(level: int | str | list[int] | None, bare: bool) -> list[int] | None:
-    """Return the levels of the encoder that ``level`` names, None for the trunk."""
+    """Return the levels of the encoder in ``level``; None for the trunk."""
     if level is None:
         return list(_LEVELS_OF_FORMULAS if bare else _LEVELS)
     if level == "trunk":
@@ -143,7 +190,7 @@ def _on_sites(
     parts: SetModel,
     fresh: dict[str, Scaler],
 ) -> PropertyModel:
-    """Return ``model`` with a set model on the features of its encoder's sites, which are computed once."""
+    """Return ``model`` with a set model on the site features of its encoder, which are computed once."""
     if levels is None:
         raise ConfigError("mode.level=trunk has no sites for a set model; use a level of the encoder, such as 1.")
     readout: dict[str, Any] = {"levels": levels, "widths": list(parts.widths), "pools": list(parts.pools)}

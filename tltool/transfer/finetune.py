@@ -30,7 +30,7 @@ def finetune(
     probe_first: bool,
     l2_sp: float,
 ) -> PropertyModel:
-    """Return ``source`` trained on to another quantity.
+    """Return ``source`` after training all its parameters on ``data``.
 
     ``head`` new draws one, keep takes the source's (and its scaler, if the quantity is the same, so that no training
     changes nothing). ``lr_scale`` (null for none) maps a regex of parts to a factor on the learning rate; the first
@@ -45,12 +45,14 @@ def finetune(
     edit.give_head(model, scalers(data, fit.settings.reference, fit.settings.scale), head)
     edit.matched(model, list(lr_scale or ()), "mode.lr_scale")
     if not 0 <= layer_decay <= 1:
-        raise ConfigError(f"mode.layer_decay={layer_decay} must be between 0 and 1; 1 is the same rate for all.")
+        raise ConfigError(
+            f"mode.layer_decay={layer_decay} must be between 0 and 1; 1 means one learning rate for all layers."
+        )
     depth = depths(model)
     last = max(depth.values())
     if unfreeze is not None and (unfreeze < 1 or 0 < fit.settings.epochs <= unfreeze * last):
         raise ConfigError(
-            f"mode.unfreeze={unfreeze}: the lowest part would train from epoch {unfreeze * last + 1} of "
+            f"mode.unfreeze={unfreeze}: the lowest part would start to train in epoch {unfreeze * last + 1} of "
             f"fit.epochs={fit.settings.epochs}; use a smaller number of at least 1, more epochs, or null."
         )
     announce(source, model, data, fit)
@@ -81,7 +83,7 @@ def finetune(
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect without training (see ``instantiate.idle_keys``)."""
+    """Return the keys that have no effect without training (see ``instantiate.idle_keys``)."""
     if config["fit"]["epochs"]:
         return {}
     return dict.fromkeys(

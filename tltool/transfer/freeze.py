@@ -16,7 +16,7 @@ from tltool.transfer.steps.load_report import announce
 def freeze(
     source: PropertyModel, data: Batches, fit: Fit, /, *, parts: list[str], head: str, refit_statistics: bool
 ) -> PropertyModel:
-    """Return ``source`` trained on to another quantity with ``parts`` (regexes of names) as they are, to the bit.
+    """Return ``source`` after training on ``data``, with ``parts`` (regexes of names) unchanged to the bit.
 
     ``head`` as in ``finetune``. ``refit_statistics`` replaces the running means and variances of normalisation by
     those of the training rows first, so that frozen layers see inputs of the spread they were trained with.

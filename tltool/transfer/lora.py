@@ -26,7 +26,7 @@ def lora(
     head: str,
     refit_statistics: bool,
 ) -> PropertyModel:
-    """Return ``source`` trained on to another quantity in its head and in updates of ``rank`` on its linear ``maps``.
+    """Return ``source`` after training its head and updates of ``rank`` on its linear ``maps`` on ``data``.
 
     ``maps`` are regexes of names; each map W becomes W + (``alpha`` / rank) B A with B, A trained (Hu and others,
     arXiv:2106.09685), added up at the end. Everything else of the backbone rests, running statistics included; ``head``
@@ -47,7 +47,7 @@ def lora(
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect without training (see ``instantiate.idle_keys``)."""
+    """Return the keys that have no effect without training (see ``instantiate.idle_keys``)."""
     if config["fit"]["epochs"]:
         return {}
     return dict.fromkeys(("rank", "alpha", "maps"), Idle("fit.epochs=0 trains nothing", "raise fit.epochs"))

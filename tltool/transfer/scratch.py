@@ -1,4 +1,4 @@
-"""The baseline: train from fresh weights with the source's shape and budget."""
+"""Train the baseline: fresh weights, with the shape and the budget of the source."""
 
 import torch
 
@@ -11,7 +11,7 @@ from tltool.transfer.steps.load_report import announce
 
 
 def scratch(source: PropertyModel, data: Batches, fit: Fit, /) -> PropertyModel:
-    """Return a model of the shape of ``source`` that was trained on ``data`` alone; no number of the source is used."""
+    """Return a model with the shape of ``source``, trained on ``data`` only; no weight of the source is used."""
     torch.manual_seed(fit.seed)
     model = edit.copy_of(source)
     edit.renew(model)

@@ -15,7 +15,7 @@ from tltool.errors import DataError
 
 KEYS: dict[str, Any] = {"selection": "", "id_column": "name", "labels": ["gap", "energy", "K_VRH"],
                         "columns": ["gap_ev", "energy", "data.elastic.K"], "per_cell": ["energy"], "largest": {},
-                        "tags": {"mat_id": "source"}}  # fmt: skip
+                        "tags": {"mat_id": "source"}, "define": {}}  # fmt: skip
 
 
 def salt(pbc: Any = True, energy: float | None = -6.8) -> ase.Atoms:
@@ -59,7 +59,7 @@ def test_records_and_reasons(path: Path) -> None:
         "bare": "no label",
         "low": "energy beyond 20 eV/atom",
         "row 6": "no id",
-        "cellless": "the cell has no volume",
+        "cellless": "the volume of the cell is zero",
     }
 
 

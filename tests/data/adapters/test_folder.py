@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -14,6 +15,7 @@ from tltool.errors import ConfigError, DataError
 
 Write = Callable[[str], Path]
 COLUMNS = {"gap": "gap_ev", "K_VRH": "bulk"}
+PLAIN: dict[str, Any] = {"header_line": None, "decimal_commas": [], "define": {}}
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ def table(root: Path, text: str, name: str = "id_prop.csv") -> None:
 
 
 def read(root: Path, columns: dict[str, str], name: str = "id_prop.csv") -> tuple[dict[str, Record], dict[str, str]]:
-    items = list(folder.read(root, table=name, id_column="id", labels=list(columns), columns=list(columns.values())))
+    labels, places = list(columns), list(columns.values())
+    items = list(folder.read(root, table=name, id_column="id", labels=labels, columns=places, **PLAIN))
     records = {item.id: item for item in items if isinstance(item, Record)}
     dropped = {item.id: item.reason for item in items if isinstance(item, Dropped)}
     assert len(records) + len(dropped) == len(items), "an id came twice"
@@ -118,7 +121,7 @@ def test_missing_table_folder_and_files(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"id_prop\.csv: there is no such table of labels; name it with data\.ad"):
         read(root, COLUMNS)
     (root / "id_prop.csv").write_bytes(b"id,gap_ev,bulk\n\xff\xfe,1,1\n")
-    with pytest.raises(DataError, match=r"id_prop\.csv: is not text in UTF-8"):
+    with pytest.raises(DataError, match=r"id_prop\.csv: is not UTF-8 text"):
         read(root, COLUMNS)
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -142,7 +145,7 @@ def items(root: Path, text: str, **files: str) -> dict[str, Record | Dropped]:
         path.parent.mkdir(parents=True, exist_ok=True)
         Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]).to(str(path), "cif")
     table(root, text)
-    keys = {"table": "id_prop.csv", "id_column": "id", "labels": ["e_form"], "columns": ["label"]}
+    keys = {"table": "id_prop.csv", "id_column": "id", "labels": ["e_form"], "columns": ["label"], **PLAIN}
     return {item.id: item for item in folder.read(root, **keys)}  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from tltool.errors import ConfigError, DataError
 
 KEYS: dict[str, Any] = {"id_column": "id", "structure_column": "structure", "formula_column": None,
                         "labels": ["gap", "e_form"], "columns": ["gap_ev", "data.e_form"], "per_cell": [],
-                        "largest": {}, "tags": {}}  # fmt: skip
+                        "largest": {}, "tags": {}, "header_line": None, "decimal_commas": [], "define": {}}  # fmt: skip
 
 
 def salt(metal: str = "Na", a: float = 4.0) -> Structure:
@@ -70,7 +70,7 @@ def test_records_and_reasons(tmp_path: Path) -> None:
         "yes": "gap is not a number",
         "alloy": "has partly occupied sites",
         "bare": "no structure",
-        "name": "is one line, but CIF and POSCAR text has several",
+        "name": "is one line, but CIF and POSCAR texts have several",
         "line 10": "no id",
         "large": "e_form beyond 4.6 eV/atom",
     }
@@ -183,13 +183,13 @@ def test_formulas_in_place_of_structures(tmp_path: Path) -> None:
     assert records["1"].crystal.amounts.tolist() == [2, 2, 1]
     assert records["1"].labels == {"gap": 2.0}
     assert dropped == {
-        "2": "the formula has 'Xx', which is no element",
-        "3": "the formula does not close a bracket",
+        "2": "'Xx' in the formula is not an element",
+        "3": "an opening bracket in the formula has no closing bracket",
         "4": "no formula",
         "5": "no formula",
         "6": "no label",
         "7": "no formula",
-        "8": "the formula has 'Yy', which is no element",
+        "8": "'Yy' in the formula is not an element",
     }
     with pytest.raises(ConfigError, match="a formula has no cell"):
         read(lines(tmp_path, *rows), **keys | {"labels": ["e_form"], "per_cell": ["e_form"]})

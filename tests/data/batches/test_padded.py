@@ -78,7 +78,7 @@ WAYS = [
     ("megnet", ("readout=pool",)),
     ("alignn", ()),
     ("cgat", ()),
-    ("cgcnn", ("readout=pool", "readout.statistics=[mean,spread]")),
+    ("cgcnn", ("readout=pool", "readout.statistics=[mean,std]")),
     ("cgcnn", ("readout=attention",)),
     ("cgcnn", ("readout=set2set",)),
 ]

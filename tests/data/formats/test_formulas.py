@@ -39,16 +39,16 @@ def test_other_ways_to_write_one() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("Fe2Xx3", "the formula has 'Xx', which is no element"),
-        ("Ca(OH", "the formula does not close a bracket"),
-        ("CaOH)2", "the formula closes a bracket that it did not open"),
-        ("Ca(OH]2", "the formula closes a bracket that it did not open"),
+        ("Fe2Xx3", "'Xx' in the formula is not an element"),
+        ("Ca(OH", "an opening bracket in the formula has no closing bracket"),
+        ("CaOH)2", "a closing bracket in the formula has no opening bracket"),
+        ("Ca(OH]2", "a closing bracket in the formula has no opening bracket"),
         ("Fe2+", "the formula cannot be read at '+'"),
         ("Ba1-xKx", "the formula cannot be read at '-xKx'"),
         ("water", "the formula cannot be read at 'water'"),
-        ("()", "the formula names no number of atoms"),
-        ("Fe0", "the formula names no number of atoms"),
-        ("1e999Fe", "the formula names no number of atoms"),
+        ("()", "the number of atoms in the formula is zero or not finite"),
+        ("Fe0", "the number of atoms in the formula is zero or not finite"),
+        ("1e999Fe", "the number of atoms in the formula is zero or not finite"),
         (" ", "no formula"),
         (None, "no formula"),
     ],
@@ -85,7 +85,7 @@ def test_a_table_of_formulas(tmp_path: Path) -> None:
     assert formulas.is_table(path)
     found = dict(formulas.attempts(path))
     assert list(found) == ["a", "few-2", "c"]
-    assert str(found["c"]).startswith(f"{path}, line 4: the formula has 'Qq'")
+    assert str(found["c"]).startswith(f"{path}, line 4: 'Qq' in the formula")
     path.write_bytes(gzip.compress(b"formula\nNaCl\nLiF\n"))
     assert [name for name, _ in formulas.attempts(path)] == ["few-1", "few-2"]
     path.write_bytes(gzip.compress(b"id,formula\na,NaCl\na,LiF\n"))

@@ -74,20 +74,20 @@ def test_all_elements_are_known_by_symbol() -> None:
 
 ALLOY = Structure(LATTICE, [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]])
 BAD: dict[str, tuple[Any, str]] = {
-    "a number": (7.0, "is neither a structure nor the text of one"),
-    "a list": ([1, 2], "is neither a structure"),
+    "a number": (7.0, "is not a structure"),
+    "a list": ([1, 2], "is not a structure"),
     "a file name": ("NaCl.cif", r"is one line.*data=folder"),
     "torn JSON": ('{"lattice": ', r"cannot be read as JSON"),
-    "a JSON list": ("[1, 2]\n[3]", "cannot be read as CIF"),
+    "a JSON list": ("[1, 2]\n[3]", "is not a CIF"),
     "another dict": ({"a": 1}, "cannot be read as a pymatgen structure"),
     "partly occupied": (ALLOY.as_dict(), "has partly occupied sites"),
     "partly occupied CIF": (in_full(ALLOY), "has partly occupied sites"),
     "torn CIF": (in_full(MADE)[:300], "contains no atom sites"),
-    "two blocks": (in_full(MADE) + in_full(MADE).replace("NaCl2", "again"), "holds several structures"),
-    "prose": ("one\ntwo\nthree", "cannot be read as CIF, as it has no data_ block, nor as POSCAR"),
-    "POSCAR without symbols": ("a\n1\n4 0 0\n0 4 0\n0 0 4\n1\ndirect\n0 0 0\n", "cannot be read as CIF.*nor as POSCAR"),
+    "two blocks": (in_full(MADE) + in_full(MADE).replace("NaCl2", "again"), "contains several structures"),
+    "prose": ("one\ntwo\nthree", r"is not a CIF \(it has no data_ block\) and not a POSCAR"),
+    "POSCAR without symbols": ("a\n1\n4 0 0\n0 4 0\n0 0 4\n1\ndirect\n0 0 0\n", "is not a CIF.*and not a POSCAR"),
     "dummy species": (JARVIS | {"elements": ["Na", "Xx", "Cl"]}, "is not a real element"),
-    "JARVIS without cell": (JARVIS | {"lattice_mat": np.zeros((3, 3)).tolist()}, "the cell has no volume"),
+    "JARVIS without cell": (JARVIS | {"lattice_mat": np.zeros((3, 3)).tolist()}, "the volume of the cell is zero"),
     "JARVIS, cartesian, without cell": (
         JARVIS | {"lattice_mat": np.zeros((3, 3)).tolist(), "cartesian": True},
         "cannot be read as a JARVIS structure",
@@ -96,9 +96,9 @@ BAD: dict[str, tuple[Any, str]] = {
     "a position too few": (JARVIS | {"coords": FRAC[:2]}, "one position per site"),
     "ragged lattice": (
         JARVIS | {"lattice_mat": [[1, 0], [0, 1, 0]]},
-        "cannot be read as lattice, species and positions",
+        "lattice, species or positions have the wrong form",
     ),
-    "species that are no list": (JARVIS | {"elements": None}, "cannot be read as lattice, species and positions"),
+    "species that are no list": (JARVIS | {"elements": None}, "lattice, species or positions have the wrong form"),
 }
 
 

@@ -119,11 +119,11 @@ BAD = {
         r"contains no list of "
         "rows.*orient='records'",
     ),
-    "list of numbers": ("t.json", "[1, 2]", "row 1: is not an object of named columns"),
+    "list of numbers": ("t.json", "[1, 2]", "row 1: is not an object with named columns"),
     "a row of too few": ("t.json", '{"columns": ["id", "gapp"], "data": [[1, 2], [1]]}', "row 2: has 1 values for 2"),
     "torn line": ("t.jsonl", '{"id": "a", "gapp": 1}\n{"id": "b", "ga', r"line 2: is not JSON"),
-    "torn list": ("t.json", '[{"id": "a", "gapp": 1}, {"id"', "ends inside its JSON"),
-    "not text": ("t.csv", b"id,gapp\nab\xff\xfe,1\n", "is not text in UTF-8 after 'ab'"),
+    "torn list": ("t.json", '[{"id": "a", "gapp": 1}, {"id"', "is incomplete or not JSON"),
+    "not text": ("t.csv", b"id,gapp\nab\xff\xfe,1\n", "is not UTF-8 text after 'ab'"),
     "not xz": ("t.csv.xz", b"\xfd7zXZ\x00id,gapp\na,1\n", "damaged or incomplete"),
     "cut gzip": ("t.csv.gz", gzip.compress(b"id,gapp\n" + b"a,1\n" * 500)[:40], "damaged or incomplete"),
     "not Parquet": ("t.parquet", b"id,gapp\na,1\n", "cannot be read as Parquet"),
@@ -132,10 +132,10 @@ BAD = {
         '{"columns": ["id", "gapp", "gapp"], "data": [["a", 1, 2]]}',
         "has two columns 'gapp'",
     ),
-    "a number of thousands of digits": ("t.json", '[{"id": "a", "gapp": ' + "1" * 5000 + "}]", "thousands of digits"),
+    "a number with thousands of digits": ("t.json", '[{"id": "a", "gapp": ' + "1" * 5000 + "}]", "thousands of digits"),
     "the same as a line": ("t.jsonl", '{"id": "a", "gapp": ' + "1" * 5000 + "}", "line 1: is not JSON"),
-    "not text in JSON": ("t.jsonl", b'{"id": "a\xb5", "gapp": 1}', "is not text in UTF-8"),
-    "another kind": ("t.xlsx", b"", "not a known kind of table"),
+    "not text in JSON": ("t.jsonl", b'{"id": "a\xb5", "gapp": 1}', "is not UTF-8 text"),
+    "another kind": ("t.xlsx", b"", "not a table of a known type"),
 }
 
 

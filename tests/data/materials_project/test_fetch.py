@@ -166,7 +166,7 @@ def test_nothing_matches(server: Scripted, tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [401, 403])
 def test_a_wrong_key(server: Scripted, tmp_path: Path, code: int) -> None:
     server.at(SUMMARY, says({"message": f"Invalid authentication credentials {KEY}"}, code))
-    refused(tmp_path, rf"answers {code} .*: it does not accept the API key, see MP_API_KEY")
+    refused(tmp_path, rf"answered {code} .*: it does not accept the API key, see MP_API_KEY")
     assert len(pages_asked(server)) == 1
 
 
@@ -189,11 +189,13 @@ def test_what_passes_by_itself(server: Scripted, tmp_path: Path) -> None:
     good = summary(rows(8))
     busy = status(429, b"{}", retry_after=0)
     server.at(SUMMARY, busy, status(503), resets(b"", 0), busy, good, whole(b'{"data": [', send=4), good)
-    with pytest.raises(DataError, match=r"could not be fetched from http.*3 times in a row; run again later"):
+    with pytest.raises(
+        DataError, match=r"could not be downloaded from http.*3 times in a row.*; run the command again later"
+    ):
         get(tmp_path, said)
     assert [line.split(": ")[1].split(";")[0] for line in said] == [
-        "the server answers 429 Too Many Requests",
-        "the server answers 503 Service Unavailable",
+        "the server answered 429 Too Many Requests",
+        "the server answered 503 Service Unavailable",
     ]
     assert len(get(tmp_path, said)) == 8
     assert "there is no answer, or it is incomplete" in said[-2]
@@ -201,12 +203,12 @@ def test_what_passes_by_itself(server: Scripted, tmp_path: Path) -> None:
 
 def test_a_server_that_wants_to_be_left_alone(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, status(429, b"{}", retry_after=3600))
-    refused(tmp_path, "429 Too Many Requests and asks to be left alone for 3600 s")
+    refused(tmp_path, "429 Too Many Requests and asks to wait 3600 s")
 
 
 def test_interrupted_and_resumed(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, summary(rows(20)), summary(rows(20)), status(500))
-    refused(tmp_path, "500 .*, the received pages are kept; run again later")
+    refused(tmp_path, "500 .*, the received pages are kept; run the command again later")
     assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["00001.jsonl", "00002.jsonl", "state.json"]
     server.asked.clear()
     server.at(SUMMARY, summary(rows(20)))
@@ -216,7 +218,7 @@ def test_interrupted_and_resumed(server: Scripted, tmp_path: Path) -> None:
 
 def test_another_database_starts_anew(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, summary(rows(20)), status(404))
-    refused(tmp_path, "answers 404")
+    refused(tmp_path, "answered 404")
     server.at("/heartbeat", says(BEAT | {"db_version": "2026.01.01"}))
     server.at(SUMMARY, summary(rows(20)))
     server.asked.clear()
@@ -252,7 +254,7 @@ def test_fields(server: Scripted, tmp_path: Path) -> None:
 
 def test_what_the_server_refuses(server: Scripted, tmp_path: Path) -> None:
     server.at(SUMMARY, says({"detail": f"no such parameter ({KEY})"}, 422))
-    refused(tmp_path, r"answers 422 .*no such parameter \(\*\*\*\)")
+    refused(tmp_path, r"answered 422 .*no such parameter \(\*\*\*\)")
     server.at(SUMMARY, says({"data": [{}]}))
     refused(tmp_path, "mp-api .* cannot read the answer")
     server.at("/heartbeat", says({"status": "OK"}))

@@ -45,7 +45,7 @@ def test_a_state_that_is_given_counts(graph: Graph) -> None:
     changed = (first - second)[:, 0].abs() > 1e-6
     assert changed.tolist() == [row == 3 for row in range(8)]
     assert torch.equal(replace(graph, state=one).to("cpu").state, one)
-    with pytest.raises(ConfigError, match="come with 0 state inputs"):
+    with pytest.raises(ConfigError, match="the crystals have 0;"):
         model(graph)
-    with pytest.raises(ConfigError, match="come with 1 state inputs"):
+    with pytest.raises(ConfigError, match="the crystals have 1;"):
         model(replace(graph, state=one[:, :1]))

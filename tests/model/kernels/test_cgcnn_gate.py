@@ -66,6 +66,6 @@ def test_a_triton_kernel_that_disagrees_is_not_used(
         monkeypatch.setattr(cgcnn_gate, "_by_triton", kernel)
         assert cgcnn_gate._triton_agrees(cpu, torch.float32, 32) == agrees
     said = capsys.readouterr().err
-    assert "Triton's kernels of 32 gates and messages give other numbers than plain PyTorch in float32" in said
+    assert "The Triton kernels for 32 gates and messages give results that differ from plain PyTorch in float32" in said
     assert said.count("\n") == 1
     cgcnn_gate._triton_agrees.cache_clear()

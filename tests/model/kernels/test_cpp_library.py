@@ -98,18 +98,18 @@ def plant(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda path: path.write_bytes(b"not a library"), "is not what was built"),
-        (lambda path: os.truncate(path, path.stat().st_size // 2), "is not what was built"),
-        (flip, "is not what was built"),
-        (plant, "is not what was built"),
+        (lambda path: path.write_bytes(b"not a library"), "is not the compiled file"),
+        (lambda path: os.truncate(path, path.stat().st_size // 2), "is not the compiled file"),
+        (flip, "is not the compiled file"),
+        (plant, "is not the compiled file"),
         (lambda path: path.with_suffix(".json").unlink(), "has no record of its sha256"),
         (lambda path: own({"checked": []}, path), "has no record of its sha256"),
         (lambda path: path.with_suffix(".json").write_text("[1"), "has no record of its sha256"),
         (lambda path: path.with_suffix(".json").write_text("[1]"), "has no record of its sha256"),
         (lambda path: path.with_suffix(".json").chmod(0o666), "has no record of its sha256"),
-        (lambda path: path.chmod(0o777), "is another user's or can be written by others"),
-        (lambda path: path.chmod(0o770), "is another user's or can be written by others"),
-        (lambda path: path.symlink_to(path.rename(path.with_suffix(".moved"))), "is another user's"),
+        (lambda path: path.chmod(0o777), "belongs to another user, or other users can write to it"),
+        (lambda path: path.chmod(0o770), "belongs to another user, or other users can write to it"),
+        (lambda path: path.symlink_to(path.rename(path.with_suffix(".moved"))), "belongs to another user"),
     ],
 )
 def test_a_library_that_is_not_as_it_was_built_is_built_again(source: Path, damage: Any, reason: str) -> None:
@@ -117,7 +117,7 @@ def test_a_library_that_is_not_as_it_was_built_is_built_again(source: Path, dama
     damage(built(source))
     assert library(source, said).answer() == 42
     assert reason in said[0]
-    assert said[0].endswith("; it is built again.")
+    assert said[0].endswith("; tltool compiles it again.")
     assert len(said) == 2
     assert library(source, said).answer() == 42
     assert len(said) == 2
@@ -130,7 +130,7 @@ def test_a_library_of_another_user_is_built_again(source: Path, monkeypatch: pyt
     own_there = cpp_library._own
     monkeypatch.setattr(cpp_library, "_own", lambda facts: facts.st_ino != there.stat().st_ino and own_there(facts))
     assert library(source, said).answer() == 42
-    assert "is another user's or can be written by others" in said[0]
+    assert "belongs to another user, or other users can write to it" in said[0]
 
 
 def test_an_owner_is_this_user_or_the_administrator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("CXX", str(broken(tmp_path)))
     (tmp_path / "kept").write_text("a file of that name, which stops root too")
-    with pytest.raises(ResourceError, match="could not be built"):
+    with pytest.raises(ResourceError, match="could not be compiled"):
         library(source, [])
 
 
@@ -214,6 +214,6 @@ def test_auto_goes_on_without(there: bool, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CXX", str(broken(tmp_path)) if there else "no-such-compiler")
     said: list[str] = []
     assert install.choose("auto", torch.device("cpu"), tmp_path / "kept", said.append).name == "torch"
-    assert [line for line in said if "goes on with kernels=torch" in line] == (said[1:] if there else [])
+    assert [line for line in said if "continues with kernels=torch" in line] == (said[1:] if there else [])
     with pytest.raises(ResourceError, match="use kernels=torch"):
         install.choose("compiled", torch.device("cpu"), tmp_path / "kept", said.append)

@@ -49,8 +49,8 @@ def test_the_fault_of_odd_multiples_of_16_is_found_and_plain_pytorch_used(
     assert [self_check.convolves(kernels.cpp, torch.float32, width) for width in (32, 48, 64)] == [True, False, True]
     assert len(said) == 2
     assert re.match(
-        r"The compiled convolution of 48 features gives other numbers than plain PyTorch in float32 \(gradient by .*: "
-        r".* of its size\); plain PyTorch is used in its place\. Please report this\.$",
+        r"The compiled convolution of 48 features gives results that differ from plain PyTorch in float32 "
+        r"\(gradient by .*: .* of its size\); plain PyTorch is used instead\. Please report this\.$",
         said[1],
     )
     model = fresh_model(overrides=("encoder.dim=48",)).train()
@@ -85,10 +85,12 @@ def test_kernels_around_the_convolutions(
     right = getattr(where, what)
     monkeypatch.setattr(where, what, lambda *given: right(*given).mul_(1.001))
     said: list[str] = []
-    with pytest.raises(ResourceError, match=rf"other numbers than plain PyTorch \({of_it}.*\); use kernels=torch\.$"):
+    with pytest.raises(
+        ResourceError, match=rf"results that differ from plain PyTorch \({of_it}.*\); use kernels=torch\.$"
+    ):
         install.choose("compiled", folder=tmp_path, say=said.append)
     assert install.choose("auto", folder=tmp_path, say=said.append).name == "torch"
-    assert said[-1].endswith("use kernels=torch. This run goes on with kernels=torch.")
+    assert said[-1].endswith("use kernels=torch. This run continues with kernels=torch.")
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])

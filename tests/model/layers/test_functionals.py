@@ -73,7 +73,7 @@ def test_every_vector_learns(encoder: str, crystals: list[Crystal]) -> None:
 
 
 def test_a_graph_that_does_not_say_it(crystals: list[Crystal]) -> None:
-    with pytest.raises(ConfigError, match="tells functionals apart"):
+    with pytest.raises(ConfigError, match="needs the functional of each crystal"):
         told_apart("cgcnn")(graph_of("cgcnn", crystals[:2], None))
 
 

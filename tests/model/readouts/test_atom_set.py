@@ -60,7 +60,7 @@ def test_sizes_and_levels(crystals: list[Crystal]) -> None:
         ({"pools": []}, "use mean, set2set or both"),
         ({"pools": ["max"]}, "use mean, set2set or both"),
         ({"widths": [0]}, "must be 1 or more"),
-        ({"levels": [3]}, "levels 0 to 2"),
+        ({"levels": [3]}, "use 0 to 2"),
     ],
 )
 def test_a_wrong_choice_is_named(keys: dict, why: str) -> None:

@@ -18,7 +18,7 @@ from tltool.model.readouts.pool import reads_elements_alone
 READOUTS = sorted(p.stem for p in (ROOT / "configs" / "readout").glob("*.yaml"))
 ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
 both = pytest.mark.parametrize(("readout", "encoder"), [(r, e) for r in READOUTS for e in ENCODERS])
-SPREAD = "readout.statistics=[mean,spread]"
+SPREAD = "readout.statistics=[mean,std]"
 
 
 def graph_of(crystals: list[Crystal], encoder: str, quotient: bool = True) -> Graph:
@@ -89,7 +89,7 @@ def test_levels_are_chosen_and_checked(readout: str) -> None:
         one, two = (instantiate.call(node | {"levels": levels}, 8, 4, extras) for levels in ([-1], [0, 3]))
         assert two.dim > one.dim >= 8 or readout in ("set2set", "atom_set")
     assert instantiate.call(node | {"levels": [2]}, 8, 4).dim == instantiate.call(node | {"levels": [-1]}, 8, 4).dim
-    with pytest.raises(ConfigError, match="levels 0 to 3"):
+    with pytest.raises(ConfigError, match="use 0 to 3"):
         instantiate.call(node | {"levels": [4]}, 8, 4)
 
 

@@ -52,7 +52,7 @@ def test_freezing_by_part_and_regex(parts: list[str], frozen: str) -> None:
 
 def test_unknown_parts_are_named() -> None:
     model = fresh_model()
-    with pytest.raises(ConfigError, match=r"no part is called 'encodr'.*encoder\.blocks"):
+    with pytest.raises(ConfigError, match=r"no part has the name 'encodr'.*encoder\.blocks"):
         edit.freeze(model, ["encodr"])
     with pytest.raises(ConfigError, match="not a regular expression"):
         edit.freeze(model, ["encoder("])
@@ -60,7 +60,7 @@ def test_unknown_parts_are_named() -> None:
 
 def test_heads() -> None:
     model = fresh_model(("e_form", "gap"))
-    with pytest.raises(ConfigError, match="several others"):
+    with pytest.raises(ConfigError, match="several heads"):
         edit.keep_head(model, {"volume": Scaler()})
     with pytest.raises(ConfigError, match="one quantity"):
         edit.keep_head(model, {"gap": Scaler(), "e_form": Scaler()})

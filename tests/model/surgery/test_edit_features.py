@@ -25,7 +25,7 @@ def graph_of(crystals: list[Crystal], graph_settings: crystal_graphs.GraphSettin
 
 def rebuilt(model: PropertyModel) -> PropertyModel:
     """Return what a saved ``model`` comes back as."""
-    again = checkpoint.build(model.spec | {"quantities": dict.fromkeys(model.quantities, "")})
+    again = checkpoint.build(model.spec | {"quantities": {name: {} for name in model.quantities}})
     again.load_state_dict(model.state_dict())
     return again.eval()
 
@@ -78,7 +78,7 @@ def test_an_estimator_is_no_head_to_train_on() -> None:
     model.heads["e_form"] = EstimatorHead(Ridge())
     with pytest.raises(ConfigError, match=r"head is an estimator.*use mode\.head=new"):
         edit.keep_head(model, {"e_form": Scaler()})
-    with pytest.raises(InapplicableError, match="labels needs a source with a network"):
+    with pytest.raises(InapplicableError, match="labels needs a source whose heads are networks"):
         edit.give_features(model, [-1], ["mean"], ["labels"], bare=False)
 
 
@@ -89,11 +89,11 @@ def test_freezing_names_the_parts_down_to_the_third_and_the_key() -> None:
     with pytest.raises(ConfigError) as error:
         edit.matched(model, ["trunk", "encodr"], "fit.decay")
     said = str(error.value)
-    assert said.startswith("fit.decay: no part is called 'encodr'; there are encoder, ")
+    assert said.startswith("fit.decay: no part has the name 'encodr'; use encoder, ")
     assert " encoder.blocks.0, " in said
-    assert max(name.count(".") for name in said.split("there are ")[1].rstrip(".").split(", ")) == 2
+    assert max(name.count(".") for name in said.split("; use ")[1].rstrip(".").split(", ")) == 2
     edit.matched(model, ["encoder.embedding.weight"], "")  # a single tensor has a name too
-    with pytest.raises(ConfigError, match=r"mode\.parts: no part is called 'head'"):
+    with pytest.raises(ConfigError, match=r"mode\.parts: no part has the name 'head'"):
         edit.freeze(model, ["head"])
 
 
@@ -116,7 +116,7 @@ def test_refitting_statistics_gives_back_each_momentum_and_needs_edges(crystals:
         norm.momentum = 0.01 * (k + 1)
     edit.refit_statistics(model, graph_of(crystals[:9]))
     assert [norm.momentum for norm in norms] == [0.01 * (k + 1) for k in range(len(norms))]
-    with pytest.raises(ConfigError, match="refit_statistics=true needs edges"):
+    with pytest.raises(ConfigError, match="refit_statistics=true needs structures"):
         edit.refit_statistics(model, graph_of([composition("NaCl", "a"), composition("KBr", "b")]))
 
 
@@ -145,10 +145,10 @@ def test_features_are_the_statistics_of_the_levels_asked_for(
 ) -> None:
     model = fresh_model(encoder=encoder)
     graph = graph_of(crystals[:5], graph_settings_of(encoder))
-    edit.give_features(model, [0, 2], ["spread"], [], bare)
+    edit.give_features(model, [0, 2], ["std"], [], bare)
     model.eval()
     assert model.readout.levels == (0, 2)
-    assert model.readout.statistics == ("spread",)
+    assert model.readout.statistics == ("std",)
     assert model.readout.extras == (() if bare else extras)
     assert isinstance(model.trunk, Standardise)
     assert model.trunk.dim == model.readout.dim == model.embed(graph).shape[1]
@@ -157,15 +157,15 @@ def test_features_are_the_statistics_of_the_levels_asked_for(
     torch.testing.assert_close(rebuilt(model)(graph), model(graph))
 
 
-@pytest.mark.parametrize("beside", [["labels"], ["trunk", "elements"], ["geometry", "labels", "trunk"]])
-def test_features_beside_are_what_the_source_gives(beside: list[str], crystals: list[Crystal]) -> None:
+@pytest.mark.parametrize("extra", [["labels"], ["trunk", "elements"], ["geometry", "labels", "trunk"]])
+def test_extra_features_are_what_the_source_gives(extra: list[str], crystals: list[Crystal]) -> None:
     source = fresh_model(("e_form", "volume")).eval()
     source.scalers["volume"].mean.fill_(3.0)
     source.scalers["volume"].logarithmic = True
     source.spec["logarithmic"] = ["volume"]
     graph = graph_of(crystals[:5], FULL)
     model = edit.copy_of(source).eval()
-    edit.give_features(model, [1], ["mean", "spread"], beside, bare=False)
+    edit.give_features(model, [1], ["mean", "std"], extra, bare=False)
     table = model.embed(graph)
     assert model.trunk.dim == model.readout.dim == table.shape[1]
     labels = source(graph)
@@ -173,13 +173,13 @@ def test_features_beside_are_what_the_source_gives(beside: list[str], crystals: 
         "labels": torch.stack([labels[:, 0], labels[:, 1].log()], 1),
         "trunk": source.trunk(source.embed(graph)),
     }
-    last = "labels" if "labels" in beside else "trunk"
+    last = "labels" if "labels" in extra else "trunk"
     torch.testing.assert_close(table[:, table.shape[1] - expected[last].shape[1] :], expected[last])
     edit.new_heads(model, {"gap": Scaler()})
     torch.testing.assert_close(rebuilt(model)(graph), model(graph))
 
 
-def test_beside_a_formula_nothing_is_said_of_edges() -> None:
+def test_extra_features_of_a_formula_have_no_edges() -> None:
     graph = graph_of([composition("NaCl", "a"), composition("KBr", "b")])
     model = fresh_model(encoder="megnet").eval()
     edit.give_features(model, [0], ["mean"], ["elements"], bare=True)

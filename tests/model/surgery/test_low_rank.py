@@ -28,5 +28,5 @@ def test_insert_changes_nothing_and_merge_leaves_the_sum() -> None:
 def test_wrong_words() -> None:
     with pytest.raises(ConfigError, match=r"mode\.maps is empty"):
         low_rank.insert(fresh_model(), [], 1, 1.0)
-    with pytest.raises(ConfigError, match="'heads' names no linear map"):
+    with pytest.raises(ConfigError, match="no linear map has the name 'heads'"):
         low_rank.insert(fresh_model(), ["heads"], 1, 1.0)

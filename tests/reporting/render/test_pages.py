@@ -9,7 +9,7 @@ from run_folders import make_run
 from tltool.reporting.content import compose
 from tltool.reporting.finished_runs import collect
 from tltool.reporting.render import html, markdown
-from tltool.reporting.render.terminal import table
+from tltool.reporting.render.terminal import tables as terminal_tables
 
 VOID = {"meta", "img"}
 
@@ -26,9 +26,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         found = dict(attrs)
-        self.addresses += [found[name] for name in ("src", "href", "srcset", "data") if found.get(name)]
+        self.addresses += [found[name] for name in ("src", "href", "srcset", "data", "xlink:href") if found.get(name)]
         self.ids += [found["id"]] if "id" in found else []
-        self.images += tag == "img"
+        self.images += tag == "svg"
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
@@ -66,7 +66,7 @@ def test_report_has_its_sections_numbers_and_pictures(three_seeds, tmp_path):
     sections = re.findall(r"^## (.*)$", text, re.M)
     assert sections == [
         "Pretraining runs", "Transfer", "Parity", "Error by element", "Learning curves", "Training size",
-        "Transfer runs", "Evaluations", "Citations", "Left out",
+        "Transfer runs", "Evaluations", "Citations", "How the tables are made", "Runs left out",
     ]  # fmt: skip
     assert all(section in page.words for section in sections)
     row = next(row for row in page.rows if row[0] == "finetune (best)")
@@ -80,12 +80,15 @@ def test_report_has_its_sections_numbers_and_pictures(three_seeds, tmp_path):
     assert page.row("stopped")[1] == "interrupted"
     assert "Doe, 2020" in page.words
     assert "finetune is best, test MAE 0.120 ± 0.020 log10(GPa) (12.0 ± 2.0 GPa); positive transfer" in page.words
-    assert "9 finished runs (1 eval, 1 pretrain, 7 transfer); 1 unfinished or damaged left out" in page.words
+    assert "9 finished runs (1 eval, 1 pretrain, 7 transfer); 1 unfinished or damaged runs are left out" in page.words
     # Na was not seen in training: errors 0.10, 0.12, 0.14 of crystal b.
-    assert "Crystals with an element that was not seen in training: MAE 0.120 log10(GPa) (3 predictions)" in page.words
-    # Two parity plots, one periodic table, curves of transfer and pretraining, one plot over sizes.
+    assert (
+        "MAE of the crystals with an element that is not in the training crystals: 0.120 log10(GPa) (3 predictions)"
+        in page.words
+    )
+    # One summary, two parity plots, one periodic table, curves of transfer and pretraining, one plot over sizes.
     pictures = re.findall(r"!\[.*\]\((.*)\)", text)
-    assert len(pictures) == page.images == 6
+    assert len(pictures) == page.images == 7
     for name in pictures:
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 
@@ -98,13 +101,13 @@ def test_runs_that_are_not_compared_are_listed_and_what_is_not_settled_has_its_c
     make_run(three_seeds / "one", "lora", 0, 0.19, command=command)
     text, page = pages_of(three_seeds, tmp_path / "out")
     assert "## Runs that are not compared" in text
-    assert page.row("other")[1:] == ["freeze", "bulk_modulus", "log10_K_VRH", "s0", "The data are not the same."]
+    assert page.row("other")[1:] == ["freeze", "bulk_modulus", "log10_K_VRH", "s0", "The data differ."]
     assert page.row("old")[4:] == ["-", next(row[-1] for row in page.rows if row[0] == "old")]
-    assert "An older version made it" in page.row("old")[5]
+    assert "An older version of tltool made this run" in page.row("old")[5]
     wanted = "tltool transfer -m 'target.data.root=my <table>.csv' source=runs/pretrain/model mode=scratch,lora "
     assert wanted in page.words
     assert f"~~~\n{wanted}" in text
-    assert "lora: With 100 training crystals about " in text
+    assert "lora: With 100 training crystals, about " in text
     # An old run is in no average.
     assert page.row("finetune (best)")[1] == "3"
 
@@ -128,9 +131,10 @@ def test_page_needs_nothing_from_outside(three_seeds, tmp_path):
     assert page.addresses
     targets = {address[1:] for address in page.addresses if address.startswith("#")}
     assert targets <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.addresses)
     text = (tmp_path / "out" / "report.html").read_text()
-    assert not re.search(r"(src|href)\s*=\s*[\"']?https?://|url\(|@import", text)
+    assert not re.search(r"(src|href)\s*=\s*[\"']?https?://|url\((?!#)|@import", text)
     assert '<meta name="color-scheme" content="light dark">' in text
 
 
@@ -157,7 +161,7 @@ def test_names_cannot_break_the_page(tmp_path):
     heads = [i for i, line in enumerate(tables) if set(line) <= set("|-: ")]
     for head in heads:
         assert widths[head] == widths[head - 1] == widths[min(head + 1, len(widths) - 1)]
-    table(collect([tmp_path]).results)
+    terminal_tables(collect([tmp_path]).results)
 
 
 def test_a_pretraining_alone_makes_a_report(tmp_path):
@@ -176,7 +180,7 @@ def test_missing_or_damaged_side_files_do_not_stop_the_report(tmp_path, content)
         if content is not None:
             (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     text, page = pages_of(tmp_path, tmp_path / "out")
-    assert "no run has a readable predictions.csv" in text
+    assert "no run has a predictions.csv that can be read" in text
     assert page.images == 0
 
 
@@ -202,6 +206,6 @@ def test_what_may_mislead_is_said(tmp_path):
     for i, test in enumerate([{"MAE": math.nan}, {"MAE": None, "n": 0}, {}, None, {"MAE": 0.3}]):
         make_run(tmp_path / "runs" / str(i), "scratch", i, quantities={"gap": {"unit": "eV", "test": test}})
     text, page = pages_of(tmp_path / "runs", tmp_path / "out")
-    assert "a seed and split occur more than once" in text
+    assert "two runs have the same seed and split" in text
     assert "4 of 5 runs have no finite test MAE" in text
     assert not re.search(r"\bnan\b", page.words.lower())

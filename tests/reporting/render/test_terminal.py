@@ -6,13 +6,13 @@ from rich.console import Console
 from run_folders import make_run
 
 from tltool.reporting.finished_runs import collect
-from tltool.reporting.render.terminal import remarks, table
+from tltool.reporting.render.terminal import remarks, tables
 
 
 def test_terminal_table(three_seeds):
     make_run(three_seeds / "odd", "[bold]x[/bold]", 0, 0.3)
     console = Console(width=80, file=io.StringIO())
-    console.print(table(collect([three_seeds]).results))
+    console.print(*tables(collect([three_seeds]).results), sep="\n")
     text = console.file.getvalue()
     assert "bulk_modulus (elastic), log10_K_VRH, 100 training crystals" in text
     line = next(line for line in text.splitlines() if "finetune" in line)
@@ -26,8 +26,8 @@ def test_remarks_below_the_table(three_seeds):
     make_run(three_seeds / "one", "lora", 0, 0.19, command="tltool transfer mode=lora")
     first, second, third = remarks(collect([three_seeds]).results)
     assert first.text == (
-        "Not compared: 2 freeze runs of bulk_modulus, log10_K_VRH. The models are not of one shape, as their sources "
-        "were built with other settings."
+        "Not compared: 2 freeze runs of bulk_modulus, log10_K_VRH. The models differ in shape, because their "
+        "sources have different settings."
     )
     assert (first.command, third.command) == ("", "")
     assert second.text.startswith(

@@ -70,7 +70,7 @@ def test_what_is_no_model_folder(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="There is no model folder"):
         checkpoint.load(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="never finished"):
+    with pytest.raises(CheckpointError, match="is incomplete"):
         checkpoint.load(tmp_path / "empty")
     (saved / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
@@ -83,15 +83,15 @@ def test_another_file_in_the_manifest_cannot_lead_outside(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="passwd is missing"):
         checkpoint.load(saved)
     (saved / "manifest.json").write_text("<html>")
-    with pytest.raises(CheckpointError, match="not a readable model folder"):
+    with pytest.raises(CheckpointError, match="cannot be read as a model folder"):
         checkpoint.load(saved)
 
 
 def test_an_edited_model_is_refused(saved: Path, source: PropertyModel, tmp_path: Path) -> None:
     for n, (changes, words) in enumerate(
         [
-            ({"schema": 3}, "schema 3"),
-            ({"schema": 1, "encoder": source.spec["encoder"] | {"dim": 32}}, "cannot be used"),
+            ({"schema": 99}, "schema 99"),
+            ({"schema": 1, "encoder": source.spec["encoder"] | {"dim": 32}}, "does not contain"),
             ({"encoder": {"_target_": "os.system"}}, "may not be used"),
             ({"encoder": {"_target_": "tltool.training.saved_model.checkpoint.shutil.rmtree"}}, "cannot be used"),
             ({"trunk": {"_target_": "builtins.eval"}}, "may not be used"),
@@ -104,7 +104,7 @@ def test_an_edited_model_is_refused(saved: Path, source: PropertyModel, tmp_path
 
 def test_a_damaged_tensor_file_with_a_right_sum(saved: Path) -> None:
     (saved / "model.safetensors").write_bytes(b"PK not tensors")
-    with pytest.raises(CheckpointError, match="does not hold the model"):
+    with pytest.raises(CheckpointError, match="does not contain the model"):
         checkpoint.load(resealed(saved))
 
 

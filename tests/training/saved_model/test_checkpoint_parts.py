@@ -17,7 +17,7 @@ from torch import nn
 from tltool.errors import CheckpointError, ResourceError
 from tltool.model.property_model import PropertyModel
 from tltool.model.sklearn_head import EstimatorHead
-from tltool.training.saved_model import checkpoint, saved_parts
+from tltool.training.saved_model import checkpoint, upgrades
 
 
 def spec_of(folder: Path) -> dict[str, object]:
@@ -36,7 +36,7 @@ def test_an_estimator_comes_back_beside_a_linear_head(tmp_path: Path) -> None:
     with_estimator(model, regressor)
     checkpoint.save(tmp_path / "model", model)
     assert spec_of(tmp_path / "model")["estimators"] == ["e_form"]
-    assert spec_of(tmp_path / "model")["schema"] == saved_parts.SCHEMA
+    assert spec_of(tmp_path / "model")["schema"] == upgrades.SCHEMA
     back = checkpoint.load(tmp_path / "model")
     assert isinstance(back.heads["e_form"], EstimatorHead)
     assert isinstance(back.heads["gap"], nn.Linear)
@@ -49,7 +49,7 @@ def test_an_estimator_that_holds_a_function_of_the_system_is_refused_by_name(tmp
     harmful = make_pipeline(FunctionTransformer(os.path.abspath), Ridge())
     harmful[-1].fit(rows, rows[:, 0])
     checkpoint.save(tmp_path / "model", with_estimator(fresh_model(), harmful))
-    with pytest.raises(CheckpointError, match=r"head-e_form\.skops asks for posixpath\.abspath, which is not allowed"):
+    with pytest.raises(CheckpointError, match=r"head-e_form\.skops contains posixpath\.abspath, which is not allowed"):
         checkpoint.load(tmp_path / "model")
 
 
@@ -83,7 +83,9 @@ def test_the_manifest_has_the_sum_of_every_other_file(tmp_path: Path) -> None:
 def test_a_model_is_never_saved_over_another(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "model", fresh_model())
     before = (tmp_path / "model" / "manifest.json").read_text()
-    with pytest.raises(ResourceError, match=r"Cannot save the model to .*model \(.*not empty\); free space or name"):
+    with pytest.raises(
+        ResourceError, match=r"Cannot save the model to .*model \(.*not empty\); free disk space or choose"
+    ):
         checkpoint.save(tmp_path / "model", fresh_model(seed=1))
     assert (tmp_path / "model" / "manifest.json").read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
@@ -99,18 +101,30 @@ def test_functionals_and_logarithms_are_rebuilt(tmp_path: Path) -> None:
     assert not [name for name in plain.state_dict() if "functional" in name]
 
 
-@pytest.mark.parametrize("text", ["- a\n- list\n", "encoder: {}\n", "schema: 0\n"])
-def test_a_description_of_another_kind_is_refused_with_both_schemas(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- a\n- list\n", "is no table of keys; copy the whole model folder again"),
+        ("encoder: {}\n", "has schema None, which no version of tltool has written; copy the whole model folder again"),
+        ("schema: 0\n", "has schema 0, which no version"),
+        ("schema: true\n", "has schema True, which no version"),
+        (
+            f"schema: {upgrades.SCHEMA + 1}\n",
+            f"has schema {upgrades.SCHEMA + 1}, but this version of tltool reads schemas 1 to {upgrades.SCHEMA}; "
+            "upgrade tltool",
+        ),
+    ],
+)
+def test_a_description_of_an_unknown_schema_is_refused_in_a_sentence(text: str, words: str, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "model", fresh_model())
     file = tmp_path / "model" / "model.yaml"
     file.write_text(text)
     sums = {f.name: checkpoint._sha256(f) for f in file.parent.iterdir() if f.name != "manifest.json"}
     (file.parent / "manifest.json").write_text(json.dumps(sums))
-    found = 0 if "0" in text else None
-    with pytest.raises(
-        CheckpointError, match=rf"model\.yaml has schema {found}, this version reads 1, 2; use the tltool"
-    ):
+    with pytest.raises(CheckpointError) as caught:
         checkpoint.load(tmp_path / "model")
+    assert str(caught.value).startswith(f"{file} {words}")
+    assert str(caught.value).count(". ") == 0
 
 
 TRUNK = """

@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from tltool.errors import CheckpointError
 from tltool.model.property_model import PropertyModel
-from tltool.training.saved_model import checkpoint
+from tltool.training.saved_model import checkpoint, upgrades
 
 RAN: list[str] = []
 
@@ -61,12 +61,12 @@ CALLS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", range(1, upgrades.SCHEMA + 1))
 @pytest.mark.parametrize("place", ["encoder", "readout", "trunk", "head"])
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: str(next(iter(call.values()))))
 def test_a_part_is_a_known_part_of_its_place(saved: Path, place: str, call: dict[str, Any], schema: int) -> None:
     folder = with_spec(saved, lambda spec: spec.update({place: call, "schema": schema}))
-    with pytest.raises(CheckpointError, match=r"cannot be used|does not hold"):
+    with pytest.raises(CheckpointError, match=r"cannot be used|does not contain"):
         checkpoint.load(folder)
 
 
@@ -86,7 +86,7 @@ def test_a_part_is_a_known_part_of_its_place(saved: Path, place: str, call: dict
 )
 def test_no_call_anywhere_and_no_plugin_from_a_file(saved: Path, where: Any) -> None:
     folder = with_spec(saved, where)
-    with pytest.raises(CheckpointError, match=r"cannot be used|does not hold|takes no|not a readable"):
+    with pytest.raises(CheckpointError, match=r"cannot be used|does not contain|takes no|cannot be read"):
         checkpoint.load(folder)
     assert not RAN
 
@@ -106,21 +106,21 @@ def with_head(folder: Path, estimator: object) -> Path:
 @pytest.mark.parametrize("function", [np.array2string, np.save, np.testing.measure, run])
 def test_a_head_holds_no_function(saved: Path, function: Any) -> None:
     steps = make_pipeline(FunctionTransformer(function), LinearRegression())
-    with pytest.raises(CheckpointError, match=r"asks for .*, which is not allowed; do not use this model"):
+    with pytest.raises(CheckpointError, match=r"contains .*, which is not allowed; do not use this model"):
         checkpoint.load(with_head(saved, steps))
 
 
 def test_a_head_predicts(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no estimator that predicts"):
+    with pytest.raises(CheckpointError, match="contains no estimator that can predict"):
         checkpoint.load(with_head(shutil.copytree(saved, tmp_path / "list"), [1, 2]))
     folder = with_head(shutil.copytree(saved, tmp_path / "zip"), LinearRegression())
     (head,) = folder.glob("head-*.skops")
     head.write_bytes(b"no zip at all")
-    with pytest.raises(CheckpointError, match="is no estimator that skops wrote"):
+    with pytest.raises(CheckpointError, match="is not an estimator in skops format"):
         checkpoint.load(sealed(folder))
     with zipfile.ZipFile(head, "w") as made:
         made.writestr("schema.json", "{}")
-    with pytest.raises(CheckpointError, match="is no estimator that skops wrote"):
+    with pytest.raises(CheckpointError, match="is not an estimator in skops format"):
         checkpoint.load(sealed(folder))
 
 
@@ -128,14 +128,19 @@ def test_a_yaml_is_plain_and_small(saved: Path, tmp_path: Path) -> None:
     text = (saved / "model.yaml").read_text(encoding="utf-8")
     aliases = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]\n" for k in range(1, 40))
     for n, more in enumerate(
-        [aliases, f"deep: {'[' * 500}{']' * 500}\n", "schema: 2\n", "strange: !!python/name:os.system\n"]
+        [
+            aliases,
+            f"deep: {'[' * 500}{']' * 500}\n",
+            f"schema: {upgrades.SCHEMA}\n",
+            "strange: !!python/name:os.system\n",
+        ]
     ):
         folder = shutil.copytree(saved, tmp_path / str(n))
         (folder / "model.yaml").write_text(text + more, encoding="utf-8")
-        with pytest.raises(CheckpointError, match="is not a readable model folder"):
+        with pytest.raises(CheckpointError, match="cannot be read as a model folder"):
             checkpoint.load(sealed(folder))
     (saved / "manifest.json").write_text("[" * 100_000, encoding="utf-8")
-    with pytest.raises(CheckpointError, match="not a readable model folder"):
+    with pytest.raises(CheckpointError, match="cannot be read as a model folder"):
         checkpoint.load(saved)
 
 

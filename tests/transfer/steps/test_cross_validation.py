@@ -33,18 +33,17 @@ def test_row_errors_are_in_units_of_the_mad_and_skip_absent_labels(part: Dataset
     data = batches_of(part, ("e_form", "e_above_hull"), train_size=20)
     model = fresh_model(data.quantities)
     edit.new_heads(model, scalers(data, False, "linear"))
-    fold, _ = next(cross_validation.cut(data, a_fit().settings, 4, seed=0))
-    row = int(fold.split["test"][0])
-    fold.labels[row, 1] = torch.nan
+    data.labels[int(data.split["train"][0]), 1] = torch.nan
     label = data.labels[data.split["train"]].double().numpy()
     mads = np.nanmean(np.abs(label - np.nanmean(label, axis=0)), axis=0)
-    wrong = np.abs(predict(model, fold, "test") - fold.labels[fold.split["test"]].double().numpy()) / mads
-    found = cross_validation.row_errors(model, fold, data)
+    predicted = predict(model, data, "train")
+    wrong = np.abs(predicted - label) / mads
+    found = cross_validation.row_errors(predicted, data)
     assert found[0] == pytest.approx(wrong[0, 0])
     np.testing.assert_allclose(found[1:], wrong[1:].mean(1))
 
 
-def test_the_first_within_one_standard_error_is_chosen() -> None:
+def test_those_within_one_standard_error_of_the_best_are_taken() -> None:
     rng = np.random.default_rng(0)
     base = rng.random(400)
     near = base + rng.normal(0.004, 0.1, 400)
@@ -54,8 +53,9 @@ def test_the_first_within_one_standard_error_is_chosen() -> None:
     assert found["near"].behind == pytest.approx((near - base).mean())
     assert found["near"].behind_standard_error == pytest.approx((near - base).std(ddof=1) / 20)
     assert found["near"].behind < found["near"].behind_standard_error
-    assert cross_validation.chosen(found, 1.0) == "near"
-    assert cross_validation.chosen(found, 0.0) == "base"
-    assert cross_validation.chosen(found, 1000.0) == "far"
+    assert cross_validation.together(found, 1.0, 4) == ["base", "near"]
+    assert cross_validation.together(found, 0.0, 4) == ["base"]
+    assert cross_validation.together(found, 1000.0, 4) == ["base", "near", "far"]
+    assert cross_validation.together(found, 1000.0, 2) == ["base", "near"]
     assert cross_validation.hopeless(far, base)
     assert not cross_validation.hopeless(near, base)

@@ -1,7 +1,7 @@
-"""Alexandria's dumps: bzip2-compressed JSON of computed entries, read as a stream.
+"""Read the dumps of Alexandria, which are bzip2-compressed JSON files of computed entries, one entry at a time.
 
-A file is ``{"entries": [...]}`` or a bare list, and may hold NaN literals. ``energy_total`` and ``total_mag`` are per
-cell and become per atom here; ``e_form`` and ``e_above_hull`` are per atom already; ids are ``data.mat_id``.
+A file is ``{"entries": [...]}`` or a list, and may contain NaN. ``energy_total``, ``total_mag`` and ``dos_ef`` are per
+cell and are divided by the number of atoms; ``e_form`` and ``e_above_hull`` are per atom. Ids are ``data.mat_id``.
 """
 
 import io
@@ -21,13 +21,17 @@ _PER_CELL = {"energy": "energy_total", "magnetisation": "total_mag", "dos_ef": "
 
 
 def read(root: Path, /, *, pattern: str, min_elements: int) -> Iterator[Record | Dropped]:
-    """Yield the entries of all files under ``root`` (or of the file ``root``) that match ``pattern``.
+    """Yield a record per entry of all files under ``root`` (or of the file ``root``) that match ``pattern``.
 
-    Those of fewer than ``min_elements`` different elements are dropped.
+    Labels are in eV/atom (``e_form``, ``e_above_hull``, ``energy``), eV (gaps), μB/atom and states/eV/atom. Entries
+    with fewer than ``min_elements`` different elements are dropped. Raise DataError if no file matches or a file is
+    damaged.
     """
     files = [root] if root.is_file() else sorted(root.rglob(pattern))
     if not files:
-        raise DataError(f"There is no file {pattern} under {root}; download the dumps there or correct data.root.")
+        raise DataError(
+            f"There is no file {pattern} in {root}; download the dumps to this folder or correct data.root."
+        )
     for file in files:
         for n, entry in enumerate(_entries(file)):
             found = _record(entry, f"{file.name}:{n}")
@@ -37,7 +41,7 @@ def read(root: Path, /, *, pattern: str, min_elements: int) -> Iterator[Record |
 
 
 def _entries(file: Path) -> Iterator[Any]:
-    """Yield one entry after another, so that memory does not grow with the file."""
+    """Yield the entries one at a time, so that memory does not grow with the file."""
     with decompress.opened(file) as packed, io.TextIOWrapper(packed, encoding="utf-8") as text:
         yield from (entry for key, _, entry in json_stream.members(text, file) if key in ("", "entries"))
 

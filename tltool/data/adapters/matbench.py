@@ -20,10 +20,10 @@ _INDEX, _COLUMNS, _DATA = "index", "columns", "data"
 
 
 def read(root: Path, /, *, file: str, task: str, column: str, quantity: str) -> Iterator[Record | Dropped]:
-    """Yield a record per row of ``root/file`` (or of the file ``root``), its ``column`` being ``quantity`` in its unit.
+    """Yield a record per row of ``root/file`` (or of the file ``root``); ``column`` is ``quantity`` in its unit.
 
-    Ids are the official ones, such as ``mb-phonons-0001``. Raises DataError if the file is damaged or not in this
-    layout, lacks a column, or numbers its rows otherwise than ``task`` does; ConfigError for an unknown quantity.
+    Ids are the official ones, such as ``mb-phonons-0001``. Raise DataError if the file is damaged, has another layout,
+    lacks a column, or has row numbers that ``task`` does not have, and ConfigError for an unknown quantity.
     """
     wanted = quantities.quantity(quantity)
     path = root / file if root.is_dir() else root
@@ -42,7 +42,7 @@ def read(root: Path, /, *, file: str, task: str, column: str, quantity: str) -> 
 
 
 def _rows(path: Path, task: str, column: str) -> Iterator[tuple[str, Any, Any]]:
-    """Yield id, structure and value of each row; rows that come before index and columns wait for them."""
+    """Yield id, structure and value of each row; rows before index and columns are kept until these are read."""
     head: dict[str, Any] = {}
     waiting: list[Any] = []
     names: list[str] | None = None
@@ -58,18 +58,18 @@ def _rows(path: Path, task: str, column: str) -> Iterator[tuple[str, Any, Any]]:
         if names is not None:
             for row in waiting:
                 if not isinstance(row, list) or len(row) != len(head[_COLUMNS]) or done == len(names):
-                    raise DataError(f"{path}: row {done} does not fit index and columns; download the file again.")
+                    raise DataError(f"{path}: row {done} does not match index and columns; download the file again.")
                 yield names[done], row[places[0]], row[places[1]]
                 done += 1
             waiting.clear()
     if names is None or done < len(names):
         raise DataError(
-            f"{path} is not in Matbench's layout: it needs index, columns and as many rows; check the file."
+            f"{path} does not have the layout of Matbench (index, columns and one row per index); check the file."
         )
 
 
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the members of the object in ``path``: rows of data one by one, other lists whole."""
+    """Yield the members of the object in ``path``: rows of data one at a time, other lists completely."""
     lists: dict[str, list[Any]] = {}
     with decompress.opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8") as text:
         for key, _, value in json_stream.members(text, path):
@@ -84,19 +84,19 @@ def _members(path: Path) -> Iterator[tuple[str, Any]]:
 def _places(path: Path, columns: Any, column: str) -> tuple[int, int]:
     for name in ("structure", column):
         if not isinstance(columns, list) or name not in columns:
-            raise DataError(f"{path} has no column {name!r} in {columns}; name the file of this task.")
+            raise DataError(f"{path} has no column {name!r} (columns: {columns}); name the file of this task.")
         if columns.count(name) > 1:
-            raise DataError(f"{path} has two columns {name!r}; rename one, so that it is clear which is the label.")
+            raise DataError(f"{path} has two columns {name!r}; rename one of them.")
     return columns.index("structure"), columns.index(column)
 
 
 def _names(path: Path, index: Any, task: str) -> list[str]:
-    """Return the ids of the rows that ``index`` numbers."""
+    """Return the ids of the rows with the numbers ``index``."""
     numbers: list[Any] = index if isinstance(index, list) else [None]
     if not all(type(number) is int and number >= 0 for number in numbers) or len(set(numbers)) < len(numbers):
-        raise DataError(f"{path}: index must hold different row numbers from 0; download the file again.")
+        raise DataError(f"{path}: index must contain different row numbers from 0; download the file again.")
     last = max(numbers, default=0)
     rows = TASKS[task].rows if task in TASKS else last + 1
     if last >= rows:
-        raise DataError(f"{path} has a row {last}, and {task} has {rows:,} rows; name the file of this task.")
+        raise DataError(f"{path} has a row {last}, but {task} has only {rows:,} rows; name the file of this task.")
     return [official_id(task, number, rows) for number in numbers]

@@ -1,7 +1,7 @@
 """Read a saved query of the Materials Project: documents of its summary collection, one JSON object per line.
 
-Labels are those of a SummaryDoc in our units: energies and volume per atom; the magnetisation is converted to per atom.
-The licence of a row, and whether the crystal is known from experiment, become tags.
+Labels are fields of a SummaryDoc in the units of docs/quantities.md: energies, volume and magnetisation are per atom.
+Tags are the licence of a document, and whether the crystal is known from experiment.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,11 +38,11 @@ _GNOME = "gnome_r2scan_statics"
 def read(
     root: Path, /, *, licences: list[str] | None, deprecated: bool | None, theoretical: bool | None, hygiene: bool
 ) -> Iterator[Record | Dropped]:
-    """Yield a record per document in the folder ``root``, which must be whole.
+    """Yield a record per document in the folder ``root``; raise DataError if the folder is incomplete.
 
-    ``licences`` are those to take (null: any, also none); ``deprecated`` and ``theoretical`` take only rows that say
-    so (true), only rows that do not (false), or both (null). With ``hygiene`` a row that breaks one of Matbench's rules
-    for moduli (doi:10.1038/s41524-020-00406-3) loses its elastic labels, and the tag ``without`` says why.
+    ``licences`` lists the accepted licences (null: any or none). ``deprecated`` and ``theoretical`` accept only such
+    documents (true), only the other ones (false), or both (null). With ``hygiene``, a document that breaks one of
+    Matbench's rules for moduli (doi:10.1038/s41524-020-00406-3) loses its elastic labels; the tag ``without`` says why.
     """
     version = str(snapshot.asked(root).get("db_version", ""))
     for n, row in enumerate(snapshot.documents(root), start=1):
@@ -78,7 +78,7 @@ def _record(row: Mapping[str, Any], name: str, hygiene: bool, tags: dict[str, st
 
 
 def _inner(row: Mapping[str, Any], key: str, inner: str) -> Any:
-    """Return ``inner`` of what the document has under ``key``, None if nothing; all of it if it has no parts."""
+    """Return field ``inner`` of the document's field ``key``; None if missing, a list if ``key`` has no fields."""
     found = row.get(key)
     return found.get(inner) if isinstance(found, Mapping) else found and [found]
 
@@ -88,12 +88,12 @@ def _origin(row: Mapping[str, Any]) -> dict[str, str]:
     tags = {"licence": str(licence)} if licence else {}
     if isinstance(theoretical, bool):
         tags["origin"] = "theoretical" if theoretical else "experimental"
-    # Elsewhere the functional is not in the document: it may be PBE, PBE+U or r2SCAN.
+    # Other documents do not name the functional: it may be PBE, PBE+U or r2SCAN.
     return tags | ({"functional": "r2SCAN"} if _inner(row, "builder_meta", "batch_id") == _GNOME else {})
 
 
 def _fault(row: Mapping[str, Any], numbers: list[int]) -> str | None:
-    """Say which of Matbench's rules for moduli the row breaks, or None."""
+    """Return which of Matbench's rules for moduli the document breaks; None if it breaks none."""
     energies = [_number(row.get(key)) for key in ("formation_energy_per_atom", "energy_above_hull")]
     if any(energy is None for energy in energies):
         return "no formation energy or no energy above hull"

@@ -1,4 +1,4 @@
-"""One table file with a structure in each row, read row by row: CSV, Parquet, JSON lines, a JSON list, pandas' split.
+"""Read a table file with a structure in each row, one row at a time: CSV, Parquet, or JSON of several layouts.
 
 The structure stands in one column (pymatgen or JARVIS dict, CIF or POSCAR text) or in three, as plain numbers. A table
 without structures has a column of formulas.
@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from tltool.data.download.listing import RECORD
-from tltool.data.formats import formulas, label_columns, structure_value, tables
+from tltool.data.formats import formulas, label_choice, label_columns, label_sample, structure_value, tables
+from tltool.data.formats.label_choice import Wish
+from tltool.data.formats.label_sample import Sample
 from tltool.data.formats.tables import Row
+from tltool.data.own_labels import Settled
 from tltool.data.record import Crystal, Dropped, Record, reason
 from tltool.errors import ConfigError, DataError
 from tltool.instantiate import Idle
+from tltool.quantities import Quantities, table_of
 
 _NONE = ("", "nan", "null", "None")
 
@@ -26,10 +30,13 @@ def read(
     structure_column: str | list[str],
     formula_column: str | None,
     labels: list[str],
-    columns: list[str],
+    columns: list[str] | None,
     per_cell: list[str],
     largest: dict[str, float],
     tags: dict[str, str],
+    header_line: int | None,
+    decimal_commas: list[str],
+    define: dict[str, Any] | None,
 ) -> Iterator[Record | Dropped]:
     """Yield a record per row of the table ``root`` (a file, or a folder with one table), and in words what is left out.
 
@@ -37,10 +44,12 @@ def read(
     column, or three: lattice (3, 3) in Å, species (n,), fractional positions (n, 3). ``formula_column`` is read in its
     place if it is not None. ``columns`` hold the quantities ``labels``, one by one, each in its unit, but per cell for
     those in ``per_cell``; a row with a label beyond ``largest`` is left out. ``tags`` maps names to columns that are
-    kept as words. A dotted column leads into nested values. Raises DataError for a file that cannot be read, a column
+    kept as words. A dotted column leads into nested values. The header of a CSV stands in ``header_line``, or first if
+    that is None; the columns ``decimal_commas`` have a comma for the point. ``define`` has the definitions of
+    quantities that do not ship. Raises DataError for a file that cannot be read, a column
     that it lacks and an id that occurs twice.
     """
-    wanted = label_columns.columns(labels, columns, per_cell, largest, tags)
+    wanted = label_columns.columns(labels, columns, per_cell, largest, tags, table_of(define or {}))
     if formula_column is not None:
         structure_column = formula_column
         if per_cell:
@@ -54,7 +63,7 @@ def read(
     stem = path.name.split(".")[0]
     seen: dict[str, str] = {}
     used = [*cell, *label_columns.names(wanted), *([id_column] if id_column else [])]
-    for n, (where, row) in enumerate(tables.rows(path, used), start=1):
+    for n, (where, row) in enumerate(tables.rows(path, used, header_line), start=1):
         name = label_columns.text(tables.value(row, id_column)) if id_column else f"{stem}-{n}"
         if not name:
             yield Dropped(where, "no id", path.name)
@@ -62,7 +71,9 @@ def read(
         if name in seen:
             raise DataError(f"{path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
         seen[name] = where
-        said, at = label_columns.labels(tables.cells(row, wanted.labels)), f"{path.name}, {where}"
+        cells = tables.cells(row, wanted.labels)
+        cells |= {q: label_columns.decimal_point(cells[q]) for q, c in wanted.labels.items() if c in decimal_commas}
+        said, at = label_columns.labels(cells, wanted.known), f"{path.name}, {where}"
         if lost := label_columns.unlabelled(name, said, at):
             yield lost
             continue
@@ -79,6 +90,30 @@ def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str
     column = node.get("formula_column")
     why = f"{{at}}.formula_column={column} is read in place of structures"
     return {} if column is None else {"structure_column": Idle(why, "set {at}.formula_column=null")}
+
+
+def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /) -> Settled:
+    """Return which columns of the table ``root`` hold labels (see ``own_labels``), and that of the ids.
+
+    Raises DataError for a file that cannot be read and a label that is not a number.
+    """
+    path = _file(root)
+    given = wish.names and wish.columns and all(name in known or name in wish.define for name in wish.names)
+    sample = Sample([], [], None, []) if given else label_sample.sampled(path)
+    id_column, how = node.get("id_column"), list(sample.told)
+    if sample.headers and id_column == "id" and "id" not in sample.headers:
+        id_column = next(iter(label_choice.id_columns(sample.headers)), None)
+        how += [f"ids in column {id_column!r}" if id_column else "ids are the numbers of the rows"]
+    column = node.get("formula_column") or node.get("structure_column") or ()
+    taken = {id_column, *([column] if isinstance(column, str) else column), *(node.get("tags") or {}).values()}
+    if node.get("formula_column") is None:
+        taken |= {
+            header for header in sample.headers if label_choice.key(header) in ("structure", "cif", "poscar", "atoms")
+        }
+    chosen = label_sample.chosen(sample, taken, wish, known, path.name)
+    how += [f"decimal commas in {', '.join(chosen.commas)}"] if chosen.commas else []
+    keys = {"id_column": id_column, "header_line": sample.header_line, "decimal_commas": chosen.commas}
+    return Settled(keys, chosen, [label_choice.told(path.name, how, chosen)])
 
 
 def _file(root: Path) -> Path:

@@ -1,7 +1,7 @@
 """The batches of a data set and a split, as a fit needs them."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from tltool.data.batches import tensor_table
 from tltool.data.dataset import Dataset
 from tltool.data.record import Floats
 from tltool.data.splits import Split
+from tltool.quantities import Quantities, shipped
 
 _BLOCK = 65_536
 
@@ -20,7 +21,8 @@ class Batches:
     """Input of a fit: ``table`` of graphs, ``labels`` (n, q) with NaN for missing ones, the quantities and the split.
 
     ``base`` (n, q) contains the values from which labels are differences (a cheaper level of theory), None for labels
-    themselves. ``bare`` says that the records are formulas, without structures and edges.
+    themselves. ``bare`` says that the records are formulas, without structures and edges. ``known`` has the definitions
+    of the quantities.
     """
 
     table: tensor_table.Table
@@ -29,6 +31,7 @@ class Batches:
     split: Mapping[str, Tensor]
     base: Tensor | None = None
     bare: bool = False
+    known: Quantities = field(default_factory=shipped)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.split)
@@ -67,4 +70,5 @@ def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats
     low = None if base is None else torch.from_numpy(base)
     learned = labels if low is None else labels - low
     low = None if low is None else low.to(kind)
-    return Batches(tensor_table.table(data.graphs), learned.to(kind), names, parts, low, data.store.amounts is not None)
+    bare = data.store.amounts is not None
+    return Batches(tensor_table.table(data.graphs), learned.to(kind), names, parts, low, bare, data.store.known)

@@ -23,7 +23,7 @@ _PIECE = 1 << 20
 
 
 class Progress(NamedTuple):
-    """How far a download is: bytes ``done`` of ``size`` (None: not told), file ``file`` of ``files``, bytes in all."""
+    """Progress of a download: bytes ``done`` of ``size`` (None: unknown), ``file`` of ``files``, bytes in total."""
 
     name: str
     done: int
@@ -37,7 +37,7 @@ Watch = Callable[[Progress], None]
 
 
 class _Note(NamedTuple):
-    """What tells the file that a server holds from another one at the same address."""
+    """What identifies a version of the file at an address."""
 
     etag: str | None = None
     modified: str | None = None
@@ -47,9 +47,9 @@ class _Note(NamedTuple):
 def fetch(address: str, target: Path, *, sha256: str | None, limits: Limits, say: Say, progress: Watch) -> Path:
     """Download ``address`` (http, https, file:// or a path) to ``target``, and return that.
 
-    ``target`` appears whole or not at all. If it is there already it is only checked: against ``sha256``, or else
-    against the hash recorded when it was first used. Raises DataError, which says what, from where and where to put
-    it by hand, or ResourceError where the disk is full or cannot be written.
+    ``target`` is created complete or not at all. An existing ``target`` is only checked: against ``sha256`` if given,
+    otherwise against the hash recorded at its first use. Raise DataError if the download fails or the hash differs, and
+    ResourceError if the disk is full or cannot be written.
     """
     part, source, whence = beside(target, ".part"), http.local(address), http.shown(address)
     with receipt.disk(target):
@@ -75,17 +75,17 @@ def fetch(address: str, target: Path, *, sha256: str | None, limits: Limits, say
         except (Again, Hopeless, OSError) as error:
             kept = f" ({_size(part):,} bytes are kept)" if _size(part) else ""
             raise DataError(
-                f"{target.name} could not be fetched from {whence}: {error}{kept}; run again later, or put the file at "
-                f"{target} by hand."
+                f"{target.name} could not be downloaded from {whence}: {error}{kept}; run the command again later, or "
+                f"copy the file to {target}."
             ) from error
         receipt.settle(part, target, sha256, whence, etag)
     return target
 
 
 def _continued(address: str, target: Path, part: Path, limits: Limits, progress: Watch) -> str | None:
-    """Fetch what ``part`` lacks by one request; return the file's ETag, if it has one."""
+    """Download the missing bytes of ``part`` with one request; return the file's ETag, or None."""
     note = _note(part, address)
-    # A weak ETag does not promise the same bytes, so that it cannot guard a resume.
+    # A weak ETag does not guarantee the same bytes, so it cannot protect a resumed download.
     guard = note.etag if note.etag and not note.etag.startswith("W/") else note.modified
     have = _size(part) if guard else 0
     if have and have == note.size:
@@ -102,9 +102,9 @@ def _continued(address: str, target: Path, part: Path, limits: Limits, progress:
                 return note.etag
             if first != have or (have and other):
                 part.unlink(missing_ok=True)
-                raise Again("the server does not go on where the download stopped")
+                raise Again("the server does not continue where the download stopped")
         if "text/html" in response.headers.get("Content-Type", "") and target.suffix not in _PAGES:
-            raise Hopeless("the server sends a web page (HTML) instead of the file")
+            raise Hopeless("the server sent a web page (HTML) instead of the file")
         _bounded(size, have, target, limits)
         body = http.pieces(response, limits)
         if not have:
@@ -124,15 +124,15 @@ def _copied(source: Path, target: Path, part: Path, limits: Limits, progress: Wa
             body = _begun(iter(lambda: handle.read(_PIECE), b""), part, target, {})
             _append(body, part, target, 0, size, limits, progress)
     except OSError as error:
-        raise Hopeless(f"it cannot be read ({error.strerror or error})") from error
+        raise Hopeless(f"the file cannot be read ({error.strerror or error})") from error
 
 
 def _begun(body: Iterator[bytes], part: Path, target: Path, note: dict[str, Any]) -> Iterator[bytes]:
-    """Empty ``part`` for a ``body`` that begins as such a file does, and note which it is."""
+    """Check the first bytes of ``body``, empty ``part``, and write ``note`` next to it; return the whole body."""
     head = b""
     while len(head) < 16 and (piece := next(body, b"")):
         head += piece
-    _refuse(head, target.name)  # before the old bytes go: a login page must not cost half a download
+    _refuse(head, target.name)  # before the old bytes are removed: a login page must not replace half a download
     with receipt.disk(target):
         part.open("wb").close()
     receipt.written(beside(part, ".json"), json.dumps(note))
@@ -146,34 +146,36 @@ def _append(
         for piece in body:
             done += len(piece)
             if done > limits.bytes:
-                raise Hopeless(f"it is larger than the {limits.bytes:,} bytes allowed")
+                raise Hopeless(f"the file is larger than the limit of {limits.bytes:,} bytes")
             handle.write(piece)
-            handle.flush()  # so that a kill costs nothing that has come
+            handle.flush()  # so that a killed process loses no received bytes
             progress(Progress(target.name, done, size, in_all=done))
     if size not in (None, done):
-        raise Again(f"{done:,} bytes came where {size:,} were announced")
+        raise Again(f"the server announced {size:,} bytes and sent {done:,}")
 
 
 def _bounded(size: int | None, have: int, target: Path, limits: Limits) -> None:
     if size is not None and size > limits.bytes:
-        raise Hopeless(f"it has {size:,} bytes, and {limits.bytes:,} are allowed")
+        raise Hopeless(f"the file has {size:,} bytes, and the limit is {limits.bytes:,}")
     free = shutil.disk_usage(target.parent).free
     if size is not None and size - have > free:
-        raise ResourceError(f"{target} needs {size - have:,} more bytes, and {free:,} are free there; make room.")
+        raise ResourceError(
+            f"{target} needs {size - have:,} more bytes, but only {free:,} bytes are free; free disk space."
+        )
 
 
 def _refuse(head: bytes, name: str) -> None:
     suffix = Path(name).suffix
     if not head:
-        raise Hopeless("it is empty")
+        raise Hopeless("the file is empty")
     if re.match(rb"(\xef\xbb\xbf)?\s*<", head) and suffix not in _PAGES:
-        raise Hopeless("it is a web page (HTML) and not the file")
+        raise Hopeless("the content is a web page (HTML), not the file")
     if not head.startswith(_BEGINS.get(suffix, b"")):
-        raise Hopeless(f"it is not a {suffix} file (it begins with {head[:8]!r})")
+        raise Hopeless(f"the content is not a {suffix} file (it begins with {head[:8]!r})")
 
 
 def _note(part: Path, address: str) -> _Note:
-    """Return what is noted of the bytes in ``part``; nothing if they are not of ``address``."""
+    """Return the note about the bytes in ``part``; an empty one if they are not from ``address``."""
     try:
         note = json.loads(beside(part, ".json").read_text(encoding="utf-8"))
         if note.pop("address") == http.shown(address):

@@ -41,11 +41,11 @@ class Hopeless(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much and how long: bytes per file, files per listing; times in seconds.
+    """Limits of a download: bytes per file, files per listing, and times in seconds.
 
-    ``connect`` and ``stall`` bound the wait for a connection and for the next byte; ``attempts`` counts failures in a
-    row that brought no new byte; the pause after them begins at ``pause`` and doubles up to ``longest_pause``, which
-    is also the longest Retry-After that is waited for.
+    ``connect`` and ``stall`` limit the wait for a connection and for the next byte. ``attempts`` is the number of
+    failures in a row without a new byte. The pause after a failure starts at ``pause`` and doubles up to
+    ``longest_pause``; a longer Retry-After of the server ends the download.
     """
 
     bytes: int = 20 * 10**9
@@ -58,7 +58,7 @@ class Limits:
 
 
 def local(address: str) -> Path | None:
-    """Return the path that a ``file://`` address or a plain path stands for, None for any other address."""
+    """Return the path of a ``file://`` address or of a plain path; None for any other address."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address):
         return Path(address).expanduser()
     parts = urlsplit(address)
@@ -72,13 +72,13 @@ def shown(address: str) -> str:
 
 @contextmanager
 def get(address: str, headers: dict[str, str], limits: Limits) -> Iterator[requests.Response]:
-    """Ask for ``address`` and yield the answer (200, 206 or 416), its body unread; raise Again or Hopeless."""
+    """Request ``address`` and yield the response (200, 206 or 416) before its body is read; raise Again or Hopeless."""
     if os.environ.get(OFFLINE, "0") not in ("", "0"):
-        raise Hopeless(f"{OFFLINE} is set, so that the network is not used")
+        raise Hopeless(f"the network is not used because {OFFLINE} is set")
     with requests.Session() as session:
         session.max_redirects = 10
         with _asked(session, address, headers, limits) as response:
-            status = f"the server answers {response.status_code} {response.reason or ''}".rstrip()
+            status = f"the server answered {response.status_code} {response.reason or ''}".rstrip()
             if passing(response.status_code):
                 raise Again(status, retry_after(response.headers.get("Retry-After")))
             if response.status_code not in (200, 206, 416):
@@ -87,29 +87,29 @@ def get(address: str, headers: dict[str, str], limits: Limits) -> Iterator[reque
 
 
 def _asked(session: requests.Session, address: str, headers: dict[str, str], limits: Limits) -> requests.Response:
-    # A body compressed on the way would have neither the file's length nor its sha256.
+    # A compressed body would have neither the length nor the sha256 of the file.
     wanted = {"User-Agent": "tltool", "Accept-Encoding": "identity"} | headers
     try:
         return session.get(address, headers=wanted, stream=True, timeout=(limits.connect, limits.stall))
     except requests.exceptions.ProxyError as error:
-        raise Hopeless("the proxy does not let it through (see HTTP_PROXY, HTTPS_PROXY and NO_PROXY)") from error
+        raise Hopeless("the proxy refused the connection (see HTTP_PROXY, HTTPS_PROXY and NO_PROXY)") from error
     except requests.exceptions.SSLError as error:
         raise Hopeless("the server's certificate is not trusted (see REQUESTS_CA_BUNDLE)") from error
     except requests.TooManyRedirects as error:
-        raise Hopeless(f"the server redirects more than {session.max_redirects} times") from error
+        raise Hopeless(f"the server redirected more than {session.max_redirects} times") from error
     except requests.Timeout as error:
-        raise Again("the server does not answer in time") from error
+        raise Again("the server did not answer in time") from error
     except requests.ConnectionError as error:
         if error.args and isinstance(error.args[0], MaxRetryError):
             raise Again("there is no connection to the server (is there a network?)") from error
         raise Again("the connection was reset") from error
     except requests.RequestException as error:
-        raise Hopeless(f"the address or the answer is not valid ({type(error).__name__})") from error
+        raise Hopeless(f"the address or the answer of the server is not valid ({type(error).__name__})") from error
 
 
 def pieces(response: requests.Response, limits: Limits) -> Iterator[bytes]:
-    """Yield the body as it comes, at most 64 KiB at a time; raise Again where it stalls or ends early."""
-    # read1 hands over what has arrived; read would wait for a full piece and lose a part of one with the connection.
+    """Yield the body as it arrives, at most 64 KiB at a time; raise Again if it stalls or ends early."""
+    # read1 returns what has arrived; read would wait for a full piece, and a lost connection would lose part of it.
     read = getattr(response.raw, "read1", response.raw.read)
     length, got = count(response.headers.get("Content-Length")), 0
     try:
@@ -117,11 +117,11 @@ def pieces(response: requests.Response, limits: Limits) -> Iterator[bytes]:
             got += len(piece)
             yield piece
     except ReadTimeoutError as error:
-        raise Again(f"no byte came for {limits.stall:g} s") from error
+        raise Again(f"no data arrived for {limits.stall:g} s") from error
     except HTTPError as error:
-        raise Again("the connection broke off before the end") from error
-    if length is not None and got < length:  # urllib3 1 does not count
-        raise Again("the connection broke off before the end")
+        raise Again("the connection ended before the file was complete") from error
+    if length is not None and got < length:  # urllib3 1 does not check the length
+        raise Again("the connection ended before the file was complete")
 
 
 def text(address: str, limits: Limits, say: Say) -> str:
@@ -154,21 +154,21 @@ def patiently(once: Callable[[], T], reached: Callable[[], int], name: str, limi
             most = max(most, reached())
             pause = min(limits.pause * 2.0 ** (failures - 1), limits.longest_pause)
             if again.wait is not None and again.wait > limits.longest_pause:
-                raise Hopeless(f"{again} and asks to be left alone for {again.wait:.0f} s") from again
+                raise Hopeless(f"{again} and asks to wait {again.wait:.0f} s") from again
             if failures >= limits.attempts:
-                raise Hopeless(f"{again}, {failures} times in a row") from again
+                raise Hopeless(f"{again} ({failures} times in a row)") from again
             pause = pause if again.wait is None else again.wait
             say(f"{name}: {again}; trying again in {pause:.1f} s (failure {failures} of {limits.attempts}).")
         time.sleep(pause)
 
 
 def count(value: str | None) -> int | None:
-    """Return the number a header holds, None where it holds none."""
+    """Return the whole number in a header; None if it has none."""
     return int(value) if value and re.fullmatch(r"[0-9]{1,18}", value.strip()) else None
 
 
 def span(response: requests.Response) -> tuple[int | None, int | None]:
-    """Return where the body of a 200, 206 or 416 (None) begins and the size of the whole file, None if not told."""
+    """Return the first byte of the body of a 200, 206 or 416 and the size of the whole file; None where not stated."""
     if response.status_code == 200:
         return 0, count(response.headers.get("Content-Length"))
     found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "").strip())
@@ -176,12 +176,12 @@ def span(response: requests.Response) -> tuple[int | None, int | None]:
 
 
 def passing(status: int) -> bool:
-    """Tell whether an answer with this status may be another one later."""
+    """Return whether a later request may succeed after this ``status``."""
     return status in _PASSING or status >= 500
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or a date; None where it does not."""
+    """Return the seconds of a Retry-After header, which has a number or a date; None if it has neither."""
     seconds = count(value)
     if seconds is not None or not value:
         return seconds

@@ -19,7 +19,7 @@ from tltool.errors import DataError
 RECORD = "listing.json"
 _LINK = re.compile(r"""<a\s[^>]*?href\s*=\s*["']([^"'?#]+)""", re.IGNORECASE)
 _PLAIN = re.compile(r"[^/\\\x00-\x1f]{1,200}")
-# What a download leaves beside its files: a folder made by one may serve as a mirror for the next.
+# Files that a download writes next to the data. A download folder may be the mirror of another download.
 _OURS = re.compile(r"listing\.json|.*\.(part|part\.json|sha256|wrong|new)")
 
 
@@ -27,7 +27,7 @@ def listing(address: str, pattern: str, *, limits: Limits, say: Say) -> list[str
     """Return the sorted names of the files at ``address``, a directory page or a local folder, that match.
 
     ``pattern`` is a glob, or a regular expression if it begins with ``^``. Names that lead elsewhere (``/``, ``..``)
-    are passed over. Raises DataError if the address cannot be read, or nothing matches, or too much.
+    are ignored. Raise DataError if the address cannot be read, or if no name or too many names match.
     """
     place = http.local(address)
     try:
@@ -40,19 +40,17 @@ def listing(address: str, pattern: str, *, limits: Limits, say: Say) -> list[str
     except (Hopeless, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"The list of files {pattern} could not be fetched from {http.shown(address)}: {reason}; run again, "
-            "or put the "
-            f"files into a folder and pass data.root=FOLDER."
+            f"The list of files {pattern} could not be downloaded from {http.shown(address)}: {reason}; run the "
+            "command again later, or put the files into a folder and pass data.root=FOLDER."
         ) from error
     except re.error as error:
-        raise DataError(f"The pattern {pattern} is not a regular expression ({error}).") from error
+        raise DataError(f"data.pattern={pattern} is not a regular expression ({error}); correct it.") from error
     plain = {name for name in found if _PLAIN.fullmatch(name) and name.strip(". ") and ".." not in name}
     names = sorted(name for name in plain if matches(name) and not _OURS.fullmatch(name))
     if not 0 < len(names) <= limits.files:
         raise DataError(
-            f"{http.shown(address)} lists {len(names) or 'no'} files that match {pattern}, of {len(found)} names in "
-            f"all "
-            f"({limits.files} are allowed); correct the address or the pattern."
+            f"{http.shown(address)} lists {len(found)} names, of which {len(names)} match {pattern} (the limit is "
+            f"{limits.files}); correct the address or the pattern."
         )
     return names
 
@@ -70,13 +68,13 @@ def folder(
     """Download every file at ``address`` that matches ``pattern`` into the folder ``target``; return their paths.
 
     The listing is recorded there in ``listing.json`` (name, size in bytes, ETag, sha256, date). Once all files are
-    there the network is not asked again: delete ``listing.json`` to look for new files. ``sha256`` holds the hashes
-    that are known, by name. Raises what ``fetch`` and ``listing`` raise; files that were complete stay.
+    there, the network is not used again; delete ``listing.json`` to look for new files. ``sha256`` maps names to known
+    hashes. Raise the errors of ``fetch`` and ``listing``; complete files are kept.
     """
     names = _recorded(address, pattern, target) or listing(address, pattern, limits=limits, say=say)
     here = sum((target / name).is_file() for name in names)
     if here < len(names):
-        say(f"{http.shown(address)}: {len(names)} files match {pattern}, {here} of them are in {target} already.")
+        say(f"{http.shown(address)}: {len(names)} files match {pattern}; {here} of them are already in {target}.")
     paths: list[Path] = []
     before = 0
     for n, name in enumerate(names, start=1):
@@ -93,13 +91,13 @@ def folder(
 
 
 def joined(address: str, name: str) -> str:
-    """Return where the file ``name`` is at ``address``, a page or a local folder."""
+    """Return the address of the file ``name`` of the page or local folder ``address``."""
     local = http.local(address)
     return str(local / name) if local is not None else f"{address.rstrip('/')}/{quote(name)}"
 
 
 def spoken(say: Say, every: float = 10.0) -> Watch:
-    """Return a watcher that says how far a download is, every so many seconds and at the end of each file."""
+    """Return a function that prints the progress of a download every so many seconds and after each file."""
     last = time.monotonic()
 
     def watch(step: Progress) -> None:
@@ -107,7 +105,9 @@ def spoken(say: Say, every: float = 10.0) -> Watch:
         if step.done == step.size or time.monotonic() - last >= every:
             last = time.monotonic()
             of = f" of {step.size / 1e6:,.1f}" if step.size else ""
-            all_ = f" (file {step.file} of {step.files}, {step.in_all / 1e6:,.1f} MB in all)" if step.files > 1 else ""
+            all_ = (
+                f" (file {step.file} of {step.files}, {step.in_all / 1e6:,.1f} MB in total)" if step.files > 1 else ""
+            )
             say(f"{step.name}: {step.done / 1e6:,.1f}{of} MB{all_}")
 
     return watch

@@ -18,8 +18,8 @@ BUNDLED = Path(__file__).parents[1] / "bundled"
 def root(description: Mapping[str, Any], cache: Path, plugins: Iterable[str], say: Callable[[str], None]) -> Path:
     """Return the folder of files, or the one ``file``, of a data set.
 
-    Without a ``root`` it is downloaded or fetched into ``cache``, or was so before. Raises DataError if it is not to
-    be had.
+    Without a ``root``, download it to ``cache`` if it is not there. Raise DataError if it is missing or cannot be
+    downloaded.
     """
     if description["root"] == "bundled":
         return BUNDLED
@@ -48,12 +48,12 @@ def root(description: Mapping[str, Any], cache: Path, plugins: Iterable[str], sa
 
 
 def _folder(name: str, asked: str, cache: Path) -> Path:
-    """Return a folder for what was asked for, so that two snapshots or queries are never mixed."""
+    """Return the download folder of an address or query, so that two snapshots or queries are never mixed."""
     return cache / "downloads" / f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
 
 
 def _same(path: Path, sha256: str | None) -> Path:
-    """Return ``path``; raise DataError if it is not there, or is not the file that has ``sha256``."""
+    """Return ``path``; raise DataError if it cannot be read or its hash is not ``sha256``."""
     try:
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest() if sha256 else None
@@ -63,7 +63,7 @@ def _same(path: Path, sha256: str | None) -> Path:
         ) from error
     if sha256 and found != sha256.lower():
         raise DataError(
-            f"{path} has sha256 {found}, and {sha256} is given for it; download it again (data.root=null), or pass "
-            "data.sha256=null if it is meant to be another file."
+            f"{path} has sha256 {found}, but data.sha256 is {sha256}; download it again (data.root=null), or pass "
+            "data.sha256=null to use this file."
         )
     return path

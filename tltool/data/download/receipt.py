@@ -34,28 +34,28 @@ def beside(target: Path, suffix: str) -> Path:
 
 
 def receipt(target: Path) -> Receipt | None:
-    """Return what is recorded of ``target``, None where nothing is; raise DataError if the record is damaged."""
+    """Return the record of ``target``, or None if there is none; raise DataError if the record is damaged."""
     record = beside(target, ".sha256")
     try:
         return Receipt(**json.loads(record.read_text(encoding="utf-8").splitlines()[0].removeprefix("#")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, IndexError) as error:
-        raise DataError(f"{record} is damaged; delete it to trust {target.name} as it is now.") from error
+        raise DataError(f"{record} is damaged; delete it to accept {target.name} as it is now.") from error
 
 
 def check(target: Path, sha256: str | None, address: str) -> None:
-    """Hold a file that is there to ``sha256``, or to what was recorded at its first use, which may be now.
+    """Compare an existing file with ``sha256`` if given, otherwise with its record; make the record if there is none.
 
-    Raises DataError if it is another file.
+    Raise DataError if the hash differs.
     """
     old, facts = receipt(target), target.stat()
     known = old is not None and (old.size, old.mtime_ns) == (facts.st_size, facts.st_mtime_ns)
     digest = old.sha256 if old and known else _hashed(target)
     if reason := mismatch(target, digest, sha256):
-        raise DataError(f"{target} {reason}; move it away to download it again from {address}.")
+        raise DataError(f"{target} {reason}; move the file away to download it again from {address}.")
     if not known:
-        # A shared folder that may only be read is as good, it is just hashed each time.
+        # In a shared folder that is read-only, the file is hashed each time.
         with suppress(ResourceError):
             _record(target, digest, old.etag if old else None, old.address if old else address)
 
@@ -63,7 +63,7 @@ def check(target: Path, sha256: str | None, address: str) -> None:
 def settle(part: Path, target: Path, sha256: str | None, address: str, etag: str | None) -> None:
     """Make the complete ``part`` the file ``target``: hash, fsync, rename, record.
 
-    Raises DataError if it has not the hash that is given, or else was recorded before; it is kept as ``.wrong``.
+    Raise DataError if its hash is not ``sha256`` or the recorded one; the file is then kept as ``.wrong``.
     """
     with disk(target):
         digest = _hashed(part)
@@ -71,27 +71,27 @@ def settle(part: Path, target: Path, sha256: str | None, address: str, etag: str
         if reason := mismatch(target, digest, sha256):
             part.replace(beside(target, ".wrong"))
             raise DataError(
-                f"{target.name} from {address} {reason}; it is kept as {beside(target, '.wrong')}: check the address, "
-                f"or put the right file at {target} by hand."
+                f"{target.name} from {address} {reason} (saved as {beside(target, '.wrong')}); check the "
+                f"address, or copy the right file to {target}."
             )
         part.replace(target)
         folder = os.open(target.parent, os.O_RDONLY)
-        with suppress(OSError):  # not every file system can sync a folder
+        with suppress(OSError):  # some file systems cannot sync a folder
             os.fsync(folder)
         os.close(folder)
     _record(target, digest, etag, address)
 
 
 def mismatch(target: Path, digest: str, sha256: str | None) -> str | None:
-    """Say how ``digest`` is not the one expected of ``target``, or None."""
+    """Return how ``digest`` differs from the expected hash of ``target``; None if it does not."""
     old = receipt(target)
     want = sha256.lower() if sha256 else old.sha256 if old else digest
-    whence = "given for it" if sha256 else f"recorded at its first use in {beside(target, '.sha256').name}"
-    return None if digest == want else f"has sha256 {digest}, and {want} is {whence}"
+    whence = "data.sha256" if sha256 else f"{beside(target, '.sha256').name}, written at its first use,"
+    return None if digest == want else f"has sha256 {digest}, but {whence} says {want}"
 
 
 def written(path: Path, content: str) -> None:
-    """Write a small text file whole or not at all; raise ResourceError where that cannot be done."""
+    """Write a small text file completely or not at all; raise ResourceError if it cannot be written."""
     new = beside(path, f".{os.getpid()}.new")
     with disk(path):
         with new.open("w", encoding="utf-8") as handle:
@@ -103,13 +103,13 @@ def written(path: Path, content: str) -> None:
 
 @contextmanager
 def disk(target: Path) -> Iterator[None]:
-    """Turn failures to write into a ResourceError."""
+    """Raise a ResourceError for any error of the disk."""
     try:
         yield
     except OSError as error:
         raise ResourceError(
-            f"{target} cannot be written ({error.strerror or error}); make room or name another folder, what was "
-            f"downloaded is kept."
+            f"{target} cannot be written ({error.strerror or error}); free disk space or choose another folder (the "
+            "downloaded bytes are kept)."
         ) from error
 
 
@@ -124,10 +124,10 @@ def alone(target: Path, say: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"{target.name}: another process downloads into {target.parent}; waiting for it.")
+            say(f"{target.name}: another process is downloading to {target.parent}; waiting for it.")
             fcntl.flock(folder, fcntl.LOCK_EX)
         except OSError:
-            pass  # a network file system without locks: one process at a time is then up to the user
+            pass  # a network file system without locks: the user must then run one process at a time
         yield
     finally:
         os.close(folder)

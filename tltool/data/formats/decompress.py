@@ -23,9 +23,9 @@ _BEGINS: dict[bytes, _Open] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7
 
 
 class Bounds(NamedTuple):
-    """How much may come out: ``bytes`` in all and, beyond ``free`` bytes, ``ratio`` times the size of the file.
+    """Limit of the decompressed size: ``bytes`` in total and, above ``free`` bytes, ``ratio`` times the file size.
 
-    Tables of crystals unpack to 5 to 15 times their size.
+    Tables of crystals decompress to 5 to 15 times their size.
     """
 
     bytes: int = 20 * 10**9
@@ -37,10 +37,10 @@ BOUNDS = Bounds()
 
 
 def opened(path: Path, bounds: Bounds = BOUNDS) -> io.BufferedReader:
-    """Return the unpacked bytes of ``path``, to be used in a ``with``.
+    """Open the decompressed bytes of ``path``; use them in a ``with``.
 
-    Raises DataError if it cannot be opened; so does reading, if it is damaged, cut short or unpacks to more than
-    ``bounds`` allow.
+    Raise DataError if the file cannot be opened. Reading raises DataError if the file is damaged, incomplete, or larger
+    than ``bounds`` after decompression.
     """
     try:
         with path.open("rb") as file:
@@ -48,11 +48,13 @@ def opened(path: Path, bounds: Bounds = BOUNDS) -> io.BufferedReader:
         opener = next((how for begin, how in _BEGINS.items() if head.startswith(begin)), io.FileIO)
         return io.BufferedReader(_Bounded(opener(path), path, min(bounds.bytes, max(bounds.free, bounds.ratio * size))))
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); name a file that can.") from error
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}); check the name and the permissions of the file."
+        ) from error
 
 
 class _Bounded(io.RawIOBase):
-    """An open file that refuses to give more than ``most`` bytes."""
+    """An open file that raises DataError after ``most`` bytes."""
 
     def __init__(self, stream: BinaryIO | Any, path: Path, most: int) -> None:
         self._stream, self._path, self._most, self._given = stream, path, most, 0
@@ -62,7 +64,7 @@ class _Bounded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Fill ``buffer``; raise DataError where the file is damaged, cut short or too much of it has come."""
+        """Fill ``buffer`` and return the number of bytes; raise DataError for a damaged or too large file."""
         view = memoryview(buffer).cast("B")
         try:
             piece = self._stream.read(len(view))
@@ -71,8 +73,8 @@ class _Bounded(io.RawIOBase):
         self._given += len(piece)
         if self._given > self._most:
             raise DataError(
-                f"{self._path} unpacks to more than {self._most:,} bytes, which such a file does not hold; check where "
-                "it comes from."
+                f"{self._path} has more than {self._most:,} bytes after decompression, which is unlikely for a table "
+                "of crystals; check its source."
             )
         view[: len(piece)] = piece
         return len(piece)

@@ -18,7 +18,7 @@ from tltool.elements import number_of
 from tltool.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
-"""What the name of a table of formulas ends with, before .gz, .xz or .bz2 if it is packed."""
+"""Suffixes of a table of formulas, before .gz, .xz or .bz2 if it is compressed."""
 
 _DOT = "·"
 _PLAIN = str.maketrans("₀₁₂₃₄₅₆₇₈₉•∙⋅*", "0123456789" + 4 * _DOT)
@@ -28,7 +28,7 @@ _OPEN, _CLOSED = "([{", ")]}"
 
 
 def composition(text: Any, where: str) -> Crystal:
-    """Return the elements and amounts that the formula ``text`` names; raise DataError naming ``where``."""
+    """Return the elements and amounts of the formula ``text``; raise DataError naming ``where`` for a wrong one."""
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"{where}: no formula.")
     total: dict[int, float] = {}
@@ -38,7 +38,7 @@ def composition(text: Any, where: str) -> Crystal:
     numbers = sorted(number for number, amount in total.items() if amount)
     amounts = np.array([total[number] for number in numbers])
     if not numbers or not np.isfinite(amounts.sum()):
-        raise DataError(f"{where}: the formula names no number of atoms; correct it.")
+        raise DataError(f"{where}: the number of atoms in the formula is zero or not finite; correct it.")
     lattice, frac = np.full((3, 3), np.nan), np.full((len(numbers), 3), np.nan)
     return Crystal(lattice, frac, np.array(numbers, dtype=np.int64), amounts)
 
@@ -52,7 +52,7 @@ def _part(text: str, where: str) -> dict[int, float]:
         if symbol:
             number = number_of(symbol[0])
             if not number:
-                raise DataError(f"{where}: the formula has {symbol[0]!r}, which is no element; correct it.")
+                raise DataError(f"{where}: {symbol[0]!r} in the formula is not an element; correct it.")
             found, place = {number: 1.0}, symbol.end()
         elif text[place] in _OPEN:
             groups.append((text[place], {}))
@@ -61,14 +61,14 @@ def _part(text: str, where: str) -> dict[int, float]:
         elif text[place] in _CLOSED and groups[-1][0] == _OPEN[_CLOSED.index(text[place])]:
             found, place = groups.pop()[1], place + 1
         elif text[place] in _CLOSED:
-            raise DataError(f"{where}: the formula closes a bracket that it did not open; correct it.")
+            raise DataError(f"{where}: a closing bracket in the formula has no opening bracket; correct it.")
         else:
             raise DataError(f"{where}: the formula cannot be read at {text[place : place + 8]!r}; correct it.")
         amount = _NUMBER.match(text, place)
         place = amount.end() if amount else place
         _add(groups[-1][1], found, float(amount[0]) if amount else 1.0)
     if len(groups) > 1:
-        raise DataError(f"{where}: the formula does not close a bracket; correct it.")
+        raise DataError(f"{where}: an opening bracket in the formula has no closing bracket; correct it.")
     return groups[0][1]
 
 
@@ -78,15 +78,15 @@ def _add(total: dict[int, float], part: dict[int, float], times: float) -> None:
 
 
 def is_table(path: Path) -> bool:
-    """Say whether the name is that of a table that may hold formulas."""
+    """Return whether the name of ``path`` is that of a table that may contain formulas."""
     return tables.is_table(path) and tables.kind(path) in SUFFIXES
 
 
 def attempts(path: Path) -> Iterator[tuple[str, Crystal | DataError]]:
-    """Yield the id and the composition of each row of a table, with the error in place of one that cannot be used.
+    """Yield the id and the composition of each row of a table, or the error of a row that cannot be used.
 
-    The table has a column ``formula``, and ``id`` if it likes; without, rows are ``stem-1``, ``stem-2``, ... Raises
-    DataError for a file that cannot be read, one without that column, and an id that occurs twice.
+    The table has a column ``formula`` and may have a column ``id``; without it, the ids are ``stem-1``, ``stem-2``, ...
+    Raise DataError for a file that cannot be read or lacks the column, and for an id that occurs twice.
     """
     stem = path.name.split(".")[0]
     seen: dict[str, str] = {}

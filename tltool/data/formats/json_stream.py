@@ -13,19 +13,19 @@ from typing import Any, TextIO
 from tltool.errors import DataError
 
 PIECE = 1 << 20
-"""How many characters are read at a time."""
+"""Number of characters that are read at a time."""
 
 LONGEST = 1 << 26
-"""How many characters one value may have."""
+"""Largest number of characters of one value."""
 
 _BLANK = re.compile(r"\s*")
 
 
 def members(handle: TextIO, path: Path, /) -> Iterator[tuple[str, bool, Any]]:
-    """Yield (key, False, value) of the text's top object, and (key, True, element) for each element of a list in it.
+    """Yield (key, False, value) of the top-level object, and (key, True, element) for each element of a list in it.
 
-    The key of the elements of a list at the top is ``""``. Raises DataError naming ``path`` where the text ends too
-    early or is not JSON.
+    The key of the elements of a top-level list is ``""``. Raise DataError naming ``path`` if the text is incomplete or
+    not JSON.
     """
     decode = json.JSONDecoder().raw_decode
     text, at = "", 0
@@ -33,19 +33,19 @@ def members(handle: TextIO, path: Path, /) -> Iterator[tuple[str, bool, Any]]:
     def more() -> None:
         nonlocal text, at
         if len(text) - at > LONGEST:
-            raise DataError(f"{path} holds a value of more than {LONGEST:,} characters; check where it comes from.")
+            raise DataError(f"{path} contains a value of more than {LONGEST:,} characters; check its source.")
         try:
-            # As much again as is still undecided, so that one long value is not tried once per piece.
+            # Read as much again as is not yet parsed, so that a long value is not parsed once per piece.
             piece = handle.read(max(PIECE, len(text) - at))
         except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not text in UTF-8, or is damaged; repair it or download it again.") from error
+            raise DataError(f"{path} is not UTF-8 text, or is damaged; repair it or download it again.") from error
         if not piece:
             near = f"near {text[at : at + 30]!r}" if text[at:].strip() else "at its end"
-            raise DataError(f"{path} ends inside its JSON or is none ({near}); repair it or download it again.")
+            raise DataError(f"{path} is incomplete or not JSON ({near}); repair it or download it again.")
         text, at = text[at:] + piece, 0
 
     def sign() -> str:
-        """Return the next character that is not blank, and stay before it."""
+        """Return the next character that is not blank, without moving past it."""
         nonlocal at
         while True:
             at = _end_of_blanks(text, at)
@@ -71,10 +71,10 @@ def members(handle: TextIO, path: Path, /) -> Iterator[tuple[str, bool, Any]]:
                 more()
                 continue
             except RecursionError as error:
-                raise DataError(f"{path} nests its JSON too deeply; check where it comes from.") from error
+                raise DataError(f"{path} contains JSON that is nested too deeply; check its source.") from error
             except ValueError as error:
-                raise DataError(f"{path} holds a number of thousands of digits; check where it comes from.") from error
-            # Only a sign after it tells that a number is complete: 12 may be the beginning of 12.5.
+                raise DataError(f"{path} contains a number with thousands of digits; check its source.") from error
+            # A number is complete only if another character follows: 12 may be the beginning of 12.5.
             end = _end_of_blanks(text, end)
             if text[end : end + 1] in (",", ":", "]", "}"):
                 at = end

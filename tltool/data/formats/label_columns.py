@@ -14,7 +14,7 @@ import numpy as np
 
 from tltool.data.record import Crystal, Dropped, Record
 from tltool.errors import ConfigError
-from tltool.quantities import QUANTITIES, Quantity, quantity
+from tltool.quantities import Quantities, Quantity, shipped
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
@@ -29,12 +29,14 @@ class Columns(NamedTuple):
     """Where things stand: ``labels`` {quantity: column}, ``tags`` {tag: column}, and what to do with the labels.
 
     ``per_cell`` quantities are divided by the number of sites; a label beyond ``largest``, of either sign, is wrong.
+    ``known`` has the definitions of the quantities.
     """
 
     labels: Mapping[str, str]
     tags: Mapping[str, str]
     per_cell: frozenset[str]
     largest: Mapping[str, float]
+    known: Quantities
 
 
 class Labels(NamedTuple):
@@ -45,14 +47,25 @@ class Labels(NamedTuple):
 
 
 def columns(
-    labels: list[str], columns: list[str], per_cell: list[str], largest: Mapping[str, float], tags: Mapping[str, str]
+    labels: list[str],
+    columns: list[str] | None,
+    per_cell: list[str],
+    largest: Mapping[str, float],
+    tags: Mapping[str, str],
+    known: Quantities | None = None,
 ) -> Columns:
-    """Return the keys of an adapter's YAML as one value; raise ConfigError where they do not go together."""
+    """Return the keys of an adapter's YAML as one value; raise ConfigError where they do not go together.
+
+    ``known`` are the quantities that may be named: those that ship, unless given. Without ``columns`` they are called
+    as the labels.
+    """
+    known = shipped() if known is None else known
+    columns = list(labels) if columns is None else columns
     if not labels or len(set(labels)) != len(columns) or len(labels) != len(columns):
         raise ConfigError(
             f"data.adapter.labels={labels} and data.adapter.columns={columns} must name one column for each quantity."
         )
-    named = {quantity(name).name: column for name, column in zip(labels, columns, strict=True)}
+    named = {known.named(name).name: column for name, column in zip(labels, columns, strict=True)}
     for key, names in (("per_cell", per_cell), ("largest", largest)):
         for name in names:
             if name not in named:
@@ -60,14 +73,12 @@ def columns(
                     f"data.adapter.{key} names {name!r}, which is not one of the labels {', '.join(named)}."
                 )
     for name in per_cell:
-        if not quantity(name).unit.endswith("/atom"):
-            raise ConfigError(
-                f"data.adapter.per_cell names {name!r}, whose unit {quantity(name).unit} is not per atom."
-            )
+        if known[name].per != "atom":
+            raise ConfigError(f"data.adapter.per_cell names {name!r}, whose unit {known[name].unit} is not per atom.")
     for name, limit in largest.items():
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
             raise ConfigError(f"data.adapter.largest: {name}={limit!r} must be a number above zero.")
-    return Columns(named, tags, frozenset(per_cell), largest)
+    return Columns(named, tags, frozenset(per_cell), largest, known)
 
 
 def names(wanted: Columns) -> list[str]:
@@ -75,12 +86,13 @@ def names(wanted: Columns) -> list[str]:
     return [*wanted.labels.values(), *wanted.tags.values()]
 
 
-def labels(found: Mapping[str, Any], /) -> Labels:
-    """Return what the cells ``found`` {quantity: cell} say, as they stand there."""
+def labels(found: Mapping[str, Any], known: Quantities | None = None, /) -> Labels:
+    """Return what the cells ``found`` {quantity: cell} say, as they stand there; ``known`` as in ``columns``."""
     said = Labels({}, {})
+    known = shipped() if known is None else known
     for name, cell in found.items():
         try:
-            value = _label(cell, quantity(name))
+            value = _label(cell, known.named(name))
         except ValueError as error:
             said.bad[name] = str(error), _shown(cell)
         else:
@@ -115,16 +127,20 @@ def converted(
     good = {key: value / n if key in wanted.per_cell else value for key, value in said.good.items()}
     for key, limit in wanted.largest.items():
         if abs(good.get(key, 0.0)) > limit:
-            return Dropped(name, f"{key} beyond {limit:g} {quantity(key).unit}", f"{good[key]:g}")
+            return Dropped(name, f"{key} beyond {limit:g}{wanted.known[key].in_unit}", f"{good[key]:g}")
     words = {"mat_id": name} | {tag: text(cell) for tag, cell in tags.items()}
     return record(name, crystal, said._replace(good=good), {tag: word for tag, word in words.items() if word}, where)
 
 
-def within(item: Record | Dropped) -> Record | Dropped:
-    """Return ``item`` without labels that are not finite or that the quantity cannot be; Dropped if none is left."""
+def within(item: Record | Dropped, known: Quantities | None = None) -> Record | Dropped:
+    """Return ``item`` without labels that are not finite or that the quantity cannot be; Dropped if none is left.
+
+    ``known`` as in ``columns``.
+    """
+    known = shipped() if known is None else known
     if isinstance(item, Dropped):
         return item
-    lost = {name: why for name, value in item.labels.items() if (why := _beyond(value, name))}
+    lost = {name: why for name, value in item.labels.items() if (why := _beyond(value, known.get(name)))}
     if lost and len(lost) == len(item.labels):
         name, why = next(iter(lost.items()))
         return Dropped(item.id, f"{name} is {why}", f"{item.labels[name]:g}")
@@ -132,10 +148,24 @@ def within(item: Record | Dropped) -> Record | Dropped:
     return item._replace(labels=kept, tags=_less(item.tags, [f"{k}: {w}" for k, w in lost.items()])) if lost else item
 
 
+def is_number(cell: str) -> bool:
+    """Say whether the text of a cell is a number."""
+    return bool(_NUMBER.fullmatch(cell.strip().replace(_MINUS, "-")))
+
+
+def is_missing(cell: str) -> bool:
+    """Say whether a cell is empty, or has one of the words for a missing number."""
+    return cell.strip().lower() in _MISSING
+
+
 def is_numeric(cell: str) -> bool:
     """Say whether the text of a cell is a number, or one of the words for a missing one."""
-    word = cell.strip()
-    return word.lower() in _MISSING - {""} or bool(_NUMBER.fullmatch(word.replace(_MINUS, "-")))
+    return is_number(cell) or (is_missing(cell) and bool(cell.strip()))
+
+
+def decimal_point(cell: str) -> str:
+    """Return the text of a cell that has a decimal comma with a point in its place."""
+    return cell.replace(",", ".", 1)
 
 
 def text(found: Any) -> str:
@@ -188,16 +218,15 @@ def _from_text(word: str, wanted: Quantity) -> float | None:
     raise ValueError(_NOT)
 
 
-def _beyond(value: float, name: str) -> str:
+def _beyond(value: float, about: Quantity | None) -> str:
     """Say why ``value`` cannot be a label of the quantity, empty if it can."""
     if not math.isfinite(value):
         return "infinite" if math.isinf(value) else _NOT
-    about = QUANTITIES.get(name)
     if about is None:
         return ""
     if about.is_class:
         return "" if value in (0, 1) else "neither 0 nor 1"
-    return "" if about.least <= value <= about.most else f"beyond {about.least:g} to {about.most:g} {about.unit}"
+    return "" if about.least <= value <= about.most else f"beyond {about.least:g} to {about.most:g}{about.in_unit}"
 
 
 def _less(tags: Mapping[str, str], lost: list[str]) -> dict[str, str]:

@@ -28,15 +28,15 @@ def number(word: str) -> int:
 
 
 def is_shared(word: str) -> bool:
-    """Say whether a word names several elements, as ``Nb0.8Zr0.2``, ``Nb/Zr`` and ``'Nb,Zr'`` do."""
+    """Return whether a word names several elements, such as ``Nb0.8Zr0.2``, ``Nb/Zr`` and ``'Nb,Zr'``."""
     return bool(_ANOTHER.search(word))
 
 
 @lru_cache(maxsize=4096)
 def of_label(label: str, formula: frozenset[int]) -> int:
-    """Return the atomic number that a site's ``label`` begins with, 0 if that cannot be told.
+    """Return the atomic number of the element at the start of a site's ``label``; 0 if it is not clear.
 
-    ``formula`` holds the atomic numbers of the stated formula, none if there is none.
+    ``formula`` are the atomic numbers of the stated formula; empty if the file states none.
     """
     found = _LETTERS.match(label)
     if not found or is_shared(label):
@@ -51,8 +51,8 @@ def of_label(label: str, formula: frozenset[int]) -> int:
         return one if letters.isupper() else 0
     if as_written and two:
         return 0 if _begins_element(letters[2:] + rest) else two
-    # Two capitals are one element and a name for the site, unless they might be one element as well. After O and H,
-    # which stand in labels such as Ow and Ha, a small letter is such a name too.
+    # Two capitals are an element and a name of the site, unless together they can also be an element. After O and H
+    # (labels such as Ow and Ha), a small letter is a name of the site too.
     return one if not two and letters[0].isupper() and (letters[1].isupper() or letters[0] in "OH") else 0
 
 
@@ -61,7 +61,7 @@ def _element(word: str) -> int:
 
 
 def _begins_element(rest: str) -> bool:
-    """Say whether what follows an element in a label is another one, as in ``AlSi1``."""
+    """Return whether the rest of a label begins with another element, as in ``AlSi1``."""
     found = re.match(r"[A-Z][a-z]?", rest)
     return bool(found and number_of(found[0]))
 

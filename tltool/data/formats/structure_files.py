@@ -21,7 +21,7 @@ from tltool.data.structure_checks import Checks
 from tltool.errors import DataError
 
 SUFFIXES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".json", ".json.gz")
-"""What a structure file's name may end with; names that start with POSCAR or CONTCAR are read as well."""
+"""Suffixes of structure files; files whose names start with POSCAR or CONTCAR are read as well."""
 
 _BARE = ("POSCAR", "CONTCAR")
 _PERIODIC = (True,)
@@ -30,22 +30,22 @@ _Found = list[tuple[str | None, str, Crystal | DataError]]
 
 
 def files(root: Path) -> list[Path]:
-    """Return ``root`` itself if it is a file, or all structure files below it, sorted; hidden files are left out.
+    """Return ``root`` itself if it is a file, or all structure files below it, sorted, without hidden files.
 
-    Links to folders are followed, a folder that was seen before is not. Raises DataError if there is none.
+    Links to folders are followed; each folder is read once. Raise DataError if there is no structure file.
     """
     if root.is_file():
         return [root]
     found, seen = [], {os.path.realpath(root)}
     for folder, below, names in os.walk(root, followlinks=True):
-        # In place, as os.walk looks at what stays in the list.
+        # Change the list in place: os.walk visits what remains in it.
         below[:] = sorted(name for name in below if name[0] != "." and _is_new(Path(folder, name), seen))
         found += [Path(folder, name) for name in names if name[0] != "." and _kind(Path(name))]
     found = sorted(path for path in found if path.is_file())
     if not found:
         raise DataError(
-            f"{root}: there is no structure file; accepted are {' '.join(SUFFIXES)} and names that start with "
-            f"{' or '.join(_BARE)}."
+            f"{root}: contains no structure file; give files whose names end with one of {' '.join(SUFFIXES)} or "
+            f"start with {' or '.join(_BARE)}."
         )
     return found
 
@@ -67,7 +67,7 @@ def read(path: Path, checks: Checks | None = None) -> Iterator[tuple[str, Crysta
     """Yield the id and the crystal of each structure in the file.
 
     The id is the file's stem if there is one structure, else the file's own ids (JSON) or ``stem-0``, ``stem-1``, ...
-    Raises DataError, naming the file, at the first structure that cannot be used.
+    Raise DataError, naming the file, at the first structure that cannot be used.
     """
     for name, crystal in attempts(path, checks):
         if isinstance(crystal, DataError):
@@ -76,16 +76,16 @@ def read(path: Path, checks: Checks | None = None) -> Iterator[tuple[str, Crysta
 
 
 def attempts(path: Path, checks: Checks | None = None) -> Iterator[tuple[str, Crystal | DataError]]:
-    """Yield as ``read`` does, with the error in place of a crystal that cannot be used.
+    """Yield the same as ``read``, but the error instead of a crystal that cannot be used.
 
-    ``checks`` are those of configs/common.yaml unless given.
+    The default of ``checks`` is in configs/common.yaml.
     """
     for name, where, crystal in readings(path):
         yield name, crystal if isinstance(crystal, DataError) else _accepted(crystal, where, checks)
 
 
 def readings(path: Path) -> Iterator[tuple[str, str, Crystal | DataError]]:
-    """Yield the id, where it stands, and the crystal of each structure, checked only against what its file states."""
+    """Yield the id, the place and the crystal of each structure, checked only against the statements of its file."""
     try:
         found = _read(path)
     except DataError as error:
@@ -113,16 +113,21 @@ def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
         full = all(len(words) == 1 and abs(words[0]["occu"] - 1) < cif_file.FULL for words in species_of)
         numbers = np.array([species.number(words[0]["element"]) for words in species_of if words], dtype=np.int64)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        lacking = f"it lacks {error.args[0]!r}" if isinstance(error, KeyError) else "a part of it has another form"
+        lacking = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else "a value has the wrong form"
         raise DataError(
-            f"{where}: cannot be read as a pymatgen structure, with lattice.matrix, sites, abc, species and occu "
-            f"({lacking}); write it again."
+            f"{where}: cannot be read as a pymatgen structure ({lacking}); it needs lattice.matrix, sites, abc, "
+            "species and occu, so write the file again."
         ) from error
     if not all(structure["lattice"].get("pbc") or _PERIODIC):
-        raise DataError(f"{where}: is not periodic in three directions; give a crystal with its cell.")
+        raise DataError(f"{where}: is not periodic in three directions; give a crystal with a cell.")
     if not full:
         raise DataError(f"{where}: has partly occupied sites; give an ordered structure.")
     return checked(Crystal(lattice, frac, numbers), where)
+
+
+def has_suffix(name: str) -> bool:
+    """Say whether ``name`` ends as a structure file does, packed or not."""
+    return bool(_suffix(name))
 
 
 def _suffix(name: str) -> str:
@@ -146,9 +151,9 @@ def _read(path: Path) -> _Found:
     }
     kind = _kind(path)
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file.")
+        raise DataError(f"{path}: there is no such file; check the name.")
     if not kind:
-        raise DataError(f"{path}: is not a known kind of structure file; accepted are {' '.join(SUFFIXES)} and POSCAR.")
+        raise DataError(f"{path}: is not a structure file of a known type; use {' '.join(SUFFIXES)} or POSCAR.")
     try:
         return readers[kind](path)
     except OSError as error:
@@ -181,21 +186,22 @@ def _xyz(path: Path) -> _Found:
         frames = list(iread(StringIO(_text(path)), index=":", format="extxyz"))
     except Exception as error:  # it raises anything on damaged text
         raise DataError(
-            f"{path}: a frame is incomplete or no extended xyz; each needs the number of atoms, a comment with the "
-            "lattice, and a line for every atom, with an element and a position."
+            f"{path}: a frame is incomplete or not in extended xyz format; each frame needs the number of atoms, a "
+            "comment with the lattice, and a line for every atom with its element and position."
         ) from error
     found: _Found = []
     for frame, atoms in enumerate(frames):
         where = f"{path}, frame {frame}"
-        found.append((None, where, _attempt(_of_atoms, atoms, where)))
+        found.append((None, where, _attempt(from_atoms, atoms, where)))
     if not found:
-        raise DataError(f"{path}: contains no frame; give an extended xyz file with a crystal in it.")
+        raise DataError(f"{path}: contains no frame; give an extended xyz file with a crystal.")
     return found
 
 
-def _of_atoms(atoms: Any, where: str) -> Crystal:
+def from_atoms(atoms: Any, where: str) -> Crystal:
+    """Return the crystal of an ``Atoms`` of ASE; raise DataError naming ``where`` if it is not periodic."""
     if not atoms.pbc.all():
-        raise DataError(f"{where}: is not periodic in three directions; give a crystal with its cell.")
+        raise DataError(f"{where}: is not periodic in three directions; give a crystal with a cell.")
     lattice = np.array(atoms.cell.array, dtype=np.float64)
     checked(Crystal(lattice, np.zeros_like(atoms.positions), atoms.numbers), where)  # so that the cell can be inverted
     return checked(Crystal(lattice, np.linalg.solve(lattice.T, atoms.positions.T).T, atoms.numbers), where)
@@ -206,11 +212,11 @@ def _json(path: Path) -> _Found:
         with decompress.opened(path, _BOUNDS) as file:
             named = _structures(json.loads(file.read()), stem(path.name))
     except (ValueError, RecursionError) as error:  # text that is not JSON, or no UTF-8
-        raise DataError(f"{path}: is not JSON, or ends too early; write or download it again.") from error
+        raise DataError(f"{path}: is not JSON or is incomplete; write or download it again.") from error
     if not named:
         raise DataError(
-            f"{path}: contains no structure; give a pymatgen structure, a list or {{id: structure}} of them, "
-            "or a Matbench file."
+            f"{path}: contains no structure; give a pymatgen structure, a list of structures, {{id: structure}}, or a "
+            "Matbench file."
         )
     found: _Found = []
     for place, (name, data) in enumerate(named):
@@ -220,7 +226,7 @@ def _json(path: Path) -> _Found:
 
 
 def _structures(data: Any, name: str) -> list[tuple[str | None, Any]]:
-    """Return (own id or None, Structure dict) for every layout that is known; nothing if it is none of them."""
+    """Return (own id or None, Structure dict) of each structure in a known layout; an empty list otherwise."""
     if isinstance(data, dict) and {"index", "columns", "data"} <= data.keys():
         column = data["columns"].index("structure")
         return [(f"{name}-{i}", row[column]) for i, row in zip(data["index"], data["data"], strict=True)]
@@ -241,7 +247,7 @@ def _inner(data: Mapping[str, Any]) -> Any:
 
 
 def _own_id(entry: Mapping[str, Any]) -> str | None:
-    """Return the id that an entry of Materials Project or Alexandria carries."""
+    """Return the id in an entry of the Materials Project or Alexandria; None if it has none."""
     more = entry.get("data")
     names = (entry.get("material_id"), more.get("mat_id") if isinstance(more, dict) else None, entry.get("entry_id"))
     return next((name for name in names if isinstance(name, str)), None)

@@ -1,7 +1,7 @@
-"""A structure as one value of a table -> crystal: a dict, its JSON text, CIF text, POSCAR text, or three plain columns.
+"""Read the crystal in a cell of a table: a dict, its JSON text, CIF text or POSCAR text; or read it from three columns.
 
-Dicts are those of pymatgen (``lattice`` and ``sites``) and of JARVIS (``lattice_mat``, ``coords``, ``elements``). Text
-tells by itself what it is.
+Dicts are those of pymatgen (``lattice`` and ``sites``) and of JARVIS (``lattice_mat``, ``coords``, ``elements``). The
+format of a text is recognised from its content.
 """
 
 import json
@@ -21,23 +21,23 @@ _CIF = re.compile(r"^\s*(data_|_cell_|_atom_site_)", re.IGNORECASE | re.MULTILIN
 
 
 def crystal(value: Any, where: str) -> Crystal:
-    """Return the crystal that ``value`` describes; raise DataError naming ``where`` if it is none or unusable."""
+    """Return the crystal in ``value``; raise DataError naming ``where`` if there is none or it cannot be used."""
     if isinstance(value, str):
         text = value.strip()
         if not text.startswith("{"):
             return _from_text(text, where)
         value = _json(text, where)
     if not isinstance(value, Mapping):
-        raise DataError(f"{where}: is neither a structure nor the text of one.")
+        raise DataError(f"{where}: is not a structure; give a dict, JSON, CIF or POSCAR text.")
     if "lattice_mat" in value:
         return _from_jarvis(value, where)
     return from_dict(value, where)
 
 
 def from_columns(lattice: Any, species: Any, frac: Any, where: str) -> Crystal:
-    """Return the crystal of a lattice (3, 3) in Å, the symbols or atomic numbers (n,) and positions (n, 3).
+    """Return the crystal of a lattice (3, 3) in Å, symbols or atomic numbers (n,), and fractional positions (n, 3).
 
-    Each may be the JSON text of it. Oxidation states are dropped. Raises DataError naming ``where``.
+    Each may be JSON text. Oxidation states are dropped. Raise DataError naming ``where`` if one cannot be used.
     """
     lattice, species, frac = (_json(v, where) if isinstance(v, str) else v for v in (lattice, species, frac))
     try:
@@ -46,25 +46,27 @@ def from_columns(lattice: Any, species: Any, frac: Any, where: str) -> Crystal:
         return checked(found, where)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{where}: cannot be read as lattice, species and positions, as one of them has another form; give "
-            "(3, 3) numbers, n words and (n, 3) numbers."
+            f"{where}: lattice, species or positions have the wrong form; give (3, 3) numbers, n words and (n, 3) "
+            "numbers."
         ) from error
 
 
 def _from_text(text: str, where: str) -> Crystal:
     if "\n" not in text:
-        raise DataError(f"{where}: is one line, but CIF and POSCAR text has several; for file names use data=folder.")
+        raise DataError(
+            f"{where}: is one line, but CIF and POSCAR texts have several; use data=folder if these are file names."
+        )
     if not _CIF.search(text):
         try:
             return poscar.crystal(text, where)
         except DataError as error:
             cause = str(error).removeprefix(f"{where}: ").split(";")[0]
             raise DataError(
-                f"{where}: cannot be read as CIF, as it has no data_ block, nor as POSCAR ({cause}); repair it."
+                f"{where}: is not a CIF (it has no data_ block) and not a POSCAR ({cause}); repair it."
             ) from error
     found = cif_file.crystals(text.encode(), where)
     if len(found) > 1:
-        raise DataError(f"{where}: holds several structures; give each a row.")
+        raise DataError(f"{where}: contains several structures; give each structure its own row.")
     if isinstance(found[0], DataError):
         raise found[0]
     return found[0]
@@ -79,14 +81,14 @@ def _from_jarvis(value: Mapping[str, Any], where: str) -> Crystal:
             ).T
     except (KeyError, TypeError, ValueError) as error:  # a cell without volume among them
         raise DataError(
-            f"{where}: cannot be read as a JARVIS structure, with lattice_mat, elements and coords, as one of them is "
-            "missing or has another form; write it again."
+            f"{where}: cannot be read as a JARVIS structure; lattice_mat, elements or coords is missing or has the "
+            "wrong form, so write it again."
         ) from error
     return from_columns(lattice, species, positions, where)
 
 
 def _number(word: str | float) -> int:
-    """Return the atomic number that a symbol, with or without oxidation state, or a number stands for; 0 if none."""
+    """Return the atomic number of a symbol, with or without oxidation state, or of a number; 0 if unknown."""
     return species.number(word) if isinstance(word, str) else int(word)
 
 
@@ -94,6 +96,4 @@ def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{where}: cannot be read as JSON, as it is damaged or ends too early; write it again."
-        ) from error
+        raise DataError(f"{where}: cannot be read as JSON (it is damaged or incomplete); write it again.") from error

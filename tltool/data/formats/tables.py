@@ -23,45 +23,48 @@ _MISSING = object()
 _HOW = "write the table as a list of objects (pandas: orient='records') or as JSON lines"
 
 
-def rows(path: Path, wanted: Collection[str], /) -> _Rows:
-    """Yield where a row stands (``line 3``, or ``row 2`` counted from 1) and the row itself.
+def rows(path: Path, wanted: Collection[str], /, header_line: int | None = None) -> _Rows:
+    """Yield the place of each row (``line 3``, or ``row 2`` counted from 1) and the row itself.
 
-    ``wanted`` are the columns that will be asked for; a dotted name leads into nested values. Raises DataError for a
-    file that cannot be read, and for a wanted column that is not in it.
+    ``wanted`` are the columns that the caller needs; a dotted name is a path into nested values. ``header_line`` is
+    that of a CSV with a title above its header. Raise DataError for a file that cannot be read, and for a wanted column
+    that no row has.
     """
     missing, first = set(wanted), None
     with csv_rows.plain_errors(path):
-        for where, row in _read(path, wanted):
+        for where, row in _read(path, wanted, header_line):
             first = row if first is None else first
             if missing:
                 missing -= {column for column in missing if _found(row, column) is not _MISSING}
             yield where, row
     if first is None:
-        raise DataError(f"{path}: has no row; give a table with a structure in each.")
-    # Rows of JSON may leave out what they do not have, so a column is missing only where no row has it.
+        raise DataError(f"{path}: has no row; give a table with a structure in each row.")
+    # A row of JSON may lack a column, so a column is missing only if no row has it.
     inner = (f"{key}.{word}" for key, part in first.items() if isinstance(part, Mapping) for word in part)
     for column in sorted(missing):
         raise DataError(f"{path}: has no column {column!r}.{csv_rows.near(column, [*first, *inner])}")
 
 
-def _read(path: Path, wanted: Collection[str]) -> _Rows:
+def _read(path: Path, wanted: Collection[str], header_line: int | None) -> _Rows:
     suffix = kind(path)
     if suffix == ".parquet":
         return _parquet(path, wanted)
     if suffix == ".json":
         return _json(path)
-    return _json_lines(path) if suffix in (".jsonl", ".ndjson") else csv_rows.read(path, wanted)
+    return (
+        _json_lines(path) if suffix in (".jsonl", ".ndjson") else csv_rows.read(path, wanted, header_line=header_line)
+    )
 
 
 def kind(path: Path) -> str:
-    """Return which of ``KINDS`` the file is, by its name; raise DataError if it is none of them."""
+    """Return the type of the file, one of ``KINDS``, from its name; raise DataError for any other name."""
     if not is_table(path):
-        raise DataError(f"{path} is not a known kind of table; accepted are {' '.join(KINDS)}, also with .gz .xz .bz2.")
+        raise DataError(f"{path} is not a table of a known type; use {' '.join(KINDS)}, also with .gz .xz .bz2.")
     return _suffix(path)
 
 
 def is_table(path: Path) -> bool:
-    """Say whether the name is that of a table."""
+    """Return whether the name of ``path`` is that of a table."""
     return _suffix(path) in KINDS
 
 
@@ -71,13 +74,13 @@ def _suffix(path: Path) -> str:
 
 
 def value(row: Row, column: str) -> Any:
-    """Return what stands in ``column`` of ``row``, None if nothing does; ``a.b`` is b in a, unless so called itself."""
+    """Return the value in ``column`` of ``row``, or None; ``a.b`` is b in a, unless a column has this name."""
     found = _found(row, column)
     return None if found is _MISSING else found
 
 
 def cells(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return what stands in each of ``columns`` {name: column}, by the names."""
+    """Return {name: value} for ``columns`` {name: column}."""
     return {name: value(row, column) for name, column in columns.items()}
 
 
@@ -117,7 +120,7 @@ def _json_lines(path: Path) -> _Rows:
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    place = f" from character {error.pos + 1} on" if isinstance(error, json.JSONDecodeError) else ""
+                    place = f" (error at character {error.pos + 1})" if isinstance(error, json.JSONDecodeError) else ""
                     raise DataError(f"{path}, line {n}: is not JSON{place}; repair it or download it again.") from error
                 yield f"line {n}", _object(row, path, f"line {n}")
 
@@ -160,15 +163,17 @@ def _listed(path: Path, members: Iterator[tuple[str, bool, Any]]) -> _Rows:
 def _split(item: list[Any], head: Mapping[str, list[Any]], n: int, path: Path) -> Row:
     for column in head["columns"] if n == 1 else ():
         if head["columns"].count(column) > 1:
-            raise DataError(f"{path}: has two columns {column!r}; rename one, so that it is clear which is the label.")
+            raise DataError(f"{path}: has two columns {column!r}; rename one of them.")
     if len(item) != len(head["columns"]):
-        raise DataError(f"{path}, row {n}: has {len(item)} values for {len(head['columns'])} columns; write it again.")
+        raise DataError(
+            f"{path}, row {n}: has {len(item)} values for {len(head['columns'])} columns; write the file again."
+        )
     index = {"index": head["index"][n - 1]} if n <= len(head["index"]) else {}
     return index | dict(zip(head["columns"], item, strict=True))
 
 
 def _is_lines(file: TextIO) -> bool:
-    """Say whether the first line is a whole object and more follows: JSON lines under another name."""
+    """Return whether the first line is a complete object and more text follows: JSON lines in a file named .json."""
     try:
         return isinstance(json.loads(file.readline(json_stream.PIECE)), dict) and file.readline(3).strip() != ""
     except (ValueError, RecursionError):
@@ -177,5 +182,5 @@ def _is_lines(file: TextIO) -> bool:
 
 def _object(row: Any, path: Path, where: str) -> Row:
     if not isinstance(row, dict):
-        raise DataError(f"{path}, {where}: is not an object of named columns; {_HOW}.")
+        raise DataError(f"{path}, {where}: is not an object with named columns; {_HOW}.")
     return row

@@ -92,7 +92,7 @@ def page(
 def _failure(response: Any, key: str) -> Again | Hopeless:
     """Return the error for an answer that mp-api could not use."""
     status = response.status_code
-    reason = f"the server answers {status} {response.reason or ''}".rstrip()
+    reason = f"the server answered {status} {response.reason or ''}".rstrip()
     if http.passing(status):
         return Again(reason, http.retry_after(response.headers.get("Retry-After")))
     if status in (401, 403):

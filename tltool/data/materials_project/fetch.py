@@ -56,9 +56,8 @@ def fetch(
         except (Again, Hopeless) as error:
             kept = ", the received pages are kept" if parts.is_dir() and any(parts.glob("*.jsonl")) else ""
             raise DataError(
-                f"The Materials Project could not be fetched from {http.shown(address)}: {error}{kept}; run "
-                "again later, "
-                "or pass data.root=FOLDER with a folder that was fetched before."
+                f"The Materials Project could not be downloaded from {http.shown(address)}: {error}{kept}; run the "
+                "command again later, or pass data.root=FOLDER with a folder that was fetched before."
             ) from None
         date = datetime.now(UTC).isoformat(timespec="seconds")
         count = snapshot.seal(folder, files, wanted | {"date": date, "client": client.release()})

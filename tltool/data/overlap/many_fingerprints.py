@@ -1,8 +1,9 @@
-"""Fingerprints of many crystals in parallel processes.
+"""Compute the fingerprints of many crystals in parallel processes.
 
-Each process is a fresh Python that reads crystals from its standard input and answers on its standard output. It never
-imports the program that asked, so a script without a ``__main__`` guard, a notebook or a shell may ask, and no thread
-or lock of PyTorch is copied into it. Threads would not help: moyopy holds the interpreter's lock.
+Each process is a new Python that reads crystals from its standard input and writes fingerprints to its standard output.
+It does not import the calling program. So the caller may be a script without a ``__main__`` guard, a notebook or a
+shell, and no thread or lock of PyTorch is copied. Threads would not help, because moyopy holds the interpreter's lock
+(GIL).
 """
 
 import signal
@@ -29,10 +30,10 @@ _CHILD = (
 def fingerprints(
     crystals: Iterable[Crystal], workers: int, progress: Callable[[int], None] = lambda done: None
 ) -> UInts:
-    """Return the fingerprints (n,) of ``crystals`` in order, found in ``workers`` processes.
+    """Return the fingerprints (n,) of ``crystals`` in order, computed in ``workers`` processes.
 
-    Below 2,000 crystals, or with one worker, this process does it. ``progress`` hears now and then how many are done.
-    Raises ResourceError if a worker dies.
+    Fewer than 2,000 crystals, or one worker, are computed in this process. ``progress`` is called from time to time
+    with the number of completed crystals. Raise ResourceError if a worker ends early.
     """
     rest = iter(crystals)
     done: list[UInts] = []
@@ -96,7 +97,7 @@ def _reply(child: subprocess.Popen[bytes], n: int) -> UInts:
 
 def _died(child: subprocess.Popen[bytes]) -> ResourceError:
     return ResourceError(
-        f"A process that finds fingerprints of crystals ended early (exit code {child.wait()}); free memory or use "
+        f"A process that computes fingerprints of crystals ended early (exit code {child.wait()}); free memory or use "
         "fewer workers."
     )
 

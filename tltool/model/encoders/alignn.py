@@ -28,7 +28,7 @@ from tltool.model.layers import species
 from tltool.model.layers.basis import Gaussians
 from tltool.model.norm import WeightedBatchNorm
 
-NO_ANGLES = "ALIGNN needs angles, which this graph does not have; add graph=angles."
+NO_ANGLES = "ALIGNN needs a graph with angles; add graph=angles."
 EPS = 1e-6  # of the published code, added to the sum of the gates
 
 
@@ -41,7 +41,7 @@ class Layer(nn.Module):
         self.norm = WeightedBatchNorm(outputs)
 
     def forward(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """Map ``rows`` (r, a), each of which stands for ``weights`` (r,)."""
+        """Map ``rows`` (r, a) to (r, b); each row counts ``weights`` (r,) times in the normalisation."""
         return F.silu(self.norm(self.linear(rows), weights))  # (r, b)
 
 
@@ -55,13 +55,13 @@ class Expansion(nn.Module):
         self.first, self.second = Layer(n, width), Layer(width, dim)
 
     def forward(self, graph: Graph) -> Tensor:
-        """Return (d, f) for the different distances of ``graph``; the cosines, if it is a line graph."""
+        """Return (d, f) for the distinct distances of ``graph``, or for the cosines of a line graph."""
         weights = graph.distance_weight()
         return self.second(self.first(self.basis(graph.distance), weights), weights)  # type: ignore[no-any-return]
 
 
 class EdgeGated(nn.Module):
-    """One convolution on nodes (n, f) and edges (e, f) of a graph; if not ``edges_go_on``, edge features end here."""
+    """One convolution on nodes (n, f) and edges (e, f) of a graph; without ``edges_go_on``, edges are not updated."""
 
     def __init__(self, dim: int, edges_go_on: bool) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class EdgeGated(nn.Module):
         self.norm_edges = WeightedBatchNorm(dim) if edges_go_on else None
 
     def forward(self, nodes: Tensor, edges: Tensor, graph: Graph) -> tuple[Tensor, Tensor | None]:
-        """Update ``nodes`` (n, f) and ``edges`` (e, f); None for edges that end here."""
+        """Update ``nodes`` (n, f) and ``edges`` (e, f); the edges are None if they are not updated."""
         m = message_passing.pair_sum(graph, self.receiver(nodes), self.neighbour(nodes)) + self.edge(edges)  # (e, f)
         gate, message = torch.sigmoid(m), self.message(nodes)  # (e, f), (n, f)
         total = message_passing.neighbour_sum(graph, gate * message.index_select(0, graph.neighbour))  # (n, f)
@@ -93,7 +93,7 @@ class Block(nn.Module):
     def forward(
         self, sites: Tensor, edges: Tensor, angles: Tensor | None, graph: Graph
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Update sites (n, f), edges (e, f) and angles (a, f); None for those that nothing reads any more."""
+        """Update sites (n, f), edges (e, f) and angles (a, f); None for features that no later block uses."""
         sites, found = self.two_body(sites, edges, graph)  # (n, f), (e, f)
         if self.three_body is not None and graph.line is not None and found is not None and angles is not None:
             found, angles = self.three_body(found, angles, graph.line)  # (e, f), (a, f)
@@ -124,7 +124,7 @@ class ALIGNN(nn.Module):
     ) -> None:
         super().__init__()
         if line_blocks < 1 or blocks < 1:
-            raise ConfigError("encoder.line_blocks and encoder.blocks of ALIGNN must be 1 or more.")
+            raise ConfigError("ALIGNN needs encoder.line_blocks and encoder.blocks of 1 or more.")
         self.dim, self.n_levels = dim, line_blocks + blocks + 1
         table = species.table(elements)
         self.register_buffer("table", table, persistent=False)

@@ -1,10 +1,10 @@
-"""CGAT: attention on a crystal graph whose edges know no distance (Schmidt and others, doi:10.1126/sciadv.abi7948).
+"""CGAT: attention on a crystal graph without distances (Schmidt and others, doi:10.1126/sciadv.abi7948).
 
-An edge knows only its shell: the rank of its distance among those of its receiver. So predictions do not change when a
-crystal is strained evenly, and structures that are not relaxed can be read. A block computes what each site hears from
-its neighbours (``NeighbourAttention``), passes it through an update and adds it; edges may be updated alike. The vector
-of the composition (``Composition``) is the state, with which the readout ``attention`` asks. Departures from the
-published code are named in ``configs/encoder/cgat.yaml``. Sizes as in ``crystal_graph``; f = dim.
+An edge has only its shell: the rank of its distance among the distances of its receiver. So predictions do not change
+under uniform strain, and unrelaxed structures can be used. A block computes the message of the neighbours of each site
+(``NeighbourAttention``), transforms it by an update, and adds it to the site; edges can be updated in the same way. The
+vector of the composition (``Composition``) is the state, which is the query of the readout ``attention``. Differences
+to the published code are listed in ``configs/encoder/cgat.yaml``. Sizes as in ``crystal_graph``; f = dim.
 """
 
 import torch
@@ -19,9 +19,9 @@ from tltool.model.layers.species import Species
 
 
 def shell_of_edge(graph: Graph, tolerance: float) -> Tensor:
-    """Return (e,) int64: how many different distances its receiver has below each edge's own.
+    """Return the shell (e,) int64 of each edge: the number of smaller distinct distances of its receiver.
 
-    A distance is another one if it is larger by more than the fraction ``tolerance`` of the one before.
+    Two distances are distinct if the larger one exceeds the other by more than the fraction ``tolerance``.
     """
     distance = graph.distance.index_select(0, graph.distance_index)
     further = torch.zeros_like(distance, dtype=torch.bool)
@@ -32,7 +32,7 @@ def shell_of_edge(graph: Graph, tolerance: float) -> Tensor:
 
 
 class Plain(nn.Module):
-    """An update by two layers on the message alone; the start does not matter. (r, f) -> (r, f)."""
+    """An update by two layers on the message only. (r, f) -> (r, f)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Plain(nn.Module):
 
 
 class EdgeMixing(nn.Module):
-    """What an edge makes of itself and its two sites: the mean over heads, weighted by e to their scores. -> (e, f)."""
+    """The message of an edge and its two sites: the mean over heads, weighted by exp(score). -> (e, f)."""
 
     def __init__(self, dim: int, heads: int, *, vector: bool) -> None:
         super().__init__()
@@ -61,11 +61,12 @@ class EdgeMixing(nn.Module):
 
 
 class CGAT(nn.Module):
-    """The encoder. ``dim`` features, ``heads``, ``blocks``; ``shells`` vectors of shells, further ones share the last.
+    """The encoder. ``dim`` features, ``heads``, ``blocks``; ``shells`` vectors of shells (farther ones share the last).
 
-    ``tolerance`` as in ``shell_of_edge``; ``attention`` scalar or vector: one score for a message or one for each
-    of its features; ``update`` plain or hypernetwork; ``update_edges`` in every block but the last, after which nobody
-    reads them; ``composition_blocks`` of the composition's vector; ``elements`` as in ``Species``.
+    ``tolerance`` is as in ``shell_of_edge``. ``attention`` is scalar or vector: one score per message, or one per
+    feature of a message. ``update`` is plain or hypernetwork. ``update_edges`` updates edges in every block but the
+    last, after which edges are not used. ``composition_blocks`` is the number of blocks for the composition's vector.
+    ``elements`` is as in ``Species``.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """CGCNN: gated convolution on the crystal graph (Xie and Grossman, doi:10.1103/PhysRevLett.120.145301).
 
-v_i' = softplus(v_i + N(sum_j sigmoid(N(z_ij W_f + b_f)) softplus(N(z_ij W_s + b_s)))), z_ij = v_i + v_j + u_ij put side
-by side, u_ij the Gaussians of their distance, N batch normalisation (eq. 5 of the paper, as its code has it).
-The linear map of z_ij is the sum of one map per node for v_i, one for v_j and one per different distance for u_ij.
+v_i' = softplus(v_i + N(sum_j sigmoid(N(z_ij W_f + b_f)) softplus(N(z_ij W_s + b_s)))), z_ij = v_i, v_j and u_ij
+concatenated, u_ij the Gaussians of their distance, N batch normalisation (eq. 5 of the paper, in the form of its code).
+The linear map of z_ij is the sum of one map per node for v_i, one for v_j and one per distinct distance for u_ij.
 Sizes as in ``crystal_graph``; f = dim.
 """
 
@@ -30,7 +30,7 @@ class Convolution(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the three maps as one map of the inputs put side by side would be drawn."""
+        """Initialise the three maps like a single map of the concatenated inputs."""
         maps = (self.receiver, self.neighbour, self.distance)
         bound = sum(part.in_features for part in maps) ** -0.5
         for part in maps:
@@ -38,7 +38,7 @@ class Convolution(nn.Module):
         nn.init.uniform_(self.receiver.bias, -bound, bound)
 
     def forward(self, sites: Tensor, basis: Tensor, graph: Graph) -> Tensor:
-        """Update ``sites`` (n, f) with ``basis`` (d, n_basis) of the different distances."""
+        """Update ``sites`` (n, f) with ``basis`` (d, n_basis) of the distinct distances."""
         z = message_passing.edge_sum(
             graph, self.receiver(sites), self.neighbour(sites), self.distance(basis)
         )  # (e, 2f)

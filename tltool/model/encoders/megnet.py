@@ -1,13 +1,13 @@
 """MEGNet: edges, sites and the state of the whole crystal update one another (Chen and others,
 doi:10.1021/acs.chemmater.9b01294).
 
-With e_ij, v_i and u first mapped by two layers of their own (from the second block on), a block computes
-e_ij' = f_e(v_i, v_j, e_ij, u), v_i' = f_v(v_i, mean_j e_ij', u), u' = f_u(u, mean e', mean v'), each f three layers
-with softplus(x) - log 2, and adds what came in. The first layer of f_e is the sum of a map of the receiver and the
-state, one of the neighbour and one of the edge; at the start an edge is known by its distance alone, so all maps of
-edges up to there act once per different distance. An edge of the quotient graph stands for edges with the same
-features in every layer, since these depend on the classes of its two sites and the distance.
-Sizes as in ``crystal_graph``; f = dim, h = hidden.
+From the second block on, e_ij, v_i and u are first mapped by two layers each. Then a block computes e_ij' = f_e(v_i,
+v_j, e_ij, u), v_i' = f_v(v_i, mean_j e_ij', u), u' = f_u(u, mean e', mean v'), each f three layers with softplus(x) -
+log 2, and adds its inputs to the results. The first layer of f_e is the sum of a map of the receiver and the state, one
+of the neighbour and one of the edge; at the start an edge is known only by its distance, so all maps of edges up to
+there are computed once per distinct distance. An edge of the quotient graph represents edges with the same features in
+every layer, because these depend only on the classes of its two sites and the distance. Sizes as in ``crystal_graph``;
+f = dim, h = hidden.
 """
 
 import math
@@ -36,7 +36,7 @@ def activation(rows: Tensor) -> Tensor:
 
 
 def _draw(maps: Iterable[nn.Linear], inputs: int) -> None:
-    """Draw ``maps`` as one of that many ``inputs`` would be drawn, with spread ``_GAIN`` / sqrt(inputs)."""
+    """Initialise ``maps`` like a single map of ``inputs``, with standard deviation ``_GAIN`` / sqrt(inputs)."""
     bound = _GAIN * math.sqrt(3 / inputs)
     for part in maps:
         nn.init.uniform_(part.weight, -bound, bound)
@@ -54,7 +54,7 @@ class Layers(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the maps."""
+        """Initialise the maps."""
         for part, inputs in zip(self.maps, self.sizes, strict=False):
             _draw([part], inputs)  # type: ignore[list-item]
 
@@ -66,7 +66,7 @@ class Layers(nn.Module):
 
 
 class EdgeUpdate(nn.Module):
-    """f_e: three layers on receiver, neighbour, edge and state, the first of them split. -> (e, f)."""
+    """f_e: three layers on receiver, neighbour, edge and state; the first is a sum of maps. -> (e, f)."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class EdgeUpdate(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the four maps as one map of the inputs put side by side would be drawn."""
+        """Initialise the four maps like a single map of the concatenated inputs."""
         maps = (self.receiver, self.neighbour, self.edge, self.state)
         _draw(maps, sum(part.in_features for part in maps))
 
@@ -106,7 +106,7 @@ class Block(nn.Module):
         self.of_state = Layers([3 * dim, hidden, hidden, dim])
 
     def forward(self, sites: Tensor, edges: Tensor, state: Tensor, graph: Graph) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what is to be added to ``sites`` (n, f), edges (e, f) and ``state`` (c, f).
+        """Return the updates to add to ``sites`` (n, f), edges (e, f) and ``state`` (c, f).
 
         ``edges`` are (d, f) in the first block and (e, f) later.
         """
@@ -126,7 +126,7 @@ class MEGNet(nn.Module):
 
     ``n_basis`` Gaussians of ``basis_width`` Å from 0 to ``basis_stop`` Å; ``element_dim`` features of an element and
     ``elements`` as in ``Species``. ``state_inputs`` numbers per crystal begin the state (``Graph.state``); with 0 it
-    begins as a learned constant. ``functional`` adds its vectors to that, in a model that tells functionals apart.
+    begins as a learned constant. In a model with several functionals, ``functional`` adds their vectors to the state.
     """
 
     functional: nn.Module | None
@@ -174,7 +174,7 @@ class MEGNet(nn.Module):
         given = 0 if graph.state is None else graph.state.shape[1]
         if graph.state is None or given != self.state_inputs:
             raise ConfigError(
-                f"encoder.state_inputs={self.state_inputs}, but the crystals come with {given} state inputs; "
-                "name the tags that hold them as state=[...], or use encoder.state_inputs=0."
+                f"encoder.state_inputs={self.state_inputs}, but the crystals have {given}; name the tags of the "
+                "inputs as state=[TAG,...], or use encoder.state_inputs=0."
             )
         return graph.state

@@ -1,4 +1,4 @@
-"""ALIGNN with backward passes that are written out and keep little.
+"""Compute ALIGNN with hand-written backward passes that store few tensors.
 
 m_ij = A x_i + B x_j + C y_ij is the gate of the message V x_j, and y_ij' = y_ij + SiLU(N(m_ij)) (Bresson and Laurent,
 arXiv:1711.07553). The graph may be a line graph: nodes are edges then, and edges angles. Edge and angle features begin
@@ -27,12 +27,12 @@ _LEARNED = len(Maps._fields) + 2
 
 
 def layer(module: Layer, rows: Tensor, weights: Tensor) -> Tensor:
-    """Do what ``Layer.forward`` does."""
+    """Compute ``Layer.forward``."""
     return norm_silu.norm_silu(rows, weights, module.linear, module.norm)
 
 
 def encode(encoder: ALIGNN, graph: Graph) -> list[Tensor]:
-    """Do what ``ALIGNN.forward`` does."""
+    """Compute ``ALIGNN.forward``."""
     if graph.line is None:
         raise ConfigError(NO_ANGLES)
     sites = encoder.embedding(encoder.table.index_select(0, graph.number), graph.multiplicity)

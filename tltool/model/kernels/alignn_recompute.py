@@ -1,4 +1,4 @@
-"""Edge features that are made again in the backward pass, piece by piece, in place of being kept for it.
+"""Recompute edge features in the backward pass, piece by piece, instead of storing them.
 
 On a line graph edges are angles, ten times as many as nodes, and their features after every layer would be most of the
 memory of training. They follow from the first ones, one row per cosine, and from the nodes of each layer. Automatic

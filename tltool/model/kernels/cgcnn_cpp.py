@@ -1,4 +1,4 @@
-"""The convolutions of CGCNN with compiled kernels: what stands between PyTorch and ``cgcnn.cpp``.
+"""Compute the convolutions of CGCNN with compiled kernels: the interface between PyTorch and ``cgcnn.cpp``.
 
 ``encoders/cgcnn.py`` has the plain form. All blocks are one autograd function, and one call
 of the kernels each way.
@@ -54,13 +54,13 @@ def of_block(block: Convolution) -> Block:
 
 
 def fits(cpp: CppKernels, graph: Graph, sites: Tensor, basis: Tensor) -> bool:
-    """Say whether the kernels can take ``sites`` (n, f) and ``basis`` (d, m), which gets no gradient from them."""
+    """Return whether the kernels support ``sites`` (n, f) and ``basis`` (d, m); ``basis`` gets no gradient."""
     known = cpp.takes(sites, basis, graph.edge_multiplicity)
     return known and sites.shape[1] % LANES == 0 and not basis.requires_grad
 
 
 def convolutions(cpp: CppKernels, graph: Graph, sites: Tensor, basis: Tensor, blocks: Sequence[Block]) -> list[Tensor]:
-    """Return the sites (n, f) as they are and after each block."""
+    """Return the sites (n, f) before the first and after each block."""
     weights = [weight.contiguous() for block in blocks for weight in block.weights]
     if torch.is_grad_enabled() and any(table.requires_grad for table in (sites, *weights)):
         return [sites, *_Convolutions.apply(sites, cpp, graph, basis, blocks, *weights)]  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The gated sum of CGCNN, normalisation included, in as few passes over the edges as plain PyTorch allows.
+"""Compute the gated sum of CGCNN, including normalisation, with as few passes over the edges as plain PyTorch allows.
 
 sum_j sigmoid(N(z)_gate) softplus(N(z)_message) over the neighbours j of a node, with z = at_receiver + at_neighbour +
 at_distance per edge and N weighted batch normalisation. Nothing of size edges x features is computed twice, and the
@@ -25,7 +25,7 @@ from tltool.model.norm import WeightedBatchNorm, single
 
 
 def convolution(block: Convolution, sites: Tensor, basis: Tensor, graph: Graph, *, triton: bool) -> Tensor:
-    """Do what ``Convolution.forward`` does; with ``triton`` by its kernels where they agree with plain PyTorch."""
+    """Compute ``Convolution.forward``; with ``triton``, use its kernels if they agree with plain PyTorch."""
     parts = block.receiver(sites), block.neighbour(sites), block.distance(basis)
     received = gated_sum(graph, *parts, block.norm_edges, triton=triton)
     return F.softplus(sites + block.norm_sites(received, graph.multiplicity))
@@ -71,7 +71,7 @@ def _triton_agrees(device: torch.device, kind: torch.dtype, width: int) -> bool:
     off = self_check.off_by(plain, found, 1e-4)
     if off:
         print(
-            f"Triton's kernels of {width} gates and messages give other numbers than plain PyTorch in "
+            f"The Triton kernels for {width} gates and messages give results that differ from plain PyTorch in "
             f"{str(kind).removeprefix('torch.')} ({off}); plain PyTorch is used in their place. Please report this.",
             file=sys.stderr,
         )

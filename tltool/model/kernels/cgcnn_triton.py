@@ -38,10 +38,10 @@ def tried(device: torch.device) -> None:
         found = (out.sum() + torch.autograd.grad(out.sum(), table)[0].sum()).item()
     except Exception as error:  # Triton fails with exceptions of its own, its compiler's and the driver's
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ResourceError(f"Triton's kernels do not run on {device} ({reason}); use kernels=torch.") from error
+        raise ResourceError(f"The Triton kernels do not run on {device} ({reason}); use kernels=torch.") from error
     # Two messages of sigmoid(1) softplus(1); no slope comes through a normalisation of one edge.
     if abs(found - 2 * 0.7310585786 * 1.3132616875) > 1e-4:
-        raise ResourceError(f"Triton's kernels compute something else on {device} ({found}); use kernels=torch.")
+        raise ResourceError(f"The Triton kernels give wrong results on {device} ({found}); use kernels=torch.")
 
 
 def gated_sum(

@@ -1,4 +1,4 @@
-"""Cutting large tensors into pieces that stay in the processor's cache through several operations."""
+"""Cut large tensors into pieces that stay in the processor's cache for several operations."""
 
 from collections.abc import Iterator
 

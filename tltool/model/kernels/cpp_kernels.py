@@ -1,4 +1,4 @@
-"""The compiled kernels that a run computes with: a library for each kind of number, and how many threads they take."""
+"""Hold the compiled kernels of a run: one library per floating-point type, and the number of threads."""
 
 import ctypes
 import time
@@ -45,11 +45,11 @@ class CppKernels:
         return self  # a copy of a model computes with the same libraries
 
     def load(self, kind: torch.dtype = torch.float32) -> None:
-        """Make the library for ``kind`` of number ready; raise ResourceError where that fails."""
+        """Compile or load the library for the floating-point type ``kind``; raise ResourceError if this fails."""
         if kind in self._libraries:
             return
         if self.folder is None:
-            raise ResourceError("There is no folder to keep compiled kernels in; use kernels=torch.")
+            raise ResourceError("There is no folder for compiled kernels; use kernels=torch.")
         there = cpp_library.library(SOURCE, (f"REAL={_NUMBERS[kind]}", *self.macros), self.folder, self.say)
         facts, number = ctypes.c_char_p, ctypes.c_int64
         there.prepare.argtypes = [facts, ctypes.c_double]
@@ -64,24 +64,24 @@ class CppKernels:
         _keep_memory()
 
     def library(self, kind: torch.dtype) -> ctypes.CDLL:
-        """Return the library for ``kind`` of number, which has to be ready."""
+        """Return the library for the floating-point type ``kind``, which must be loaded."""
         return self._libraries[kind]
 
     def has(self, kind: torch.dtype) -> bool:
-        """Say whether the library for ``kind`` of number is ready."""
+        """Return whether the library for the floating-point type ``kind`` is loaded."""
         return kind in self._libraries
 
     def forget(self, kind: torch.dtype) -> None:
-        """Compute without the library for ``kind`` of number."""
+        """Remove the library for the floating-point type ``kind``."""
         self._libraries.pop(kind, None)
 
     def takes(self, *tables: Tensor) -> bool:
-        """Say whether the kernels can take ``tables``, whatever their shapes."""
+        """Return whether the kernels support the type and device of ``tables``, for any shape."""
         kinds = {table.dtype for table in tables}
         return len(kinds) == 1 and kinds <= self._libraries.keys() and all(t.device.type == "cpu" for t in tables)
 
     def threads(self) -> int:
-        """Return the most threads that a call takes now."""
+        """Return the largest number of threads for a call."""
         if self.wanted == "auto":
             # Rounded, so that one look serves for five seconds.
             return _free_threads(int(time.monotonic()) // 5)

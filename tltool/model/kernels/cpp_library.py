@@ -1,4 +1,4 @@
-"""The way to a compiled kernel: C++ source -> shared library, built once and kept.
+"""Compile C++ source to a shared library, once, and keep it.
 
 A library is kept under the hash of its source, the flags and the instructions of this processor, so that a home folder
 which several machines share holds one for each. It knows neither Python nor PyTorch, and outlives their updates. Beside
@@ -37,7 +37,7 @@ _PATIENCE = 300  # seconds
 
 
 def folder() -> Path:
-    """Return where libraries are kept: they are of this processor and user, whichever cache a run uses for data."""
+    """Return the folder of compiled libraries, which depends on the user and not on the cache of a run."""
     return Path(os.environ.get("TLTOOL_CACHE", "~/.cache/tltool")).expanduser() / "kernels"
 
 
@@ -59,22 +59,22 @@ def library(source: Path, definitions: tuple[str, ...], folder: Path, say: Calla
             try:
                 return ctypes.CDLL(str(kept))
             except OSError:
-                fault = "does not load"
-        say(f"{kept} {fault}; it is built again.")
+                fault = "cannot be loaded"
+        say(f"{kept} {fault}; tltool compiles it again.")
     _build(source, flags, kept, say)
     try:
         return ctypes.CDLL(str(kept))
     except OSError as error:
-        raise ResourceError(f"{kept} was built but does not load ({error}); use kernels=torch.") from error
+        raise ResourceError(f"{kept} was compiled but cannot be loaded ({error}); use kernels=torch.") from error
 
 
 def passed(library: ctypes.CDLL, check: str, /) -> bool:
-    """Say whether the record of ``library`` has it that it passed ``check``."""
+    """Return whether the record of ``library`` says that it passed ``check``."""
     return check in _record(Path(library._name)).get("checked", [])
 
 
 def remember(library: ctypes.CDLL, check: str, /) -> None:
-    """Put into the record of ``library`` that it passed ``check``, if there is a record and it can be written."""
+    """Record that ``library`` passed ``check``, if there is a record that can be written."""
     kept = Path(library._name)
     record = _record(kept)
     checked = record.get("checked", [])
@@ -85,7 +85,7 @@ def remember(library: ctypes.CDLL, check: str, /) -> None:
 
 
 def compiler() -> str | None:
-    """Return the path of the C++ compiler that ``CXX`` names, or of the first usual one that is there."""
+    """Return the path of the C++ compiler in ``CXX``, or of the first common one that is installed."""
     named = os.environ.get("CXX")
     return next(filter(None, map(shutil.which, [named] if named else ["c++", "g++", "clang++"])), None)
 
@@ -93,7 +93,9 @@ def compiler() -> str | None:
 def _build(source: Path, flags: list[str], kept: Path, say: Callable[[str], None]) -> None:
     command = compiler()
     if command is None:
-        raise ResourceError("No C++ compiler was found; install g++ or clang++, name one in CXX, or use kernels=torch.")
+        raise ResourceError(
+            "No C++ compiler was found; install g++ or clang++, set CXX to a compiler, or use kernels=torch."
+        )
     say(f"Compiling {source.name} for this processor (once, about 3 s).")
     try:
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -108,7 +110,7 @@ def _build(source: Path, flags: list[str], kept: Path, say: Callable[[str], None
                 made.replace(kept)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ResourceError(
-            f"{kept} could not be built ({error}); use kernels=torch or name another folder in TLTOOL_CACHE."
+            f"{kept} could not be compiled ({error}); use kernels=torch, or set TLTOOL_CACHE to another folder."
         ) from error
     if done.returncode:
         reason = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200].strip())
@@ -140,17 +142,17 @@ def _check_closed(folder: Path) -> None:
 
 
 def _fault(kept: Path) -> str:
-    """Return what speaks against loading ``kept``; nothing if it is what this user has built there."""
+    """Return the reason not to load ``kept``; empty if it is the file that this user compiled."""
     if not _safe(kept):
-        return "is another user's or can be written by others"
+        return "belongs to another user, or other users can write to it"
     recorded = _record(kept).get("sha256")
     if recorded is None:
         return "has no record of its sha256"
-    return "" if _sha256(kept) == recorded else "is not what was built (another sha256)"
+    return "" if _sha256(kept) == recorded else "is not the compiled file (its sha256 differs)"
 
 
 def _safe(path: Path) -> bool:
-    """Say whether ``path`` is a plain file that this user alone can write to."""
+    """Return whether ``path`` is a plain file that only this user can write to."""
     there = path.lstat()
     return stat.S_ISREG(there.st_mode) and _own(there) and not there.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -165,7 +167,7 @@ def _sha256(path: Path) -> str:
 
 
 def _record(kept: Path) -> dict[str, Any]:
-    """Return what is recorded of ``kept``; nothing if there is no record that can be trusted."""
+    """Return the record of ``kept``; empty if there is no trusted record."""
     path = kept.with_suffix(".json")
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if _safe(path) else {}
@@ -185,7 +187,7 @@ def _native() -> list[str]:
 
 
 def _instructions() -> str:
-    """Return what the processor says that it can do, where the system tells."""
+    """Return the instruction sets of the processor, if the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The operations of ``model/message_passing.py`` by DGL's kernels, and the way to DGL, which is older than today's
+"""Compute the operations of ``model/message_passing.py`` with DGL's kernels, and import DGL, which is older than
 torch.
 
 On the CPU the plain operations are faster on graphs of this size (docs/performance_notes.md), and DGL's wheels on PyPI
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @cache
 def load() -> Any:
-    """Return the ``dgl`` module; raise ConfigError, naming ``kernels=torch`` as the way on, if it will not import."""
+    """Return the ``dgl`` module; raise ConfigError, which recommends ``kernels=torch``, if it cannot be imported."""
     # Without this DGL writes a settings file into the home folder and prints about it.
     os.environ.setdefault("DGLBACKEND", "pytorch")
     try:
@@ -43,7 +43,7 @@ def load() -> Any:
     except Exception as error:
         _forget()
         raise ConfigError(
-            f"DGL does not import here ({error}); use kernels=torch, or install the dgl that pyproject.toml names."
+            f"DGL cannot be imported ({error}); use kernels=torch, or install the version of dgl in pyproject.toml."
         ) from error
 
 
@@ -102,7 +102,7 @@ def crystal_edge_sum(graph: Graph, rows: Tensor) -> Tensor:
 
 
 def operations() -> Mapping[str, Callable[..., Tensor]]:
-    """Return them all by name, for ``Graph.operations``; raise ConfigError if DGL does not import."""
+    """Return all operations by name, for ``Graph.operations``; raise ConfigError if DGL cannot be imported."""
     load()
     every = (pair_sum, receiver_sum, receiver_softmax, crystal_sum, crystal_edge_sum)
     return {operation.__name__: operation for operation in every}

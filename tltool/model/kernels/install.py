@@ -1,4 +1,4 @@
-"""Fast kernels in place of the plain ones: which there are on a device, and how a model comes to compute with them.
+"""Choose the fast kernels for a device, and install them in a model in place of the plain operations.
 
 A module of a model computes with a kernel while its own ``forward`` is one of ``_forms``, which gives the same to 1e-5.
 On the CPU ``auto`` takes ``compiled``: whole encoders in C++ where there is a form of them; on CUDA ``triton``: the
@@ -32,7 +32,7 @@ Forms = Mapping[type[nn.Module], Callable[..., Any]]
 
 
 class Kernels:
-    """The kernels called ``name``, one of ``NAMES``; ``cpp`` are the compiled ones among them."""
+    """The kernels ``name``, one of ``NAMES``; ``cpp`` are the compiled kernels, if any."""
 
     def __init__(self, name: str, cpp: CppKernels | None = None) -> None:
         self.name, self.cpp = name, cpp
@@ -40,7 +40,7 @@ class Kernels:
         self.operations = _operations(name, cpp)
 
     def install(self, model: nn.Module) -> None:
-        """Make ``model`` and all of its parts compute with these kernels, whatever they computed with before."""
+        """Make ``model`` and all its parts compute with these kernels, instead of earlier ones."""
         for module in model.modules():
             vars(module).pop("forward", None)
             if isinstance(module, PropertyModel):
@@ -57,7 +57,7 @@ def choose(
     say: Callable[[str], None] = lambda text: None,
     threads: int | str = 1,
 ) -> Kernels:
-    """Return the kernels called ``name``, ``auto`` or one of ``NAMES``, for ``device``.
+    """Return the kernels ``name`` (``auto`` or one of ``NAMES``) for ``device``.
 
     What has to be compiled goes into ``folder``, without which nothing is, and ``say`` hears of it. Compiled kernels
     take ``threads``, see ``CppKernels``. Raises ConfigError for another name, where DGL does not import, for
@@ -67,7 +67,7 @@ def choose(
     if name not in ("auto", *NAMES):
         raise ConfigError(f"kernels={name} is not known; use auto, {', '.join(NAMES[:-1])} or {NAMES[-1]}.")
     if name == "compiled" and device.type != "cpu":
-        raise ConfigError(f"kernels=compiled computes on device=cpu, not on {device}; use kernels=auto.")
+        raise ConfigError(f"kernels=compiled works on device=cpu, not on {device}; use kernels=auto.")
     cpp = CppKernels(folder, say, threads)
     if name == "compiled":
         self_check.load(cpp)
@@ -83,9 +83,9 @@ def _load_triton(device: torch.device) -> None:
     try:
         from tltool.model.kernels import cgcnn_triton
     except ImportError as error:
-        raise ResourceError(f"Triton does not import here ({error}); install triton, or use kernels=torch.") from error
+        raise ResourceError(f"Triton cannot be imported ({error}); install triton, or use kernels=torch.") from error
     if device.type != "cuda" and not cgcnn_triton.interpreted():
-        raise ConfigError(f"kernels=triton computes on device=cuda, not on {device}; use kernels=auto.")
+        raise ConfigError(f"kernels=triton works on device=cuda, not on {device}; use kernels=auto.")
     cgcnn_triton.tried(device)
 
 
@@ -94,7 +94,7 @@ def _fastest(device: torch.device, cpp: CppKernels, say: Callable[[str], None]) 
         try:
             _load_triton(device)
         except ResourceError as error:
-            say(f"{error} This run goes on with kernels=torch.")
+            say(f"{error} This run continues with kernels=torch.")
             return "torch"
         return "triton"
     if device.type != "cpu":
@@ -104,7 +104,7 @@ def _fastest(device: torch.device, cpp: CppKernels, say: Callable[[str], None]) 
     except ResourceError as error:
         # To have no compiler is no fault; one that fails is worth a line.
         if cpp.folder is not None and cpp_library.compiler() is not None:
-            say(f"{error} This run goes on with kernels=torch.")
+            say(f"{error} This run continues with kernels=torch.")
         return "torch"
     return "compiled"
 
@@ -142,7 +142,7 @@ def _operations(name: str, cpp: CppKernels | None) -> Mapping[str, Callable[...,
 
 
 def _cgcnn(cpp: CppKernels, encoder: CGCNN, graph: Graph) -> list[Tensor]:
-    """Do what ``CGCNN.forward`` does."""
+    """Compute ``CGCNN.forward``."""
     vectors = encoder.embedding(encoder.table)
     if not cpp.takes(vectors):
         return CGCNN.forward(encoder, graph)
@@ -159,14 +159,14 @@ def _cgcnn(cpp: CppKernels, encoder: CGCNN, graph: Graph) -> list[Tensor]:
 
 
 def _gaussians(cpp: CppKernels, module: Gaussians, distance: Tensor) -> Tensor:
-    """Do what ``Gaussians.forward`` does."""
+    """Compute ``Gaussians.forward``."""
     if distance.requires_grad or not cpp.takes(distance, module.centres):
         return Gaussians.forward(module, distance)
     return rows_cpp.gaussians(cpp, distance, module.centres, module.width)
 
 
 def _crystal_mean(cpp: CppKernels, graph: Graph, sites: Tensor) -> Tensor:
-    """Do what ``message_passing.crystal_mean`` does."""
+    """Compute ``message_passing.crystal_mean``."""
     if not cpp.takes(sites, graph.multiplicity):
         return message_passing.crystal_sum(graph, sites * graph.multiplicity[:, None]) / graph.n_sites()[:, None]
     share = graph.once("site share", lambda: graph.multiplicity / graph.n_sites().index_select(0, graph.crystal))

@@ -1,4 +1,4 @@
-"""MEGNet's layers with compiled activations, and a backward pass of a stack of layers that is written out.
+"""Compute MEGNet's layers with compiled activations and a hand-written backward pass for a stack of layers.
 
 The compiled activation softplus(x) - log 2 gives its slope as well. Sizes as in ``crystal_graph``; r rows, f, h
 features.
@@ -18,7 +18,7 @@ from tltool.model.kernels.cpp_kernels import CppKernels
 
 
 def layers(cpp: CppKernels, module: Layers, rows: Tensor) -> Tensor:
-    """Do what ``Layers.forward`` does."""
+    """Compute ``Layers.forward``."""
     weights = _weights(module)
     if not cpp.takes(rows, *weights):
         return Layers.forward(module, rows)
@@ -28,7 +28,7 @@ def layers(cpp: CppKernels, module: Layers, rows: Tensor) -> Tensor:
 def edge_layers(
     cpp: CppKernels, module: EdgeUpdate, sites: Tensor, edges: Tensor, state: Tensor, graph: Graph, by_distance: bool
 ) -> Tensor:
-    """Do what ``EdgeUpdate.forward`` does."""
+    """Compute ``EdgeUpdate.forward``."""
     maps = (module.receiver, module.neighbour, module.edge, module.state)
     weights = [*(part.weight for part in maps), module.receiver.bias, *_weights(module.rest)]
     if not cpp.takes(sites, edges, state, *weights):

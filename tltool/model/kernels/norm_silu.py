@@ -1,4 +1,4 @@
-"""SiLU after weighted batch normalisation of a linear map, with a backward pass that keeps what came in alone.
+"""Compute SiLU after weighted batch normalisation of a linear map, with a backward pass that stores only the input.
 
 out = SiLU(N(W x + b + z)) + x, with or without z and the last x; SiLU(u) = u sigmoid(u). Left to automatic
 differentiation this keeps five tensors of the size of the rows and goes to memory a dozen times, with the same result.

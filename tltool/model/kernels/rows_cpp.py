@@ -1,4 +1,4 @@
-"""Compiled operations around the convolutions: rows chosen or added up by an index, and the expansion of distances.
+"""Call compiled operations for rows selected or added up by an index, and for the expansion of distances.
 
 Each replaces several of PyTorch's, whose calls take longer than their work on graphs of this size. ``CppKernels.takes``
 says which tables they can take. Sizes: n rows of f.

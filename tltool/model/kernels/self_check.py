@@ -1,4 +1,4 @@
-"""A kernel earns its place: before it is used, its numbers are compared with those of plain PyTorch on a tiny graph.
+"""Compare the results of a kernel with plain PyTorch on a tiny graph, before the kernel is used.
 
 Compiled kernels are compared once they are built, and the convolution of CGCNN at its first use at a width and a
 precision. That a library passed is recorded beside it with its hash (``cpp_library.py``), so that later processes do
@@ -30,26 +30,28 @@ _lock = RLock()
 
 
 def load(cpp: CppKernels, /, kind: torch.dtype = torch.float32) -> None:
-    """Make the compiled kernels for ``kind`` of number ready, if they compute what is right.
+    """Load the compiled kernels for the floating-point type ``kind`` and check their results.
 
-    Raises ResourceError as ``CppKernels.load`` does, and where a kernel disagrees with plain PyTorch.
+    Raise ResourceError if they cannot be loaded, or if a result differs from plain PyTorch.
     """
     cpp.load(kind)
     library = cpp.library(kind)
     off = "" if cpp_library.passed(library, "rows") else _around_off_by(cpp, kind)
     if off:
         cpp.forget(kind)
-        raise ResourceError(f"The compiled kernels give other numbers than plain PyTorch ({off}); use kernels=torch.")
+        raise ResourceError(
+            f"The compiled kernels give results that differ from plain PyTorch ({off}); use kernels=torch."
+        )
     cpp_library.remember(library, "rows")
 
 
 def fits(cpp: CppKernels, graph: Graph, sites: Tensor, basis: Tensor) -> bool:
-    """Say whether compiled kernels can take ``sites`` (n, f) and ``basis`` (d, m), and compute what they should."""
+    """Return whether compiled kernels support ``sites`` (n, f) and ``basis`` (d, m), and give correct results."""
     return cgcnn_cpp.fits(cpp, graph, sites, basis) and convolves(cpp, sites.dtype, sites.shape[1])
 
 
 def convolves(cpp: CppKernels, kind: torch.dtype, width: int) -> bool:
-    """Say whether there is a compiled convolution of ``width`` features in ``kind`` that agrees with plain PyTorch."""
+    """Return whether a compiled convolution of ``width`` features in ``kind`` agrees with plain PyTorch."""
     if not cpp.has(kind) or width % LANES:
         return False
     library, what = cpp.library(kind), f"convolution of {width} features"
@@ -62,7 +64,7 @@ def convolves(cpp: CppKernels, kind: torch.dtype, width: int) -> bool:
                 cpp_library.remember(library, what)
             else:
                 cpp.say(
-                    f"The compiled {what} gives other numbers than plain PyTorch in {_name(kind)} ({off}); plain "
+                    f"The compiled {what} gives results that differ from plain PyTorch in {_name(kind)} ({off}); plain "
                     "PyTorch is used in its place. Please report this."
                 )
     return known
@@ -85,7 +87,7 @@ def _around_off_by(cpp: CppKernels, kind: torch.dtype) -> str:
 
 
 def off_by(plain: Tables, found: Tables, tolerance: float) -> str:
-    """Return the name of what is ``found`` furthest from ``plain`` and by what share of its size.
+    """Return the name of the tensor in ``found`` that differs most from ``plain``, and the relative difference.
 
     Return nothing if that share is not above ``tolerance``.
     A table that is next to nothing beside the others, as a gradient that is zero but for rounding, has no size.

@@ -13,7 +13,7 @@ from tltool.model import message_passing
 
 
 class Heads(nn.Module):
-    """A linear map of its own for each of ``heads``. (r, a, h) -> (r, a, out)."""
+    """One linear map for each of ``heads``. (r, a, h) -> (r, a, out)."""
 
     def __init__(self, heads: int, hidden: int, out: int, *, bias: bool) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Heads(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw each map as a linear map is drawn."""
+        """Initialise each map like a linear map."""
         bound = self.weight.shape[1] ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
@@ -46,7 +46,7 @@ class Pairs(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the maps as one map of the inputs put side by side would be drawn."""
+        """Initialise the maps like a single map of the concatenated inputs."""
         maps = [part for part in (self.receiver, self.neighbour, self.edge) if part is not None]
         bound = sum(part.in_features for part in maps) ** -0.5
         for part in maps:
@@ -69,10 +69,10 @@ class Pairs(nn.Module):
 
 
 class NeighbourAttention(nn.Module):
-    """What a site hears: the mean over heads of the mean message of its neighbours, weighted by e to their scores.
+    """The message to a site: the mean over heads of the mean message of its neighbours, weighted by exp(score).
 
-    ``vector`` gives every feature of a message a score of its own; with one score for all of them, the second layer of
-    the messages acts on their sum, which is the same and much less work. -> (n, f).
+    ``vector`` gives every feature of a message its own score. With one score per message, the second layer acts on the
+    sum of the messages, with the same result and much less work. -> (n, f).
     """
 
     def __init__(self, dim: int, heads: int, *, vector: bool, edges: bool) -> None:
@@ -85,7 +85,7 @@ class NeighbourAttention(nn.Module):
         self.messages = Heads(heads, hidden, dim, bias=True)
 
     def forward(self, graph: Graph, sites: Tensor, edges: Tensor | None = None, index: Tensor | None = None) -> Tensor:
-        """Return what ``sites`` (n, f) hear, (n, f); ``edges`` and ``index`` as in ``Pairs``."""
+        """Return the messages (n, f) to ``sites`` (n, f); ``edges`` and ``index`` are as in ``Pairs``."""
         scores, messages = self.pairs(graph, sites, edges, index)
         scored = self.scores(scores)
         shares = message_passing.edge_softmax(graph, scored.flatten(1)).view_as(scored)

@@ -1,4 +1,4 @@
-"""Expansion of a distance, or of the cosine of an angle, in Gaussians."""
+"""Expand a distance, or the cosine of an angle, in Gaussians."""
 
 import torch
 from torch import Tensor, nn

@@ -1,8 +1,9 @@
-"""A crystal as its composition: a vector made of the elements and their fractions alone, as Roost makes it (Goodall
-and Lee, doi:10.1038/s41467-020-19964-7).
+"""Compute a vector from the composition of a crystal only (elements and their fractions), as in Roost (Goodall and Lee,
+doi:10.1038/s41467-020-19964-7).
 
-The elements of a crystal are the nodes of a small graph in which each hears all, itself included, as often as its
-fraction says, so the operations on crystal graphs serve as they are. Sizes as in ``crystal_graph``; f = dim.
+The elements of a crystal are the nodes of a small complete graph, including an edge of each node to itself. The
+multiplicity of a node is the fraction of its element, so the operations on crystal graphs can be used. Sizes as in
+``crystal_graph``; f = dim.
 """
 
 import torch
@@ -51,7 +52,7 @@ def _starts(count: Tensor) -> Tensor:
 class Composition(nn.Module):
     """The vector of a composition: ``blocks`` of attention among its elements, then one over them. -> (c, f).
 
-    Attention is weighted by the fractions as they are, where Roost learns a power of them: every site counts once.
+    Attention is weighted by the fractions themselves, so that every site counts once; Roost learns a power of them.
     """
 
     def __init__(self, dim: int, blocks: int, elements: str) -> None:

@@ -1,10 +1,10 @@
-"""A learned vector for each functional, for models that learn the labels of several functionals at once.
+"""Learn a vector for each functional, for models that learn the labels of several functionals at once.
 
-The vector is the same on all sites of a crystal, so it leaves sites alike that were alike, and the quotient graph gives
-what the full graph gives. An encoder that begins a state of the crystal adds it there (MEGNet, as in Chen and others,
-doi:10.1038/s43588-020-00002-x); what any other encoder gives gets it on every level behind the elements', so that
-encoders need not know of it. It is a part of the encoder for all that freezes, renews or slows parts by name.
-Sizes as in ``crystal_graph``; k functionals, f = dim.
+The vector is the same on all sites of a crystal, so equal sites stay equal, and the quotient graph gives the same
+results as the full graph. An encoder with a state of the crystal adds the vector to the state (MEGNet, as in Chen and
+others, doi:10.1038/s43588-020-00002-x). For any other encoder, the vector is added to its output on every level after
+level 0, so the encoder needs no code for it. The vectors are part of the encoder when parts are frozen or renewed by
+name. Sizes as in ``crystal_graph``; k functionals, f = dim.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from tltool.errors import ConfigError
 
 
 class Functionals(nn.Module):
-    """The vectors (k, f), zeros at the start, where no functional is told from another. -> (c, f).
+    """The vectors (k, f); they start from zero, which has no effect. -> (c, f).
 
-    ``on_sites`` says that the encoder does not add them to a state itself.
+    ``on_sites``: the vectors are added to the sites, because the encoder does not add them to a state.
     """
 
     def __init__(self, count: int, dim: int, on_sites: bool) -> None:
@@ -33,23 +33,23 @@ class Functionals(nn.Module):
         nn.init.zeros_(self.weight)
 
     def forward(self, graph: Graph) -> Tensor:
-        """Return the vector of each crystal's functional; ConfigError if the graph does not say it."""
+        """Return the vector of each crystal's functional; raise ConfigError if the graph does not have it."""
         if graph.functional is None:
-            raise ConfigError("The model tells functionals apart, and these crystals come with none; name it.")
+            raise ConfigError("The model needs the functional of each crystal; name it as functional=NAME.")
         return self.weight.index_select(0, graph.functional)
 
 
 def give(encoder: nn.Module, count: int) -> None:
-    """Give ``encoder`` vectors for so many functionals, as its part ``functional``.
+    """Give ``encoder`` vectors for ``count`` functionals, as its part ``functional``.
 
-    One that has this attribute already, as None, adds them where it begins its state.
+    An encoder whose attribute ``functional`` is None adds them to its state itself.
     """
     width: int = encoder.dim  # type: ignore[assignment]
     encoder.functional = Functionals(count, width, on_sites=not hasattr(encoder, "functional"))
 
 
 def added(encoder: nn.Module, found: Levels | Sequence[Tensor], graph: Graph) -> Levels | Sequence[Tensor]:
-    """Return what ``encoder`` gave; if it adds no vectors itself, with them on the sites of every level but level 0."""
+    """Return the output of ``encoder``, with the vectors added on every level but 0 if it does not add them itself."""
     vectors = getattr(encoder, "functional", None)
     if not isinstance(vectors, Functionals) or not vectors.on_sites:
         return found

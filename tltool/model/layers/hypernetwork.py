@@ -1,4 +1,4 @@
-"""A network for each row whose weights another network writes, as CGAT updates its sites with."""
+"""Compute the weights of a small network for each row by another network, as in the site update of CGAT."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ _LAYERS, _DEPTH = 4, 4
 
 
 class Writer(nn.Module):
-    """Writes the weights of one linear map for each row. (r, f) -> (r, f, f) and (r, 1, f)."""
+    """Computes the weights of one linear map for each row. (r, f) -> (r, f, f) and (r, 1, f)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Writer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights as published: wide within, a tenth of that for what is written."""
+        """Initialise the weights as published: the last map has a tenth of the standard deviation of the others."""
         for part in (*self.hidden, self.last):
             part.reset_parameters()
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
@@ -35,9 +35,9 @@ class Writer(nn.Module):
 
 
 class Hypernetwork(nn.Module):
-    """Four layers with normalisation and tanh between them, on the message, written from the start and the message.
+    """Four layers on the message, with normalisation and tanh; their weights depend on the start and the message.
 
-    The ``first`` block writes from the start alone, later ones from a learned mixture of the two. (r, f) -> (r, f).
+    In the ``first`` block the weights depend on the start only, later on a learned mixture of both. (r, f) -> (r, f).
     """
 
     def __init__(self, dim: int, *, first: bool) -> None:

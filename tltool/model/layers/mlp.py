@@ -1,4 +1,4 @@
-"""Trunks, between readout and heads: what is kept in transfer besides the encoder. Sizes: c crystals."""
+"""Trunks, the layers between readout and heads, which are kept in a transfer. Sizes: c crystals."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -45,7 +45,7 @@ class Dense(nn.Module):
 
 
 class Residual(nn.Module):
-    """Layers of ``widths``, each added to a linear map of what it reads, or to that itself. (c, dim) -> (c, last).
+    """Layers of ``widths``, each added to its input or to a linear map of it. (c, dim) -> (c, last).
 
     x becomes s ReLU(W x + b) + V x, V the identity where the width stays; the output network of Roost and CGAT
     (Goodall and Lee, doi:10.1038/s41467-020-19964-7). ``rezero`` learns the s of each layer, from 0 (Bachlechner and
@@ -62,7 +62,7 @@ class Residual(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Begin with the skips alone, if s is learnt."""
+        """Start with the skip connections only, if s is learnt."""
         if self.share is not None:
             nn.init.zeros_(self.share)
 
@@ -82,5 +82,5 @@ def checked(widths: list[int]) -> list[int]:
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect without a layer (see ``instantiate.idle_keys``)."""
+    """Return the keys that have no effect without a layer (see ``instantiate.idle_keys``)."""
     return {} if node.get("depth", 1) else {"width": Idle("{at}.depth=0 has no layer", "use {at}.depth=1")}

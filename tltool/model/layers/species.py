@@ -1,4 +1,4 @@
-"""What an encoder knows of an element before training, and from it the first features of a site."""
+"""Compute the first features of a site from a table of element properties, one-hot rows or word vectors."""
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Species(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the map so that the vectors have unit standard deviation: most of the table may be zeros."""
+        """Initialise the map so that the vectors have unit standard deviation, even if most of the table is zero."""
         nn.init.normal_(self.map.weight, std=float(self.table[1:].square().sum(1).mean()) ** -0.5)
 
     def forward(self, number: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from tltool.model.sklearn_head import Standardise
 
 @dataclass(frozen=True, kw_only=True)
 class SetModel:
-    """What a set model is made of, for ``mode=features``: the keys of ``AtomSet``, and ``Layers`` as rho.
+    """Settings of a set model for ``mode=features``: the keys of ``AtomSet``, and of ``Layers`` as rho.
 
     ``widths``, ``pools``, ``query`` and ``steps`` as in ``AtomSet``; ``rho`` and ``dropout`` are those of ``Layers``.
     """
@@ -43,7 +43,9 @@ class Layers(nn.Module):
     def __init__(self, dim: int, /, *, widths: list[int], dropout: float) -> None:
         super().__init__()
         if any(width < 1 for width in widths) or not 0 <= dropout < 1:
-            raise ConfigError(f"widths={list(widths)} must be 1 or more and dropout={dropout} between 0 and 1.")
+            raise ConfigError(
+                f"widths={list(widths)} must be 1 or more, and dropout={dropout} must be between 0 and 1."
+            )
         self.dim = [dim, *widths][-1]
         self.maps = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dim, *widths]))
         self.dropout = nn.Dropout(dropout)
@@ -56,7 +58,7 @@ class Layers(nn.Module):
 
 
 class AtomSet(nn.Module):
-    """The readout: phi on the standardised features of each site, then ``pools`` over the sites, side by side.
+    """The readout: phi on the standardised features of each site, then ``pools`` over the sites, concatenated.
 
     ``levels`` of the encoder are read side by side (0 the element embedding, -1 the last), its edges and state are not;
     ``widths`` of phi's layers; ``pools`` of ``mean`` and ``set2set``, whose query has ``query`` features, null for as
@@ -92,7 +94,7 @@ class AtomSet(nn.Module):
         return self.of_sites(torch.cat([found[level] for level in self.levels], dim=1), graph)
 
     def of_sites(self, sites: Tensor, graph: Graph) -> Tensor:
-        """Return (c, dim) from ``sites`` (n, f), the features of ``levels`` side by side; edges are not looked at."""
+        """Return (c, dim) from ``sites`` (n, f), the concatenated features of ``levels``; edges are not used."""
         rows = self.phi(self.scale(sites))
         parts = {"mean": message_passing.crystal_mean(graph, rows)} if "mean" in self.pools else {}
         if self.reader is not None:
@@ -101,8 +103,8 @@ class AtomSet(nn.Module):
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
-    """Return what has no effect without Set2Set (see ``instantiate.idle_keys``)."""
+    """Return the keys that have no effect without Set2Set (see ``instantiate.idle_keys``)."""
     if "pools" not in node or "set2set" in node["pools"]:
         return {}
-    idle = Idle("it is of Set2Set, which does not stand in {at}.pools", "use {at}.pools=[set2set]")
+    idle = Idle("it is a setting of Set2Set, which is not in {at}.pools", "use {at}.pools=[set2set]")
     return {"query": idle, "steps": idle}

@@ -1,4 +1,4 @@
-"""Attention over the sites of a crystal, asked for by its state, as CGAT pools (doi:10.1126/sciadv.abi7948)."""
+"""Attention over the sites of a crystal with its state as the query, as in CGAT (doi:10.1126/sciadv.abi7948)."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from tltool.model.readouts.pool import checked_levels
 
 
 class AttentionPool(nn.Module):
-    """The readout: the mean of a map of the sites, weighted by e to a score of site and state; heads side by side.
+    """The readout: the mean of a map of the sites, weighted by exp(score of site and state); heads are concatenated.
 
-    ``levels`` of the encoder are read side by side (-1 the last); ``heads`` of one hidden layer each. An encoder
-    without a state is asked by its sites alone; its edges are not read. Every site counts once.
+    ``levels`` of the encoder are concatenated (-1 the last); each of ``heads`` has one hidden layer. Without a state,
+    the score depends on the site only. Edges are not used. Every site counts once.
     """
 
     def __init__(

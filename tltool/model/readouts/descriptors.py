@@ -1,9 +1,9 @@
-"""What can be said of a crystal without a network: numbers of its elements, and of how far apart its sites are.
+"""Compute descriptors of a crystal that need no network: properties of its elements, and distances of its sites.
 
-With tens of labels these few numbers, and a regressor that fits its own smoothness, are hard to beat (docs/modes.md).
-Statistics of element properties are those of Ward and others (doi:10.1038/npjcompumats.2016.28), of which mean and
-spread are taken. A node counts as many times as its multiplicity, so that the quotient graph gives what the full one
-does. Sizes as in ``crystal_graph``.
+With tens of labels, a Gaussian process on these few numbers is hard to beat (docs/modes.md). The statistics of element
+properties are the mean and the standard deviation, after Ward and others (doi:10.1038/npjcompumats.2016.28). A node is
+weighted by its multiplicity, so that the quotient graph gives the same results as the full graph. Sizes as in
+``crystal_graph``.
 """
 
 import torch
@@ -20,7 +20,7 @@ _TO_GRAMS_PER_CM3 = 1.66053907
 
 
 def of_elements(graph: Graph) -> Tensor:
-    """Return (c, 19): mean and spread over the sites of each property, and the logarithm of the lightest mass."""
+    """Return (c, 19): mean and standard deviation of each property over the sites, and the log of the lightest mass."""
     table = torch.from_numpy(properties()).to(graph.multiplicity)
     known = table.index_select(0, graph.number)
     mean = message_passing.crystal_mean(graph, known)
@@ -31,14 +31,17 @@ def of_elements(graph: Graph) -> Tensor:
 
 
 def of_geometry(graph: Graph) -> Tensor:
-    """Return (c, 8): volume a site (Å3), its logarithm, mass density (g/cm3) and its logarithm; distances (Å).
+    """Return (c, 8): volume per site (Å3), its logarithm, mass density (g/cm3), its logarithm, and distances (Å).
 
-    The distances are, each as mean and least over the sites, that of the nearest neighbour and the mean of all
-    neighbours; of a site without one, the edge of its share of the volume. Raises ConfigError for what has no volume.
+    The distances are the mean and the minimum over the sites of two numbers: the distance to the nearest neighbour, and
+    the mean distance to all neighbours. A site without a neighbour gets the cube root of the volume per site. Raise
+    ConfigError for formulas, which have no volume.
     """
     volume = graph.volume
     if volume is None or not bool(torch.isfinite(volume).all()):
-        raise ConfigError("mode.beside: geometry needs structures, and these crystals have none; use elements.")
+        raise ConfigError(
+            "mode.extra_features: geometry needs structures, but these records are formulas; use elements."
+        )
     mass = torch.from_numpy(properties()).to(volume)[:, _MASS].exp().index_select(0, graph.number)
     density = _TO_GRAMS_PER_CM3 * message_passing.crystal_mean(graph, mass[:, None])[:, 0] / volume
     length = graph.distance.index_select(0, graph.distance_index)
@@ -53,6 +56,6 @@ def of_geometry(graph: Graph) -> Tensor:
 
 
 def _least(graph: Graph, values: Tensor) -> Tensor:
-    """Return (c,): the least of ``values`` (n,) over the nodes of each crystal that are not padding."""
+    """Return (c,): the minimum of ``values`` (n,) over the nodes of each crystal, without padding."""
     known = torch.where(graph.multiplicity > 0, values, torch.inf)
     return values.new_full((graph.n_crystals,), torch.inf).scatter_reduce(0, graph.crystal, known, "amin")

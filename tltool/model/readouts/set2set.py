@@ -15,9 +15,9 @@ from tltool.model.readouts.pool import checked_levels
 
 
 class Reader(nn.Module):
-    """The query over one kind of rows: a map to ``width`` features and an LSTM. -> (c, 2 width).
+    """The query over sites or edges: a map to ``width`` features and an LSTM. -> (c, 2 width).
 
-    The LSTM's hidden state is the query, which is part of its input already, so it needs one map alone.
+    The hidden state of the LSTM is the query, which is already part of its input, so one map is enough.
     """
 
     def __init__(self, dim: int, width: int | None, steps: int) -> None:
@@ -28,7 +28,7 @@ class Reader(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the map of the LSTM; it begins by remembering."""
+        """Initialise the map of the LSTM; the bias of the forget gate starts at 1."""
         self.gates.reset_parameters()
         with torch.no_grad():
             self.gates.bias[self.width : 2 * self.width] = 1.0
@@ -55,7 +55,7 @@ class Reader(nn.Module):
 class Set2Set(nn.Module):
     """The readout: a query over sites, another over edges if the encoder has them, and the state if it has one.
 
-    ``levels`` of the encoder are read side by side (-1 the last); ``width`` features of a query, null for as many as
+    ``levels`` of the encoder are concatenated (-1 the last); ``width`` features of a query, null for as many as
     the rows have; ``steps`` of reading.
     """
 

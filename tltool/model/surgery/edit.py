@@ -1,6 +1,6 @@
-"""What is done to a model between source and target: copy, renew, replace the head, freeze, and say so.
+"""Change a model between source and target: copy it, renew weights, replace the head, freeze parts, and report it.
 
-Every function that changes something works on the model it is given; ``copy_of`` keeps the source as it was.
+The functions change the model that they get; use ``copy_of`` to keep the source unchanged.
 """
 
 import copy
@@ -14,12 +14,13 @@ from torch import nn
 from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError, InapplicableError, standing_at
 from tltool.model import heads
+from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.model.readouts.concatenated import Beside
+from tltool.model.readouts.concatenated import Concatenated
 from tltool.model.readouts.pool import Pool, encoder_facts, pool_of_sites
 from tltool.model.scaler import Scaler
-from tltool.model.sklearn_head import EstimatorHead, Standardise
+from tltool.model.sklearn_head import FixedHead, Standardise
 from tltool.model.surgery.low_rank import plain
 
 # What the spec may hold about one transfer alone: how many numbers it trained, where the tensors do not say so, how the
@@ -28,7 +29,7 @@ OF_ONE_TRANSFER = ("trainable_parameters", "auto", "new_functionals")
 
 
 class LoadReport(NamedTuple):
-    """What became of the source's tensors: names ``loaded``, made ``new``, ``frozen`` (of the loaded), ``dropped``."""
+    """The names of tensors: ``loaded`` from the source, ``new``, ``frozen`` (some of the loaded), and ``dropped``."""
 
     loaded: list[str]
     new: list[str]
@@ -39,8 +40,8 @@ class LoadReport(NamedTuple):
 
 def copy_of(model: PropertyModel) -> PropertyModel:
     """Return an independent copy with everything trainable."""
-    twin = copy.deepcopy(model)
-    twin.frozen = ()
+    twin = copy.deepcopy(model.alone() if isinstance(model, MeanOfModels) else model)
+    twin.frozen, twin.uncertainty = (), {}
     for key in OF_ONE_TRANSFER:
         twin.spec.pop(key, None)
     for parameter in twin.parameters():
@@ -49,7 +50,7 @@ def copy_of(model: PropertyModel) -> PropertyModel:
 
 
 def renew(module: nn.Module) -> None:
-    """Draw all parameters of ``module`` afresh, running statistics included.
+    """Initialise all parameters of ``module`` again, including running statistics.
 
     They are drawn on the CPU, so that a seed gives the same start on every device.
     """
@@ -63,18 +64,16 @@ def renew(module: nn.Module) -> None:
     module.to(device)
 
 
-def give_features(
-    model: PropertyModel, levels: list[int], statistics: list[str], beside: list[str], bare: bool
-) -> None:
-    """Let ``model``'s readout be ``statistics`` of ``levels`` and what ``beside`` names (see ``concatenated.Beside``).
+def give_features(model: PropertyModel, levels: list[int], statistics: list[str], extra: list[str], bare: bool) -> None:
+    """Give ``model`` a readout of ``statistics`` of ``levels`` and ``extra`` features, as in ``Concatenated``.
 
-    The trunk only standardises, by what it is fitted on later. ``bare`` data are formulas: they have no edge, so an
-    encoder's features of edges say nothing of them and are left out. Raises ConfigError for a word or level there is
-    not.
+    The trunk only standardises; it is fitted later. ``bare`` data are formulas. They have no edges, so the features of
+    edges are left out. Raise ConfigError for an unknown extra feature or level, and InapplicableError for ``labels``
+    if a head of the source is an estimator.
     """
     given, device = encoder_facts(model.encoder), next(model.encoder.parameters()).device
     node: dict[str, Any] = {"levels": levels, "statistics": statistics}
-    if not beside:
+    if not extra:
         pool = pool_of_sites if bare else Pool
         node = {"_target_": f"tltool.model.readouts.pool.{pool.__name__}", **node}
         with standing_at("mode", "readout"):
@@ -82,31 +81,31 @@ def give_features(
     else:
         nodes = {name: model.spec[name] for name in ("readout", "trunk", "head") if name in model.spec}
         logs = list(model.spec.get("logarithmic", ()))
-        facts = {
-            "beside": beside,
+        settings = {
+            "extra_features": extra,
             "quantities": model.quantities,
             "logarithmic": logs,
             "sites_only": bare,
             "parts": nodes,
         }
-        node = {"_target_": "tltool.model.readouts.concatenated.Beside", **node, **facts}
-        if "labels" in beside and any(isinstance(head, EstimatorHead) for head in model.heads.values()):
+        node = {"_target_": "tltool.model.readouts.concatenated.Concatenated", **node, **settings}
+        if "labels" in extra and any(isinstance(head, FixedHead) for head in model.heads.values()):
             raise InapplicableError(
-                "mode.beside: labels needs a source with a network's heads, and this one has an estimator."
+                "mode.extra_features: labels needs a source whose heads are networks, but this source has an estimator."
             )
         own = {"readout": lambda *given: model.readout, "trunk": lambda *given: model.trunk, "head": model.fresh_head}
         with standing_at("mode", "readout"):
-            readout = Beside(
+            readout = Concatenated(
                 *given,
                 levels=levels,
                 statistics=statistics,
-                beside=beside,
+                extra_features=extra,
                 quantities=model.quantities,
                 logarithmic=logs,
                 sites_only=bare,
                 parts=own,
             )
-        if "labels" in beside:
+        if "labels" in extra:
             readout.heads.load_state_dict(model.heads.state_dict())
             readout.scalers.load_state_dict(model.scalers.state_dict())
         model.readout = readout.to(device)
@@ -116,7 +115,7 @@ def give_features(
 
 
 def linear_heads(model: PropertyModel) -> None:
-    """Let further heads of ``model`` be linear maps, whatever its source's were."""
+    """Make further heads of ``model`` linear maps, whatever the heads of its source are."""
     model.fresh_head = heads.linear
     model.spec.pop("head", None)
 
@@ -130,26 +129,26 @@ def new_heads(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
 
 
 def give_head(model: PropertyModel, scalers: dict[str, Scaler], head: str) -> None:
-    """Do what the key ``mode.head`` says: ``new`` draws heads for ``scalers``, ``keep`` keeps the source's."""
+    """Apply the key ``mode.head``: ``new`` makes fresh heads for ``scalers``, ``keep`` keeps the head of the source."""
     if head not in ("new", "keep"):
         raise ConfigError(f"mode.head={head!r} is not known; use new or keep.")
     new_heads(model, scalers) if head == "new" else keep_head(model, scalers)
 
 
 def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
-    """Let ``model`` keep its head for the quantity of ``scalers``; the scaler too if the quantity is the same.
+    """Keep the head of ``model`` for the quantity of ``scalers``; keep the scaler too if the quantity is the same.
 
-    Raises ConfigError where there is more than one quantity on the target's side, or no head to take.
+    Raise ConfigError if the target has more than one quantity, or if there is no suitable head.
     """
     (name, *others) = scalers
     if others:
-        raise ConfigError("mode.head=keep works for one quantity at a time; use mode.head=new.")
+        raise ConfigError("mode.head=keep works for one quantity only; use mode.head=new.")
     source = name if name in model.heads else next(iter(model.heads))
     if name not in model.heads and len(model.heads) > 1:
-        raise ConfigError(f"mode.head=keep: the source has no head for {name} and several others; use mode.head=new.")
-    if isinstance(model.heads[source], EstimatorHead):
+        raise ConfigError(f"mode.head=keep: the source has several heads, and none is for {name}; use mode.head=new.")
+    if isinstance(model.heads[source], FixedHead):
         raise ConfigError(
-            "mode.head=keep: the source's head is an estimator, which cannot be trained on; use mode.head=new."
+            "mode.head=keep: the source's head is an estimator, which cannot be trained further; use mode.head=new."
         )
     device = next(model.encoder.parameters()).device
     kept = model.scalers[name] if name in model.scalers else scalers[name].to(device)
@@ -157,10 +156,10 @@ def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
 
 
 def freeze(model: PropertyModel, parts: list[str]) -> None:
-    """Freeze every tensor whose dotted name, or a part it stands in, a regex of ``parts`` matches as a whole.
+    """Freeze every tensor if a regex of ``parts`` matches its whole dotted name, or that of a part that contains it.
 
-    Frozen parameters take no gradient, and frozen modules stay in evaluation mode, so that no buffer moves either.
-    Raises ConfigError for a pattern that matches nothing.
+    Frozen parameters get no gradient, and frozen modules stay in evaluation mode, so that buffers do not change either.
+    Raise ConfigError for a regex that matches nothing.
     """
     matched(model, parts, "mode.parts")
     model.frozen = tuple(parts)
@@ -176,15 +175,15 @@ def matched(model: PropertyModel, patterns: list[str], key: str) -> None:
         try:
             hit = any(is_under(name, (pattern,)) for name in names)
         except re.error as error:
-            raise ConfigError(f"{key}: {pattern!r} is not a regular expression ({error}).") from error
+            raise ConfigError(f"{key}: {pattern!r} is not a regular expression ({error}); correct it.") from error
         if not hit:
             known = ", ".join(name for name in parts if name.count(".") < 3)
-            raise ConfigError(f"{key}: no part is called {pattern!r}; there are {known}.")
+            raise ConfigError(f"{key}: no part has the name {pattern!r}; use {known}.")
 
 
 @torch.no_grad()
 def new_functionals(model: PropertyModel, names: Sequence[str]) -> None:
-    """Let ``model`` tell the functionals ``names`` from those that it knows; each starts from the mean of those."""
+    """Add the functionals ``names`` to ``model``; each vector starts from the mean of the known ones."""
     known = model.encoder.functional.weight  # type: ignore[union-attr]
     rows = known.mean(0, keepdim=True).expand(len(names), -1)  # type: ignore[operator]
     model.encoder.functional.weight = nn.Parameter(torch.cat([known, rows]))  # type: ignore[union-attr,list-item]
@@ -193,13 +192,14 @@ def new_functionals(model: PropertyModel, names: Sequence[str]) -> None:
 
 @torch.no_grad()
 def refit_statistics(model: PropertyModel, graph: Graph) -> None:
-    """Set the running statistics of every normalisation to those of ``graph``, the training rows as one batch.
+    """Set the running statistics of every normalisation layer to those of ``graph``: the training rows as one batch.
 
-    Raises ConfigError where there is no edge to take them from.
+    Raise ConfigError if the graph has no edges.
     """
     if not len(graph.neighbour):
         raise ConfigError(
-            "mode.refit_statistics=true needs edges, which the training rows have not; use mode.refit_statistics=false."
+            "mode.refit_statistics=true needs structures with edges in the training rows; use "
+            "mode.refit_statistics=false."
         )
     norms = [m for m in model.encoder.modules() if isinstance(m, WeightedBatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -213,7 +213,7 @@ def refit_statistics(model: PropertyModel, graph: Graph) -> None:
 
 
 def report(source: PropertyModel, model: PropertyModel) -> LoadReport:
-    """Compare ``model`` with the ``source`` it was made from, tensor by tensor."""
+    """Compare ``model`` with its ``source``, tensor by tensor; return the load report."""
     before, after = source.state_dict(), {plain(name): tensor for name, tensor in model.state_dict().items()}
 
     def same(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""How far from the head a tensor stands: heads, readout and trunk, the encoder's blocks, what comes before them."""
+"""Return the distance of each tensor from the head: heads, readout and trunk, the encoder's blocks, the embedding."""
 
 import re
 
@@ -8,7 +8,7 @@ from tltool.model.property_model import PropertyModel
 
 
 def depths(model: PropertyModel) -> dict[str, int]:
-    """Return {name: depth} of every parameter and buffer, counted from the head downwards.
+    """Return {name: depth} of every parameter and buffer, counted from the head.
 
     0 heads and scalers, 1 readout and trunk, 2 the last block of the encoder, and so on; the rest of the encoder, which
     comes before its blocks, is deepest. Blocks are the members of the encoder's module lists, in their order.
@@ -20,7 +20,7 @@ def depths(model: PropertyModel) -> dict[str, int]:
 
 
 def below(model: PropertyModel, depth: int) -> list[str]:
-    """Return what ``edit.freeze`` takes to hold all that is deeper than ``depth``: whole modules where they are."""
+    """Return the patterns with which ``edit.freeze`` freezes everything deeper than ``depth``."""
     deeper = {name: steps > depth for name, steps in depths(model).items()}
     parts = [name for name, _ in model.named_modules() if name]
     inside = {part: [held for name, held in deeper.items() if name.startswith(f"{part}.")] for part in parts}

@@ -1,7 +1,7 @@
-"""Updates of low rank on linear maps: W + (alpha / rank) B A, with W held (Hu and others, arXiv:2106.09685, eq. 3).
+"""Low-rank updates of linear maps: W + (alpha / rank) B A, with W frozen (Hu and others, arXiv:2106.09685, eq. 3).
 
-While an update is there its map keeps W under a longer name; ``plain`` turns that back. ``merge`` adds the update to W
-and leaves an ordinary linear map. Sizes: W (out, in), A (rank, in), B (out, rank).
+With an update, W has a longer name; ``plain`` returns its usual name. ``merge`` adds the update to W and leaves an
+ordinary linear map. Sizes: W (out, in), A (rank, in), B (out, rank).
 """
 
 import math
@@ -15,7 +15,7 @@ from tltool.model.property_model import PropertyModel, is_under
 
 
 class LowRank(nn.Module):
-    """What is added to a weight; at first nothing, as A is drawn like the weight of a linear map and B is zero."""
+    """The update of a weight. It starts from zero: A is initialised like a linear map, and B is zero."""
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
         super().__init__()
@@ -32,19 +32,19 @@ class LowRank(nn.Module):
 
 
 def insert(model: PropertyModel, maps: list[str], rank: int, alpha: float) -> list[str]:
-    """Hold the weight of every linear map of the backbone that a regex of ``maps`` names, give it an update; name them.
+    """Freeze every linear map of the backbone that matches a regex of ``maps``, add an update, and return their names.
 
-    Raises ConfigError for a regex that matches no linear map.
+    Raise ConfigError for a regex that matches no linear map.
     """
     if rank < 1:
         raise ConfigError(f"mode.rank={rank} must be 1 or more.")
     linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear) and not n.startswith("heads.")}
     for pattern in maps:
         if not any(is_under(name, (pattern,)) for name in linear):
-            raise ConfigError(f"mode.maps: {pattern!r} names no linear map; there are {', '.join(linear)}.")
+            raise ConfigError(f"mode.maps: no linear map has the name {pattern!r}; use {', '.join(linear)}.")
     found = [name for name in linear if is_under(name, tuple(maps))]
     if not found:
-        raise ConfigError("mode.maps is empty; name linear maps, such as [encoder, trunk].")
+        raise ConfigError("mode.maps is empty; name linear maps, as in mode.maps=[encoder,trunk].")
     for name in found:
         linear[name].weight.requires_grad_(False)
         parametrize.register_parametrization(linear[name], "weight", LowRank(linear[name].weight, rank, alpha))
@@ -53,7 +53,7 @@ def insert(model: PropertyModel, maps: list[str], rank: int, alpha: float) -> li
 
 @torch.no_grad()
 def merge(model: PropertyModel) -> None:
-    """Add every update to the weight it belongs to; nothing of it remains."""
+    """Add every update to its weight, and remove the update."""
     for module in model.modules():
         if parametrize.is_parametrized(module, "weight"):
             merged = module.weight.detach().clone()  # type: ignore[operator]
@@ -62,5 +62,5 @@ def merge(model: PropertyModel) -> None:
 
 
 def plain(name: str) -> str:
-    """Return the name that a tensor of the state has without its update."""
+    """Return the name of a tensor without the addition for its update."""
     return name.replace(".parametrizations.weight.original", ".weight")

@@ -29,7 +29,7 @@ class Verbatim(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """A table: headers, ``align`` (l or r for each column), rows of text, and the rows to stress."""
+    """A table: headers, ``align`` (l or r for each column), rows of text, and the indices of the best rows."""
 
     header: list[str]
     align: str
@@ -38,10 +38,14 @@ class Grid(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG with a word for its file name; ``width`` in the page is third, half (side by side) or full."""
+    """A picture as PNG and as SVG, and a name for its file.
+
+    ``width`` in the page is third, half (side by side) or full.
+    """
 
     name: str
     png: bytes
+    svg: str
     caption: str
     width: str
 

@@ -1,10 +1,11 @@
 """Write a report as one HTML page without other files: no scripts, no fonts, no external addresses."""
 
-import base64
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from tltool.plot_style import INKS
 from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
 
 _VERDICTS = {"positive transfer": ' class="good"', "negative transfer": ' class="bad"'}
@@ -37,18 +38,22 @@ td { vertical-align: top; white-space: nowrap; }
 figure { display: inline-block; vertical-align: top; margin: 0 .5rem 1rem 0; width: 100%; font-size: .85rem; }
 .third { width: calc(33.3% - 1rem); min-width: min(100%, 19rem); }
 .half { width: calc(50% - 1rem); min-width: min(100%, 24rem); }
-img { width: 100%; border-width: 1px; border-radius: 8px; }
+figure > svg { width: 100%; height: auto; border-width: 1px; border-radius: 8px; }
+.full > svg { max-width: 60rem; }
+:root { --ink: light-dark(#24292f, #e6edf3); --dim: light-dark(#57606a, #9da7b1); --edge: light-dark(#8a9199, #6e7781);
+  --grid: light-dark(#e6e9ec, #30363d); --pale: light-dark(#c4c9cf, #484f58); --rim: light-dark(#d5d9dd, #30363d);
+  color-scheme: light dark; }
 @media print { nav { display: none; } h2, h3 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 </style>
 """
 
 
 def write(report: Sequence[Block], path: Path) -> None:
-    """Write ``report`` to ``path``."""
+    """Write ``report`` as an HTML page to ``path``; raise OSError if it cannot be written."""
     sections = [(i, block.text) for i, block in enumerate(report) if isinstance(block, Heading) and block.level == 2]
     links = "\n".join(f'<a href="#s{i}">{escape(text)}</a>' for i, text in sections)
     body = "\n".join(_render(block, i) for i, block in enumerate(report))
-    # A folder name need not be valid text; a report with a "?" in it beats none.
+    # A folder name may be invalid text; "?" replaces its invalid characters.
     page = f"{_HEAD}<nav>\n{links}\n</nav>\n<main>\n{body}\n</main>\n</html>\n"
     path.write_text(page, encoding="utf-8", errors="replace")
 
@@ -63,13 +68,21 @@ def _render(block: Block, i: int) -> str:
             return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
         case Verbatim(text):
             return f"<pre>{escape(text)}</pre>"
-        case Picture(_, png, caption, width):
-            image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        case Picture(_, _, svg, caption, width):
+            image = _inline(svg, caption, i)
             return f'<figure class="{width}">{image}<figcaption>{escape(caption)}.</figcaption></figure>'
         case Grid(header, align, rows, best):
             lines = [f"<tr>{_cells('th', align, header)}</tr>"]
             lines += [f"<tr{' class=best' * (n in best)}>{_cells('td', align, row)}</tr>" for n, row in enumerate(rows)]
             return '<div class="table"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def _inline(svg: str, caption: str, i: int) -> str:
+    """Return ``svg`` as an element of the page, with inks for light and dark, and names that no other picture has."""
+    svg = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>p{i}-", svg[svg.index("<svg") :])
+    for colour, name in INKS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
 
 
 def _cells(tag: str, align: str, texts: Sequence[str]) -> str:

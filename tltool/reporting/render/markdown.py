@@ -1,4 +1,4 @@
-"""A report as Markdown (GitHub's tables), with its pictures in files beside it."""
+"""Write a report as Markdown (with GitHub's tables), and its pictures as files in a folder next to it."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragr
 
 
 def write(report: Sequence[Block], path: Path) -> None:
-    """Write ``report`` to ``path`` and its pictures to the folder ``<stem>_files`` beside it."""
+    """Write ``report`` to ``path`` and its pictures to the folder ``<stem>_files`` next to it; raise OSError."""
     parts = []
     for i, block in enumerate(report):
         address = f"{path.stem}_files/{i:03d}"
@@ -17,7 +17,7 @@ def write(report: Sequence[Block], path: Path) -> None:
             (path.parent / address).parent.mkdir(exist_ok=True)
             (path.parent / address).write_bytes(block.png)
         parts.append(_render(block, address))
-    # A folder name need not be valid text; a report with a "?" in it beats none.
+    # A folder name may be invalid text; "?" replaces its invalid characters.
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="replace")
 
 
@@ -31,7 +31,7 @@ def _render(block: Block, address: str) -> str:
             return "\n".join(f"- {_safe(item)}" for item in items)
         case Verbatim(text):
             return f"~~~\n{text}\n~~~"
-        case Picture(_, _, caption, _):
+        case Picture(_, _, _, caption, _):
             return f"![{_safe(caption)}]({address})\n\n*{_safe(caption)}.*"
         case Grid(header, align, rows, best):
             cells = [[_safe(cell) for cell in row] for row in [header, *rows]]
@@ -42,6 +42,6 @@ def _render(block: Block, address: str) -> str:
 
 
 def _safe(text: str) -> str:
-    """Return ``text`` on one line, with no character that Markdown or HTML would take for markup."""
+    """Return ``text`` on one line, with all characters of Markdown or HTML markup escaped."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*|\[\]~#]|\b_|_\b)", r"\\\1", text)

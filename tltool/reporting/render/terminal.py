@@ -1,4 +1,4 @@
-"""The short form of a report for the terminal."""
+"""Build the short form of a report that the terminal shows: tables of test errors, and remarks."""
 
 from collections.abc import Sequence
 
@@ -14,31 +14,29 @@ from tltool.reporting.unpaired import unpaired
 from tltool.reporting.wording import count, fixed, mode, plural, show, where
 
 
-def table(results: Sequence[Result]) -> Table:
-    """Return the test errors over runs, a table for each stage, target, quantity and training size."""
-    shown = Table.grid()
-    shown.title, shown.title_justify = "Test errors: mean ± standard deviation over runs", "left"
+def tables(results: Sequence[Result]) -> list[Text | Table]:
+    """Return tables of test errors, one for each stage, target, quantity and training size, each below its title."""
+    shown: list[Text | Table] = [Text("Test errors: mean ± standard deviation over runs")]
     for place, rows in grouped(summarise(results), lambda row: row.place).items():
         plain = [f"MAE\n{rows[0].plain_unit}"] if rows[0].plain_unit else []
         header = ["mode", "runs", f"MAE\n{rows[0].unit}", *plain, "MAE/MAD", "trainable\nparameters", "time\ns"]
         part = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
         for name in [*header, "transfer"]:
-            # Text, not str: a "[" in a name is no markup.
+            # Text, not str: a "[" in a name is not markup.
             part.add_column(Text(name), justify="left" if name in ("mode", "transfer") else "right")
         for row in rows:
-            # 80 columns hold a row only without the blanks around the sign.
+            # A row fits into 80 columns only without the blanks around the sign.
             errors = [show(error).replace(" ± ", "±") for error in (row.MAE, row.plain_MAE) if error]
             cost = [count(row.trainable_parameters.mean), fixed(row.seconds.mean)]
             verdict = row.paired.verdict.removesuffix(" transfer") if row.paired else ""
             cells = [mode(row), str(len(row.runs)), *errors, fixed(row.errors["MAE/MAD"].mean), *cost, verdict]
             part.add_row(*(Text(cell, style="bold" if row.best else "") for cell in cells))
-        shown.add_row(Text(f"\n{place.stage}: {where(place)}", style="bold"))
-        shown.add_row(part)
+        shown += [Text(f"\n{place.stage}: {where(place)}", style="bold"), part]
     return shown
 
 
 def remarks(results: Sequence[Result]) -> list[Advice]:
-    """Return what to say below the table: runs that are not compared, by reason, and what would settle the others."""
+    """Return the remarks below the tables: runs that are not compared, with the reason, and recommended next runs."""
     found = [
         Advice(f"Not compared: {plural(len(u.runs), f'{u.mode} run')} of {u.target}, {u.quantity}. {u.reason}")
         for u in unpaired(results)
@@ -46,7 +44,7 @@ def remarks(results: Sequence[Result]) -> list[Advice]:
     shown: set[str] = set()
     for row in summarise(results):
         if one := advice(row, row.runs[-1]):
-            # One command serves all quantities of a run.
+            # One command is enough for all quantities of a run.
             command = "" if one.command in shown else one.command
             shown.add(one.command)
             found.append(one._replace(text=f"{where(row.place)}, {row.mode}: {one.text}", command=command))

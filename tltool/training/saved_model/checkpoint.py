@@ -1,14 +1,17 @@
-"""A model on disk: a folder with weights, the plain text that rebuilds the model, and a manifest written last.
+"""Save and load a model: a folder with weights, a text file that describes the model, and a manifest.
 
-``model.safetensors`` holds the tensors, ``seen.safetensors`` the index of training crystals, ``model.yaml`` how to
+``model.safetensors`` holds the tensors, ``seen.safetensors`` the index of training crystals,
+``uncertainty.safetensors`` what its intervals are made of, ``model.yaml`` how to
 rebuild the tensors into a model, ``head-<quantity>.skops`` an estimator where the head is one, ``manifest.json`` the
 sha256 of each. There is no pickle anywhere. The folder is written under a temporary name and renamed into place, so
 that it is whole or absent.
 """
 
+import copy
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,18 +28,21 @@ from tltool import instantiate
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.instantiate import MODEL
+from tltool.model.additive_gp import ProcessHead
 from tltool.model.heads import linear
 from tltool.model.layers import functionals
+from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import EstimatorHead
-from tltool.training.saved_model import plain_yaml, saved_parts
+from tltool.training.saved_model import plain_yaml, saved_parts, uncertainty_file, upgrades
 
-_SCHEMAS = (1, saved_parts.SCHEMA)
 _NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")
+_SHARED = ("quantities", "elements", "logarithmic", "provenance", "functional", "functionals")
 _SMALL = 2048
 _WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
+_UNCERTAINTY = "uncertainty.safetensors"
 _LARGEST = 16 << 20  # bytes of model.yaml and manifest.json
 _TRUSTED = frozenset(
     {
@@ -85,7 +91,12 @@ def graph_settings(spec: Mapping[str, Any]) -> GraphSettings:
 
 
 def save(path: Path, model: PropertyModel) -> None:
-    """Write ``model`` to the new folder ``path``; raise ResourceError if it cannot be written."""
+    """Write ``model`` to the new folder ``path``; raise ResourceError if it cannot be written.
+
+    Of a mean of models the first stands in ``path`` itself, the others in folders ``member-<name>`` in it.
+    """
+    others = model.others() if isinstance(model, MeanOfModels) else {}
+    model = model.alone() if isinstance(model, MeanOfModels) else model
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -98,18 +109,28 @@ def save(path: Path, model: PropertyModel) -> None:
             skops.io.dump(estimator, temporary / f"head-{name}.skops")
         if model.seen:
             save_arrays(model.seen, temporary / _SEEN)
-        spec = {**saved_parts.on_disk(model.spec), "schema": saved_parts.SCHEMA, "estimators": sorted(estimators)}
+        if model.uncertainty:
+            save_arrays(model.uncertainty, temporary / _UNCERTAINTY)
+        spec = {**saved_parts.on_disk(model.spec), "schema": upgrades.SCHEMA, "estimators": sorted(estimators)}
+        spec["members"] = {}
+        for name, member in others.items():
+            twin = copy.copy(member)
+            twin.spec = {**member.spec, **{key: model.spec[key] for key in _SHARED if key in model.spec}}
+            save(temporary / f"member-{name}", twin)
+            spec["members"][name] = digest(temporary / f"member-{name}")
+        spec["processes"] = {k: h.made_with() for k, h in model.heads.items() if isinstance(h, ProcessHead)}
         (temporary / _SPEC).write_text(OmegaConf.to_yaml(OmegaConf.create(spec)), encoding="utf-8")
-        sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        files = [file for file in sorted(temporary.iterdir()) if file.is_file()]
+        sums = {file.name: _sha256(file) for file in files}
         (temporary / _MANIFEST).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
-        for file in temporary.iterdir():
+        for file in (*files, temporary / _MANIFEST):
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         temporary.rename(path)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise ResourceError(
-            f"Cannot save the model to {path} ({error.strerror}); free space or name another folder."
+            f"Cannot save the model to {path} ({error.strerror}); free disk space or choose another folder."
         ) from error
 
 
@@ -126,30 +147,72 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         model = build(spec, plugins)
         for name in spec["estimators"]:
             if name not in model.heads:
-                raise ConfigError(f"estimators names {name!r}, which the model does not predict.")
+                raise ConfigError(f"estimators names {name!r}, which is not a quantity of the model.")
             model.heads[name] = EstimatorHead(_estimator(path / f"head-{name}.skops"))
+        for name, made_with in spec.get("processes", {}).items():
+            if name not in model.heads:
+                raise ConfigError(f"processes names {name!r}, which the model does not predict.")
+            model.heads[name] = ProcessHead(model.trunk.dim, **made_with)  # type: ignore[arg-type]
         model.load_state_dict(load_file(path / _WEIGHTS))
         if (path / _SEEN).is_file():
             model.seen = load_arrays(path / _SEEN)
+        if (path / _UNCERTAINTY).is_file():
+            model.uncertainty = load_arrays(path / _UNCERTAINTY)
+            if why := uncertainty_file.faults(model.uncertainty, model.quantities):
+                raise CheckpointError(
+                    f"{path / _UNCERTAINTY} cannot be used: {why}; copy the whole model folder again."
+                )
     except ConfigError as error:
         raise CheckpointError(f"{path / _SPEC} cannot be used: {error}") from error
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
         first = str(error).strip().splitlines()[-1].strip() if str(error).strip() else repr(error)
-        raise CheckpointError(f"{path} does not hold the model that its {_SPEC} describes ({first}).") from error
+        raise CheckpointError(
+            f"{path} does not contain the model that its {_SPEC} describes ({first}); copy the model folder again."
+        ) from error
+    model = _with_members(model, spec.get("members", {}), path, plugins)
     return model.to(device).eval()
 
 
+def digest(path: Path) -> str:
+    """Return the sha256 of the manifest of the folder ``path``, which changes with every file of the model."""
+    return _sha256(path / _MANIFEST)
+
+
+def _with_members(model: PropertyModel, names: Any, path: Path, plugins: Iterable[str]) -> PropertyModel:
+    """Return the mean of ``model`` and the models in the folders of ``names``, {name: sha256 of its manifest}."""
+    if not names:
+        return model
+    if not isinstance(names, Mapping) or not all(re.fullmatch(r"\w[\w-]*", str(name)) for name in names):
+        raise CheckpointError(
+            f"{path / _SPEC} names no members of a mean of models; copy the whole model folder again."
+        )
+    others = {}
+    for name, known in names.items():
+        folder = path / f"member-{name}"
+        if not (folder / _MANIFEST).is_file() or digest(folder) != known:
+            raise CheckpointError(f"{folder} is missing or has changed since the model was saved; copy it again.")
+        others[str(name)] = load(folder, "cpu", plugins)
+        if others[str(name)].quantities != model.quantities or isinstance(others[str(name)], MeanOfModels):
+            raise CheckpointError(f"{folder} predicts other quantities than {path}; copy the whole model folder again.")
+    return MeanOfModels({"": model} | others)
+
+
 def read_spec(path: Path) -> dict[str, Any]:
-    """Return what ``model.yaml`` of the folder ``path`` says, after checking every file against the manifest."""
+    """Return what ``model.yaml`` of the folder ``path`` says, in today's form, whatever version saved it.
+
+    Raise CheckpointError for a folder that is not whole, a file that the manifest does not fit, and a newer schema.
+    """
     if not path.is_dir():
         raise CheckpointError(f"There is no model folder at {path}; 'tltool pretrain' makes one.")
     manifest = path / _MANIFEST
     if not manifest.is_file():
-        raise CheckpointError(f"{path} has no {_MANIFEST}: it is not a model folder, or was never finished.")
+        raise CheckpointError(
+            f"{path} has no {_MANIFEST}: it is not a model folder or is incomplete; name another folder."
+        )
     try:
         sums = json.loads(_text(manifest))
         if not isinstance(sums, dict):
-            raise ValueError("the manifest is no table of files")
+            raise ValueError("the manifest is not a table of files")
         for name in {_WEIGHTS, _SPEC, *sums}:
             file = path / Path(name).name
             if not file.is_file():
@@ -160,29 +223,32 @@ def read_spec(path: Path) -> dict[str, Any]:
                 )
         spec = plain_yaml.parsed(_text(path / _SPEC))
     except RecursionError as error:
-        raise CheckpointError(f"{path} is not a readable model folder (it is nested too deep).") from error
-    except (ValueError, AttributeError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable model folder ({str(error).splitlines()[0]}).") from error
-    if not isinstance(spec, dict) or spec.get("schema") not in _SCHEMAS:
-        found = spec.get("schema") if isinstance(spec, dict) else None
         raise CheckpointError(
-            f"{path / _SPEC} has schema {found}, this version reads {', '.join(map(str, _SCHEMAS))}; "
-            "use the tltool that made it."
-        )
+            f"{path} cannot be read as a model folder (it is nested too deeply); copy it again."
+        ) from error
+    except (ValueError, AttributeError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a model folder ({str(error).splitlines()[0]}); copy it again."
+        ) from error
+    if not isinstance(spec, dict):
+        raise CheckpointError(f"{path / _SPEC} is no table of keys; copy the whole model folder again.")
+    spec = upgrades.upgraded({str(k): v for k, v in spec.items()}, str(path / _SPEC))
     missing = [key for key in _NEEDED if key not in spec]
     if missing:
         raise CheckpointError(f"{path / _SPEC} lacks {', '.join(missing)}; copy the whole model folder again.")
-    return {str(k): v for k, v in spec.items()}
+    return spec
 
 
 def _text(file: Path) -> str:
     if file.stat().st_size > _LARGEST:
-        raise CheckpointError(f"{file} is larger than {_LARGEST >> 20} MB, which no model's is; do not use this model.")
+        raise CheckpointError(
+            f"{file} is larger than {_LARGEST >> 20} MB, so it is not from tltool; do not use this model."
+        )
     return file.read_text(encoding="utf-8")
 
 
 def _bounded(spec: Mapping[str, Any], weights: Path) -> None:
-    """Raise ConfigError for a part of a size that no tensor of the file ``weights`` has: it would only fill memory."""
+    """Raise ConfigError for a number larger than any tensor of the file ``weights``: it would only fill memory."""
     with safe_open(weights, framework="pt") as file:
         sizes = [size for name in file.keys() for size in file.get_slice(name).get_shape()]  # noqa: SIM118
     most = max([_SMALL, *sizes])
@@ -208,14 +274,16 @@ def _estimator(file: Path) -> Any:
         unknown = skops.io.get_untrusted_types(file=file)
         strange = sorted(set(unknown) - _TRUSTED)
         if strange:
-            raise CheckpointError(f"{file} asks for {', '.join(strange)}, which is not allowed; do not use this model.")
+            raise CheckpointError(f"{file} contains {', '.join(strange)}, which is not allowed; do not use this model.")
         estimator = skops.io.load(file, trusted=unknown)
     except CheckpointError:
         raise
     except Exception as error:  # a file of a stranger makes skops fail in any way there is
-        raise CheckpointError(f"{file} is no estimator that skops wrote ({type(error).__name__}).") from error
+        raise CheckpointError(
+            f"{file} is not an estimator in skops format ({type(error).__name__}); copy it again."
+        ) from error
     if not hasattr(estimator, "predict"):
-        raise CheckpointError(f"{file} holds no estimator that predicts; do not use this model.")
+        raise CheckpointError(f"{file} contains no estimator that can predict; do not use this model.")
     return estimator
 
 

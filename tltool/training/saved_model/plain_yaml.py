@@ -1,4 +1,4 @@
-"""YAML files that others made, read as plain data: no alias, no tag, no key twice, and no more than a config holds.
+"""Read YAML files of other people as plain data: without aliases, tags and repeated keys, and with a limit on the size.
 
 A few lines of aliases of aliases stand for billions of values, and a deep file ends Python's stack; both are refused
 before anything is built.
@@ -15,19 +15,19 @@ _DEEPEST = 40
 
 
 def parsed(text: str) -> Any:
-    """Return what ``text`` says; raise ValueError, with a reason in words, if it is no plain YAML."""
+    """Return the data in ``text``; raise ValueError with a reason if it is not plain YAML."""
     try:
         _check(text)
         return OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, AssertionError) as error:
-        raise ValueError(f"it is no plain YAML: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"it is not plain YAML: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check(text: str) -> None:
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError("it is no plain YAML: it has an alias")
+            raise ValueError("it is not plain YAML: it has an alias")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST or count > _MOST:
-            raise ValueError("it is no plain YAML: it is too large or nested too deep")
+            raise ValueError("it is not plain YAML: it is too large or nested too deeply")

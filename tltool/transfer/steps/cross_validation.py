@@ -9,12 +9,11 @@ import torch
 
 from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
-from tltool.model.property_model import PropertyModel
-from tltool.training.fit import Settings, predict
+from tltool.training.fit import Settings
 
 
 class Standing(NamedTuple):
-    """Mean error of a candidate and its standard error; how far it is behind the best, and that one's."""
+    """Mean error of a candidate and its standard error; its difference to the best, and the standard error of that."""
 
     error: float
     standard_error: float
@@ -23,7 +22,7 @@ class Standing(NamedTuple):
 
 
 def cut(data: Batches, settings: Settings, folds: int, seed: int) -> Iterator[tuple[Batches, torch.Tensor]]:
-    """Yield, for each fold, ``data`` with that fold as test and the others as train, and where the fold's rows stand.
+    """Yield, for each fold, ``data`` with this fold as test and the others as train, and the indices of its rows.
 
     Only training rows of ``data`` are in these two parts; its test rows are in none. Its validation rows keep their
     part where ``settings`` select or stop by it, as the outer fit will; they are never counted as an error.
@@ -39,37 +38,37 @@ def cut(data: Batches, settings: Settings, folds: int, seed: int) -> Iterator[tu
         yield replace(data, split={"train": rows[~where], "val": val, "test": rows[where]}), held
 
 
-def row_errors(model: PropertyModel, fold: Batches, data: Batches) -> Floats:
-    """Return (r,): the error of each test row of ``fold``, the mean over its labels of |error| / MAD.
+def row_errors(predictions: Floats, data: Batches) -> Floats:
+    """Return (r,): the error of ``predictions`` (r, q) for the training rows, the mean over labels of |error| / MAD.
 
-    MAD is that of each quantity over the training rows of ``data``; 1 stands for what always predicting the mean does.
+    MAD is that of each quantity over the training rows; 1 stands for what always predicting the mean does.
     """
     labels = data.labels[data.split["train"]].double().cpu().numpy()
     mads = np.nanmean(np.abs(labels - np.nanmean(labels, axis=0)), axis=0)
-    label = fold.labels[fold.split["test"]].double().cpu().numpy()
-    errors = np.abs(predict(model, fold, "test") - label) / np.where(mads > 0, mads, 1.0)
-    present = np.isfinite(label)
+    errors = np.abs(predictions - labels) / np.where(mads > 0, mads, 1.0)
+    present = np.isfinite(labels)
     found: Floats = np.where(present, errors, 0.0).sum(1) / present.sum(1).clip(1)
     return found
 
 
 def standings(errors: Mapping[str, Floats]) -> dict[str, Standing]:
-    """Return how candidates stand, from the errors (n,) of each on the same rows; the best is behind by 0."""
+    """Return the standing of each candidate from its errors (n,) on the same rows; the difference of the best is 0."""
     best = min(errors.values(), key=lambda found: float(found.mean()))
     return {name: Standing(*_mean(found), *_mean(found - best)) for name, found in errors.items()}
 
 
-def chosen(found: Mapping[str, Standing], tolerance: float) -> str:
-    """Return the first candidate that is behind the best by at most ``tolerance`` standard errors of the difference.
+def together(found: Mapping[str, Standing], tolerance: float, most: int) -> list[str]:
+    """Return those behind the best by at most ``tolerance`` standard errors of the difference, ``most`` of them.
 
-    This is the one-standard-error rule (Breiman and others, Classification and Regression Trees, 1984, 3.4.3) with
-    differences taken row by row, which leaves out what makes a row hard for every candidate.
+    The best stands first. This is the one-standard-error rule (Breiman and others, Classification and Regression Trees,
+    1984, 3.4.3) with differences taken row by row, which leaves out what makes a row hard for every candidate.
     """
-    return next(name for name, s in found.items() if s.behind <= tolerance * s.behind_standard_error)
+    near = [name for name, s in found.items() if s.behind <= tolerance * s.behind_standard_error]
+    return sorted(near, key=lambda name: found[name].error)[:most]
 
 
 def hopeless(errors: Floats, best: Floats, errors_apart: float = 3.0) -> bool:
-    """Say whether ``errors`` on some rows are above those of the ``best`` by more than so many standard errors."""
+    """Return whether ``errors`` on some rows are larger than those of the ``best`` by several standard errors."""
     behind, standard_error = _mean(errors - best)
     return behind > errors_apart * standard_error
 

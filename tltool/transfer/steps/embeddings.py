@@ -1,4 +1,4 @@
-"""Embeddings of a frozen encoder, computed once for each record: the input of ``freeze`` and ``features``."""
+"""Compute the embeddings of a frozen encoder once for each record: the input of ``freeze`` and ``features``."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +15,7 @@ from tltool.training.validation import check_structures
 
 @torch.no_grad()
 def table(model: PropertyModel, data: Batches) -> Tensor:
-    """Return (n, dim): the embedding of every record of a part of ``data``, zeros elsewhere; evaluation mode."""
+    """Return the embeddings (n, dim) of all records that are in a part of ``data``, else zeros; in evaluation mode."""
     check_structures(model, data)
     was = model.training
     model.eval()
@@ -26,14 +26,14 @@ def table(model: PropertyModel, data: Batches) -> Tensor:
             made = part.new_zeros(len(data.table), part.shape[1])
         made[rows] = part
     if made is None:
-        raise ConfigError("There is no row to embed; check the split.")
+        raise ConfigError("There are no rows to embed; check the split.")
     model.train(was)
     return made
 
 
 @torch.no_grad()
 def sites(model: PropertyModel, data: Batches, levels: Sequence[int]) -> Tensor:
-    """Return (n nodes of the table, f): the features of each node at ``levels`` of the encoder, side by side.
+    """Return the features (n nodes of the table, f) of each node at ``levels`` of the encoder, concatenated.
 
     Nodes of records in no part of ``data`` get zeros; evaluation mode.
     """
@@ -57,7 +57,7 @@ def _pieces(data: Batches) -> Iterator[Tensor]:
 
 
 def is_fixed(model: PropertyModel) -> bool:
-    """Say whether encoder and readout are frozen as a whole, so that every embedding stays what it is."""
+    """Return whether encoder and readout are completely frozen, so that no embedding changes."""
     names = [name for name, _ in model.named_modules() if name.split(".")[0] in ("encoder", "readout")]
     own = {name: list(model.get_submodule(name).parameters(recurse=False)) for name in names}
     buffers = {name: list(model.get_submodule(name).buffers(recurse=False)) for name in names}
@@ -70,6 +70,6 @@ def values_of_embedding(table: Tensor, model: PropertyModel, batch: Batch) -> Te
 
 
 def values_of_hidden(table: Tensor, model: PropertyModel, batch: Batch) -> Tensor:
-    """Return network values (c, q) from the ``table`` (n, dim) of what the heads see."""
+    """Return network values (c, q) from the ``table`` (n, dim) of inputs of the heads."""
     rows = table[batch.rows]
     return torch.stack([head(rows).squeeze(-1) for head in model.heads.values()], dim=1)

@@ -1,4 +1,4 @@
-"""The load report before a transfer's first update: loaded tensors, unseen elements, and the initial error."""
+"""Print the load report before the first update of a transfer: loaded tensors, unseen elements, initial error."""
 
 from tltool.data.batches.batches import Batches
 from tltool.elements import symbols

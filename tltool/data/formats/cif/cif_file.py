@@ -26,7 +26,7 @@ FULL = 1e-3
 """An occupancy that differs from 1 by less than this is full."""
 
 DENSITY, VOLUME, METRIC = 0.05, 0.02, 0.01
-"""By how much density and volume may differ from the stated ones, relatively, and a cell from its symmetry."""
+"""Largest relative difference to the stated density and volume, and of a cell to its symmetry."""
 
 _FULL_WORDS = {"1", "1.0", "1.00", "1.0000"}
 _RATIO = 1e-3
@@ -43,7 +43,7 @@ _PER_CUBIC_CENTIMETRE = 0.602214076  # u/Å3 in 1 g/cm3
 
 
 class Stated(NamedTuple):
-    """What a file says of its crystal beside cell, symmetry and sites; empty or 0 where it does not.
+    """What a file states about its crystal in addition to cell, symmetry and sites; empty or 0 if not stated.
 
     ``formula`` {atomic number: amount} and its ``text``, ``units`` of it per cell (Z), ``multiplicities`` (n,) of the
     listed sites, ``density`` in g/cm3, ``volume`` in Å3.
@@ -58,10 +58,10 @@ class Stated(NamedTuple):
 
 
 def crystals(data: bytes, where: str) -> list[Crystal | DataError]:
-    """Return the crystal of each data block that has sites, in the order of the text, or what is wrong with it.
+    """Return the crystal of each data block that has sites, in the order of the text, or its error.
 
-    A crystal that contradicts what its file states says so in ``faults``. Errors name ``where``. Raises DataError if no
-    block has sites.
+    ``faults`` of a crystal lists its contradictions to the other statements of the file. Errors name ``where``. Raise
+    DataError if no block has sites.
     """
     found = cif_text.blocks(data, where)
     return [_attempt(block, where, len(found)) for block in found]
@@ -93,18 +93,18 @@ def _crystal(block: Block, where: str) -> Crystal:
         ]
     if len(found) != 1:
         raise DataError(
-            f"{where}: its space group can have two origins and the file does not say which; "
+            f"{where}: the space group has two origin choices, and the file does not state which one it uses; "
             "add the symmetry operations."
         )
     return found[0]._replace(reader=block.reader)
 
 
 def _cell(values: Mapping[str, Sequence[str]], where: str) -> tuple[Floats, list[float]]:
-    """Return the lattice (3, 3) in Å and the three angles in degrees, which are 90 where the file leaves them out."""
+    """Return the lattice (3, 3) in Å and the three angles in degrees; a missing angle is 90."""
     import gemmi
 
     if lacking := [tag for tag in _LENGTHS if tag not in values]:
-        raise DataError(f"{where}: has no {lacking[0]}, so that its cell is unknown; add the cell.")
+        raise DataError(f"{where}: has no {lacking[0]}; add the lengths of the cell.")
     lengths = [number(values[tag][0]) for tag in _LENGTHS]
     angles = [number(word) if is_given(word := values.get(tag, ["."])[0]) else 90.0 for tag in _ANGLES]
     for tag, length in zip(_LENGTHS, lengths, strict=True):
@@ -119,25 +119,25 @@ def _cell(values: Mapping[str, Sequence[str]], where: str) -> tuple[Floats, list
             )
     lattice = np.array(gemmi.UnitCell(*lengths, *angles).orth.mat.tolist()).T
     if not np.isfinite(lattice).all():
-        raise DataError(f"{where}: no cell has the angles {angles}; correct them.")
+        raise DataError(f"{where}: a cell with the angles {angles} is impossible; correct them.")
     return lattice, angles
 
 
 def _sites(values: Mapping[str, Sequence[str]], lattice: Floats, where: str) -> tuple[Crystal, Stated]:
-    """Return the listed sites that are occupied, and what the file states beside them."""
+    """Return the occupied sites of the list, and the other statements of the file."""
     columns = [values.get(tag) for tag in _FRACT]
     if not any(columns):
         raise DataError(
-            f"{where}: gives Cartesian positions only, and a CIF leaves open how their axes lie in the cell; give "
-            "fractional coordinates."
+            f"{where}: has only Cartesian coordinates, and a CIF does not define their axes; give fractional "
+            "coordinates."
         )
     for tag, column in zip(_FRACT, columns, strict=True):
         if column is None:
-            raise DataError(f"{where}: has no column {tag}, so that one coordinate of every site is missing; add it.")
+            raise DataError(f"{where}: has no column {tag} with a coordinate of the sites; add it.")
     n = len(values[_FRACT[0]])
     table = {tag: list(values[tag]) for tag in (*_FRACT, *_OF_SITE) if tag in values}
     if any(len(column) != n for column in table.values()):
-        raise DataError(f"{where}: the columns of its sites are of different length; put them into one loop.")
+        raise DataError(f"{where}: the columns of the sites have different lengths; put them into one loop.")
     if gone := _left_out(table, n, where):
         table = {tag: [word for k, word in enumerate(column) if k not in gone] for tag, column in table.items()}
     frac = np.array([cif_text.column(table[tag]) for tag in _FRACT]).T.reshape(-1, 3)
@@ -159,7 +159,7 @@ def _sites(values: Mapping[str, Sequence[str]], lattice: Floats, where: str) -> 
 
 
 def _left_out(table: Mapping[str, Sequence[str]], n: int, where: str) -> set[int]:
-    """Return which rows are no atoms: marked as dummies, or with an occupancy of zero."""
+    """Return the rows that are not atoms: they are marked as dummies, or their occupancy is zero."""
     gone = {k for k, word in enumerate(table.get("_atom_site_calc_flag", ())) if word.lower() == "dum"}
     occupancies = table.get("_atom_site_occupancy", ())
     for k, word in enumerate(occupancies if set(occupancies) - _FULL_WORDS else ()):
@@ -171,12 +171,12 @@ def _left_out(table: Mapping[str, Sequence[str]], n: int, where: str) -> set[int
         elif not abs(occupancy - 1) <= FULL:
             raise DataError(f"{where}: has partly occupied sites; give an ordered structure.")
     if len(gone) == n:
-        raise DataError(f"{where}: contains no atom sites that are occupied; give a CIF file with a structure in it.")
+        raise DataError(f"{where}: contains no occupied atom site; give a CIF file with a structure.")
     return gone
 
 
 def _elements(table: Mapping[str, Sequence[str]], formula: frozenset[int], n: int, where: str) -> tuple[Ints, bool]:
-    """Return the atomic numbers (n,), and whether there are heavy isotopes of hydrogen among them."""
+    """Return the atomic numbers (n,), and whether a site is a heavy isotope of hydrogen."""
     types, labels = table.get("_atom_site_type_symbol", ["."] * n), table.get("_atom_site_label", ["."] * n)
     sites = [(True, kind) if is_given(kind) else (False, label) for kind, label in zip(types, labels, strict=True)]
     found = {
@@ -185,10 +185,12 @@ def _elements(table: Mapping[str, Sequence[str]], formula: frozenset[int], n: in
     }
     for word in (plain(raw) for (_, raw), z in found.items() if not z):
         if not is_given(word):
-            raise DataError(f"{where}: a site has neither a type symbol nor a label, so that its element is unknown.")
+            raise DataError(f"{where}: a site has no type symbol and no label, so its element is unknown; add them.")
         if species.is_shared(word):
             raise DataError(f"{where}: a site is shared by several elements ({word[:30]}); give an ordered structure.")
-        raise DataError(f"{where}: a site is not a real element ({word[:30]}); remove it or name its element.")
+        raise DataError(
+            f"{where}: the element of a site is unknown ({word[:30]}); remove the site or correct its element."
+        )
     heavy = any(z == 1 and _HEAVY.match(plain(raw)) for (_, raw), z in found.items())
     return np.array([found[site] for site in sites], dtype=np.int64), heavy
 
@@ -196,44 +198,44 @@ def _elements(table: Mapping[str, Sequence[str]], formula: frozenset[int], n: in
 def _expanded(
     asymmetric: Crystal, operations: Floats, symmetry: Symmetry, stated: Stated, where: str
 ) -> Crystal | DataError:
-    """Return all sites of the cell with what the file contradicts, or an error if two elements share a place."""
+    """Return all sites of the cell and their contradictions to the file; an error if two elements share a position."""
     try:
         crystal = expansion.expanded(asymmetric, operations)
     except expansion.SharedPlaceError as error:
         pair = " and ".join(symbol(z) for z in error.numbers)
         return DataError(
-            f"{where}: two different elements stand on the same position ({pair}); give an ordered structure, or "
+            f"{where}: two different elements have the same position ({pair}); give an ordered structure, or "
             "correct the symmetry."
         )
     faults, confirmed = _contradictions(crystal, stated)
     if cif_symmetry.misfit(operations, crystal.lattice) > METRIC:
-        faults.append("the cell does not have the symmetry of the space group; correct the cell or state the setting")
+        faults.append("the cell does not have the symmetry of the space group; correct the cell or add the setting")
     if symmetry.doubt and not confirmed and not _is_invariant(crystal, symmetry.named):
         faults.append(symmetry.doubt)
     return crystal._replace(faults=tuple(faults)) if faults else crystal
 
 
 def _contradictions(crystal: Crystal, stated: Stated) -> tuple[list[str], bool]:
-    """Return in words what the file states otherwise, and whether it states anything that confirms the sites."""
+    """Return the contradictions to the file as sentences, and whether the file has a statement to compare with."""
     faults, confirmed, n = [], False, len(crystal.numbers)
     if stated.formula and not _agrees(crystal.numbers, stated.formula):
         faults.append(
-            f"the sites do not add up to the stated formula ({stated.text}); complete the sites or correct "
-            "_chemical_formula_sum"
+            f"the sites do not have the composition of the stated formula ({stated.text}); complete the sites or "
+            "correct _chemical_formula_sum"
         )
     if stated.formula and stated.units:
         total = sum(stated.formula.values())
         if not _is_count(n, total, stated.units, list(stated.formula.values())):
             faults.append(
-                f"the number of sites does not fit the formula units (Z={stated.units:g} of {stated.text} make "
-                f"{stated.units * total:g} sites, not {n}); complete the space group, its operations or the sites"
+                f"the number of sites contradicts the formula units (Z={stated.units:g} of {stated.text} are "
+                f"{stated.units * total:g} sites, not {n}); correct the space group, its operations or the sites"
             )
         confirmed = True
     if len(stated.multiplicities) and np.isfinite(stated.multiplicities).all():
         if stated.multiplicities.sum() != n:
             faults.append(
-                f"the sites do not fit their stated multiplicities (in all {stated.multiplicities.sum():g}, not {n}); "
-                "correct the space group or its operations"
+                f"the number of sites contradicts the stated multiplicities (their sum is "
+                f"{stated.multiplicities.sum():g}, not {n}); correct the space group or its operations"
             )
         confirmed = True
     size = cell_volume(crystal.lattice) if stated.density or stated.volume else 0.0
@@ -241,28 +243,29 @@ def _contradictions(crystal: Crystal, stated: Stated) -> tuple[list[str], bool]:
         density = float(masses()[crystal.numbers].sum()) / size / _PER_CUBIC_CENTIMETRE
         if abs(density / stated.density - 1) > DENSITY:
             faults.append(
-                f"the density is not the stated one ({density:.3g}, not {stated.density:.3g} g/cm3); complete the "
-                "sites, or correct the symmetry"
+                f"the density differs from the stated one ({density:.3g}, not {stated.density:.3g} g/cm3); complete "
+                "the sites, or correct the symmetry"
             )
         confirmed = True
     if stated.volume and abs(size / stated.volume - 1) > VOLUME:
         faults.append(
-            f"the volume of the cell is not the stated one ({size:.5g}, not {stated.volume:.5g} Å3); correct the cell"
+            f"the volume of the cell differs from the stated one ({size:.5g}, not {stated.volume:.5g} Å3); correct "
+            "the cell"
         )
     return faults, confirmed
 
 
 def _is_count(n: int, total: float, units: float, amounts: Sequence[float]) -> bool:
-    """Say whether n sites are ``units`` formulas of ``total`` atoms, or one that stands for the whole cell.
+    """Return whether n sites are ``units`` formula units of ``total`` atoms, or one formula of the whole cell.
 
-    pymatgen writes the content of the cell as the formula, and how often it holds the reduced one as Z.
+    pymatgen writes the content of the cell as the formula, and the number of reduced formulas in it as Z.
     """
     whole = all(float(amount / units).is_integer() for amount in amounts)
     return abs(n - units * total) < _RATIO * n or (whole and abs(n - total) < _RATIO * n)
 
 
 def _is_invariant(crystal: Crystal, operations: Floats | None) -> bool:
-    """Say whether ``operations`` make no further site, all being listed."""
+    """Return whether ``operations`` create no further site, so that all sites are listed."""
     if operations is None:
         return False
     try:
@@ -272,7 +275,7 @@ def _is_invariant(crystal: Crystal, operations: Floats | None) -> bool:
 
 
 def _positive(values: Mapping[str, Sequence[str]], tag: str) -> float:
-    """Return the stated number, 0 if there is none or it is not positive."""
+    """Return the stated number; 0 if it is missing or not positive."""
     found = number(values[tag][0]) if tag in values else 0.0
     return found if 0 < found < np.inf else 0.0
 
@@ -291,6 +294,6 @@ def _formula(text: str) -> Mapping[int, float]:
 
 
 def _agrees(numbers: Ints, formula: Mapping[int, float]) -> bool:
-    """Say whether the sites have the ratio of elements that the formula states."""
+    """Return whether the sites have the ratio of elements of the formula."""
     found, total = Counter(numbers.tolist()), sum(formula.values())
     return all(abs(found[z] / len(numbers) - formula.get(z, 0) / total) < _RATIO for z in found.keys() | formula.keys())

@@ -1,6 +1,6 @@
 """Read the symmetry operations of a CIF: listed, or those of the space group that it names or numbers.
 
-A group that is named but not understood is an error, and never P 1. The list of operations has priority over the name,
+A space group that is named but not known is an error, and never P 1. The list of operations has priority over the name,
 as in the CIF dictionary. If the two have different numbers of operations, another statement must confirm the list.
 """
 
@@ -30,10 +30,10 @@ _NAMES_OF_P1 = {"P 1", "P1", "1"}
 
 
 class Symmetry(NamedTuple):
-    """The sets of operations (m, 4, 4) that the file allows, two where it leaves the origin open.
+    """The possible sets of operations (m, 4, 4); there are two if the file does not state the origin.
 
-    ``doubt`` says in words what something else that the file states has to confirm; ``named`` are the operations of the
-    named group, if that is what contradicts the list.
+    ``doubt`` is a fault of the file unless another statement of the file confirms the sites. ``named`` are the
+    operations of the named group, if they contradict the list.
     """
 
     choices: list[Floats]
@@ -48,7 +48,7 @@ def read(values: _Values, angles: Sequence[float], where: str) -> Symmetry:
         or number(_first(values, ["_cell_modulation_dimension"])) > 0
     ):
         raise DataError(
-            f"{where}: describes a modulated structure, whose sites differ from cell to cell; give a plain one."
+            f"{where}: describes a modulated structure, whose cells differ; give a structure without modulation."
         )
     try:
         listed = _listed(values)
@@ -63,17 +63,17 @@ def read(values: _Values, angles: Sequence[float], where: str) -> Symmetry:
     named = [operations for hall in halls or () if (operations := space_groups.operations(hall)) is not None]
     if named and all(len(operations) != len(listed) for operations in named):
         doubt = (
-            f"the list of {len(listed)} symmetry operations contradicts the space group, which has {len(named[0])}; "
-            "complete the list or correct the name"
+            f"the list has {len(listed)} symmetry operations, but the space group has {len(named[0])}; complete the "
+            "list or correct the name"
         )
         return Symmetry([listed], doubt, named[0])
     return Symmetry([listed])
 
 
 def misfit(operations: Floats, lattice: Floats) -> float:
-    """Return by how much ``operations`` (m, 4, 4) change the metric of ``lattice``: 0 if the cell has their symmetry.
+    """Return how much ``operations`` (m, 4, 4) change the metric of ``lattice``: 0 if the cell has their symmetry.
 
-    It is the largest change of a product of two cell vectors, in units of the product of their lengths.
+    It is the largest change of the scalar product of two cell vectors, relative to the product of their lengths.
     """
     if len(operations) == 1:
         return 0.0
@@ -84,7 +84,7 @@ def misfit(operations: Floats, lattice: Floats) -> float:
 
 
 def _listed(values: _Values) -> Floats | None:
-    """Return the listed operations; of a magnetic group those that its atoms obey."""
+    """Return the listed operations (m, 4, 4), without time reversal; None if there is no list."""
     for tag in _LISTS:
         if words := _words(values, [tag]):
             return space_groups.listed(words)
@@ -101,25 +101,25 @@ def _by_group(values: _Values, angles: Sequence[float], where: str) -> Symmetry:
     halls = _halls(values, angles, where)
     if halls is None:
         names = " and ".join(_words(values, (*_HALL, *_NAMES))) or "number " + " and ".join(_words(values, _NUMBERS))
-        raise DataError(f"{where}: its space group is not understood ({names[:60]}); add the symmetry operations.")
+        raise DataError(f"{where}: the space group is not known ({names[:60]}); add the symmetry operations.")
     if halls:
         choices = [operations for hall in halls if (operations := space_groups.operations(hall)) is not None]
         return Symmetry(choices)
     if any(tag.startswith("_space_group_magn") for tag in values):
-        raise DataError(f"{where}: states a magnetic space group without its operations; add them.")
+        raise DataError(f"{where}: has a magnetic space group without its operations; add them.")
     system = _first(values, _SYSTEMS).lower()
     if system in ("", "triclinic", "?", "."):
         return Symmetry([_P1])
     return Symmetry(
-        [_P1], f"its cell is {system}, but neither space group nor symmetry operations are stated; add them"
+        [_P1], f"the cell is {system}, but the file has no space group and no symmetry operations; add them"
     )
 
 
 def _halls(values: _Values, angles: Sequence[float], where: str) -> list[str] | None:
-    """Return the Hall symbols of the group, two where the origin is open.
+    """Return the Hall symbols of the group; there are two if the file does not state the origin.
 
-    The list is empty if no group is stated, and None comes back for one that is not understood. Raises DataError where
-    names or numbers contradict each other.
+    The list is empty if the file names no group. Return None if the group is not known. Raise DataError if names or
+    numbers contradict each other.
     """
     found: list[str] | None = []
     for word in _words(values, _HALL):
@@ -139,12 +139,12 @@ def _halls(values: _Values, angles: Sequence[float], where: str) -> list[str] | 
     numbers = (numbers | set(stated)) - {0}
     if found and len(numbers) > 1:
         several = " and ".join(map(str, sorted(numbers)))
-        raise DataError(f"{where}: states space groups that contradict each other (numbers {several}); correct them.")
+        raise DataError(f"{where}: names different space groups (numbers {several}); correct them.")
     return found
 
 
 def _words(values: _Values, tags: Iterable[str]) -> tuple[str, ...]:
-    """Return what stands under ``tags``, without what stands for nothing."""
+    """Return the values of ``tags``, without placeholders for unknown values."""
     words = (plain(word) for tag in tags for word in values.get(tag, ()))
     return tuple(word for word in words if word.strip().lower() not in space_groups.UNKNOWN)
 

@@ -1,8 +1,8 @@
 """Split the bytes of a CIF into data blocks, each as {tag: values}; this covers characters and grammar only.
 
-Tags are in small letters with ``_`` for ``.``. The encoding does not affect the result: a letter beyond ASCII far from
-the sites changes nothing. Gemmi splits the text. If gemmi rejects it, pymatgen's more tolerant tokeniser reads it, and
-the block records this.
+Tags are in small letters with ``_`` for ``.``. The encoding does not affect the result: letters beyond ASCII are
+replaced. gemmi splits the text. If gemmi rejects it, pymatgen's more tolerant tokeniser reads it, and the block records
+this.
 """
 
 import re
@@ -33,26 +33,26 @@ class Block(NamedTuple):
 
 
 def blocks(data: bytes, where: str) -> list[Block | DataError]:
-    """Return the blocks with atom sites, in the order of the text, or what is wrong with one.
+    """Return the blocks with atom sites, in the order of the text; a wrong block is replaced by its error.
 
-    Raises DataError naming ``where`` if none has sites, or the text is no CIF.
+    Raise DataError naming ``where`` if no block has sites, or if the text is not a CIF.
     """
     text = decoded(data)
     found = _by_gemmi(text, where)
     if isinstance(found, DataError):
         if not re.search(r"_atom_site[_.]", text, re.IGNORECASE):
-            raise DataError(f"{where}: contains no atom sites; give a CIF file with a structure in it.")
+            raise DataError(f"{where}: contains no atom sites; give a CIF file with a structure.")
         found = _by_pymatgen(text, where) or [found]
     found = [block for block in found if isinstance(block, DataError) or block.values.keys() & set(_COORDINATES)]
     if not found:
-        raise DataError(f"{where}: contains no atom sites; give a CIF file with a structure in it.")
+        raise DataError(f"{where}: contains no atom sites; give a CIF file with a structure.")
     return found
 
 
 def decoded(data: bytes) -> str:
-    """Return the text of ``data`` in ASCII, with minus signs and blanks as they are meant.
+    """Return the text of ``data`` in ASCII, with the common minus sign and blank for their Unicode variants.
 
-    Letters beyond ASCII matter to no crystal; each becomes ``~``.
+    Every other character beyond ASCII becomes ``~``; none of them belongs to a crystal structure.
     """
     if data.isascii() and not data.translate(None, _PLAIN):
         return data.decode("ascii")
@@ -96,14 +96,14 @@ def _block(block: "object", name: str, where: str) -> Block | DataError:
             tag = word.lower().replace(".", "_")
             if values.setdefault(tag, column) is not column and tag.startswith(_CORE) and values[tag] != column:
                 return DataError(
-                    f"{where}: gives {word} twice with different values (first {plain(values[tag][0])!r}); keep the "
-                    "one that is right."
+                    f"{where}: has {word} twice with different values (first {plain(values[tag][0])!r}); keep the "
+                    "right one."
                 )
     return Block(name, values, "")
 
 
 def _by_pymatgen(text: str, where: str) -> list[Block | DataError]:
-    """Return what pymatgen's tokeniser finds in a text that is no valid CIF, nothing if it finds nothing."""
+    """Return the blocks that pymatgen's tokeniser finds in an invalid CIF; the list may be empty."""
     from pymatgen.io.cif import CifBlock
 
     found: list[Block | DataError] = []
@@ -126,8 +126,8 @@ def _no_cif(where: str, cause: str) -> DataError:
     line = re.match(r"\w+:(\d+)", cause)
     place = f" near line {line[1]}" if line else ""
     if "number of values" in cause:
-        return DataError(f"{where}: a row of a loop is incomplete ({place.strip()}); add what is missing.")
-    return DataError(f"{where}: is not a CIF that can be read (grammar broken{place}); repair or remove it.")
+        return DataError(f"{where}: a row of a loop is incomplete ({place.strip()}); add the missing values.")
+    return DataError(f"{where}: cannot be read as a CIF (syntax error{place}); repair or remove it.")
 
 
 def plain(word: str) -> str:
@@ -140,12 +140,12 @@ def plain(word: str) -> str:
 
 
 def is_given(word: str) -> bool:
-    """Say whether a value is there: neither ``?`` (unknown) nor ``.`` (not applicable)."""
+    """Return whether a value is given: it is neither ``?`` (unknown) nor ``.`` (not applicable)."""
     return word not in ("?", ".", "")
 
 
 def number(word: str) -> float:
-    """Return a number of a CIF, without its uncertainty; NaN if it is none."""
+    """Return the number in a word of a CIF, without its uncertainty; NaN if it is not a number."""
     try:
         return float(word) if word[-1:] != ")" and "_" not in word else _number(word)
     except ValueError:

@@ -9,13 +9,13 @@ from tltool.data import structure_checks
 from tltool.data.record import Crystal, Floats
 
 SAME_SITE = 0.1
-"""Images of a site, or listed sites, nearer than this (Å) are one site: what rounded coordinates can amount to."""
+"""Images of a site, or listed sites, with a smaller distance (Å) are one site: coordinates may be rounded."""
 
 _IDENTITY = np.eye(4)
 
 
 class SharedPlaceError(Exception):
-    """Sites of different elements stand on one place; the text is their two symbols' atomic numbers."""
+    """Sites of different elements have the same position; ``numbers`` are their atomic numbers."""
 
     def __init__(self, one: int, other: int) -> None:
         super().__init__(f"{one} {other}")
@@ -23,9 +23,9 @@ class SharedPlaceError(Exception):
 
 
 def expanded(crystal: Crystal, operations: Floats) -> Crystal:
-    """Return ``crystal`` with all images of its sites under ``operations`` (m, 4, 4), each place once.
+    """Return ``crystal`` with all images of its sites under ``operations`` (m, 4, 4), each position once.
 
-    Raises SharedPlaceError where sites of different elements meet.
+    Raise SharedPlaceError if sites of different elements have the same position.
     """
     m = len(operations)
     if m == 1 and (operations[0] == _IDENTITY).all():
@@ -47,7 +47,7 @@ def expanded(crystal: Crystal, operations: Floats) -> Crystal:
 
 
 def _images(crystal: Crystal, operations: Floats) -> Floats:
-    """Return the images (n * m, 3) of all sites, site by site; those on special positions made exact."""
+    """Return the images (n * m, 3) of all sites, site by site, with exact special positions."""
     turn, shift = operations[:, :3, :3], operations[:, :3, 3]
     images = np.einsum("mij,nj->nmi", turn, crystal.frac) + shift
     offset = images - crystal.frac[:, None]

@@ -1,9 +1,9 @@
-"""Find the settings, as symmetry operations, that the name (in any usual spelling) or number of a space group allows.
+"""Find the possible settings of a space group, as symmetry operations, from its name (in any usual spelling) or number.
 
-The groups and their names are gemmi's; full symbols such as ``F 4/m -3 2/m`` are moyopy's. All blanks or none,
-``P2_1/c``, ``P2(1)/c``, ``P2~1~/c``, bars in TeX and Unicode, old symbols such as ``Fm3m``, and suffixes for origin and
-axes are understood: ``:1 :2 :H :R`` and those of the ICSD, ``S Z H HR R RS``. If a name leaves something open, such as
-one of two origins, the cell and the caller must decide.
+The groups and their names are those of gemmi; full symbols such as ``F 4/m -3 2/m`` are those of moyopy. These
+spellings are accepted: with all blanks or none, ``P2_1/c``, ``P2(1)/c``, ``P2~1~/c``, bars in TeX and Unicode, old
+symbols such as ``Fm3m``, and suffixes for origin and axes (``:1 :2 :H :R`` and those of the ICSD, ``S Z H HR R RS``).
+If a name allows several settings, such as two origins, the caller must choose.
 """
 
 import re
@@ -32,9 +32,9 @@ UNKNOWN = frozenset({"", "?", ".", "unknown", "n/a", "none", "-"})
 
 
 def named(name: str, angles: Sequence[float]) -> list[str] | None:
-    """Return the Hall symbols of the settings that ``name`` can mean in a cell of these three ``angles`` (degrees).
+    """Return the Hall symbols of the settings that ``name`` can mean in a cell with these three ``angles`` (degrees).
 
-    Two of them are two origins. None if there is no such group.
+    Two symbols are two origin choices. Return None if there is no such group.
     """
     for pattern, bar in _BARS:
         name = pattern.sub(bar, name)
@@ -47,7 +47,7 @@ def named(name: str, angles: Sequence[float]) -> list[str] | None:
 
 
 def numbered(number: int, angles: Sequence[float]) -> list[str] | None:
-    """Return the Hall symbols of both origins of the standard setting of group ``number``, None if there is none."""
+    """Return the Hall symbols of the standard setting of group ``number``, for each origin; None if none."""
     import gemmi
 
     group = gemmi.find_spacegroup_by_number(number) if 1 <= number <= 230 else None
@@ -81,7 +81,7 @@ def _full_symbols() -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def number_of(hall: str) -> int:
-    """Return the number (1 to 230) of the group with this Hall symbol, 0 if it is in no table."""
+    """Return the number (1 to 230) of the group with this Hall symbol; 0 if gemmi does not know it."""
     import gemmi
 
     group = gemmi.find_spacegroup_by_ops(gemmi.symops_from_hall(hall))
@@ -90,7 +90,7 @@ def number_of(hall: str) -> int:
 
 @lru_cache(maxsize=1024)
 def operations(hall: str) -> Floats | None:
-    """Return the operations (m, 4, 4) of the group with this Hall symbol, None if it cannot be understood."""
+    """Return the operations (m, 4, 4) of the group with this Hall symbol; None if the symbol cannot be read."""
     import gemmi
 
     try:
@@ -100,14 +100,14 @@ def operations(hall: str) -> Floats | None:
 
 
 class NoGroupError(Exception):
-    """A list of operations cannot be read, or is no group; the text says why."""
+    """A list of operations cannot be read, or is not a group; the text says why."""
 
 
 @lru_cache(maxsize=256)
 def listed(words: tuple[str, ...]) -> Floats:
-    """Return the operations (m, 4, 4) that a file lists as ``x,y,z`` and so on, each once.
+    """Return the operations (m, 4, 4) of a list such as ``x,y,z``, without duplicates.
 
-    Raises NoGroupError where one cannot be read, or one that follows from them is not in the list.
+    Raise NoGroupError if an operation cannot be read, or if the product of two operations is not in the list.
     """
     found = np.array([_operation(word) for word in dict.fromkeys(words)])
     turns, place = np.unique(np.rint(found[:, :3, :3]).reshape(-1, 9), axis=0, return_inverse=True)
@@ -149,7 +149,7 @@ def _value(number: str, divisor: str) -> float:
 
 
 def _is_lattice_vector(shift: Floats) -> npt.NDArray[np.bool_]:
-    """Say of shifts (..., 3) whether they are whole, as far as rounded fractions can tell."""
+    """Return whether translations (..., 3) are lattice vectors, within the error of rounded fractions."""
     return np.asarray((np.abs(shift - np.rint(shift)) < _ROUNDED).all(axis=-1))
 
 
@@ -179,4 +179,4 @@ def _require_closed(operations: Floats, turns: Floats, shifts: Sequence[Sequence
     allowed = np.array([[*some, *([some[0]] * (most - len(some)))] for some in shifts])
     found = (mine[turn] == keys) & _is_lattice_vector(products[:, None, :3, 3] - allowed[turn]).any(axis=1)
     if not found.all():
-        raise NoGroupError("the list of symmetry operations is incomplete, as others follow from them")
+        raise NoGroupError("the list of symmetry operations is incomplete: a product of two operations is missing")

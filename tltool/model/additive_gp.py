@@ -1,0 +1,253 @@
+"""A Gaussian process with a kernel for each block of features, as a head on a frozen encoder.
+
+Tens to thousands of labels say how smooth a quantity is in each block, and which blocks say nothing: each has its own
+amplitude and length (``marginal_likelihood``). Sizes: n training rows, f features, c rows to predict.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tltool.errors import ConfigError, NumericError
+from tltool.model import marginal_likelihood
+from tltool.model.marginal_likelihood import Floats, Kernels, covariance, distances
+from tltool.model.sklearn_head import FixedHead
+
+_FURTHEST = 8.0
+"""Standard deviations of a feature, beyond which it counts as so far away."""
+_JITTER = 1e-8
+_TAIL, _COMPARED = 4.0, 1000
+_BUFFERS = ("rows", "solved", "noise", "amplitude", "length", "offset")
+
+
+class AdditiveGP:
+    """The regressor: how a ``ProcessHead`` is fitted.
+
+    ``joint`` lists groups of blocks that also get a kernel together. Kernels are fitted to ``fit_rows`` of the training
+    rows and conditioned on ``most_rows`` of them at most; ``restarts`` as in ``marginal_likelihood``. ``tail`` are the
+    degrees of freedom of Student's t distribution of the noise, null for normal noise; auto takes 4 where that has a
+    leave-one-out error that is smaller by more than two standard errors.
+    """
+
+    def __init__(
+        self,
+        *,
+        joint: list[list[str]],
+        fit_rows: int,
+        most_rows: int,
+        restarts: int,
+        tail: float | str | None,
+        random_state: int,
+    ) -> None:
+        known = tail is None or tail == "auto" or (not isinstance(tail, str) and tail > 0)
+        if fit_rows < 2 or most_rows < fit_rows or restarts < 0 or not known:
+            raise ConfigError(
+                f"mode.regressor: fit_rows={fit_rows} must be 2 or more, most_rows={most_rows} no fewer, "
+                f"restarts={restarts} 0 or more and tail={tail} positive, auto or null."
+            )
+        self.joint, self.fit_rows, self.most_rows = joint, fit_rows, most_rows
+        self.restarts, self.tail, self.random_state = restarts, tail, random_state
+
+    def fitted(self, inputs: Floats, labels: Floats, widths: Mapping[str, int]) -> "ProcessHead":
+        """Return the head fitted to ``labels`` (n,) of standardised ``inputs`` (n, f).
+
+        ``widths`` says how many of the features each block has, in their order.
+        """
+        head = ProcessHead(inputs.shape[1], widths=dict(widths), joint=[list(names) for names in self.joint])
+        columns = list(head.blocks.values())
+        order = np.random.default_rng(self.random_state).permutation(len(labels))[: self.most_rows]
+        rows, labels = np.clip(inputs[order], -_FURTHEST, _FURTHEST), labels[order]
+        centre, scale = float(labels.mean()), float(labels.std())
+        goals = (labels - centre) / (scale if scale > 0 else 1.0)
+        tail, kernels = self._chosen(rows, goals, columns)
+        head.condition(kernels, rows, goals, _weights(tail, kernels, rows, goals, columns), (centre, scale))
+        return head
+
+    def _chosen(self, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]]) -> tuple[float | None, Kernels]:
+        """Return the degrees of freedom of the noise and the kernels fitted with it."""
+        few, few_goals = rows[: self.fit_rows], goals[: self.fit_rows]
+        apart = [distances(few[:, of], few[:, of]) for of in columns]
+        normal = marginal_likelihood.maximised(apart, few_goals, np.ones(len(few)), self.restarts, self.random_state)
+        if self.tail is None:
+            return None, normal
+        tail = _TAIL if isinstance(self.tail, str) else self.tail
+        weights, prior = np.ones(len(few)), covariance(normal, few, few, columns)
+        for _ in range(3):
+            # By what the other rows say of each: a process that fits every label exactly has no residual.
+            inverse = _inverse(prior, normal.noise * weights)
+            surprise = (inverse @ few_goals) ** 2 / np.diag(inverse)
+            weights = (tail + weights * surprise) / (tail + 1.0)
+        heavy = marginal_likelihood.maximised(apart, few_goals, weights, 0, self.random_state)
+        if isinstance(self.tail, str):
+            some = rows[:_COMPARED], goals[:_COMPARED], columns
+            better = _left_out(None, normal, *some) - _left_out(tail, heavy, *some)
+            if better.mean() <= 2.0 * better.std(ddof=1) / np.sqrt(len(better)):
+                return None, normal
+        return tail, heavy
+
+
+class ProcessHead(FixedHead):
+    """The conditioned process as a head: (c, f) -> (c, 1), on the CPU in double precision, with no gradient.
+
+    ``widths`` says how many features each block has, in their order; ``joint`` as in ``AdditiveGP``. All that was
+    fitted is in buffers, which take the sizes of what is loaded: ``rows`` (n, f), ``solved`` (n,) the weight of each
+    row, its ``noise`` (n,), ``amplitude`` (b,) and ``length`` (b,), and ``offset`` (2,), mean and standard deviation of
+    the labels.
+    """
+
+    rows: Tensor
+    solved: Tensor
+    noise: Tensor
+    amplitude: Tensor
+    length: Tensor
+    offset: Tensor
+
+    def __init__(self, dim: int, /, *, widths: dict[str, int], joint: list[list[str]]) -> None:
+        super().__init__()
+        if sum(widths.values()) != dim or min(widths.values(), default=0) < 1:
+            raise ConfigError(f"The blocks of the Gaussian process have {sum(widths.values())} features, not {dim}.")
+        self.dim, self.widths, self.joint = dim, widths, joint
+        self.blocks = _columns(widths, joint)
+        blocks = self.blocks
+        shapes = {"rows": (0, dim), "amplitude": (len(blocks),), "length": (len(blocks),), "offset": (2,)}
+        for name in _BUFFERS:
+            self.register_buffer(name, torch.zeros(shapes.get(name, (0,)), dtype=torch.float64))
+        self._factor: Floats | None = None
+
+    def condition(
+        self, kernels: Kernels, rows: Floats, goals: Floats, weights: Floats, offset: tuple[float, float]
+    ) -> None:
+        """Take ``kernels`` and condition them on ``goals`` (n,) of ``rows`` (n, f)."""
+        values = {"rows": rows, "amplitude": kernels.amplitude, "length": kernels.length}
+        values |= {"noise": kernels.noise * weights, "offset": np.array(offset)}
+        for name, value in values.items():
+            setattr(self, name, torch.from_numpy(np.ascontiguousarray(value)))
+        self._factor = None
+        lower = self._lower()
+        self.solved = torch.from_numpy(_solved(lower.T, _solved(lower, goals), lower=False))
+
+    def made_with(self) -> dict[str, Any]:
+        """Return what makes this head again, empty."""
+        return {"widths": self.widths, "joint": self.joint}
+
+    def shares(self) -> dict[str, float]:
+        """Return the share of each block in the variance of the process."""
+        total = max(float(self.amplitude.sum()), 1e-300)
+        return {name: float(of) / total for name, of in zip(self.blocks, self.amplitude, strict=True)}
+
+    def predict(self, inputs: Floats, return_std: bool = False) -> Floats | tuple[Floats, Floats]:
+        """Return the mean (c,) for ``inputs`` (c, f), and with ``return_std`` the standard deviation (c,) of a label.
+
+        That of a label has the noise in it. The first call with it takes the time of a fit.
+        """
+        cross = self._covariance(np.clip(inputs, -_FURTHEST, _FURTHEST))
+        centre, scale = self.offset.tolist()
+        mean: Floats = centre + scale * (cross @ self.solved.cpu().numpy())
+        if not return_std:
+            return mean
+        half = _solved(self._lower(), cross.T)
+        known = float(self.amplitude.sum()) - (half**2).sum(0)
+        noise = float(self.noise.median()) if len(self.noise) else 0.0
+        std: Floats = scale * np.sqrt(np.maximum(known, 0.0) + noise)
+        return mean, std
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the means (c, 1)."""
+        values = self.predict(hidden.detach().cpu().double().numpy())
+        return torch.as_tensor(np.asarray(values), dtype=hidden.dtype, device=hidden.device).reshape(-1, 1)
+
+    def _covariance(self, inputs: Floats) -> Floats:
+        return covariance(self._kernels(), inputs, self.rows.cpu().numpy(), list(self.blocks.values()))
+
+    def _kernels(self) -> Kernels:
+        return Kernels(self.amplitude.cpu().numpy(), self.length.cpu().numpy(), 0.0)
+
+    def _lower(self) -> Floats:
+        if self._factor is None:
+            self._factor = _lower(self._covariance(self.rows.cpu().numpy()), self.noise.cpu().numpy())
+        return self._factor
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in _BUFFERS:
+            value = state_dict.get(f"{prefix}{name}")
+            if name in ("rows", "solved", "noise") and isinstance(value, Tensor):
+                if value.ndim != (2 if name == "rows" else 1) or len(value) != len(state_dict[f"{prefix}solved"]):
+                    raise ValueError(f"{prefix}{name} has the shape {list(value.shape)}, which no process has")
+                shape = (len(value), self.dim) if name == "rows" else (len(value),)
+                setattr(self, name, getattr(self, name).new_zeros(shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._factor = None
+
+
+def _columns(widths: Mapping[str, int], joint: Sequence[Sequence[str]]) -> dict[str, list[int]]:
+    """Return the columns that each kernel sees: those of the groups of ``joint`` that are there, then each block's."""
+    ends = np.cumsum(list(widths.values())).tolist()
+    alone = {name: list(range(end - width, end)) for (name, width), end in zip(widths.items(), ends, strict=True)}
+    together = {
+        "+".join(names): [column for name in names for column in alone[name]]
+        for names in joint
+        if len(names) > 1 and set(names) <= set(alone)
+    }
+    return together | alone
+
+
+def _weights(
+    tail: float | None, kernels: Kernels, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]]
+) -> Floats:
+    """Return (n,): the factor on the noise of each row, 1 for normal noise.
+
+    Student's t is normal noise with a factor of its own for each row, which grows with the square of the row's
+    residual, averaged over the posterior (Tipping and Lawrence, Neurocomputing 69, 123 (2005), sec. 3).
+    """
+    weights = np.ones(len(goals))
+    if tail is None:
+        return weights
+    prior = covariance(kernels, rows, rows, columns)
+    for _ in range(4 if len(goals) <= _COMPARED else 2):
+        noise = kernels.noise * weights
+        inverse = _inverse(prior, noise)
+        square = (noise * (inverse @ goals)) ** 2 + noise - noise**2 * np.diag(inverse)
+        weights = (tail + square / kernels.noise) / (tail + 1.0)
+    return weights
+
+
+def _left_out(
+    tail: float | None, kernels: Kernels, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]]
+) -> Floats:
+    """Return (n,): the absolute leave-one-out errors (Rasmussen and Williams, eq. 5.12)."""
+    weights = _weights(tail, kernels, rows, goals, columns)
+    inverse = _inverse(covariance(kernels, rows, rows, columns), kernels.noise * weights)
+    found: Floats = np.abs((inverse @ goals) / np.diag(inverse))
+    return found
+
+
+def _inverse(prior: Floats, noise: Floats) -> Floats:
+    """Return the inverse (n, n) of ``prior`` with ``noise`` (n,) on its diagonal."""
+    from scipy.linalg import lapack
+
+    lower = lapack.dpotri(_lower(prior, noise), lower=1, overwrite_c=1)[0]
+    found: Floats = np.tril(lower) + np.tril(lower, -1).T
+    return found
+
+
+def _lower(prior: Floats, noise: Floats) -> Floats:
+    """Return the Cholesky factor (n, n) of ``prior`` (n, n) with ``noise`` (n,) on its diagonal."""
+    from scipy.linalg import LinAlgError, cholesky
+
+    total = prior.copy()
+    total[np.diag_indices(len(total))] += noise + _JITTER
+    try:
+        found: Floats = cholesky(total, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError as error:
+        raise NumericError("The covariance of the Gaussian process is not positive; use another regressor.") from error
+    return found
+
+
+def _solved(triangle: Floats, right: Floats, lower: bool = True) -> Floats:
+    from scipy.linalg import solve_triangular
+
+    found: Floats = solve_triangular(triangle, right, lower=lower, check_finite=False)
+    return found

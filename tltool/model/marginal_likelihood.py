@@ -1,0 +1,136 @@
+"""Hyper-parameters of a Gaussian process with one kernel per block of features, by its marginal likelihood.
+
+The covariance of two rows is the sum over blocks of amplitude * k(r / length) with the Matern 3/2 kernel
+k(t) = (1 + sqrt(3) t) exp(-sqrt(3) t), and r the root mean square difference of the block's features. Formulas are
+those of Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eqs. 2.25, 2.26, 5.9. Sizes: n rows,
+b blocks, m further rows.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_ROOT3 = float(np.sqrt(3.0))
+_JITTER = 1e-8
+_LEAST_SHARE = 1e-3
+_ROWS = 64
+# Natural logarithms of what is allowed; a length is in standard deviations of a feature.
+_AMPLITUDE, _LENGTH, _NOISE = (-12.0, 9.0), (-2.5, 7.0), (-10.0, 1.0)
+# A wide log-normal prior on lengths: a block that says nothing has no length by itself.
+_PRIOR_MEAN, _PRIOR_STD = 1.0, 3.0
+
+
+class Kernels(NamedTuple):
+    """``amplitude`` (b,) and ``length`` (b,) of each block, and the ``noise``: variances in those of the labels."""
+
+    amplitude: Floats
+    length: Floats
+    noise: float
+
+
+def distances(one: Floats, other: Floats) -> Floats:
+    """Return (n, m): the root mean square difference of the features of rows (n, f) and (m, f)."""
+    square = one @ other.T
+    square *= -2.0
+    square += (one**2).sum(1)[:, None]
+    square += (other**2).sum(1)[None, :]
+    np.maximum(square, 0.0, out=square)
+    square /= one.shape[1]
+    return np.sqrt(square, out=square)
+
+
+def covariance(kernels: Kernels, one: Floats, other: Floats, columns: Sequence[Sequence[int]]) -> Floats:
+    """Return (n, m): the covariance of rows (n, f) and (m, f), whose block k are the ``columns[k]``."""
+    total = np.zeros((len(one), len(other)))
+    used = [k for k, amplitude in enumerate(kernels.amplitude) if amplitude > 0]
+    # Some rows at a time, so that what is made of them stays in the processor's cache.
+    for first in range(0, len(one), _ROWS):
+        piece = slice(first, first + _ROWS)
+        for k in used:
+            scaled = distances(one[piece, columns[k]], other[:, columns[k]])
+            scaled *= _ROOT3 / kernels.length[k]
+            decay = np.exp(-scaled)
+            scaled += 1.0
+            scaled *= decay
+            scaled *= kernels.amplitude[k]
+            total[piece] += scaled
+    return total
+
+
+def maximised(blocks: Sequence[Floats], labels: Floats, weights: Floats, restarts: int, seed: int) -> Kernels:
+    """Return the kernels of largest marginal likelihood for ``labels`` (n,), of mean 0 and variance 1.
+
+    ``blocks`` are the ``distances`` (n, n) in each block, ``weights`` (n,) the factors on the noise of the rows.
+    The search starts from equal amplitudes, and ``restarts`` times from random ones. A block that is left with less
+    than a thousandth of the variance gets the amplitude zero.
+    """
+    from scipy.optimize import minimize
+
+    b, rng = len(blocks), np.random.default_rng(seed)
+    start = np.r_[np.full(b, -np.log(b)), np.full(b, np.log(2.0)), np.log(0.1)]
+    starts = [start, *(start + rng.normal(0.0, [1.0] * 2 * b + [1.5]) for _ in range(restarts))]
+    bounds = [*[_AMPLITUDE] * b, *[_LENGTH] * b, _NOISE]
+    inner = [(low + 1e-6, high - 1e-6) for low, high in bounds]
+    found = [
+        minimize(
+            _negative,
+            np.clip(given, *np.transpose(inner)),
+            (blocks, labels, weights),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": 100},
+        )
+        for given in starts
+    ]
+    best = np.exp(min(found, key=lambda result: float(result.fun)).x)
+    amplitude, length, noise = best[:b], best[b : 2 * b], float(best[-1])
+    return Kernels(np.where(_shares(amplitude, length, blocks) > _LEAST_SHARE, amplitude, 0.0), length, noise)
+
+
+def _shares(amplitude: Floats, length: Floats, blocks: Sequence[Floats]) -> Floats:
+    """Return (b,): the variance that each block gives to the differences of rows, as a share of that of all."""
+    varies = np.array([1.0 - _matern(of, ell).mean() for of, ell in zip(blocks, length, strict=True)])
+    given: Floats = amplitude * varies
+    return given / max(float(given.sum()), 1e-300)
+
+
+def _matern(distance: Floats, length: float) -> Floats:
+    scaled = distance * (_ROOT3 / length)
+    found: Floats = (1.0 + scaled) * np.exp(-scaled)
+    return found
+
+
+def _negative(logs: Floats, blocks: Sequence[Floats], labels: Floats, weights: Floats) -> tuple[float, Floats]:
+    """Return minus the logarithm of marginal likelihood times prior, and its gradient in ``logs`` (2 b + 1,)."""
+    from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack
+
+    b, n = len(blocks), len(labels)
+    values = np.exp(logs)
+    noise = values[-1] * weights
+    total = np.diag(noise + _JITTER)
+    in_amplitude, in_length = [], []
+    for amplitude, length, distance in zip(values[:b], values[b : 2 * b], blocks, strict=True):
+        scaled = distance * (_ROOT3 / length)
+        decay = amplitude * np.exp(-scaled)
+        in_amplitude.append(decay * (1.0 + scaled))
+        in_length.append(decay * scaled**2)
+        total += in_amplitude[-1]
+    try:
+        lower = cholesky(total, lower=True, check_finite=False)
+    except LinAlgError:
+        return 1e10, np.zeros_like(logs)
+    solved = cho_solve((lower, True), labels, check_finite=False)
+    inverse = lapack.dpotri(lower, lower=1)[0]
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    inner = inverse - np.outer(solved, solved)
+    slopes = [0.5 * float((inner * of).sum()) for of in (*in_amplitude, *in_length)]
+    gradient = np.array([*slopes, 0.5 * float(np.diag(inner) @ noise)])
+    value = 0.5 * float(labels @ solved) + float(np.log(np.diag(lower)).sum()) + 0.5 * n * np.log(2.0 * np.pi)
+    away = (logs[b : 2 * b] - _PRIOR_MEAN) / _PRIOR_STD
+    gradient[b : 2 * b] += away / _PRIOR_STD
+    return value + 0.5 * float(away @ away), gradient

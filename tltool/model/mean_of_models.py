@@ -1,0 +1,52 @@
+"""Several models of one quantity as one model: the mean of what they predict.
+
+Members differ in what they read of a crystal, so each keeps its own encoder, readout, trunk and head.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tltool.crystal_graph import Graph
+from tltool.model.property_model import PropertyModel
+
+
+class MeanOfModels(PropertyModel):
+    """The mean of the predictions of ``members``, of logarithms for a quantity that the first learnt as one.
+
+    It is the first member in all else: its backbone is what a next transfer starts from.
+    """
+
+    def __init__(self, members: Mapping[str, PropertyModel]) -> None:
+        first, *others = members
+        base = members[first]
+        parts = base.encoder, base.readout, base.trunk, base.heads, base.scalers
+        super().__init__(*parts, base.spec, base.fresh_head)  # type: ignore[arg-type]
+        self.seen, self.frozen, self.operations = base.seen, base.frozen, base.operations
+        self.uncertainty = base.uncertainty
+        self.members = nn.ModuleDict({name: members[name] for name in others})
+
+    @property
+    def needs_structures(self) -> bool:
+        """Whether a member does."""
+        return super().needs_structures or any(member.needs_structures for member in self.others().values())
+
+    def others(self) -> dict[str, PropertyModel]:
+        """Return the members but the first."""
+        return {name: member for name, member in self.members.items() if isinstance(member, PropertyModel)}
+
+    def alone(self) -> PropertyModel:
+        """Return the first member, with what was written into the spec of all."""
+        parts = self.encoder, self.readout, self.trunk, self.heads, self.scalers
+        model = PropertyModel(*parts, self.spec, self.fresh_head)  # type: ignore[arg-type]
+        model.seen, model.frozen, model.operations = self.seen, self.frozen, self.operations
+        model.uncertainty = self.uncertainty
+        return model.train(self.training)
+
+    def forward(self, graph: Graph) -> Tensor:
+        """Return the means (c, q), each in the unit of its quantity."""
+        found = torch.stack([super().forward(graph), *(member(graph) for member in self.others().values())])
+        logs = [scaler.logarithmic for scaler in self._scalers()]
+        columns = [found[..., k].log().mean(0).exp() if log else found[..., k].mean(0) for k, log in enumerate(logs)]
+        return torch.stack(columns, dim=1)
