@@ -16,6 +16,7 @@ from support import ROOT, batches_of, config
 from tltool import instantiate
 from tltool.command_line.idle_keys import ANYWHERE, idle_keys, why
 from tltool.config_tree import data_nodes, leaves, nodes
+from tltool.data import own_labels
 from tltool.data.dataset import KEYS, Dataset
 from tltool.data.record import Floats
 from tltool.data.store import Store
@@ -94,11 +95,16 @@ def table(home: Path, place: str, group: str = "") -> list[str]:
     return [*choice, f"{place}.root={home}/table.jsonl", *(f"{place}.{word}" for word in ADAPTER)]
 
 
+def composed(stage: str, *words: str) -> dict[str, Any]:
+    """Return the config of ``stage`` as the stage receives it."""
+    return own_labels.settled(config(stage, *words), {}, lambda text: None)
+
+
 def read_by(
     stage: str, home: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[dict[str, Any], set[str]]:
     """Run ``stage`` with ``words``; return its config and the keys that it read."""
-    made = config(stage, f"cache={home}/cache", f"runs={home}/runs", "device=cpu", *words)
+    made = composed(stage, f"cache={home}/cache", f"runs={home}/runs", "device=cpu", *words)
     reads: set[str] = set()
     fitted = setup.fit
 
@@ -148,7 +154,7 @@ def settled(stage: str, made: dict[str, Any], reads: set[str]) -> None:
 @pytest.fixture(scope="module")
 def pretrained(home: Path) -> Path:
     """A model of the table."""
-    made = config("pretrain", f"cache={home}/cache", f"runs={home}/runs", *table(home, "data", "data"), *SMALL)
+    made = composed("pretrain", f"cache={home}/cache", f"runs={home}/runs", *table(home, "data", "data"), *SMALL)
     folder = home / "runs" / "pretrain" / "source"
     run = Run(folder, "pretrain")
     pretrain.run(made, run, CPU)
@@ -222,7 +228,7 @@ def test_eval_refuses_a_base_that_the_model_does_not_add_to(home: Path, pretrain
     ]
     run = Run(home / "runs" / "eval" / "base", "eval")
     with pytest.raises(ConfigError, match=r"values, not differences to a base; leave data@base= out\.$"):
-        evaluate.run(config("eval", *words), run, CPU)
+        evaluate.run(composed("eval", *words), run, CPU)
     run.close("failed", 2, "")
 
 
@@ -248,7 +254,7 @@ def test_a_key_called_idle_changes_nothing(
     source: PropertyModel, part: Dataset, words: list[str], changed: list[str]
 ) -> None:
     def predicted(*more: str) -> Floats:
-        made = config("transfer", *words, *more)
+        made = composed("transfer", *words, *more)
         settings = instantiate.call(made["fit"])
         fit = Fit(
             settings, lambda groups: instantiate.call(made["optimiser"], groups), made["optimiser"]["lr"], 0, print

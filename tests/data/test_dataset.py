@@ -94,7 +94,9 @@ def test_formulas_of_two_files_are_one_data_set(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.csv").write_text("id,formula,label\nx,Fe0.7Ni0.3,1\ny,Al2O3,2\n")
     (folder / "b.csv").write_text("id,formula,label\nz,LiF,3\ny,MgO,2\n")
-    description = config("pretrain", "data=formulas", f"data.root={folder}")["data"] | {"pattern": "*.csv"}
+    description = config(
+        "pretrain", "data=formulas", f"data.root={folder}", "data.quantities=[label]", "data.define={label: {unit: eV}}"
+    )["data"] | {"pattern": "*.csv"}
     for _ in range(2):
         found = opened(description, tmp_path / "cache", [])
         assert list(found.store.ids) == ["x", "y", "z"]
@@ -102,4 +104,4 @@ def test_formulas_of_two_files_are_one_data_set(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.graphs.multiplicity, [0.7, 0.3, 3, 2, 1, 1])
         assert len(found.graphs.neighbour) == 0
     whole = Split(np.arange(3), np.empty(0, np.int64), np.empty(0, np.int64))
-    assert batches.batches(found, ["e_form"], whole).bare
+    assert batches.batches(found, ["label"], whole).bare

@@ -27,7 +27,10 @@ def test_training_learns_and_is_reproducible(part: Dataset) -> None:
     after = np.abs(results[0] - data.labels[data.split["train"]].numpy()).mean()
     assert after < 0.5 * before
     assert (results[0] == results[1]).all()
+    kept = [e for e in events if e["event"] == "kept"]
+    events = [e for e in events if e["event"] == "epoch"]
     assert [e["epoch"] for e in events] == list(range(1, 16)) * 2
+    assert kept == [{"event": "kept", "epoch": trained.best_epoch}] * 2
     assert trained.best_epoch == 1 + int(np.argmin([e["val_MAE"]["e_form"] for e in events[:15]]))
 
 

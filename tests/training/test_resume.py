@@ -43,6 +43,8 @@ def trained(
     events: list[dict[str, Any]] = []
 
     def log(event: dict[str, Any]) -> None:
+        if event["event"] != "epoch":
+            return
         if event["epoch"] == kill:
             raise Killed
         events.append({k: v for k, v in event.items() if k != "seconds"})

@@ -74,7 +74,7 @@ def checked(crystal: Crystal, where: str) -> Crystal:
     if not (np.isfinite(lattice).all() and np.isfinite(frac).all()):
         raise DataError(f"{where}: the lattice or a position is not a finite number.")
     if cell_volume(lattice) < 1e-3:
-        raise DataError(f"{where}: the cell has no volume; check the lattice vectors.")
+        raise DataError(f"{where}: the volume of the cell is zero; check the lattice vectors.")
     if numbers.min() < 1 or numbers.max() > LAST_NUMBER:
         raise DataError(f"{where}: a site is not a real element (dummy species); remove or replace it.")
     return crystal._replace(lattice=lattice, frac=frac, numbers=numbers)
