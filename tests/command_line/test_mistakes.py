@@ -65,7 +65,7 @@ MISTAKES = [
     # a path
     ("transfer target=folder target.data.root=nowhere", 3, "target.data.root=nowhere does not exist"),
     ("pretrain data=folder data.root=nowhere", 3, "data.root=nowhere does not exist"),
-    ("transfer source=nowhere", 4, "There is no model at nowhere; 'tltool pretrain' makes one"),
+    ("transfer source=nowhere", 4, "There is no model at nowhere; make one with 'tltool pretrain'"),
     ("transfer runs=own/props.csv", 6, "(Not a directory); name a folder that can be written with runs=."),
     ("transfer runs=/proc/none", 6, "name a folder that can be written with runs=."),
     ("transfer hydra.run.dir=done", 2, "done holds a run that is finished; name another with hydra.run.dir="),

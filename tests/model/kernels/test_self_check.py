@@ -50,7 +50,7 @@ def test_the_fault_of_odd_multiples_of_16_is_found_and_plain_pytorch_used(
     assert len(said) == 2
     assert re.match(
         r"The compiled convolution of 48 features gives results that differ from plain PyTorch in float32 "
-        r"\(gradient by .*: .* of its size\); plain PyTorch is used instead\. Please report this\.$",
+        r"\(gradient by .*: .* of its size\); plain PyTorch is used in its place\. Please report this\.$",
         said[1],
     )
     model = fresh_model(overrides=("encoder.dim=48",)).train()

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tltool.evaluation.results import show_errors
+from tltool.quantities import described, shipped
 from tltool.reporting.finished_runs import collect
 from tltool.reporting.render.terminal import tables
 from tltool.run_folder import console
@@ -16,7 +17,7 @@ from tltool.run_folder.console import fitted
 
 SUMMARY = {
     "stage": "transfer", "mode": "freeze", "target": "bulk_modulus", "seed": 3, "train_size": 1100,
-    "quantities": {"log10_K_VRH": {"unit": "log10(GPa)", "test": {
+    "quantities": {"log10_K_VRH": {"unit": "log10(GPa)", "definition": described(shipped()["log10_K_VRH"]), "test": {
         "n": 118, "MAE": 0.123456, "RMSE": 0.234567, "R2": 0.876543, "MAD": 0.345678, "MAE/MAD": 0.456789,
         "MAE_K_VRH": 12.3456,
     }}},
