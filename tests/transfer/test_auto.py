@@ -149,6 +149,25 @@ def test_what_is_clearly_behind_too_slow_or_not_finite_is_given_up(source: Prope
         auto(source, target, a_fit(), candidates={"broken": broken}, **KEYS)
 
 
+def test_a_candidate_that_is_too_slow_ends_in_the_middle_of_a_fold(source: PropertyModel, target: Batches) -> None:
+    epochs: list[int] = []
+
+    def slow(source: PropertyModel, data: Batches, fit) -> PropertyModel:
+        def log(event: dict) -> None:
+            epochs.append(event.get("epoch", 0))
+            fit.log(event)
+
+        return scratch(source, data, replace(fit, settings=a_fit(epochs=100_000).settings, log=log))
+
+    modes = {"quick": lambda source, data, fit: scratch(source, data, fit), "slow": slow}
+    model = auto(source, target, a_fit(epochs=1), candidates=modes, **KEYS | {"max_seconds": 20.0})
+    row = model.spec["auto"]["candidates"]["slow"]
+    assert model.spec["auto"]["chosen"] == "quick"
+    assert "3 folds need about" in row["given_up"]
+    assert (row["folds"], row["error"]) == (0, None)
+    assert max(epochs) < 10_000
+
+
 def test_a_candidate_is_left_out_with_more_rows_than_it_takes(source: PropertyModel, target: Batches) -> None:
     said: list[str] = []
     fit = replace(a_fit(epochs=1), log=lambda event: said.append(event.get("text", "")))

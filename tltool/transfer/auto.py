@@ -1,40 +1,24 @@
 """Compare other modes by cross-validation inside the training rows, and train the best, or the mean of the best."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tltool import instantiate, machine
 from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
-from tltool.errors import ConfigError, InapplicableError, NumericError, standing_at
+from tltool.errors import ConfigError, NumericError, standing_at
 from tltool.instantiate import TRAINING, Idle
 from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.property_model import PropertyModel
 from tltool.renamed import renamed_key
-from tltool.training.fit import Fit, predict
-from tltool.transfer.steps import cross_validation
-
-Mode = Callable[[PropertyModel, Batches, Fit], PropertyModel]
-_ENOUGH = 10
-"""Rows by which a candidate may be given up."""
-
-
-class Tried(NamedTuple):
-    """Errors (n,) and predictions (n, q) of a candidate on the training rows, NaN where not tried.
-
-    ``why`` it was given up, or empty.
-    """
-
-    errors: Floats
-    predictions: Floats
-    folds: int
-    seconds: float
-    why: str
+from tltool.training.fit import Fit
+from tltool.transfer.steps import cross_validation, trials
+from tltool.transfer.steps.trials import Mode, Tried
 
 
 def auto(
@@ -97,7 +81,7 @@ def auto(
     )
     began = time.perf_counter()
     limit = None if max_seconds is None else max_seconds + max_seconds_per_row * max(rows - 100, 0)
-    tried = _compared(candidates, source, data, fit, folds, limit, set(without_source), say)
+    tried = trials.compared(candidates, source, data, fit, folds, limit, set(without_source), say)
     whole = {name: t.errors for name, t in tried.items() if not t.why}
     if not whole:
         why = next(iter(tried.values())).why
@@ -122,35 +106,6 @@ def auto(
     return model
 
 
-def _compared(
-    candidates: Mapping[str, Mode],
-    source: PropertyModel,
-    data: Batches,
-    fit: Fit,
-    folds: int,
-    limit: float | None,
-    without: AbstractSet[str],
-    say: Callable[[str], None],
-) -> dict[str, Tried]:
-    """Cross-validate each of ``candidates``, ``limit`` seconds in all (None: no limit), and say what came out.
-
-    The first of those ``without`` the source is not given up for its error, so that there is one to compare with.
-    """
-    began = time.perf_counter()
-    tried: dict[str, Tried] = {}
-    for name, mode in candidates.items():
-        left = None if limit is None else limit - (time.perf_counter() - began)
-        rivals = [t.errors for t in tried.values() if not t.why]
-        needed = name in without and all(t.why for other, t in tried.items() if other in without)
-        best = None if needed or not rivals else min(rivals, key=lambda errors: float(errors.mean()))
-        with standing_at(f"mode.candidates.{name}", "mode"):
-            found = tried[name] = _try(mode, source, data, fit, folds, best, left if rivals else None)
-        known = found.errors[np.isfinite(found.errors)]
-        error = f"{known.mean():.3f}" if len(known) else "-"
-        say(f"  {name}: {error} ({found.seconds:.1f} s)" + (f", given up: {found.why}" if found.why else ""))
-    return tried
-
-
 def _silent(event: Mapping[str, Any]) -> None:
     """Take an event and tell nobody."""
 
@@ -169,40 +124,6 @@ def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str
 def _advice(name: str) -> str:
     now = renamed_key(f"candidates.{name}")
     return f"use {{at}}.most_rows.{now.name.rpartition('.')[2]}={{value}}" if now else "name one of those"
-
-
-def _try(
-    mode: Mode,
-    source: PropertyModel,
-    data: Batches,
-    fit: Fit,
-    folds: int,
-    best: Floats | None,
-    left: float | None,
-) -> Tried:
-    """Cross-validate ``mode`` against the ``best`` errors so far, with so many seconds ``left``."""
-    quiet = replace(fit, log=_silent)
-    errors = np.full(len(data.split["train"]), np.nan)
-    predictions = np.full((len(errors), len(data.quantities)), np.nan)
-    began = time.perf_counter()
-    for done, (fold, held) in enumerate(cross_validation.cut(data, fit.settings, folds, fit.seed), 1):
-        try:
-            predictions[held.numpy()] = predict(mode(source, fold, quiet), fold, "test")
-        except (NumericError, InapplicableError) as error:
-            return Tried(errors, predictions, done, time.perf_counter() - began, str(error))
-        errors[held.numpy()] = cross_validation.row_errors(predictions, data)[held.numpy()]
-        seconds = time.perf_counter() - began
-        known = np.isfinite(errors)
-        if done == folds:
-            break
-        # The whole training set is one fit more.
-        if left is not None and seconds * (folds + 1) / done > left:
-            why = f"{folds} folds need about {seconds * folds / done:.0f} s"
-            return Tried(errors, predictions, done, seconds, why)
-        if known.sum() >= _ENOUGH and best is not None and cross_validation.hopeless(errors[known], best[known]):
-            return Tried(errors, predictions, done, seconds, f"clearly behind after {done} fold" + "s" * (done > 1))
-    why = "" if np.isfinite(errors).all() else "predictions are not finite"
-    return Tried(errors, predictions, folds, time.perf_counter() - began, why)
 
 
 def _mean(tried: Mapping[str, Tried], names: Sequence[str], data: Batches, model: PropertyModel) -> Floats:
