@@ -74,7 +74,7 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
         (["pretrain", "kernels=fast"], 2, "auto, compiled, dgl, torch or triton"),
         (["pretrain", "threads=none"], 2, "threads="),
         (["pretrain", "optimiser.lr=1e30", "fit.clip=null", "fit.schedule=constant"], 5, "lower optimiser.lr"),
-        (["transfer", "source=latest", "runs=elsewhere"], 4, "'tltool pretrain'"),
+        (["transfer", "source=elsewhere"], 4, "'tltool pretrain'"),
         (["transfer", "mode=freeze", "mode.parts=[encodr]"], 2, "no part has the name 'encodr'"),
         (["transfer", "graph.cutoff=6.0"], 4, "cutoff=6.0, but the source model has cutoff=8.0"),
         (["transfer", "graph=strict"], 4, "shells=strict, but the source model has shells=shared"),

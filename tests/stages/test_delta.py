@@ -52,7 +52,7 @@ def test_transfer_eval_and_predict(home: Path, demo: Store) -> None:
         "+data@target.base=folder", "target.base.root=low", "target.base.quantities=[gap]",
         "mode=features", "split.test=0.3", "source=source", "hydra.run.dir=here",
     )  # fmt: skip
-    assert "1 of 40 crystals have no gap in folder" in done.stderr
+    assert "1 of 40 crystals have no label for gap in folder" in done.stderr
     table = pd.read_csv(home / "here" / "predictions.csv").set_index("id")
     assert len(table) == 39
     for row in ROWS[:-1]:

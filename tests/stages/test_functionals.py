@@ -93,7 +93,7 @@ def test_a_number_of_the_crystal_begins_the_state(home: Path) -> None:
     assert (spec.state, spec.encoder.state_inputs) == (["charge"], 1)
     run(home, "predict", "model=charged", "input=files", "state={charge: 1}", "output=charged.csv")
     assert np.isfinite(pd.read_csv(home / "charged.csv").prediction).all()
-    assert "takes state={charge: NUMBER}" in run(home, "predict", "model=charged", "input=files", code=2).stderr
+    assert "give state={charge: NUMBER}" in run(home, "predict", "model=charged", "input=files", code=2).stderr
 
 
 def test_alike_is_a_model_as_before(home: Path) -> None:

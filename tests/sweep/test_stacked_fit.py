@@ -87,6 +87,7 @@ def test_every_mode_gives_the_numbers_of_separate_runs(part: Dataset, source: Pr
         assert found[k][:2] == expected[:2]
         assert found[k].validation == pytest.approx(expected.validation, rel=1e-4)
         assert worst(several[k], training) < 1e-5
+        assert logs[k].pop() == logs[3 + k].pop() == {"event": "kept", "epoch": expected.best_epoch}
         assert [e["epoch"] for e in logs[k]] == [e["epoch"] for e in logs[3 + k]] == [1, 2, 3]
         for key in ("train_loss", "learning_rate"):
             assert [e[key] for e in logs[k]] == pytest.approx([e[key] for e in logs[3 + k]], rel=1e-4)

@@ -57,7 +57,7 @@ def test_every_mode_goes_on_from_every_mode(
     predicted = predict(model, data, "test")
     assert np.isfinite(predicted).all()
     assert predicted.std() > 0
-    model.spec |= {"quantities": {"e_form": "eV/atom"}}
+    model.spec |= {"quantities": {"e_form": {"unit": "eV/atom"}}}
     checkpoint.save(tmp_path / "model", model)
     np.testing.assert_allclose(predict(checkpoint.load(tmp_path / "model"), data, "test"), predicted, rtol=1e-5)
 

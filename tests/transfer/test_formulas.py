@@ -73,7 +73,7 @@ def test_learning_from_formulas_is_learning_from_level_0(
     assert expected.std() > 1e-3
     np.testing.assert_allclose(predict(of_formulas, formulas, "test"), expected, atol=2e-5)
     # From the disk, of another way to write the formulas.
-    of_formulas.spec |= {"quantities": {"e_form": "eV/atom"}}
+    of_formulas.spec |= {"quantities": {"e_form": {"unit": "eV/atom"}}}
     checkpoint.save(tmp_path / "model", of_formulas)
     other = batches_of(bare(part.store, 0.37), train_size=40)
     np.testing.assert_allclose(predict(checkpoint.load(tmp_path / "model"), other, "test"), expected, atol=2e-5)

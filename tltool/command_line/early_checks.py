@@ -146,7 +146,9 @@ def refuse_folder(folder: Path) -> None:
         return
     if state == "running":
         owner = (folder / "run.lock").read_text(encoding="utf-8").strip()
-        raise ConfigError(f"The run folder {folder} is taken (by process {owner}); name another with hydra.run.dir=.")
+        raise ConfigError(
+            f"The run folder {folder} is used by process {owner}; choose another with hydra.run.dir=FOLDER."
+        )
     raise ConfigError(
         f"The run folder {folder} holds a run that is {state}; name another with hydra.run.dir=, or remove that one."
     )
