@@ -161,7 +161,7 @@ class Launch:
     def _checked(self, config: DictConfig, about: HydraConf) -> dict[str, Any]:
         """Return ``config`` as plain values; raise ConfigError for a key that is not known or that nothing reads."""
         plain = checked(self.stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-        plain = own_labels.settled(plain, own_labels.of_folders(_folders(about)), self._say)
+        plain = own_labels.settled(plain, own_labels.of_folders(overrides.added_folders(about)), self._say)
         if about.mode == RunMode.RUN:  # of a sweep they were looked at before its first cell
             if not machine.rank():
                 overrides.refuse_hydra(about.overrides.hydra, sweep=False)
@@ -201,11 +201,6 @@ class Launch:
         from tltool.command_line import job
 
         return job.run(self.stage, config, folder, self.words, company)
-
-
-def _folders(about: HydraConf) -> list[Path]:
-    """Return the folders of YAML files that the user added, with --config-dir or hydra.searchpath."""
-    return [Path(source.path) for source in about.runtime.config_sources if source.schema == "file"]
 
 
 def _settle(jobs: int | None) -> None:

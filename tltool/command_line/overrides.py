@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +20,7 @@ from tltool import machine
 from tltool.command_line import config_files, early_checks
 from tltool.command_line.idle_keys import idle_keys, why
 from tltool.config_tree import leaves
+from tltool.data import own_labels
 from tltool.errors import ConfigError, TltoolError
 from tltool.instantiate import Idle
 
@@ -111,8 +113,7 @@ def _has_unknown_choice(config: DictConfig) -> bool:
     """Say if a word of the sweep ``config`` chooses a file that is not there."""
     if len(config.hydra.searchpath) > 1:
         return False
-    folders = [source.path for source in config.hydra.runtime.config_sources if source.schema == "file"]
-    tree = [*config_files.roots(), *map(Path, folders)]
+    tree = [*config_files.roots(), *added_folders(config.hydra)]
     for given in _parsed(config.hydra.overrides.task):
         group = given.key_or_group
         known = config_files.names(group, tree)
@@ -121,12 +122,19 @@ def _has_unknown_choice(config: DictConfig) -> bool:
     return False
 
 
+def added_folders(about: HydraConf) -> list[Path]:
+    """Return the folders of YAML files that the user added, with --config-dir or hydra.searchpath."""
+    return [Path(source.path) for source in about.runtime.config_sources if source.schema == "file"]
+
+
 def _refuse_hopeless(stage: str, config: DictConfig) -> None:
     """Raise the error of the first cell if every cell of the sweep ``config`` has one that its config shows."""
     first: TltoolError | None = None
+    own = own_labels.of_folders(added_folders(config.hydra))
     for cell in _cells(config):
         try:
-            early_checks.check(stage, OmegaConf.to_container(cell.config, resolve=True))  # type: ignore[arg-type]
+            plain: Any = OmegaConf.to_container(cell.config, resolve=True)
+            early_checks.check(stage, own_labels.settled(plain, own, lambda text: None))
         except TltoolError as error:
             first = first or error
         except OmegaConfBaseException:
