@@ -155,10 +155,15 @@ def test_links_and_paths_exist(page: str) -> None:
             assert (ROOT / path).exists() or (here / path).exists(), path
 
 
+def test_the_index_lists_every_page() -> None:
+    linked = set(re.findall(r"\]\((\w+\.md)\)", TEXTS["docs/index.md"]))
+    assert linked == {page.removeprefix("docs/") for page in TEXTS if page.startswith("docs/")} - {"index.md"}
+    assert len(TEXTS["README.md"].splitlines()) <= 150
+
+
 def picture(number: int) -> str:
-    """Return a block of the section "Layout of the code"."""
-    section = TEXTS["README.md"].split("## Layout of the code\n")[1]
-    return FENCE.findall(section)[number][1]
+    """Return a picture of docs/layout.md: its folders, or its layers."""
+    return FENCE.findall(TEXTS["docs/layout.md"])[number][1]
 
 
 def test_the_layout_lists_the_modules_that_exist() -> None:
@@ -219,7 +224,7 @@ def test_every_exit_code_is_named() -> None:
         assert re.search(rf"^\| {code} \|", page, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+@pytest.mark.parametrize("page", ["docs/bundled_data.md", "docs/data.md"])
 def test_the_data_that_ship_are_listed(page: str) -> None:
     for path in sorted(BUNDLED.iterdir()):
         records = store.load(path)
@@ -227,6 +232,6 @@ def test_the_data_that_ship_are_listed(page: str) -> None:
         assert f"| {len(records):,} |" in line
         assert all(name in line for name in records.labels)
         assert records.attributes["licence"].partition(" (")[0] in TEXTS[page]
-        if page == "README.md":
+        if page == "docs/bundled_data.md":
             doi = re.findall(r"doi=\{(.*?)\}", records.attributes["citation"])[0]
             assert f"doi:{doi}" in line
