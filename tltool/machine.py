@@ -2,6 +2,7 @@
 
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,11 @@ def jobs() -> int:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_parts(*names: str) -> bool:
+    """Return whether these optional folders of tltool, such as ``sweep``, are there."""
+    return all(find_spec(f"tltool.{name}") is not None for name in names)
 
 
 def free_cores() -> int:

@@ -54,6 +54,9 @@ def measured(count: int, sample: int, rounds: int) -> dict[str, float]:
             "id_column": "id",
             "labels": ["e_form"],
             "columns": ["label"],
+            "header_line": None,
+            "decimal_commas": [],
+            "define": None,
         }
         description = {"name": "folder", "root": str(folder / "in"), "adapter": adapter}
 

@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def _work(stage: str, config: Mapping[str, Any], run: Run, command: str) -> None
     chosen = backend.choose(config["kernels"], config["device"], config["threads"], run.say, compiles=compiles)
     run.write_json("environment.json", environment.described(chosen.device, chosen.name, command))
     work: Callable[[Mapping[str, Any], Run, Backend], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
-    if run.company is None and find_spec("tltool.sweep") is not None:
+    if run.company is None and machine.has_parts("sweep", "model.kernels"):
         from tltool.sweep import tasks
 
         run.several = tasks.several(config, chosen.device)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -193,8 +192,8 @@ class Launch:
         """Say whether a job can run at once with the others of its sweep."""
         # Another launcher may have brought this job to another process, where it has to be done.
         here = "BasicLauncher" in about.launcher._target_ and machine.ranks() == 1
-        # The folder tltool/sweep is optional: without it, runs follow each other.
-        able = find_spec("tltool.sweep") is not None
+        # Both folders are optional: without one, runs follow each other.
+        able = machine.has_parts("sweep", "model.kernels")
         return self.stage == "transfer" and about.mode == RunMode.MULTIRUN and here and able
 
     def _run(self, config: Mapping[str, Any], folder: Path, company: "Company | None" = None) -> int:
