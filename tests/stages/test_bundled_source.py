@@ -65,3 +65,21 @@ def test_a_bundled_model_predicts_at_once(own: Path) -> None:
 def test_an_unknown_name_ends_in_one_sentence(own: Path, words: list[str]) -> None:
     done = run(own, *words, code=4)
     assert "There is no pretrained model bundled/cgnn in tltool; use one of bundled/cgcnn" in done.stderr
+
+
+def test_several_sources_give_their_features_and_one_mode_takes_one(own: Path) -> None:
+    both = "source=[bundled/cgcnn,bundled/megnet]"
+    done = run(own, "transfer", *FEW, both, "mode/regressor=additive_gp", "mode.level=[1]", "split.train_size=40")
+    assert done.returncode == 0, done.stderr
+    assert "Further source: bundled/megnet" in done.stderr
+    assert "megnet_level_1" in done.stderr
+    (metrics,) = own.rglob("metrics.json")
+    found = json.loads(metrics.read_text())
+    assert found["source"] == "[bundled/cgcnn,bundled/megnet]"
+    done = run(own, "eval")
+    assert done.returncode == 0, done.stderr
+    again = json.loads(next(own.rglob("eval/*/metrics.json")).read_text())
+    (name,) = found["quantities"]
+    assert again["quantities"][name]["test"]["MAE"] == pytest.approx(found["quantities"][name]["test"]["MAE"])
+    done = run(own, "transfer", "split.train_size=30", "mode=finetune", both, code=2)
+    assert "mode=finetune starts from one source; name one, or use mode=features or mode=auto" in done.stderr

@@ -96,8 +96,10 @@ def check(stage: str, config: Config) -> None:
     for place, node in data_nodes(config):
         _check_root(place, node)
     runs = Path(str(config["runs"]))
-    if stage == "transfer" and _is_path(config.get("source")):
-        model_folder(str(config["source"]), runs, "pretrain")
+    given = config.get("source") if stage == "transfer" else None
+    for source in given if isinstance(given, (list, tuple)) else [given]:
+        if source is not None and _is_path(source):
+            model_folder(str(source), runs, "pretrain")
     if stage == "predict" or (stage == "eval" and config.get("model")):
         model_folder(str(config["model"]), runs, "transfer")
     if stage == "predict":

@@ -242,7 +242,7 @@ def parts_of(data: Batches) -> list[str]:
 
 def citations_of(model: PropertyModel) -> list[str]:
     """Return the citations of the data that ``model`` was trained on."""
-    return list(dict.fromkeys(o["citation"] for o in model.spec["provenance"] if "citation" in o))
+    return list(dict.fromkeys(o["citation"] for o in source_crystals.steps(model.spec) if "citation" in o))
 
 
 def keep(run: Run, model: PropertyModel) -> None:

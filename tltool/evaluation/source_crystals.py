@@ -42,7 +42,7 @@ def at_hand(spec: Mapping[str, Any], own: Dataset | None = None, own_rows: Ints 
 
     ``own`` is a data set that is already open, with its training rows.
     """
-    places = {(str(o.get("name")), o.get("prepared")): None for o in spec.get("provenance", ())}
+    places = {(str(o.get("name")), o.get("prepared")): None for o in steps(spec)}
     found: list[Held] = []
     gone: set[str] = set()
     for name, place in places:
@@ -53,6 +53,11 @@ def at_hand(spec: Mapping[str, Any], own: Dataset | None = None, own_rows: Ints 
         else:
             found.append(Held(name, data, own_rows if mine else None, True))
     return [held._replace(complete=held.name not in gone) for held in found]
+
+
+def steps(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the record of every training of a model, then those of further sources that it takes features of."""
+    return [*spec.get("provenance", ()), *spec.get("further_provenance", ())]
 
 
 def compared(

@@ -26,6 +26,7 @@ class PropertyModel(nn.Module):
     ``fresh_head`` makes a head for another quantity, from the number of features that it reads.
     ``operations`` are message-passing operations in place of the plain ones (``Graph.operations``).
     ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
+    ``more_sources`` are further models, by name, whose features a transfer may take as well (``edit.give_features``).
     ``uncertainty`` holds what its intervals are made of (see ``evaluation.uncertainty``); empty without intervals.
     """
 
@@ -46,6 +47,8 @@ class PropertyModel(nn.Module):
         self.fresh_head = fresh_head
         self.seen: dict[str, npt.NDArray[Any]] = {}
         self.uncertainty: dict[str, npt.NDArray[Any]] = {}
+        # Not a part: a plain dictionary hides its models from PyTorch, so they are neither trained nor saved with it.
+        self.more_sources: dict[str, PropertyModel] = {}
         self.frozen: tuple[str, ...] = ()
         self.operations: Mapping[str, Callable[..., Tensor]] = {}
 

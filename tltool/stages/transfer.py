@@ -1,6 +1,6 @@
 """``tltool transfer``: transfer a pretrained model to a small data set, often of another quantity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ from tltool.evaluation import (
     digests,
     overlap_audit,
     provenance,
-    reference_predictions,
     results,
     source_crystals,
+    sources,
     uncertainty,
 )
 from tltool.evaluation.cross_validated import Study
@@ -35,8 +35,7 @@ from tltool.evaluation.results import show_errors
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import require_same_units
 from tltool.reporting import verdict
-from tltool.run_folder.bundled_models import called
-from tltool.run_folder.find import chain, source_folder
+from tltool.run_folder.find import chain
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, distributed, row_functionals, setup
 from tltool.training.backend import Backend
@@ -49,18 +48,23 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Transfer ``config['source']`` to ``config['target']`` by ``config['mode']``; write the results to ``folder``."""
     clock, coverage = results.Clock(), config["coverage"]
     coverage = None if coverage is None else conformal.checked(float(coverage))
-    path = folder.once(
+    paths = folder.once(
         f"source {config['source']} of {config['runs']}",
-        lambda: source_folder(config["source"], Path(config["runs"]), folder.say),
+        lambda: sources.folders(config["source"], Path(config["runs"]), folder.say),
     )
     source = folder.once(
-        f"{path} on {backend.device}", lambda: reference_predictions.loaded(path, backend, config["plugins"])
+        f"{sources.word(paths)} on {backend.device}", lambda: sources.loaded(paths, backend, config["plugins"])
     )
     graph_settings = checkpoint.graph_settings(source.spec)
     wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})
     if differing := wanted.differences(graph_settings):
         raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with this graph.")
-    folder.say(f"Source: {called(path)}, trained on {', then '.join(chain(source.spec)) or 'unknown data'}.")
+    name = str(config["mode"]["_target_"]).rpartition(".")[2]
+    if source.more_sources and name not in (*sources.SEVERAL, "scratch"):
+        use = " or ".join(f"mode={one}" for one in sources.SEVERAL)
+        raise ConfigError(f"source={sources.word(paths)}: mode={name} starts from one source; name one, or use {use}.")
+    for text in sources.described(paths, source):
+        folder.say(text)
     config = _with_group(config)
     target = config["target"]
     dataset = folder.once(
@@ -92,14 +96,13 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     with standing_at("target.data", "data"):
         data = crystal_state.placed(data, dataset.store, source.spec).to(backend.device)
     fit = setup.fit(config, folder, backend)
-    name = str(config["mode"]["_target_"]).rpartition(".")[2]
     mode = instantiate.bound(config["mode"], config["plugins"], "mode")
     content = folder.once(
         f"content of {target['data']}, {quantities}", lambda: digests.content(dataset.store, quantities)
     )
     study, outcomes = None, []
     if isinstance(parts, Folds):
-        study = _study(config, Study(source, data, dataset, fit, {name: mode}, {}), path, content, parts.compare)
+        study = _study(config, Study(source, data, dataset, fit, {name: mode}, {}), paths, content, parts.compare)
         folder.say(
             f"{' and '.join(study.modes)} to {target['name']}: {len(tested):,} rows in {len(parts.parts):,} folds of "
             f"about {len(parts.parts[0].split.train):,} training rows ({backend.device})."
@@ -132,7 +135,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         "draw": config["split"].get("draw"),
         "fold": config["split"].get("fold"),
         "train_size": len(split.train),
-        "source": called(path),
+        "source": sources.word(paths),
         "chain": chain(model.spec),
         "model": str(folder.folder / "model"),
         "trainable_parameters": model.spec.get("trainable_parameters", _trainable(model)),
@@ -175,12 +178,14 @@ def _tell_few(model: PropertyModel, coverage: float, folder: Run, config: Mappin
         folder.say("The validation rows of the intervals also chose the weights, so the intervals may be too narrow.")
 
 
-def _study(config: Mapping[str, Any], study: Study, path: Path, content: Mapping[str, str], compare: str) -> Study:
+def _study(
+    config: Mapping[str, Any], study: Study, paths: Sequence[Path], content: Mapping[str, str], compare: str
+) -> Study:
     """Return ``study`` with the mode to compare with, and with all that decides the numbers of a fold besides rows."""
     modes, facts = dict(study.modes), {key: config[key] for key in ("mode", "fit", "optimiser", "seed")}
     if compare == "scratch" and "scratch" not in modes:
         modes["scratch"] = instantiate.bound({"_target_": "tltool.transfer.scratch.scratch"}, (), "mode")
-    facts |= {"source": checkpoint.digest(path), "content": dict(content)}
+    facts |= {"source": sources.digest(paths), "content": dict(content)}
     return study._replace(modes=modes, facts=facts)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch
 from tltool.data.record import Floats
-from tltool.errors import ConfigError
+from tltool.errors import ConfigError, InapplicableError
 from tltool.instantiate import TRAINING, Idle
 from tltool.model.additive_gp import AdditiveGP, ProcessHead
 from tltool.model.property_model import PropertyModel
@@ -70,6 +70,10 @@ def features(
         raise ConfigError(
             "mode.extra_features needs a regressor of scikit-learn and a list of levels, as in mode.level=[]; "
             "mode.extra_features=[trunk] takes the trunk."
+        )
+    if source.more_sources and (levels is None or isinstance(regressor, SetModel)):
+        raise InapplicableError(
+            "mode.level=trunk and set models take one source; name one, or levels as in mode.level=[1]."
         )
     if isinstance(regressor, SetModel):
         return _on_sites(source, model, data, fit, levels, regressor, fresh)

@@ -15,7 +15,7 @@ def scratch(source: PropertyModel, data: Batches, fit: Fit, /) -> PropertyModel:
     torch.manual_seed(fit.seed)
     model = edit.copy_of(source)
     edit.renew(model)
-    model.spec |= {"elements": [], "provenance": []}
+    model.spec |= {"elements": [], "provenance": [], "further_provenance": []}
     model.seen = {}
     edit.new_heads(model, scalers(data, fit.settings.reference, fit.settings.scale))
     announce(source, model, data, fit)

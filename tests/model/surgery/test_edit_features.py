@@ -1,5 +1,7 @@
 """Copies, heads, and readouts that are put in a model's place: each is what a model rebuilt from its description is."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from sklearn.linear_model import Ridge
@@ -177,6 +179,44 @@ def test_extra_features_are_what_the_source_gives(extra: list[str], crystals: li
     torch.testing.assert_close(table[:, table.shape[1] - expected[last].shape[1] :], expected[last])
     edit.new_heads(model, {"gap": Scaler()})
     torch.testing.assert_close(rebuilt(model)(graph), model(graph))
+
+
+@pytest.mark.parametrize("extra", [[], ["elements", "geometry", "labels"]])
+def test_features_of_several_sources_are_those_of_each(
+    extra: list[str], crystals: list[Crystal], tmp_path: Path
+) -> None:
+    graph = graph_of(crystals[:5])
+    others = {"megnet": fresh_model(seed=1, encoder="megnet").eval(), "cgcnn_2": fresh_model(seed=2).eval()}
+    model = fresh_model().eval()
+    alone = []
+    for one, words in ((model, extra), *((other, [w for w in extra if w == "labels"]) for other in others.values())):
+        alone.append(edit.copy_of(one).eval())
+        edit.give_features(alone[-1], [1], ["mean"], words, bare=False)
+    model.more_sources = others
+    before = {name: tensor.clone() for name, tensor in others["megnet"].state_dict().items()}
+    twin = edit.copy_of(model).eval()
+    edit.give_features(twin, [1], ["mean"], extra, bare=False)
+    torch.testing.assert_close(twin.embed(graph), torch.cat([one.embed(graph) for one in alone], dim=1))
+    own = {"level_1", *extra}
+    assert set(twin.readout.widths) == own | {
+        f"{name}_{block}" for name in others for block in own if block in ("level_1", "labels")
+    }
+    assert sum(twin.readout.widths.values()) == twin.readout.dim == twin.trunk.dim
+    edit.new_heads(twin, {"gap": Scaler()})
+    edit.freeze(twin, ["encoder", "readout", "trunk"])
+    twin.spec["quantities"] = {"gap": {"unit": "eV"}}
+    checkpoint.save(tmp_path / "model", twin)
+    torch.testing.assert_close(checkpoint.load(tmp_path / "model")(graph), twin(graph))
+    # The sources themselves are not changed, and still train.
+    assert all(torch.equal(tensor, before[name]) for name, tensor in others["megnet"].state_dict().items())
+    assert all(parameter.requires_grad for parameter in others["megnet"].parameters())
+
+
+def test_descriptors_alone_need_no_further_source() -> None:
+    model = fresh_model()
+    model.more_sources = {"megnet": fresh_model(encoder="megnet")}
+    edit.give_features(model, [], ["mean"], ["elements", "geometry"], bare=False)
+    assert set(model.readout.widths) == {"elements", "geometry"}
 
 
 def test_extra_features_of_a_formula_have_no_edges() -> None:

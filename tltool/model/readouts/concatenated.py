@@ -18,6 +18,8 @@ from tltool.model.readouts.pool import Pool
 from tltool.model.scaler import Scaler
 
 WORDS = ("elements", "geometry", "trunk", "labels")
+OF_NETWORK = ("trunk", "labels")
+"""Those that differ between sources."""
 
 
 class Concatenated(nn.Module):

@@ -5,7 +5,8 @@ The functions change the model that they get; use ``copy_of`` to keep the source
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,8 @@ from tltool.model import heads
 from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.model.readouts.concatenated import Concatenated
+from tltool.model.readouts.concatenated import OF_NETWORK, Concatenated
+from tltool.model.readouts.joined_sources import JoinedSources
 from tltool.model.readouts.pool import Pool, encoder_facts, pool_of_sites
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import FixedHead, Standardise
@@ -67,51 +69,70 @@ def renew(module: nn.Module) -> None:
 def give_features(model: PropertyModel, levels: list[int], statistics: list[str], extra: list[str], bare: bool) -> None:
     """Give ``model`` a readout of ``statistics`` of ``levels`` and ``extra`` features, as in ``Concatenated``.
 
-    The trunk only standardises; it is fitted later. ``bare`` data are formulas. They have no edges, so the features of
-    edges are left out. Raise ConfigError for an unknown extra feature or level, and InapplicableError for ``labels``
-    if a head of the source is an estimator.
+    Those of ``more_sources`` follow, see ``JoinedSources``. The trunk only standardises; it is fitted later. ``bare``
+    data are formulas. They have no edges, so the features of edges are left out. Raise ConfigError for an unknown extra
+    feature or level, and InapplicableError for ``labels`` if a head of the source is an estimator.
     """
-    given, device = encoder_facts(model.encoder), next(model.encoder.parameters()).device
+    device = next(model.encoder.parameters()).device
+    readout, node = _readout(model, levels, statistics, extra, bare)
+    of_network = [word for word in extra if word in OF_NETWORK]
+    for name, other in model.more_sources.items() if levels or of_network else ():
+        further, its_node = _readout(other, levels, statistics, of_network, bare)
+        own: dict[str, Callable[..., nn.Module]] = {
+            "first": partial(_same, readout),
+            "encoder": partial(_same, other.encoder),
+            "readout": partial(_same, further),
+        }
+        readout = JoinedSources(*encoder_facts(model.encoder), name=name, parts=own)
+        nodes = {"first": node, "encoder": other.spec["encoder"], "readout": its_node}
+        node = {"_target_": "tltool.model.readouts.joined_sources.JoinedSources", "name": name, "parts": nodes}
+    model.readout = readout.to(device)
+    model.more_sources = {}
+    model.trunk = Standardise(int(readout.dim)).to(device)  # type: ignore[arg-type]
+    model.spec["readout"], model.spec["trunk"] = node, {"_target_": "tltool.model.sklearn_head.Standardise"}
+    linear_heads(model)
+
+
+def _same(module: nn.Module, *given: Any) -> nn.Module:
+    return module
+
+
+def _readout(
+    model: PropertyModel, levels: list[int], statistics: list[str], extra: list[str], bare: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the readout that ``give_features`` describes for ``model`` alone, and its YAML node."""
+    given = encoder_facts(model.encoder)
     node: dict[str, Any] = {"levels": levels, "statistics": statistics}
     if not extra:
         pool = pool_of_sites if bare else Pool
-        node = {"_target_": f"tltool.model.readouts.pool.{pool.__name__}", **node}
         with standing_at("mode", "readout"):
-            model.readout = pool(*given, levels=levels, statistics=statistics)
-    else:
-        nodes = {name: model.spec[name] for name in ("readout", "trunk", "head") if name in model.spec}
-        logs = list(model.spec.get("logarithmic", ()))
-        settings = {
-            "extra_features": extra,
-            "quantities": model.quantities,
-            "logarithmic": logs,
-            "sites_only": bare,
-            "parts": nodes,
-        }
-        node = {"_target_": "tltool.model.readouts.concatenated.Concatenated", **node, **settings}
-        if "labels" in extra and any(isinstance(head, FixedHead) for head in model.heads.values()):
-            raise InapplicableError(
-                "mode.extra_features: labels needs a source whose heads are networks, but this source has an estimator."
-            )
-        own = {"readout": lambda *given: model.readout, "trunk": lambda *given: model.trunk, "head": model.fresh_head}
-        with standing_at("mode", "readout"):
-            readout = Concatenated(
-                *given,
-                levels=levels,
-                statistics=statistics,
-                extra_features=extra,
-                quantities=model.quantities,
-                logarithmic=logs,
-                sites_only=bare,
-                parts=own,
-            )
-        if "labels" in extra:
-            readout.heads.load_state_dict(model.heads.state_dict())
-            readout.scalers.load_state_dict(model.scalers.state_dict())
-        model.readout = readout.to(device)
-    model.trunk = Standardise(model.readout.dim).to(device)
-    model.spec["readout"], model.spec["trunk"] = node, {"_target_": "tltool.model.sklearn_head.Standardise"}
-    linear_heads(model)
+            made = pool(*given, levels=levels, statistics=statistics)
+        return made, {"_target_": f"tltool.model.readouts.pool.{pool.__name__}", **node}
+    logs = list(model.spec.get("logarithmic", ()))
+    settings: dict[str, Any] = {
+        "extra_features": extra,
+        "quantities": model.quantities,
+        "logarithmic": logs,
+        "sites_only": bare,
+    }
+    if "labels" in extra and any(isinstance(head, FixedHead) for head in model.heads.values()):
+        raise InapplicableError(
+            "mode.extra_features: labels needs a source whose heads are networks, but this source has an estimator."
+        )
+    own: dict[str, Callable[..., nn.Module]] = {"head": model.fresh_head}
+    own |= {"readout": partial(_same, model.readout), "trunk": partial(_same, model.trunk)}
+    with standing_at("mode", "readout"):
+        readout = Concatenated(*given, levels=levels, statistics=statistics, **settings, parts=own)
+    if "labels" in extra:
+        readout.heads.load_state_dict(model.heads.state_dict())
+        readout.scalers.load_state_dict(model.scalers.state_dict())
+    nodes = {name: model.spec[name] for name in ("readout", "trunk", "head") if name in model.spec}
+    return readout, {
+        "_target_": "tltool.model.readouts.concatenated.Concatenated",
+        **node,
+        **settings,
+        "parts": nodes,
+    }
 
 
 def linear_heads(model: PropertyModel) -> None:

@@ -39,7 +39,7 @@ from tltool.model.sklearn_head import EstimatorHead
 from tltool.training.saved_model import plain_yaml, saved_parts, uncertainty_file, upgrades
 
 _NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")
-_SHARED = ("quantities", "elements", "logarithmic", "provenance", "functional", "functionals")
+_SHARED = ("quantities", "elements", "logarithmic", "provenance", "further_provenance", "functional", "functionals")
 _SMALL = 2048
 _WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
 _UNCERTAINTY = "uncertainty.safetensors"

@@ -13,7 +13,8 @@ from tltool import instantiate
 from tltool.errors import ConfigError
 from tltool.quantities import described, table_of
 
-_PARTS = "parts"  # of the readout that puts features side by side: the source's own readout, trunk and head
+_PARTS = "parts"  # of the readouts that put features side by side: parts of the source, and of further sources
+_FIRST = "first"  # of those parts: another readout
 _DEEPEST = 8
 _MOST_QUANTITIES = 1_000
 
@@ -50,8 +51,13 @@ def _written(place: str, node: Mapping[str, Any]) -> dict[str, Any]:
     short = name.rpartition(".")[2]
     rest = {key: value for key, value in node.items() if key != "_target_"}
     if _PARTS in rest:
-        rest[_PARTS] = {key: _written(key, part) for key, part in rest[_PARTS].items()}
+        rest[_PARTS] = {key: _written(_place(key), part) for key, part in rest[_PARTS].items()}
     return {"part": short if instantiate.named(place, short) == name else name, **rest}
+
+
+def _place(key: str) -> str:
+    """Return the place whose parts the ``key`` of a part takes."""
+    return "readout" if key == _FIRST else key
 
 
 def _read(place: str, node: Any, plugins: tuple[str, ...], depth: int = 0) -> dict[str, Any]:
@@ -80,9 +86,10 @@ def _read(place: str, node: Any, plugins: tuple[str, ...], depth: int = 0) -> di
         _plain(f"{place}.{key}", value)
     if parts is None:
         return {"_target_": target, **rest}
-    if not isinstance(parts, Mapping) or not set(parts) <= set(instantiate.MODEL):
-        raise ConfigError(f"{place}.{_PARTS} may contain only {', '.join(instantiate.MODEL)}.")
-    own = {str(key): _read(str(key), part, plugins, depth + 1) for key, part in parts.items()}
+    known_parts = (*instantiate.MODEL, _FIRST)
+    if not isinstance(parts, Mapping) or not set(parts) <= set(known_parts):
+        raise ConfigError(f"{place}.{_PARTS} may contain only {', '.join(known_parts)}.")
+    own = {str(key): _read(_place(str(key)), part, plugins, depth + 1) for key, part in parts.items()}
     return {"_target_": target, **rest, _PARTS: own}
 
 
