@@ -1,6 +1,8 @@
 """What mode=auto looks at, what it chooses, and that it then does just that."""
 
+import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +67,15 @@ def test_the_mean_of_the_best_survives_the_disk_and_is_a_source(
     source: PropertyModel, target: Batches, tmp_path: Path
 ) -> None:
     few = ["~mode.candidates.gentle", "~mode.candidates.scratch", "~mode.candidates.finetune"]
-    settings = node(*few, "mode.tolerance=1e9", "mode.most_members=3")
+    settings = node(*few, "mode.tolerance=0.5", "mode.most_members=3")
     model = instantiate.call(settings, source, target, a_fit(seed=4))
     names = model.spec["auto"]["chosen"].split(" + ")
     assert len(names) == 3
     alone = [instantiate.call(settings["candidates"][name], source, target, a_fit(seed=4)) for name in names]
-    expected = np.mean([predict(member, target, "test") for member in alone], axis=0)
+    shares = model.spec["auto"]["weights"]
+    assert list(shares) == names
+    assert sum(shares.values()) == pytest.approx(1.0)
+    expected = sum(shares[name] * predict(member, target, "test") for name, member in zip(names, alone, strict=True))
     np.testing.assert_allclose(predict(model, target, "test"), expected, rtol=1e-5, atol=1e-6)
     model.spec["quantities"] = {"e_above_hull": {"unit": "eV/atom"}}
     checkpoint.save(tmp_path / "model", model)
@@ -78,6 +83,15 @@ def test_the_mean_of_the_best_survives_the_disk_and_is_a_source(
     np.testing.assert_allclose(predict(back, target, "test"), expected, rtol=1e-5, atol=1e-6)
     again = instantiate.call(config("transfer", "mode=features")["mode"], back, target, a_fit())
     assert type(again) is PropertyModel
+    description = (tmp_path / "model" / "model.yaml").read_text()
+    first = f"- {next(iter(shares.values()))}"
+    assert first in description
+    (tmp_path / "model" / "model.yaml").write_text(description.replace(first, "- 0.99"))
+    sums = json.loads((tmp_path / "model" / "manifest.json").read_text())
+    sums["model.yaml"] = sha256((tmp_path / "model" / "model.yaml").read_bytes()).hexdigest()
+    (tmp_path / "model" / "manifest.json").write_text(json.dumps(sums))
+    with pytest.raises(CheckpointError, match="do not fit its members"):
+        checkpoint.load(tmp_path / "model")
     other = tmp_path / "model" / f"member-{names[1]}" / "manifest.json"
     other.write_text(other.read_text() + " ")
     with pytest.raises(CheckpointError, match="has changed since"):

@@ -1,9 +1,9 @@
-"""Several models of one quantity as one model: the mean of what they predict.
+"""Several models of one quantity as one model: the weighted mean of what they predict.
 
 Members differ in what they read of a crystal, so each keeps its own encoder, readout, trunk and head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +13,20 @@ from tltool.model.property_model import PropertyModel
 
 
 class MeanOfModels(PropertyModel):
-    """The mean of the predictions of ``members``, of logarithms for a quantity that the first learnt as one.
+    """The mean of the predictions of ``members`` with ``weights``, of which the sum is 1.
 
-    It is the first member in all else: its backbone is what a next transfer starts from.
+    For a quantity that the first member learnt as its logarithm it is the mean of logarithms. In all else the model is
+    its first member: a next transfer starts from the backbone of that.
     """
 
-    def __init__(self, members: Mapping[str, PropertyModel]) -> None:
+    def __init__(self, members: Mapping[str, PropertyModel], weights: Sequence[float]) -> None:
         first, *others = members
         base = members[first]
         parts = base.encoder, base.readout, base.trunk, base.heads, base.scalers
         super().__init__(*parts, base.spec, base.fresh_head)  # type: ignore[arg-type]
         self.seen, self.frozen, self.operations = base.seen, base.frozen, base.operations
         self.uncertainty = base.uncertainty
+        self.weights = tuple(weights)
         self.members = nn.ModuleDict({name: members[name] for name in others})
 
     @property
@@ -46,7 +48,8 @@ class MeanOfModels(PropertyModel):
 
     def forward(self, graph: Graph) -> Tensor:
         """Return the means (c, q), each in the unit of its quantity."""
-        found = torch.stack([super().forward(graph), *(member(graph) for member in self.others().values())])
+        found = torch.stack([super().forward(graph), *(member(graph) for member in self.others().values())], dim=-1)
+        weights = found.new_tensor(self.weights)
         logs = [scaler.logarithmic for scaler in self._scalers()]
-        columns = [found[..., k].log().mean(0).exp() if log else found[..., k].mean(0) for k, log in enumerate(logs)]
+        columns = [(found[:, k].log() @ weights).exp() if log else found[:, k] @ weights for k, log in enumerate(logs)]
         return torch.stack(columns, dim=1)

@@ -1,7 +1,7 @@
 """Compare other modes by cross-validation inside the training rows, and train the best, or the mean of the best."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
@@ -39,11 +39,12 @@ def auto(
     """Return what the best of ``candidates`` make of ``source``: one alone, or the mean of several.
 
     Each is tried in ``folds``-fold cross-validation on the training rows, in the order of the YAML, cheap ones first.
-    The result is the mean of those that are no more than ``tolerance`` standard errors behind the best, at most
-    ``most_members`` of them. A candidate is given up when it is clearly behind after a fold or more, when its loss is
-    not finite, when this source or these data do not allow it (formulas, or a source whose head is an estimator), or
-    when it would take the time spent beyond ``max_seconds`` (null for no limit) and ``max_seconds_per_row`` for each
-    training row after the hundredth; it is left out with more training rows than ``most_rows`` says for it.
+    The result is the mean of the best ``most_members``. The weight of one falls by a factor e for each ``tolerance``
+    that its error lies above that of the best, as a share of it. A candidate is given up when it is clearly behind
+    after a fold or more, when its loss is not finite, when this source or these data do not allow it (formulas, or a
+    source whose head is an estimator), or when it would take the time spent beyond ``max_seconds`` (null for no limit)
+    and ``max_seconds_per_row`` for each training row after the hundredth; it is left out with more training rows than
+    ``most_rows`` says for it.
     ``without_source`` names the candidates that take nothing of the source, which say what it was worth. All that was
     compared is logged and in ``spec["auto"]``.
     """
@@ -87,20 +88,21 @@ def auto(
         why = next(iter(tried.values())).why
         raise NumericError(f"No candidate of mode=auto could be trained; the first one failed: {why}")
     standing = cross_validation.standings(whole)
-    names = cross_validation.together(standing, tolerance, most_members)
+    weights = cross_validation.weights(standing, tolerance, most_members)
+    names = list(weights)
     models = {}
     for name in names:
         with standing_at(f"mode.candidates.{name}", "mode"):
             models[name] = candidates[name](source, data, replace(fit, log=fit.log if name == names[0] else _silent))
-    model = MeanOfModels(models) if len(models) > 1 else models[names[0]]
-    taken = _mean(tried, names, data, model)
-    reason = _reason(names, standing, taken)
+    model = MeanOfModels(models, list(weights.values())) if len(models) > 1 else models[names[0]]
+    taken = _mean(tried, weights, data, model)
+    reason = _reason(weights, standing, taken)
     worth = _worth(tried, standing, set(without_source), taken, tolerance, most_members, data, model)
     name = " + ".join(names)
     say(f"Chosen: {name}. {reason} {worth} All of it took {time.perf_counter() - began:.1f} s.")
     table = {k: _row(t, standing.get(k)) for k, t in tried.items()}
     choice = {"chosen": name, "reason": reason, "source": worth, "folds": folds, "rows": rows, "measure": "MAE/MAD"}
-    choice |= {"error": float(taken.mean()), "candidates": table}
+    choice |= {"error": float(taken.mean()), "candidates": table, "weights": weights}
     fit.log({"event": "auto", **choice})
     model.spec["auto"] = choice
     return model
@@ -126,22 +128,22 @@ def _advice(name: str) -> str:
     return f"use {{at}}.most_rows.{now.name.rpartition('.')[2]}={{value}}" if now else "name one of those"
 
 
-def _mean(tried: Mapping[str, Tried], names: Sequence[str], data: Batches, model: PropertyModel) -> Floats:
-    """Return (n,): the errors on training rows of the mean of the candidates ``names``."""
+def _mean(tried: Mapping[str, Tried], weights: Mapping[str, float], data: Batches, model: PropertyModel) -> Floats:
+    """Return (n,): the errors on training rows of the mean of candidates with ``weights``."""
     logs = [bool(scaler.logarithmic) for scaler in model.scalers.values()]
-    found = np.stack([tried[name].predictions for name in names])
-    columns = [np.exp(np.log(found[..., k]).mean(0)) if log else found[..., k].mean(0) for k, log in enumerate(logs)]
+    found = np.stack([tried[name].predictions for name in weights], axis=-1)
+    shares = np.array(list(weights.values()))
+    columns = [np.exp(np.log(found[:, k]) @ shares) if log else found[:, k] @ shares for k, log in enumerate(logs)]
     return cross_validation.row_errors(np.stack(columns, axis=1), data)
 
 
-def _reason(names: Sequence[str], standing: Mapping[str, cross_validation.Standing], taken: Floats) -> str:
+def _reason(weights: Mapping[str, float], standing: Mapping[str, cross_validation.Standing], taken: Floats) -> str:
     best = min(standing, key=lambda k: standing[k].error)
-    if len(names) == 1:
-        return f"Its error is the lowest, {standing[best].error:.3f} ± {standing[best].standard_error:.3f}."
-    return (
-        f"The mean of these {len(names)} has the error {taken.mean():.3f}; of those, {best} alone has the lowest, "
-        f"{standing[best].error:.3f} ± {standing[best].standard_error:.3f}."
-    )
+    alone = f"{standing[best].error:.3f} ± {standing[best].standard_error:.3f}"
+    if len(weights) == 1:
+        return f"Its error is the lowest, {alone}."
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in weights.items())
+    return f"The mean with the weights {shares} has the error {taken.mean():.3f}; {best} alone has {alone}."
 
 
 def _worth(
@@ -158,7 +160,7 @@ def _worth(
     alone = {name: tried[name].errors for name in standing if name in without}
     if not alone or len(alone) == len(standing):
         return "No candidate without the source was tried to the end, so what it was worth is not known."
-    names = cross_validation.together(cross_validation.standings(alone), tolerance, most_members)
+    names = cross_validation.weights(cross_validation.standings(alone), tolerance, most_members)
     errors = _mean(tried, names, data, model)
     gain = errors - taken
     standard_error = float(gain.std(ddof=1) / np.sqrt(len(gain)))

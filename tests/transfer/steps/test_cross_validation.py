@@ -43,7 +43,7 @@ def test_row_errors_are_in_units_of_the_mad_and_skip_absent_labels(part: Dataset
     np.testing.assert_allclose(found[1:], wrong[1:].mean(1))
 
 
-def test_those_within_one_standard_error_of_the_best_are_taken() -> None:
+def test_weights_fall_with_the_error_and_the_best_has_the_largest() -> None:
     rng = np.random.default_rng(0)
     base = rng.random(400)
     near = base + rng.normal(0.004, 0.1, 400)
@@ -53,9 +53,13 @@ def test_those_within_one_standard_error_of_the_best_are_taken() -> None:
     assert found["near"].behind == pytest.approx((near - base).mean())
     assert found["near"].behind_standard_error == pytest.approx((near - base).std(ddof=1) / 20)
     assert found["near"].behind < found["near"].behind_standard_error
-    assert cross_validation.together(found, 1.0, 4) == ["base", "near"]
-    assert cross_validation.together(found, 0.0, 4) == ["base"]
-    assert cross_validation.together(found, 1000.0, 4) == ["base", "near", "far"]
-    assert cross_validation.together(found, 1000.0, 2) == ["base", "near"]
+    two = cross_validation.weights(found, 0.1, 4)
+    assert list(two) == ["base", "near"]
+    assert two["near"] / two["base"] == pytest.approx(np.exp(-10 * (near.mean() / base.mean() - 1)))
+    assert cross_validation.weights(found, 0.0, 4) == {"base": 1.0}
+    assert cross_validation.weights(found, 1e9, 4) == pytest.approx(dict.fromkeys(["base", "near", "far"], 1 / 3))
+    assert cross_validation.weights(found, 1e9, 2) == pytest.approx(dict.fromkeys(["base", "near"], 1 / 2))
+    perfect = cross_validation.standings({"wrong": base, "right": np.zeros(400)})
+    assert cross_validation.weights(perfect, 0.1, 4) == {"right": 1.0}
     assert cross_validation.hopeless(far, base)
     assert not cross_validation.hopeless(near, base)

@@ -96,6 +96,7 @@ def save(path: Path, model: PropertyModel) -> None:
     Of a mean of models the first stands in ``path`` itself, the others in folders ``member-<name>`` in it.
     """
     others = model.others() if isinstance(model, MeanOfModels) else {}
+    weights = model.weights if isinstance(model, MeanOfModels) else ()
     model = model.alone() if isinstance(model, MeanOfModels) else model
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -112,7 +113,7 @@ def save(path: Path, model: PropertyModel) -> None:
         if model.uncertainty:
             save_arrays(model.uncertainty, temporary / _UNCERTAINTY)
         spec = {**saved_parts.on_disk(model.spec), "schema": upgrades.SCHEMA, "estimators": sorted(estimators)}
-        spec["members"] = {}
+        spec["members"], spec["member_weights"] = {}, list(weights)
         for name, member in others.items():
             twin = copy.copy(member)
             twin.spec = {**member.spec, **{key: model.spec[key] for key in _SHARED if key in model.spec}}
@@ -169,7 +170,7 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         raise CheckpointError(
             f"{path} does not contain the model that its {_SPEC} describes ({first}); copy the model folder again."
         ) from error
-    model = _with_members(model, spec.get("members", {}), path, plugins)
+    model = _with_members(model, spec.get("members", {}), spec.get("member_weights"), path, plugins)
     return model.to(device).eval()
 
 
@@ -178,8 +179,11 @@ def digest(path: Path) -> str:
     return _sha256(path / _MANIFEST)
 
 
-def _with_members(model: PropertyModel, names: Any, path: Path, plugins: Iterable[str]) -> PropertyModel:
-    """Return the mean of ``model`` and the models in the folders of ``names``, {name: sha256 of its manifest}."""
+def _with_members(model: PropertyModel, names: Any, weights: Any, path: Path, plugins: Iterable[str]) -> PropertyModel:
+    """Return the mean of ``model`` and the models in the folders of ``names``, {name: sha256 of its manifest}.
+
+    ``weights`` are those of all, ``model`` first; equal without any, as in folders of earlier versions.
+    """
     if not names:
         return model
     if not isinstance(names, Mapping) or not all(re.fullmatch(r"\w[\w-]*", str(name)) for name in names):
@@ -194,7 +198,13 @@ def _with_members(model: PropertyModel, names: Any, path: Path, plugins: Iterabl
         others[str(name)] = load(folder, "cpu", plugins)
         if others[str(name)].quantities != model.quantities or isinstance(others[str(name)], MeanOfModels):
             raise CheckpointError(f"{folder} predicts other quantities than {path}; copy the whole model folder again.")
-    return MeanOfModels({"": model} | others)
+    shares = [1.0 / (1 + len(others))] * (1 + len(others)) if weights is None else weights
+    positive = isinstance(shares, list) and all(isinstance(share, float) and share > 0 for share in shares)
+    if not positive or len(shares) != 1 + len(others) or abs(sum(shares) - 1.0) > 1e-6:
+        raise CheckpointError(
+            f"{path / _SPEC}: member_weights={weights} do not fit its members; copy the whole model folder again."
+        )
+    return MeanOfModels({"": model} | others, shares)
 
 
 def read_spec(path: Path) -> dict[str, Any]:

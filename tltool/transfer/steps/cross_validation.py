@@ -11,6 +11,9 @@ from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
 from tltool.training.fit import Settings
 
+_LEAST_WEIGHT = 0.05
+"""Share of the weight of the best candidate below which a candidate is not worth its fit."""
+
 
 class Standing(NamedTuple):
     """Mean error of a candidate and its standard error; its difference to the best, and the standard error of that."""
@@ -57,14 +60,19 @@ def standings(errors: Mapping[str, Floats]) -> dict[str, Standing]:
     return {name: Standing(*_mean(found), *_mean(found - best)) for name, found in errors.items()}
 
 
-def together(found: Mapping[str, Standing], tolerance: float, most: int) -> list[str]:
-    """Return those behind the best by at most ``tolerance`` standard errors of the difference, ``most`` of them.
+def weights(found: Mapping[str, Standing], tolerance: float, most: int) -> dict[str, float]:
+    """Return the weight of each candidate in the mean, the best first; those below a twentieth of its weight get none.
 
-    The best stands first. This is the one-standard-error rule (Breiman and others, Classification and Regression Trees,
-    1984, 3.4.3) with differences taken row by row, which leaves out what makes a row hard for every candidate.
+    The weight falls by a factor e for each ``tolerance``, as a share of the error of the best, that a candidate is
+    behind it. At most ``most`` candidates have one, and with a tolerance of 0 the best alone. On exponential
+    weights see Dalalyan and Tsybakov, Machine Learning 72, 39 (2008).
     """
-    near = [name for name, s in found.items() if s.behind <= tolerance * s.behind_standard_error]
-    return sorted(near, key=lambda name: found[name].error)[:most]
+    names = sorted(found, key=lambda name: found[name].error)[:most]
+    best = found[names[0]].error
+    behind = np.array([found[name].error / best - 1.0 if best > 0 else float(found[name].error > 0) for name in names])
+    shares = np.exp(-behind / tolerance) if tolerance > 0 else (np.arange(len(names)) == 0).astype(float)
+    shares = np.where(shares < _LEAST_WEIGHT, 0.0, shares)
+    return {name: float(share) for name, share in zip(names, shares / shares.sum(), strict=True) if share > 0}
 
 
 def hopeless(errors: Floats, best: Floats, errors_apart: float = 3.0) -> bool:
