@@ -24,10 +24,13 @@ def saved(folder: Path, encoder: str = "cgcnn", **spec: object) -> Path:
 
 
 def test_a_name_or_a_list_of_names_gives_folders(tmp_path: Path) -> None:
-    def folders(source: str | list[str]) -> list[Path]:
-        return sources.folders(source, tmp_path, lambda text: None)
+    def folders(source: str | list[str], mode: str = "features") -> list[Path]:
+        return sources.folders(source, tmp_path, mode, lambda text: None)
 
     assert folders("bundled") == [bundled_models.folder("bundled")]
+    assert sources.word(folders("bundled", "auto")) == "[bundled/cgcnn,bundled/megnet]"
+    assert folders("latest", "auto") == folders("bundled", "auto")
+    assert folders("bundled/cgcnn", "auto") == folders("bundled")
     assert sources.word(folders("bundled/megnet")) == "bundled/megnet"
     assert sources.word(folders(BOTH)) == "[bundled/cgcnn,bundled/megnet]"
     with pytest.raises(ConfigError, match="name at least one"):

@@ -47,7 +47,8 @@ def test_the_covariance_is_that_of_the_sum_of_matern_kernels(seed: int, amplitud
 def test_the_gradient_of_the_marginal_likelihood_is_that_of_its_value() -> None:
     inputs, labels = rows(20)
     blocks = [distances(inputs[:, of], inputs[:, of]) for of in (slice(0, 3), slice(3, 7))]
-    given_to = (blocks, labels, np.linspace(0.5, 2.0, 20))
+    lower = np.tril_indices(20)
+    given_to = ([of[lower] for of in blocks], lower, labels, np.linspace(0.5, 2.0, 20))
     at = np.array([0.1, -0.5, 0.3, 0.8, -1.0])
     value = lambda logs: marginal_likelihood._negative(logs, *given_to)[0]  # noqa: E731
     step = 1e-5 * np.eye(5)

@@ -13,6 +13,7 @@ from tltool.errors import CheckpointError, ConfigError
 from tltool.evaluation import reference_predictions
 from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.property_model import PropertyModel
+from tltool.run_folder import bundled_models
 from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import chain, source_folder
 from tltool.training.backend import Backend
@@ -22,13 +23,18 @@ SEVERAL = ("features", "auto")
 """The modes that take features of several sources."""
 
 
-def folders(source: str | Sequence[str], runs: Path, say: Callable[[str], None]) -> list[Path]:
+def folders(source: str | Sequence[str], runs: Path, mode: str, say: Callable[[str], None]) -> list[Path]:
     """Return the model folder of each source of the key ``source``: one, or a list.
 
-    Raises CheckpointError as ``find.model_folder`` does, and ConfigError for no source and for one named twice.
+    Where ``bundled`` is named, or taken for ``latest``, the ``mode`` auto takes all models that ship. Raises
+    CheckpointError as ``find.model_folder`` does, and ConfigError for no source and for one named twice.
     """
     names = [source] if isinstance(source, str) else list(source)
     found = [source_folder(str(name), runs, say) for name in names]
+    if mode == "auto" and source in (bundled_models.WORD, "latest") and found == [bundled_models.folder("bundled")]:
+        found += [
+            path for name in bundled_models.names() if (path := bundled_models.folder(f"bundled/{name}")) not in found
+        ]
     if not found:
         raise ConfigError("source=[] names no model; name at least one, such as source=bundled.")
     if twice := [str(path) for path in found if found.count(path) > 1]:

@@ -80,7 +80,7 @@ class AdditiveGP:
             inverse = _inverse(prior, normal.noise * weights)
             surprise = (inverse @ few_goals) ** 2 / np.diag(inverse)
             weights = (tail + weights * surprise) / (tail + 1.0)
-        heavy = marginal_likelihood.maximised(apart, few_goals, weights, 0, self.random_state)
+        heavy = marginal_likelihood.maximised(apart, few_goals, weights, 0, self.random_state, nearby=normal)
         if isinstance(self.tail, str):
             some = rows[:_COMPARED], goals[:_COMPARED], columns
             better = _left_out(None, normal, *some) - _left_out(tail, heavy, *some)

@@ -13,11 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 _ROOT3 = float(np.sqrt(3.0))
 _JITTER = 1e-8
 _LEAST_SHARE = 1e-3
 _ROWS = 64
+_SEARCH, _PRECISE = 60, 1e-5
+"""Steps of a search, and the relative change of the likelihood below which it ends."""
 # Natural logarithms of what is allowed; a length is in standard deviations of a feature.
 _AMPLITUDE, _LENGTH, _NOISE = (-12.0, 9.0), (-2.5, 7.0), (-10.0, 1.0)
 # A wide log-normal prior on lengths: a block that says nothing has no length by itself.
@@ -61,29 +64,41 @@ def covariance(kernels: Kernels, one: Floats, other: Floats, columns: Sequence[S
     return total
 
 
-def maximised(blocks: Sequence[Floats], labels: Floats, weights: Floats, restarts: int, seed: int) -> Kernels:
+def maximised(
+    blocks: Sequence[Floats],
+    labels: Floats,
+    weights: Floats,
+    restarts: int,
+    seed: int,
+    nearby: Kernels | None = None,
+) -> Kernels:
     """Return the kernels of largest marginal likelihood for ``labels`` (n,), of mean 0 and variance 1.
 
     ``blocks`` are the ``distances`` (n, n) in each block, ``weights`` (n,) the factors on the noise of the rows.
-    The search starts from equal amplitudes, and ``restarts`` times from random ones. A block that is left with less
-    than a thousandth of the variance gets the amplitude zero.
+    The search starts from kernels ``nearby``, else from equal amplitudes, and ``restarts`` times from random ones. A
+    block that is left with less than a thousandth of the variance gets the amplitude zero.
     """
     from scipy.optimize import minimize
 
     b, rng = len(blocks), np.random.default_rng(seed)
     start = np.r_[np.full(b, -np.log(b)), np.full(b, np.log(2.0)), np.log(0.1)]
+    if nearby is not None:
+        with np.errstate(divide="ignore"):
+            start = np.log(np.r_[nearby.amplitude, nearby.length, nearby.noise])
     starts = [start, *(start + rng.normal(0.0, [1.0] * 2 * b + [1.5]) for _ in range(restarts))]
     bounds = [*[_AMPLITUDE] * b, *[_LENGTH] * b, _NOISE]
     inner = [(low + 1e-6, high - 1e-6) for low, high in bounds]
+    lower = np.tril_indices(len(labels))
+    packed = [np.ascontiguousarray(of[lower]) for of in blocks]
     found = [
         minimize(
             _negative,
             np.clip(given, *np.transpose(inner)),
-            (blocks, labels, weights),
+            (packed, lower, labels, weights),
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"maxiter": 100},
+            options={"maxiter": _SEARCH, "ftol": _PRECISE},
         )
         for given in starts
     ]
@@ -105,32 +120,49 @@ def _matern(distance: Floats, length: float) -> Floats:
     return found
 
 
-def _negative(logs: Floats, blocks: Sequence[Floats], labels: Floats, weights: Floats) -> tuple[float, Floats]:
-    """Return minus the logarithm of marginal likelihood times prior, and its gradient in ``logs`` (2 b + 1,)."""
+def _negative(
+    logs: Floats, blocks: Sequence[Floats], lower: tuple[Ints, Ints], labels: Floats, weights: Floats
+) -> tuple[float, Floats]:
+    """Return minus the logarithm of marginal likelihood times prior, and its gradient in ``logs`` (2 b + 1,).
+
+    ``blocks`` are the distances of the pairs of rows at the indices ``lower`` of the triangle (n (n + 1) / 2,): the
+    matrices are symmetric, so half of each is enough.
+    """
     from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack
 
     b, n = len(blocks), len(labels)
     values = np.exp(logs)
     noise = values[-1] * weights
-    total = np.diag(noise + _JITTER)
+    sums = np.zeros(len(lower[0]))
     in_amplitude, in_length = [], []
     for amplitude, length, distance in zip(values[:b], values[b : 2 * b], blocks, strict=True):
         scaled = distance * (_ROOT3 / length)
-        decay = amplitude * np.exp(-scaled)
-        in_amplitude.append(decay * (1.0 + scaled))
-        in_length.append(decay * scaled**2)
-        total += in_amplitude[-1]
+        decay = np.exp(-scaled)
+        decay *= amplitude
+        # (1 + t) exp(-t), and its slope in the logarithm of the length, t**2 exp(-t).
+        slope = decay * scaled
+        in_amplitude.append(decay)
+        decay += slope
+        slope *= scaled
+        in_length.append(slope)
+        sums += decay
+    total = np.zeros((n, n))
+    total[lower] = sums
+    total[np.diag_indices(n)] += noise + _JITTER
     try:
-        lower = cholesky(total, lower=True, check_finite=False)
+        factor = cholesky(total, lower=True, overwrite_a=True, check_finite=False)
     except LinAlgError:
         return 1e10, np.zeros_like(logs)
-    solved = cho_solve((lower, True), labels, check_finite=False)
-    inverse = lapack.dpotri(lower, lower=1)[0]
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    inner = inverse - np.outer(solved, solved)
-    slopes = [0.5 * float((inner * of).sum()) for of in (*in_amplitude, *in_length)]
-    gradient = np.array([*slopes, 0.5 * float(np.diag(inner) @ noise)])
-    value = 0.5 * float(labels @ solved) + float(np.log(np.diag(lower)).sum()) + 0.5 * n * np.log(2.0 * np.pi)
+    solved = cho_solve((factor, True), labels, check_finite=False)
+    logarithm = float(np.log(np.diag(factor)).sum())
+    inner = lapack.dpotri(factor, lower=1)[0]
+    diagonal = np.diag(inner) - solved**2
+    # Each pair of different rows stands for two entries.
+    pairs = 2.0 * (inner[lower] - solved[lower[0]] * solved[lower[1]])
+    pairs[lower[0] == lower[1]] = diagonal
+    slopes = [0.5 * float(pairs @ of) for of in (*in_amplitude, *in_length)]
+    gradient = np.array([*slopes, 0.5 * float(diagonal @ noise)])
+    value = 0.5 * float(labels @ solved) + logarithm + 0.5 * n * np.log(2.0 * np.pi)
     away = (logs[b : 2 * b] - _PRIOR_MEAN) / _PRIOR_STD
     gradient[b : 2 * b] += away / _PRIOR_STD
     return value + 0.5 * float(away @ away), gradient

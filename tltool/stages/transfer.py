@@ -48,9 +48,10 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Transfer ``config['source']`` to ``config['target']`` by ``config['mode']``; write the results to ``folder``."""
     clock, coverage = results.Clock(), config["coverage"]
     coverage = None if coverage is None else conformal.checked(float(coverage))
+    name = str(config["mode"]["_target_"]).rpartition(".")[2]
     paths = folder.once(
-        f"source {config['source']} of {config['runs']}",
-        lambda: sources.folders(config["source"], Path(config["runs"]), folder.say),
+        f"source {config['source']} of {config['runs']} for {name}",
+        lambda: sources.folders(config["source"], Path(config["runs"]), name, folder.say),
     )
     source = folder.once(
         f"{sources.word(paths)} on {backend.device}", lambda: sources.loaded(paths, backend, config["plugins"])
@@ -59,7 +60,6 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})
     if differing := wanted.differences(graph_settings):
         raise CheckpointError(f"{'; '.join(differing)}; leave graph= out, or pretrain a source with this graph.")
-    name = str(config["mode"]["_target_"]).rpartition(".")[2]
     if source.more_sources and name not in (*sources.SEVERAL, "scratch"):
         use = " or ".join(f"mode={one}" for one in sources.SEVERAL)
         raise ConfigError(f"source={sources.word(paths)}: mode={name} starts from one source; name one, or use {use}.")
