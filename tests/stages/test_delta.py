@@ -1,6 +1,7 @@
 """Learning the difference between two levels of theory: the lower level's value is added back wherever one looks."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,50 @@ def home(demo: Store, source: PropertyModel, tmp_path_factory: pytest.TempPathFa
         lines = [f"{demo.ids[row]},{value(row)}" for row in rows]
         (folder / name / "id_prop.csv").write_text("id,label\n" + "\n".join(lines) + "\n")
     return folder
+
+
+def test_a_cheaper_level_in_the_same_table_is_proposed(home: Path, demo: Store) -> None:
+    rows = [
+        {"id": demo.ids[row], "structure": json.loads((home / "high" / f"{demo.ids[row]}.json").read_text()),
+         "gap_hse (eV)": high(row, demo), "gap_pbe": low(row), "gap_gw": 9.0}
+        for row in ROWS
+    ]  # fmt: skip
+    (home / "both.json").write_text(json.dumps(rows))
+    words = [
+        "transfer", "target=table", "target.data.root=both.json", "target.data.quantities=[gap]",
+        "target.data.adapter.columns=['gap_hse (eV)']", "mode=features", "split.test=0.3", "source=source",
+    ]  # fmt: skip
+    done = run(home, *words)
+    assert done.returncode == 0, done.stderr
+    assert "The table also has gap_pbe, the same quantity at a cheaper level of theory" in done.stderr.replace(
+        "\n", " "
+    )
+    (line,) = [text for text in done.stderr.splitlines() if "+data@target.base=table" in text]
+    told = shlex.split(line)
+    assert told[:2] == ["tltool", "transfer"]
+    assert "target.base.root=both.json" in told
+    again = run(home, *told[1:], "hydra.run.dir=there")
+    assert again.returncode == 0, again.stderr
+    assert "a cheaper level of theory" not in again.stderr
+    errors = [
+        json.loads(path.read_text())["quantities"]["gap"]["test"]["MAE"]
+        for path in (*home.glob("runs/transfer/*/metrics.json"), home / "there" / "metrics.json")
+    ]
+    assert errors[-1] < errors[0]
+
+
+@pytest.mark.parametrize(
+    ("learnt", "columns", "found"),
+    [
+        ("gap_hse", ["id", "gap_pbe", "gap_scan", "gap_hse", "gap_exp", "e_form_pbe"], ["gap_scan", "gap_pbe"]),
+        ("band gap GLLB-SC (eV)", ["band_gap_PBE", "band gap LDA (eV)"], ["band_gap_PBE", "band gap LDA (eV)"]),
+        ("gap_pbe", ["gap_hse", "gap_pbesol", "gap"], []),
+        ("gap", ["gap_pbe"], []),
+        ("gap_hse_minus_pbe", ["gap_pbe"], []),
+    ],
+)
+def test_cheaper_columns_are_known_by_their_names(learnt: str, columns: list[str], found: list[str]) -> None:
+    assert cheaper_level.cheaper_columns(columns, learnt) == found
 
 
 def test_transfer_eval_and_predict(home: Path, demo: Store) -> None:

@@ -124,6 +124,35 @@ def cross_validation(run: Result) -> list[Advice]:
     return [Advice(text, shlex.join(["tltool", "transfer", *flags, *kept, "split=cv"]))]
 
 
+def difference(words: Sequence[str], data: str, quantity: str, cheaper: str) -> Advice | None:
+    """Return the command that learns the difference to the column ``cheaper`` of the same table.
+
+    It is the command line ``words``, whose data are called ``data``. None for a sweep, and where a base is given.
+    """
+    if list(words[:2]) != ["tltool", "transfer"] or {"-m", "--multirun"} & set(words):
+        return None
+    flags, overrides = _parted(words[2:])
+    if any(_key(word).startswith(("target.base", "data@target.base", "split.fold")) for word in overrides):
+        return None
+    kept = [word for word in overrides if not _key(word).startswith("hydra.")]
+    own = ("target.data.quantities", "target.data.adapter.columns")
+    copied = [
+        word.replace("target.data", "target.base", 1) for word in kept if _is_of_data(word) and _key(word) not in own
+    ]
+    base = [f"+data@target.base={data}", *copied, f"target.base.quantities=[{quantity}]"]
+    text = (
+        f"The table also has {cheaper}, the same quantity at a cheaper level of theory. The difference to it often is "
+        "easier to learn; predict then needs its value too."
+    )
+    return Advice(
+        text, shlex.join(["tltool", "transfer", *flags, *kept, *base, f"target.base.adapter.columns=[{cheaper}]"])
+    )
+
+
+def _is_of_data(word: str) -> bool:
+    return _key(word).startswith("target.data.")
+
+
 def _wanted(row: Summary, paired: Paired, varied: str) -> tuple[int, str]:
     """Return the number of pairs to run, and the reason as a sentence."""
     n, scratch = paired.n, row.MAE.mean - (paired.mean if paired.n else 0.0)

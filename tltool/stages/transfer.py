@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tltool import instantiate, machine
+from tltool.data import cheaper_level
 from tltool.data.batches import batches
 from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
@@ -34,7 +35,9 @@ from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.results import show_errors
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import require_same_units
-from tltool.reporting import verdict
+from tltool.reporting import finished_runs, next_runs, verdict
+from tltool.reporting.finished_runs import command as command_of
+from tltool.reporting.next_runs import Advice
 from tltool.run_folder.find import chain
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, distributed, row_functionals, setup
@@ -162,10 +165,24 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     show_errors(summary, "test")
     if study:
         return
-    for text, command, _ in verdict.so_far(folder.folder, Path(config["runs"]) / "transfer"):
+    hints = verdict.so_far(folder.folder, Path(config["runs"]) / "transfer")
+    for text, command, _ in [*hints, *_difference(folder, target, quantities)]:
         folder.say(text, command)
     if name not in ("auto", "scratch") and facts["train_size"] < _FEW_ROWS:
         folder.say(f"With fewer than {_FEW_ROWS} training rows, mode=auto often has a smaller error than mode={name}.")
+
+
+def _difference(folder: Run, target: Mapping[str, Any], quantities: Sequence[str]) -> list[Advice]:
+    """Return the proposal to learn the difference to a cheaper level of theory that the table of ``target`` has."""
+    data = target["data"]
+    adapter = data.get("adapter") or {}
+    if target.get("base") or len(quantities) != 1 or not data.get("root"):
+        return []
+    [learnt] = adapter.get("columns") or quantities
+    found = cheaper_level.cheaper_columns(cheaper_level.columns_of(Path(str(data["root"])), adapter), str(learnt))
+    words = command_of(finished_runs.read(folder.folder.resolve(), str(folder.folder), "transfer"))
+    advice = next_runs.difference(words, str(data["name"]), quantities[0], found[0]) if found else None
+    return [advice] if advice else []
 
 
 def _tell_few(model: PropertyModel, coverage: float, folder: Run, config: Mapping[str, Any]) -> None:
