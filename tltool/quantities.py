@@ -210,10 +210,12 @@ def require_same_units(model: Mapping[str, object], data: Mapping[str, Quantity]
         if name in model and name in data:
             mine = defined(name, model[name])
             if not same_unit(mine.unit, data[name].unit):
+                # A definition cannot change the unit that a header states.
+                say = f"say that they are, with data.define={{{name}: {{unit: '{mine.unit}'}}}}, or "
                 raise CheckpointError(
                     f"The model has {name} in {mine.unit or 'no stated unit'}, and the data have it in "
-                    f"{data[name].unit or 'no stated unit'}; convert the labels, or say what they are with "
-                    f"data.define={{{name}: {{unit: '{mine.unit}'}}}}, or give them another name."
+                    f"{data[name].unit or 'no stated unit'}; convert the labels, or "
+                    f"{'' if data[name].unit else say}give them another name."
                 )
 
 

@@ -53,6 +53,7 @@ def test_digits_follow_the_interval(value: float, width: float) -> None:
     assert digits(123.456, 20.0) == "123"
     assert digits(1.23456, 0.04) == "1.235"
     assert digits(12345.6, 4000.0) == "12300"
+    assert digits(-0.3, 20.0) == "0"
     assert digits(1.23456, float("nan")) == "1.235"
 
 

@@ -38,7 +38,7 @@ from tltool.training.fit import Fit, predict
 Mode = Callable[[PropertyModel, Batches, Fit], PropertyModel]
 FOLDER = "folds"
 _SCHEMA = 2
-_LINES = 40
+_SILENCE = 15.0  # seconds after which a line is printed within a repeat
 
 
 class Study(NamedTuple):
@@ -87,10 +87,14 @@ def run_folds(run: Run, study: Study, folds: Folds) -> list[Outcome]:
         run.say(f"{len(found)} of {len(wanted)} fits are there already, of an earlier run with the same data and keys.")
     (run.folder / FOLDER).mkdir(exist_ok=True)
     tasks = [partial(_work, run.folder, study, name, fold, digest[name, fold[:2]]) for name, fold in left]
-    began = time.perf_counter()
+    began = told = time.perf_counter()
     for n, (k, outcome) in enumerate(run.several(tasks), 1):
         found[left[k][0], left[k][1][:2]] = outcome
-        _tell(run, study, outcome, n, len(left), time.perf_counter() - began)
+        repeat = [found.get((outcome.mode, fold[:2])) for fold in folds.parts if fold.repeat == outcome.fold.repeat]
+        now = time.perf_counter()
+        if None not in repeat or now - told > _SILENCE:
+            told = now
+            _tell(run, study, [one for one in repeat if one], n, len(left), now - began)
     return [found[name, fold[:2]] for name, fold in wanted]
 
 
@@ -223,21 +227,16 @@ def _work(folder: Path, study: Study, name: str, fold: Fold, digest: str, ask: A
     return outcome
 
 
-def _tell(run: Run, study: Study, outcome: Outcome, n: int, of: int, seconds: float) -> None:
-    """Say how good one fit is and how many are left, a line for each of a few or for some of many."""
-    if n < of and n % -(-of // _LINES):
-        return
-    errors = [
-        f"{name} {error:.4g}{study.data.known[name].in_unit}"
-        for k, name in enumerate(study.data.quantities)
-        if np.isfinite(error := _mae(study.data, outcome, k))
-    ]
-    chosen = f" ({outcome.chosen})" if outcome.chosen else ""
+def _tell(run: Run, study: Study, repeat: Sequence[Outcome], n: int, of: int, seconds: float) -> None:
+    """Say how good the finished fits of a repeat are on average, and how many of all fits are left."""
+    errors = []
+    for k, name in enumerate(study.data.quantities):
+        of_folds = [mae for outcome in repeat if np.isfinite(mae := _mae(study.data, outcome, k))]
+        errors += [f"{name} {np.mean(of_folds):.4g}{study.data.known[name].in_unit}"] if of_folds else []
     left = f", about {seconds / n * (of - n):.0f} s left" if n < of else ""
-    fold = outcome.fold
+    folds = f"{len(repeat)} fold{'s' if len(repeat) > 1 else ''}"
     run.say(
-        f"{outcome.mode}{chosen}, repeat {fold.repeat + 1}, fold {fold.number + 1}: MAE {', '.join(errors)} "
-        f"({n} of {of}{left})"
+        f"{repeat[0].mode}, repeat {repeat[0].fold.repeat + 1}: MAE of {folds} {', '.join(errors)} ({n} of {of}{left})"
     )
 
 

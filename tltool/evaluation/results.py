@@ -306,7 +306,7 @@ def digits(value: float, width: float) -> str:
     if not math.isfinite(width) or width <= 0:
         return f"{value:.4g}"
     places = 1 - math.floor(math.log10(width / 2))
-    return f"{round(value, places):.{max(places, 0)}f}"
+    return f"{round(value, places) + 0.0:.{max(places, 0)}f}"  # no -0
 
 
 def _of_subsets(found: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
