@@ -1,6 +1,7 @@
 """The command line as a shell sees it: words in, exit code, output and files out."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -141,7 +142,8 @@ def test_a_sweep_goes_on_past_a_failed_cell(home: Path) -> None:
     run(home, "transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, code=2)
     done = start(home, "transfer", "-m", "mode=features", "mode.level=1,9,0", "split.train_size=40", code=2)
     assert "use 0 to 3" in done.stderr
-    assert done.stderr.count("Run folder: ") == 2
+    assert "mode.level=9  failed (" in done.stderr
+    assert len(re.findall(r"^mode\.level=[01]  MAE ", done.stderr, re.MULTILINE)) == 2
 
 
 def test_four_runs_of_one_second_share_no_folder(home: Path) -> None:
@@ -236,8 +238,11 @@ def test_runs_of_a_sweep_give_what_they_give_alone(home: Path) -> None:
 
     words = ["mode=finetune", "fit.epochs=3", "split.train_size=40"]
     done = start(home, "transfer", "-m", "seed=0,1,2,3", "hydra.sweep.dir=many", "workers=2", *words)
-    assert done.stderr.count("Run folder: ") == 4
-    assert "[3] epoch    3/3" in done.stderr
+    lines = [line for line in done.stderr.splitlines() if re.match(r"seed=\d  MAE \S+ log10\(GPa\)  \(\d of 4", line)]
+    assert sorted(line[:6] for line in lines) == ["seed=0", "seed=1", "seed=2", "seed=3"]
+    assert "epoch" not in done.stderr
+    assert f"Run folders: {home / 'many'}" in done.stderr
+    assert len(re.findall(r"^ *finetune(?: \(best\))? +4 ", done.stdout, re.MULTILINE)) == 1
     alone = run_folder(run(home, "transfer", "seed=3", *words), home)
     one, other = (pd.read_csv(folder / "predictions.csv") for folder in (alone, home / "many" / "3"))
     assert list(one.id) == list(other.id)

@@ -9,7 +9,7 @@ from tltool.sweep.processes import Job, dealt, studies
 def a_job(seed: int = 0, mode: str = "scratch", **keys: Any) -> Job:
     regressor = {"random_state": seed, "C": keys.pop("C", 1.0)}
     config = {"seed": seed, "split": {"seed": seed}, "mode": {"name": mode, "regressor": regressor}, **keys}
-    return Job(config, Path(f"{mode}-{seed}"))
+    return Job(config, Path(f"{mode}-{seed}"), f"mode={mode} seed={seed}")
 
 
 def test_seed_and_split_alone_make_no_other_study() -> None:

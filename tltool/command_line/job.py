@@ -16,6 +16,7 @@ from tltool import machine
 from tltool.command_line.exit_codes import failed, judged
 from tltool.command_line.usage import STAGES
 from tltool.errors import ResourceError
+from tltool.evaluation import results
 from tltool.run_folder import environment, loggers
 from tltool.run_folder.run import Company, Run
 from tltool.training import backend, distributed, resume, setup
@@ -40,9 +41,13 @@ def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], c
         code, interrupted = _end(error, stage, open_run)
         if interrupted:
             raise
+        if company:
+            print(f"{company.label}  failed ({company.ended()})", file=sys.stderr)
         return code
     open_run.close("finished", 0, "")
-    if not machine.rank():
+    if company:
+        print(f"{company.label}  {results.in_a_line(folder)}  ({company.ended()})", file=sys.stderr)
+    elif not machine.rank():
         print(f"Run folder: {folder}", file=sys.stderr)
     return 0
 

@@ -116,7 +116,7 @@ class Launch:
     def __init__(self, stage: str, words: list[str]) -> None:
         self.stage, self.words = stage, words
         self.codes: list[int] = []
-        self.waiting: list[tuple[dict[str, Any], Path]] = []
+        self.waiting: list[tuple[dict[str, Any], Path, list[str]]] = []
         self._home = os.getpid()
         self._said: set[str] = set()
 
@@ -135,7 +135,7 @@ class Launch:
         else:
             folder = Path(about.runtime.output_dir)
             if self._runs_with_others(about):
-                self.waiting.append((plain, folder))
+                self.waiting.append((plain, folder, list(about.overrides.task)))
                 return
             self.codes.append(self._run(plain, folder))
         if away and self.codes[-1]:
@@ -148,14 +148,20 @@ class Launch:
     def run_waiting(self) -> None:
         """Run the jobs that wait, many of them at once."""
         if len(self.waiting) == 1:
-            self.codes.append(self._run(*self.waiting[0]))
+            self.codes.append(self._run(*self.waiting[0][:2]))
         elif self.waiting:
             from tltool.sweep import processes
 
             def work(job: "Job", company: "Company") -> int:
                 return self._run(job.config, job.folder, company)
 
-            self.codes += processes.run([processes.Job(*job) for job in self.waiting], work)
+            shared = set.intersection(*(set(words) for _, _, words in self.waiting))
+            jobs = [
+                processes.Job(config, folder, " ".join(word for word in words if word not in shared) or folder.name)
+                for config, folder, words in self.waiting
+            ]
+            self.codes += processes.run(jobs, work)
+            _show([job.folder for job in jobs])
 
     def _checked(self, config: DictConfig, about: HydraConf) -> dict[str, Any]:
         """Return ``config`` as plain values; raise ConfigError for a key that is not known or that nothing reads."""
@@ -200,6 +206,20 @@ class Launch:
         from tltool.command_line import job
 
         return job.run(self.stage, config, folder, self.words, company)
+
+
+def _show(folders: list[Path]) -> None:
+    """Print one table of the runs of a sweep that have finished, and where they are."""
+    from tltool.errors import DataError
+    from tltool.reporting import finished_runs
+    from tltool.reporting.render import terminal
+    from tltool.run_folder import console
+
+    try:
+        console.show(*terminal.tables(finished_runs.collect(folders).results))
+    except DataError:  # none has finished
+        return
+    print(f"Run folders: {folders[0].parent}", file=sys.stderr)
 
 
 def _settle(jobs: int | None) -> None:

@@ -1,8 +1,10 @@
 """Write the results of a trained model to its run folder: predictions, errors, parity plots and the model itself."""
 
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -297,6 +299,17 @@ def show_predictions(table: "pd.DataFrame") -> None:
         shown.add_row(*(words.get(str(column), str(row[column])) for column in columns))
     if len(good):
         show(shown)
+
+
+def in_a_line(folder: Path) -> str:
+    """Return the test errors of the finished run in ``folder``, for a line of a sweep."""
+    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["quantities"]
+    several = len(found) > 1
+    return ", ".join(
+        f"{f'{name} ' if several else ''}MAE {block['test']['MAE']:.4g} {block['unit']}".rstrip()
+        for name, block in found.items()
+        if block.get("test", {}).get("MAE") is not None
+    )
 
 
 def digits(value: float, width: float) -> str:

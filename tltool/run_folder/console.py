@@ -1,6 +1,8 @@
 """Print the progress of a run on standard error, and tables of results on standard output."""
 
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -12,6 +14,7 @@ from rich.text import Text
 from tltool import machine
 
 _LINES_PER_FIT = 8
+_SILENCE = 60.0  # seconds after which a run of a sweep shows an epoch
 
 
 def console(*, stderr: bool, labelled: bool = False) -> Console:
@@ -71,19 +74,33 @@ def _plain(header: RenderableType) -> str:
 class Screen:
     """The output of a run for people, on standard error.
 
-    Epochs are shown as a progress bar, or as a few plain lines if the output is not a terminal or several runs share
-    it. A run of several begins each line with its ``label``.
+    Epochs are shown as a progress bar, or as a few plain lines if the output is not a terminal. A run of a sweep, which
+    has a ``label``, shows only what concerns all runs (``for_all``), and an epoch now and then if it takes long.
     """
 
     def __init__(self, title: str, label: str | None = None) -> None:
         self.console = console(stderr=True, labelled=label is not None)
         self._title, self._label = title, label
         self._progress: Progress | None = None
+        self._alone, self._shown = label is None, time.monotonic()
+
+    @contextlib.contextmanager
+    def for_all(self) -> Iterator[None]:
+        """Show what is logged inside, which concerns every run of a sweep."""
+        before, self._alone = self._alone, True
+        try:
+            yield
+        finally:
+            self._alone = before
 
     def log(self, event: Mapping[str, Any], /) -> None:
         """Show the part of ``event`` that is for people."""
         kind = event.get("event")
-        if kind == "epoch":
+        if not self._alone:
+            if kind == "epoch" and time.monotonic() - self._shown > _SILENCE:
+                self._shown = time.monotonic()
+                self._print(f"{self._label}  epoch {event['epoch']} of {event['epochs']}, {_epoch(event)}")
+        elif kind == "epoch":
             self._show_epoch(event)
         elif kind == "load_report":
             self._show_report(event)
@@ -101,9 +118,8 @@ class Screen:
 
     def _show_epoch(self, event: Mapping[str, Any]) -> None:
         epoch, epochs = event["epoch"], event["epochs"]
-        errors = ", ".join(f"{name} {value:.4g}" for name, value in event["val_MAE"].items())
-        text = f"loss {event['train_loss']:.4f}" + (f", val MAE {errors}" if errors else "")
-        if self.console.is_terminal and self._label is None:
+        text = _epoch(event)
+        if self.console.is_terminal:
             if self._progress is None:
                 bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
                 self._progress = Progress(*bar, console=self.console, transient=True)
@@ -129,5 +145,9 @@ class Screen:
             self._print(f"Before the first update: val MAE {errors}")
 
     def _print(self, text: str) -> None:
-        label = f"[{self._label}] " if self._label else ""
-        self.console.print(f"{label}{text}", markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False)
+
+
+def _epoch(event: Mapping[str, Any]) -> str:
+    errors = ", ".join(f"{name} {value:.4g}" for name, value in event["val_MAE"].items())
+    return f"loss {event['train_loss']:.4f}" + (f", val MAE {errors}" if errors else "")

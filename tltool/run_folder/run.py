@@ -38,13 +38,15 @@ Several = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
 class Company(NamedTuple):
     """What a run of a sweep shares with the other runs.
 
-    ``label`` is its name in the sweep, ``ask`` gets results that are computed for all runs at once (see ``turns``), and
-    ``shared`` contains by name what several runs need.
+    ``label`` says in which keys it differs from the others, ``ask`` gets results that are computed for all runs at once
+    (see ``turns``), and ``shared`` contains by name what several runs need. ``ended`` is called once when the run ends;
+    it says how many runs have ended and how long the rest takes.
     """
 
     label: str
     ask: Callable[[Any], Any]
     shared: dict[str, Any]
+    ended: Callable[[], str]
 
 
 class Run:
@@ -92,7 +94,8 @@ class Run:
         """Return the result of ``make``, computed once for all runs of a sweep that use the same ``name``."""
         shared = self.company.shared if self.company else {}
         if name not in shared:
-            shared[name] = make()
+            with self.screen.for_all():
+                shared[name] = make()
         return shared[name]
 
     def _one_by_one(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:

@@ -162,7 +162,8 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     else:
         summary = results.evaluate(folder, model, data, dataset, results.parts_of(data), facts, watch, coverage)
     results.keep(folder, model)
-    show_errors(summary, "test")
+    if folder.company is None:  # a sweep shows one table of all its runs
+        show_errors(summary, "test")
     if study:
         return
     hints = verdict.so_far(folder.folder, Path(config["runs"]) / "transfer")

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,10 +28,11 @@ _OWN = ("seed", "split")
 
 
 class Job(NamedTuple):
-    """A run of the sweep: its config and its folder."""
+    """A run of the sweep: its config, its folder, and the keys in which it differs from the others, as words."""
 
     config: Mapping[str, Any]
     folder: Path
+    name: str
 
 
 Work = Callable[[Job, Company], int]
@@ -38,10 +40,37 @@ Work = Callable[[Job, Company], int]
 _Share = Sequence[Sequence[Job]]
 
 
+class _Ended:
+    """Counts the runs that have ended, in all processes."""
+
+    def __init__(self, jobs: int) -> None:
+        self._number = multiprocessing.get_context("fork").Value("i", 0) if sys.platform == "linux" else None
+        self._jobs, self._began = jobs, time.monotonic()
+        self._here = 0
+
+    def count(self) -> str:
+        """Count one more; return how many have ended, and how long the rest takes at this pace."""
+        self._here += 1
+        number = self._here
+        if self._number is not None:
+            with self._number.get_lock():
+                self._number.value += 1
+                number = self._number.value
+        left = (time.monotonic() - self._began) / number * (self._jobs - number)
+        return f"{number} of {self._jobs}" + (f", {_duration(left)} left" if number < self._jobs else "")
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words: 40 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
+
+
 def run(jobs: Sequence[Job], work: Work) -> list[int]:
     """Call ``work`` for every job, many at the same time; return their exit codes in the order of ``jobs``."""
-    shares = dealt(studies(jobs), _processes(jobs))
-    found = [_share(shares[0], work)] if len(shares) == 1 else _in_processes(shares, work)
+    shares, ended = dealt(studies(jobs), _processes(jobs)), _Ended(len(jobs))
+    found = [_share(shares[0], work, ended)] if len(shares) == 1 else _in_processes(shares, work, ended)
     codes = {
         job.folder: code
         for share, codes in zip(shares, found, strict=True)
@@ -50,14 +79,14 @@ def run(jobs: Sequence[Job], work: Work) -> list[int]:
     return [codes[job.folder] for job in jobs]
 
 
-def _in_processes(shares: Sequence[_Share], work: Work) -> list[list[int]]:
+def _in_processes(shares: Sequence[_Share], work: Work, ended: _Ended) -> list[list[int]]:
     # The first optimiser imports modules of torch for a second; do this once, before the fork.
     torch.optim.AdamW([torch.zeros(1)])
     forking = multiprocessing.get_context("fork")
     pipes, processes = [], []
     for share in shares:
         here, there = forking.Pipe(duplex=False)
-        process = forking.Process(target=_process, args=(share, work, there, len(shares)))
+        process = forking.Process(target=_process, args=(share, work, ended, there, len(shares)))
         process.start()
         there.close()
         pipes.append(here)
@@ -105,13 +134,13 @@ def _processes(jobs: Sequence[Job]) -> int:
     return max(1, min(len(jobs), setup.workers(config) // (threads if isinstance(threads, int) and threads > 0 else 1)))
 
 
-def _process(share: _Share, work: Work, pipe: Connection, processes: int) -> None:
+def _process(share: _Share, work: Work, ended: _Ended, pipe: Connection, processes: int) -> None:
     os.environ["TLTOOL_JOBS"] = str(processes)
     # A terminal sends Ctrl-C to all processes, and this one's parent hands on its own: once has to be enough.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.default_int_handler)
     try:
-        pipe.send(_share(share, work))
+        pipe.send(_share(share, work, ended))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -129,16 +158,16 @@ def _jobs(share: _Share) -> list[Job]:
     return [job for study in share for job in study]
 
 
-def _share(share: _Share, work: Work) -> list[int]:
+def _share(share: _Share, work: Work, ended: _Ended) -> list[int]:
     shared: dict[str, Any] = {}
     codes: list[int] = []
     for study in share:
-        codes += in_turns([_task(job, work, shared) for job in study], train_all)
+        codes += in_turns([_task(job, work, shared, ended) for job in study], train_all)
     return codes
 
 
-def _task(job: Job, work: Work, shared: dict[str, Any]) -> Callable[[Ask], int]:
-    return lambda ask: work(job, Company(job.folder.name, ask, shared))
+def _task(job: Job, work: Work, shared: dict[str, Any], ended: _Ended) -> Callable[[Ask], int]:
+    return lambda ask: work(job, Company(job.name, ask, shared, ended.count))
 
 
 def _seedless(node: Any) -> Any:
