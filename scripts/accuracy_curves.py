@@ -2,8 +2,8 @@
 
 python scripts/accuracy_curves.py --data DIR --out docs/accuracy.svg makes the runs that are missing under --runs, with
 tltool transfer, prints a table and draws the figure. All series of a target have the same 500 test rows and the same
-training rows. The files of DIR are those that configs/data/matbench_phonons.yaml, matbench_log_kvrh.yaml and
-gaps_gllbsc.yaml describe.
+training rows. The files of DIR are those that configs/data/matbench_phonons.yaml, matbench_log_kvrh.yaml,
+gaps_gllbsc.yaml and alexandria_phonon.yaml describe.
 """
 
 import argparse
@@ -23,15 +23,15 @@ FILES = {
     "matbench_phonons": "matbench_phonons.json.gz",
     "matbench_log_kvrh": "matbench_log_kvrh_part.json.gz",
     "gaps_gllbsc": "gaps_pbe_hse_gllbsc.json.gz",
-    "dielectric": None,
+    "debye_temperature": "alexandria_phonon_dos_dsa.json.gz",
 }
-"""Target: the file of its data in the folder of --data; None if its data ship."""
+"""Target: the file of its data in the folder of --data."""
 
 LABELS = {
     "matbench_phonons": "last phonon peak, 1/cm",
     "matbench_log_kvrh": "log10 K_VRH, log10(GPa)",
     "gaps_gllbsc": "GLLB-SC gap, eV",
-    "dielectric": "dielectric constant, log10",
+    "debye_temperature": "Debye temperature, K",
 }
 
 _PROCESS = ["mode=features", "mode/regressor=additive_gp"]
@@ -51,7 +51,7 @@ NETWORKS = ("scratch", "fine-tuned")
 def make(target: str, name: str, sizes: Sequence[int], draws: int, data: Path, runs: Path, more: Sequence[str]) -> None:
     """Make the runs of a series that are not under ``runs`` yet."""
     folder, file = runs / target / name.replace(" ", "-").replace(",", ""), FILES[target]
-    words = [f"target={target}", *([f"target.data.root={data / file}"] if file else [])]
+    words = [f"target={target}", f"target.data.root={data / file}"]
     # The shared part of this Matbench file has its layout and not its checksum.
     words += ["target.data.sha256=null"] if target == "matbench_log_kvrh" else []
     own = SERIES[name]
