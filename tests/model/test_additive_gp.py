@@ -44,6 +44,13 @@ def test_the_covariance_is_that_of_the_sum_of_matern_kernels(seed: int, amplitud
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_half_of_a_symmetric_covariance_is_enough() -> None:
+    one = np.random.default_rng(0).normal(size=(150, 7))
+    kernels = Kernels(np.array([1.3, 0.0, 2.0]), np.array([0.7, 1.0, 2.0]), 0.1)
+    columns = [[0, 1, 2], [3], [4, 5, 6]]
+    np.testing.assert_allclose(covariance(kernels, one, one, columns), covariance(kernels, one, one.copy(), columns))
+
+
 def test_the_gradient_of_the_marginal_likelihood_is_that_of_its_value() -> None:
     inputs, labels = rows(20)
     blocks = [distances(inputs[:, of], inputs[:, of]) for of in (slice(0, 3), slice(3, 7))]

@@ -63,7 +63,8 @@ class AdditiveGP:
         centre, scale = float(labels.mean()), float(labels.std())
         goals = (labels - centre) / (scale if scale > 0 else 1.0)
         tail, kernels = self._chosen(rows, goals, columns)
-        head.condition(kernels, rows, goals, _weights(tail, kernels, rows, goals, columns), (centre, scale))
+        prior = covariance(kernels, rows, rows, columns)
+        head.condition(kernels, rows, goals, _weights(tail, kernels, prior, goals), (centre, scale), prior)
         return head
 
     def _chosen(self, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]]) -> tuple[float | None, Kernels]:
@@ -77,13 +78,16 @@ class AdditiveGP:
         weights, prior = np.ones(len(few)), covariance(normal, few, few, columns)
         for _ in range(3):
             # By what the other rows say of each: a process that fits every label exactly has no residual.
-            inverse = _inverse(prior, normal.noise * weights)
-            surprise = (inverse @ few_goals) ** 2 / np.diag(inverse)
-            weights = (tail + weights * surprise) / (tail + 1.0)
+            solved, diagonal = _inverted(prior, normal.noise * weights, few_goals)
+            weights = (tail + weights * solved**2 / diagonal) / (tail + 1.0)
         heavy = marginal_likelihood.maximised(apart, few_goals, weights, 0, self.random_state, nearby=normal)
         if isinstance(self.tail, str):
-            some = rows[:_COMPARED], goals[:_COMPARED], columns
-            better = _left_out(None, normal, *some) - _left_out(tail, heavy, *some)
+            some, of = rows[:_COMPARED], goals[:_COMPARED]
+            errors = [
+                _left_out(degrees, kernels, covariance(kernels, some, some, columns), of)
+                for degrees, kernels in ((None, normal), (tail, heavy))
+            ]
+            better = errors[0] - errors[1]
             if better.mean() <= 2.0 * better.std(ddof=1) / np.sqrt(len(better)):
                 return None, normal
         return tail, heavy
@@ -118,15 +122,20 @@ class ProcessHead(FixedHead):
         self._factor: Floats | None = None
 
     def condition(
-        self, kernels: Kernels, rows: Floats, goals: Floats, weights: Floats, offset: tuple[float, float]
+        self,
+        kernels: Kernels,
+        rows: Floats,
+        goals: Floats,
+        weights: Floats,
+        offset: tuple[float, float],
+        prior: Floats,
     ) -> None:
-        """Take ``kernels`` and condition them on ``goals`` (n,) of ``rows`` (n, f)."""
+        """Take ``kernels`` and condition them on ``goals`` (n,) of ``rows`` (n, f), with the covariance ``prior``."""
         values = {"rows": rows, "amplitude": kernels.amplitude, "length": kernels.length}
         values |= {"noise": kernels.noise * weights, "offset": np.array(offset)}
         for name, value in values.items():
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(value)))
-        self._factor = None
-        lower = self._lower()
+        lower = self._factor = _lower(prior, self.noise.numpy())
         self.solved = torch.from_numpy(_solved(lower.T, _solved(lower, goals), lower=False))
 
     def made_with(self) -> dict[str, Any]:
@@ -194,9 +203,7 @@ def _columns(widths: Mapping[str, int], joint: Sequence[Sequence[str]]) -> dict[
     return together | alone
 
 
-def _weights(
-    tail: float | None, kernels: Kernels, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]]
-) -> Floats:
+def _weights(tail: float | None, kernels: Kernels, prior: Floats, goals: Floats) -> Floats:
     """Return (n,): the factor on the noise of each row, 1 for normal noise.
 
     Student's t is normal noise with a factor of its own for each row, which grows with the square of the row's
@@ -205,32 +212,31 @@ def _weights(
     weights = np.ones(len(goals))
     if tail is None:
         return weights
-    prior = covariance(kernels, rows, rows, columns)
-    for _ in range(4 if len(goals) <= _COMPARED else 2):
+    for _ in range(4 if len(goals) <= _COMPARED else 1):
         noise = kernels.noise * weights
-        inverse = _inverse(prior, noise)
-        square = (noise * (inverse @ goals)) ** 2 + noise - noise**2 * np.diag(inverse)
+        solved, diagonal = _inverted(prior, noise, goals)
+        square = (noise * solved) ** 2 + noise - noise**2 * diagonal
         weights = (tail + square / kernels.noise) / (tail + 1.0)
     return weights
 
 
-def _left_out(
-    tail: float | None, kernels: Kernels, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]]
-) -> Floats:
+def _left_out(tail: float | None, kernels: Kernels, prior: Floats, goals: Floats) -> Floats:
     """Return (n,): the absolute leave-one-out errors (Rasmussen and Williams, eq. 5.12)."""
-    weights = _weights(tail, kernels, rows, goals, columns)
-    inverse = _inverse(covariance(kernels, rows, rows, columns), kernels.noise * weights)
-    found: Floats = np.abs((inverse @ goals) / np.diag(inverse))
+    weights = _weights(tail, kernels, prior, goals)
+    solved, diagonal = _inverted(prior, kernels.noise * weights, goals)
+    found: Floats = np.abs(solved / diagonal)
     return found
 
 
-def _inverse(prior: Floats, noise: Floats) -> Floats:
-    """Return the inverse (n, n) of ``prior`` with ``noise`` (n,) on its diagonal."""
+def _inverted(prior: Floats, noise: Floats, goals: Floats) -> tuple[Floats, Floats]:
+    """Return the inverse of ``prior`` with ``noise`` (n,) on its diagonal: times ``goals`` (n,), and its diagonal."""
     from scipy.linalg import lapack
 
-    lower = lapack.dpotri(_lower(prior, noise), lower=1, overwrite_c=1)[0]
-    found: Floats = np.tril(lower) + np.tril(lower, -1).T
-    return found
+    lower = _lower(prior, noise)
+    solved = _solved(lower.T, _solved(lower, goals), lower=False)
+    half = lapack.dtrtri(lower, lower=1, overwrite_c=1)[0]
+    diagonal: Floats = np.einsum("ij,ij->j", half, half)
+    return solved, diagonal
 
 
 def _lower(prior: Floats, noise: Floats) -> Floats:

@@ -49,18 +49,23 @@ def distances(one: Floats, other: Floats) -> Floats:
 def covariance(kernels: Kernels, one: Floats, other: Floats, columns: Sequence[Sequence[int]]) -> Floats:
     """Return (n, m): the covariance of rows (n, f) and (m, f), whose block k are the ``columns[k]``."""
     total = np.zeros((len(one), len(other)))
+    symmetric = one is other
     used = [k for k, amplitude in enumerate(kernels.amplitude) if amplitude > 0]
     # Some rows at a time, so that what is made of them stays in the processor's cache.
     for first in range(0, len(one), _ROWS):
         piece = slice(first, first + _ROWS)
+        # Of a symmetric matrix the lower half is enough.
+        beside = slice(0, min(first + _ROWS, len(one)) if symmetric else len(other))
         for k in used:
-            scaled = distances(one[piece, columns[k]], other[:, columns[k]])
+            scaled = distances(one[piece, columns[k]], other[beside, columns[k]])
             scaled *= _ROOT3 / kernels.length[k]
             decay = np.exp(-scaled)
             scaled += 1.0
             scaled *= decay
             scaled *= kernels.amplitude[k]
-            total[piece] += scaled
+            total[piece, beside] += scaled
+        if symmetric:
+            total[:first, piece] = total[piece, :first].T
     return total
 
 
