@@ -23,7 +23,7 @@ DOORS = {
     "urllib3": {"data/download/http.py"},
     "skops": {"training/saved_model/checkpoint.py"},
     "safetensors": {"training/saved_model/checkpoint.py"},
-    "matplotlib": {"plot_style.py", "plots.py"},
+    "matplotlib": {"class_plots.py", "plot_style.py", "plots.py"},
     "hydra": {"command_line/launch.py", "command_line/mistakes.py", "command_line/overrides.py"},
     "tensorboard": set(),
     "wandb": {"loggers/weights_and_biases.py"},

@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import run
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as scores
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from tltool import metrics
-from tltool.metrics import Metric, Rows, measure
+from tltool.metrics import Metric, Rows, measure, whole
+from tltool.quantities import Quantities, table_of
 
 
 def test_against_scikit_learn() -> None:
@@ -38,7 +42,11 @@ def test_classes_against_counts() -> None:
     found = measure("is_metal", label, np.array([0.9, 0.5, 0.2, 0.3, 0.0]), 0.5)
     assert found["accuracy"] == pytest.approx(3 / 4)
     assert found["balanced accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-    assert found["F1"] == pytest.approx(2 * 1.0 * (2 / 3) / (1.0 + 2 / 3))
+    assert found["F1"] == pytest.approx((2 * 1.0 * (2 / 3) / (1.0 + 2 / 3) + 2 * 0.5 / 1.5) / 2)
+    assert found["Brier"] == pytest.approx((0.1**2 + 0.5**2 + 0.8**2 + 0.3**2) / 4)
+    assert found["Brier of shares"] == pytest.approx(0.25)
+    assert found["accuracy of most frequent"] == pytest.approx(1 / 4)  # of two alike, the first
+    assert found["confusion"] == [[1, 0], [1, 2]]
     assert found["ROC-AUC"] == pytest.approx(2 / 3)  # of three pairs, two are in order
     assert not found.keys() & {"MAE_is_metal"}
     one = measure("is_metal", np.zeros(2), np.array([0.1, 0.7]), 0.5)
@@ -51,11 +59,56 @@ def test_of_a_class_numbers_that_are_none_leave_what_needs_an_order_unknown() ->
     label = np.array([1.0, 0.0, 1.0])
     found = measure("is_metal", label, np.array([np.nan, 0.2, 0.9]), 0.5)
     assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["F1"] == pytest.approx(2 / 3)
-    assert np.isnan([found["balanced accuracy"], found["ROC-AUC"]]).all()
+    assert np.isnan(found["ROC-AUC"])
     none = measure("is_metal", np.zeros(3), np.array([0.1, 0.2, 0.3]), 0.5)
-    assert none["F1"] == 0.0
-    assert list(none)[-4:] == ["accuracy", "balanced accuracy", "F1", "ROC-AUC"]
+    assert none["F1"] == 1.0
+    assert [name for name in none if "accuracy" in name] == [
+        "accuracy",
+        "accuracy of most frequent",
+        "balanced accuracy",
+    ]
+
+
+def several() -> tuple[Quantities, np.ndarray, np.ndarray]:
+    """Return a class of three, labels and probabilities."""
+    known = table_of({"phase": {"classes": ["a", "b", "c"]}})
+    rng = np.random.default_rng(0)
+    place = rng.integers(0, 3, 60)
+    label = np.eye(3)[place]
+    prediction = rng.dirichlet([1, 1, 1], 60) * 0.5 + 0.5 * np.eye(3)[rng.permuted(place)]
+    return known, label, prediction
+
+
+def test_several_classes_against_scikit_learn() -> None:
+    known, label, prediction = several()
+    given = np.concatenate([label, [[np.nan] * 3]])
+    found = measure("phase", given, np.concatenate([prediction, [[1, 0, 0]]]), np.array([0.2, 0.5, 0.3]), known)
+    y, said = label.argmax(1), prediction.argmax(1)
+    assert found["n"] == 60
+    assert found["accuracy"] == pytest.approx(scores.accuracy_score(y, said))
+    assert found["balanced accuracy"] == pytest.approx(scores.balanced_accuracy_score(y, said))
+    assert found["F1"] == pytest.approx(scores.f1_score(y, said, average="macro"))
+    assert found["ROC-AUC"] == pytest.approx(scores.roc_auc_score(y, prediction, multi_class="ovr"))
+    assert found["cross-entropy"] == pytest.approx(scores.log_loss(y, prediction))
+    assert found["confusion"] == scores.confusion_matrix(y, said).tolist()
+    assert found["Brier"] == pytest.approx(((prediction - label) ** 2).sum(1).mean() / 2)
+    assert found["Brier/shares"] == pytest.approx(found["Brier"] / found["Brier of shares"])
+    assert found["accuracy of most frequent"] == pytest.approx((y == 1).mean())
+    assert sum(one["n"] for one in found["calibration"]) == 180
+    assert measure("phase", label * np.nan, prediction, np.ones(3) / 3, known) == {"n": 0}
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3), st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3))
+def test_the_brier_score_is_proper(true: list[float], told: list[float]) -> None:
+    """No other probabilities are expected to score better than the true ones."""
+    p, q = np.array(true) / sum(true), np.array(told) / sum(told)
+    expected = [float(p @ metrics.brier(np.broadcast_to(one, (3, 3)), np.eye(3))) for one in (p, q)]
+    assert expected[0] <= expected[1] + 1e-12
+
+
+def test_two_columns_and_one_are_the_same_score() -> None:
+    one, label = np.array([[0.2], [0.9]]), np.array([[0.0], [0.0]])
+    np.testing.assert_allclose(metrics.brier(one, label), metrics.brier(whole(one), whole(label)))
 
 
 def test_the_error_of_predicting_the_mean_of_the_training_rows_is_the_unit_of_errors() -> None:
@@ -118,7 +171,9 @@ def test_a_metric_says_the_truth_about_itself(metric: Metric) -> None:
     label = rng.integers(0, 2, 50).astype(float)
     good = np.abs(label - rng.uniform(0, 0.45, 50))
     bad = 1.0 - good
-    better, worse = (metric.of(Rows(label, prediction, 0.4)) for prediction in (good, bad))
+    sides = (lambda column: whole(column[:, None])) if metric.kind == "class" else (lambda column: column)
+    mean = np.array([0.6, 0.4]) if metric.kind == "class" else 0.4
+    better, worse = (metric.of(Rows(sides(label), sides(prediction), mean)) for prediction in (good, bad))
     assert {"smaller": better < worse, "larger": better > worse, "": better == worse}[metric.better]
     if metric.kind != "class":
         # In a unit that is a hundred times smaller, the number of what has a unit is a hundred times larger.

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from tltool import quantities
 from tltool.errors import ConfigError
-from tltool.quantities import Quantities, Quantity, defined, described, quantity, shipped, table_of
+from tltool.quantities import (
+    Quantities,
+    Quantity,
+    class_names_of,
+    class_word,
+    defined,
+    described,
+    quantity,
+    shipped,
+    table_of,
+)
 
 MASS = Quantity("effective_mass", "m_e", "effective mass of the electron", 0, 100)
 
@@ -50,13 +60,18 @@ def test_what_is_a_logarithm_names_a_quantity_of_the_table() -> None:
     scale=st.sampled_from(("linear", "log", "auto")),
     least=st.floats(-1e6, 0) | st.just(-math.inf),
     kind=st.sampled_from(quantities.KINDS),
-    classes=st.lists(st.text(st.characters(categories=("L",)), min_size=1, max_size=9), unique=True, max_size=5),
+    classes=st.lists(
+        st.text(st.characters(categories=("L", "P", "N")), min_size=1, max_size=9), unique_by=class_word, max_size=5
+    ).filter(lambda words: len(words) != 1),
 )
 def test_a_definition_is_read_back_as_it_was(
     unit: str, scale: str, least: float, kind: str, classes: list[str]
 ) -> None:
-    node = {"unit": unit, "scale": "linear" if kind == "class" else scale, "least": least, "kind": kind}
-    about = defined("kappa", node | {"classes": classes})
+    is_class = kind == "class"
+    node = {"unit": unit, "scale": "linear" if is_class else scale, "least": least, "kind": kind}
+    about = defined("kappa", node | {"classes": classes if is_class else []})
+    assert about.class_names == ((*map(class_word, classes),) or ("0", "1") if is_class else ())
+    assert about.width == (len(classes) if is_class and len(classes) > 2 else 1)
     assert defined("kappa", described(about)) == about
     assert quantities.from_text(quantities.as_text({"kappa": described(about)}))["kappa"] == about
 
@@ -79,7 +94,13 @@ def test_every_shipped_definition_is_read_back() -> None:
         ({"least": "0"}, r"least='0' must be a number"),
         ({"least": math.nan}, r"least=nan must be a number"),
         ({"classes": ["a", "a"]}, r"classes must be different words"),
-        ({"classes": ["a"] * 101}, r"classes must be a list of at most 100"),
+        ({"classes": ["a"] * 101}, r"classes must be a list of 2 to 100"),
+        ({"classes": ["a"]}, r"classes must be a list of 2 to 100"),
+        ({"classes": ["1", 1.0]}, r"classes must be different words"),
+        ({"classes": [False, True]}, r"YAML reads as no word; put it in quotes"),
+        ({"classes": ["a", ["b"]]}, r"classes must be words or numbers"),
+        ({"classes": ["a", ""]}, r"classes must be different words"),
+        ({"kind": "number", "classes": ["a", "b"]}, r"a number has no classes; use kind: class"),
         ({"kind": "class", "scale": "log"}, r"a class has no scale"),
         ({"per": "site"}, r"per='site' is not known; use atom, cell"),
         ("K", r"='K' must hold keys"),
@@ -91,7 +112,7 @@ def test_a_wrong_definition_is_one_sentence(node: object, words: str) -> None:
         table_of({"kappa": node})
 
 
-@pytest.mark.parametrize("name", ["1st", "a b", "a.b", "../x", "a/b", "", "x" * 65, "type", "keys", "lambda", "_a"])
+@pytest.mark.parametrize("name", ["1st", "a b", "a.b", "../x", "a/b", "", "x" * 65, "type", "keys", "None", "_a"])
 def test_a_name_is_a_word_that_a_file_and_a_module_can_have(name: str) -> None:
     with pytest.raises(ConfigError, match="Give it another name"):
         defined(name, {})
@@ -127,3 +148,14 @@ def test_a_folder_of_definitions(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("unit: [\n")
     with pytest.raises(ConfigError, match=r"bad\.yaml is no YAML .*; correct it"):
         quantities.read_folder(tmp_path)
+
+
+def test_classes_have_an_order_of_their_own_and_imply_the_kind() -> None:
+    assert class_names_of(["b", "10", "2.0", "A", "2", " a "]) == ("2", "10", "A", "a", "b")
+    about = defined("class", {"classes": ["wide, gap", 'so "called"']})
+    assert (about.kind, about.most, about.width) == ("class", 1.0, 1)
+    assert list(quantities.columns_of([about, defined("phase", {"classes": ["a", "b", "c"]}), MASS]).values()) == [
+        slice(0, 1),
+        slice(1, 4),
+        slice(4, 5),
+    ]

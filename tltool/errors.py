@@ -75,7 +75,7 @@ def standing_at(place: str, group: str) -> Iterator[None]:
 
 
 _KEYS = {
-    "data": ("adapter", "fetch", "file", "name", "parts", "pattern", "quantities", "root", "sha256"),
+    "data": ("adapter", "define", "fetch", "file", "name", "parts", "pattern", "quantities", "root", "sha256"),
     "mode": ("[a-z_0-9]+",),
     "readout": ("statistics",),
 }

@@ -80,7 +80,7 @@ def summary(where: Where, groups: Mapping[str, Sequence[Bar]], title: str, colou
                     axes.plot([bar.mean] * 2, [-first + 0.5, -at + 0.5], ":", color=colours["scratch"], zorder=1)
         axes.set_yticks([y for y, _ in names], [name for _, name in names])
         axes.grid(visible=False, axis="y")
-        axes.set(xlabel="test MAE / MAE of the mean training label", title=title, ylim=(-at + 0.3, 0.7))
+        axes.set(xlabel="test error / that of always predicting the mean", title=title, ylim=(-at + 0.3, 0.7))
         axes.set_xlim(left=0)
 
 
@@ -174,15 +174,15 @@ def learning_curves(
 def sizes(
     path_or_buffer: Where,
     series: Mapping[str, Sequence[tuple[int, float, float]]],
-    unit: str,
+    what: str,
     title: str,
     *,
     colours: Mapping[str, str] | None = None,
 ) -> None:
-    """Draw test MAE against training size, a line a mode, both axes logarithmic.
+    """Draw a test error against training size, a line a mode, both axes logarithmic.
 
-    A point is (number of training crystals, mean MAE, standard deviation), errors in ``unit``; a standard deviation
-    that is not known is NaN and gets no bar.
+    A point is (number of training crystals, mean error, standard deviation); ``what`` names the error with its unit. A
+    standard deviation that is not known is NaN and gets no bar.
     """
     colours = colours or palette(list(series))
     with canvas(path_or_buffer, (6.6, 4.2)) as (_, axes):
@@ -211,7 +211,7 @@ def sizes(
             axes.set_xticks(sorted(ticks), [f"{tick:,}" for tick in sorted(ticks)])
             axes.minorticks_off()
             plain_log_axis(axes, "y")
-        axes.set(xlabel="training crystals", ylabel=f"test MAE ({unit})", title=title)
+        axes.set(xlabel="training crystals", ylabel=f"test {what}", title=title)
         legend_beside(axes, len(series))
 
 

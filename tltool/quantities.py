@@ -23,9 +23,10 @@ from tltool.errors import CheckpointError, ConfigError, nearest
 SCALES = ("linear", "log", "auto")
 KINDS = ("number", "class")
 PER = ("atom", "cell", "")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?")
 _NAME = re.compile(r"[^\W\d_]\w{0,63}")
 _LONGEST = {"unit": 40, "meaning": 300}
-_MOST_CLASSES = 100
+MOST_CLASSES = 100
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # four times as fast, where PyYAML has its C library
 
 
@@ -34,9 +35,9 @@ class Quantity(NamedTuple):
 
     A label below ``least`` or above ``most`` is an error of its source, such as another unit or a calculation that
     failed, and is not used. ``log10_of`` names the quantity that it is the log10 of, if any. ``kind`` is ``number`` or
-    ``class``; a class is 1 or 0 as a label, and a prediction of 0.5 and more says 1. ``scale`` says how it is learnt:
-    ``log`` as its logarithm if all training labels are above zero, ``auto`` if they also span two decades. ``per`` says
-    if it is given per atom or per cell.
+    ``class``; the label of a class is its place, from 0, among ``class_names``: the words of ``classes``, or 0 and 1
+    without. ``scale`` says how a number is learnt: ``log`` as its logarithm if all training labels are above zero,
+    ``auto`` if they also span two decades. ``per`` says if it is given per atom or per cell.
     """
 
     name: str
@@ -54,6 +55,16 @@ class Quantity(NamedTuple):
     def is_class(self) -> bool:
         """Whether it is a class and no number."""
         return self.kind == "class"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their labels 0, 1, ...; none for a number."""
+        return (self.classes or ("0", "1")) if self.is_class else ()
+
+    @property
+    def width(self) -> int:
+        """How many columns a model has for it: one for a number and for two classes, else one for each class."""
+        return max(1, len(self.classes)) if len(self.classes) != 2 else 1
 
     @property
     def in_unit(self) -> str:
@@ -111,7 +122,7 @@ def defined(name: str, node: object, where: str = "") -> Quantity:
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _taken():
         raise ConfigError(
             f"{place}: the name of a quantity is a word of letters, digits and _, of 64 at most, that begins with a "
-            f"letter and is no word of Python's or PyTorch's; {name!r} is not. Give it another name."
+            f"letter and is no word of PyTorch's; {name!r} is not. Give it another name."
         )
     if not isinstance(node, Mapping):
         raise ConfigError(f"{place}={node!r} must hold keys, such as {{unit: eV, scale: log}}.")
@@ -126,6 +137,8 @@ def defined(name: str, node: object, where: str = "") -> Quantity:
         if not isinstance(given[key], str) or len(given[key]) > length or not given[key].isprintable():
             raise ConfigError(f"{place}.{key}={word!r} must be a text of at most {length} characters.")
     given["unit"] = given["unit"].strip()
+    if given.get("classes"):
+        given.setdefault("kind", "class")
     for key, choices in (("scale", SCALES), ("kind", KINDS), ("per", PER)):
         if given.get(key, choices[0]) not in choices:
             raise ConfigError(f"{place}.{key}={given[key]!r} is not known; use {', '.join(filter(None, choices))}.")
@@ -139,15 +152,53 @@ def defined(name: str, node: object, where: str = "") -> Quantity:
 def _typed(given: dict[str, Any], place: str) -> dict[str, Any]:
     if not isinstance(given.get("log10_of", ""), str):
         raise ConfigError(f"{place}.log10_of={given['log10_of']!r} must be the name of a quantity.")
-    words = given.pop("classes", ())
-    if not isinstance(words, (list, tuple)) or len(words) > _MOST_CLASSES:
-        raise ConfigError(f"{place}.classes must be a list of at most {_MOST_CLASSES} words.")
-    classes = tuple(str(word) for word in words)
-    if len(set(classes)) < len(classes) or any(len(word) > _LONGEST["unit"] for word in classes):
-        raise ConfigError(f"{place}.classes must be different words of at most {_LONGEST['unit']} characters.")
+    classes = _class_names(given.pop("classes", ()), place)
     bounds = {key: float(given[key]) for key in ("least", "most") if key in given}
     per = given.get("per") or next((p for p in ("atom", "cell") if given["unit"].endswith(f"/{p}")), "")
     return given | bounds | {"classes": classes, "per": per}
+
+
+def _class_names(words: object, place: str) -> tuple[str, ...]:
+    """Return the ``classes`` of a definition as words; raise ConfigError for what is no list of different words."""
+    if not isinstance(words, (list, tuple)) or len(words) > MOST_CLASSES or len(words) == 1:
+        raise ConfigError(f"{place}.classes must be a list of 2 to {MOST_CLASSES} words.")
+    if any(isinstance(word, bool) for word in words):
+        raise ConfigError(
+            f"{place}.classes has a yes, no, true or false, which YAML reads as no word; put it in quotes."
+        )
+    if any(not isinstance(word, (str, int, float)) for word in words):
+        raise ConfigError(f"{place}.classes must be words or numbers.")
+    classes = tuple(class_word(str(word)) for word in words)
+    longest = _LONGEST["unit"]
+    if len(set(classes)) < len(classes) or any(not 0 < len(w) <= longest or not w.isprintable() for w in classes):
+        raise ConfigError(f"{place}.classes must be different words of at most {longest} characters.")
+    return classes
+
+
+def class_word(text: str) -> str:
+    """Return the name of the class that a cell says: without space around it, a number in one spelling (1.0 is 1)."""
+    word = text.strip()
+    return f"{float(word):.15g}" if _NUMBER.fullmatch(word) else word
+
+
+def class_names_of(cells: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the classes in ``cells``, numbers by their size before words by alphabet."""
+    words = {class_word(cell) for cell in cells}
+
+    def order(word: str) -> tuple[bool, float, str, str]:
+        number = float(word) if _NUMBER.fullmatch(word) else math.nan
+        return math.isnan(number), 0.0 if math.isnan(number) else number, word.casefold(), word
+
+    return tuple(sorted(words, key=order))
+
+
+def columns_of(abouts: Iterable[Quantity]) -> dict[str, slice]:
+    """Return which columns of labels and predictions are of each quantity, in their order."""
+    found, first = {}, 0
+    for about in abouts:
+        found[about.name] = slice(first, first + about.width)
+        first += about.width
+    return found
 
 
 def _consistent(about: Quantity, place: str) -> Quantity:
@@ -156,6 +207,8 @@ def _consistent(about: Quantity, place: str) -> Quantity:
         raise ConfigError(f"{place}: least={about.least:g} must be below most={about.most:g}.")
     if about.is_class and about.scale not in ("linear", "auto"):
         raise ConfigError(f"{place}: a class has no scale; leave scale={about.scale} out.")
+    if about.classes and not about.is_class:
+        raise ConfigError(f"{place}: a number has no classes; use kind: class, or leave classes out.")
     if about.is_class:
         return about._replace(unit=about.unit or "1", least=0.0, most=float(max(len(about.classes) - 1, 1)))
     return about
@@ -242,8 +295,6 @@ def shipped() -> Quantities:
 @cache
 def _taken() -> frozenset[str]:
     """Return names that no module of PyTorch's dictionary of modules can have."""
-    import keyword
-
     # The attributes of torch.nn.ModuleDict, which this module must not import.
     of_torch = (
         "T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double "
@@ -255,7 +306,7 @@ def _taken() -> frozenset[str]:
         "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to "
         "to_empty train training type update values xpu zero_grad"
     )
-    return frozenset(of_torch.split()) | frozenset(keyword.kwlist)
+    return frozenset(of_torch.split()) | {"None", "True", "False"}
 
 
 def name_of(text: str) -> str:

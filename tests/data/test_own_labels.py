@@ -1,41 +1,13 @@
 """A folder with a user's own table: what is taken as ids and labels, and what is refused, each in one sentence."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from own_tables import CIF, labels, settled
 
 from tltool.data import own_labels
-from tltool.data.adapters import folder
-from tltool.data.record import Record
 from tltool.errors import ConfigError, DataError
-from tltool.quantities import Quantity, defined
-
-CIF = """data_x
-_cell_length_a 4
-_cell_length_b 4
-_cell_length_c 4
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-loop_
-_atom_site_label
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Na 0 0 0
-Cl 0.5 0.5 0.5
-"""
-NODE = {
-    "_target_": "tltool.data.adapters.folder.read",
-    "table": None,
-    "id_column": None,
-    "labels": None,
-    "columns": None,
-    "header_line": None,
-    "decimal_commas": [],
-    "define": {},
-}
+from tltool.quantities import defined
 
 
 @pytest.fixture
@@ -46,31 +18,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def settled(
-    root: Path, text: str, name: str = "props.csv", own: dict[str, Quantity] | None = None, **keys: Any
-) -> tuple[dict[str, Any], str]:
-    """Return the settled description of a folder with ``text`` as its table, and what was said."""
-    if text:
-        (root / name).write_text(text, encoding="utf-8")
-    data = {"name": "folder", "root": str(root), "quantities": None, "define": {}} | keys
-    adapter = NODE | data.pop("adapter", {}) | {"labels": data["quantities"]}
-    config = {"target": {"name": "folder", "quantities": data["quantities"], "data": data | {"adapter": adapter}}}
-    told: list[str] = []
-    return own_labels.settled(config, own or {}, told.append)["target"], " ".join(told)
-
-
-def labels(target: dict[str, Any]) -> dict[str, dict[str, float]]:
-    keys = {key: value for key, value in target["data"]["adapter"].items() if key != "_target_"}
-    items = folder.read(Path(target["data"]["root"]), **keys)
-    return {item.id: dict(item.labels) for item in items if isinstance(item, Record)}
-
-
 def test_the_table_of_a_new_user(root: Path) -> None:
     target, told = settled(root, "file;kappa (W/mK);class\na.cif;1.5;metal\nb.cif;;metal\nc.cif;NA;ox\nd.cif;250;ox\n")
     assert target["quantities"] == ["kappa"]
     assert target["data"]["define"] == {"kappa": {"unit": "W/mK", "scale": "auto"}}
     assert "kappa from column 'kappa (W/mK)' is a number in W/mK (as its header says), scale auto" in told
-    assert "not learnt: class (2 different words). Ids in column 'file'; semicolons separate its cells." in told
+    left = "not learnt: class (2 classes: metal, ox; learn it with target.data.quantities=[class])."
+    assert f"{left} Ids in column 'file'; semicolons separate its cells." in told
     assert labels(target) == {"a": {"kappa": 1.5}, "d": {"kappa": 250.0}}
 
 

@@ -333,3 +333,31 @@ def test_the_hash_of_a_row_is_the_published_one() -> None:
     kinds = {name: place(formula(np.array(z), None), "3:composition") for name, z in zip(ids, numbers, strict=True)}
     assert {ids[row] for row in by_formula.test} == {name for name in ids if kinds[name] < 0.2}
     assert [ids[row] for row in by_formula.train] == [name for name in in_order if kinds[name] >= 0.4]
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, 2.0]), min_size=30, max_size=90),
+    st.integers(0, 99),
+    st.sampled_from([None, 0, 1]),
+    st.integers(1, 20),
+)
+def test_every_part_has_its_share_of_each_class(classes: list[float], seed: int, draw: int | None, size: int) -> None:
+    """So have the first training rows, whatever their number; the test rows depend on neither."""
+    labels = np.array(classes)
+    labels[::7] = np.nan
+    whole = store_of([str(k) for k in range(len(labels))])
+    known = {"define": '{"phase": {"classes": ["a", "b", "c"]}}', splits.STRATA: "phase"}
+    whole = Store(*[getattr(whole, key) for key in ("ids", "first_site", "numbers", "frac", "lattice")],
+                  {"phase": labels}, {}, known)  # fmt: skip
+    keys: dict[str, Any] = {"draw": draw, "val": 0.2, "test": 0.3}
+    found = splits.random(whole, labels, seed=seed, train_size=None, **keys)
+    short = splits.random(whole, labels, seed=seed, train_size=size, **keys)
+    there = labels[np.isfinite(labels)]
+    assert sorted(np.concatenate(found)) == np.flatnonzero(np.isfinite(labels)).tolist()
+    assert short.test.tolist() == found.test.tolist()
+    assert short.train.tolist() == found.train[:size].tolist()
+    for rows in (found.test, found.val, found.train, short.train):
+        for one in np.unique(there):
+            assert abs((labels[rows] == one).sum() - len(rows) * (there == one).mean()) <= 2
+    rare = [one for one in np.unique(there) if (there == one).sum() == 1]
+    assert all((labels[np.concatenate([found.train, found.val])] == one).any() for one in rare)

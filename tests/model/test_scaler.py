@@ -6,7 +6,7 @@ from support import QUOTIENT
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model.scaler import composition, fit_scaler
+from tltool.model.scaler import ClassScaler, composition, fit_scaler
 
 
 def test_there_and_back_and_zero_mean(crystals: list[Crystal]) -> None:
@@ -77,3 +77,17 @@ def test_a_logarithmic_scaler_learns_the_logarithm_and_gives_the_label(crystals:
         torch.testing.assert_close(apart, torch.full_like(apart, float(np.log(2) / plain.spread)))
         without = scaler.distance(torch.tensor([1.0, 1.0]), torch.tensor([0.0, -3.0]))
         torch.testing.assert_close(without, torch.tensor([10.0, 10.0]))
+
+
+def test_a_class_scaler_gives_probabilities_and_their_cross_entropy() -> None:
+    values = torch.tensor([[0.0, 1.0, 200.0], [0.0, 0.0, 0.0]])
+    several, two = ClassScaler(["a", "b", "c"]), ClassScaler(["a", "b"])
+    assert (several.width, two.width) == (3, 1)
+    found = several.to_label(values)
+    torch.testing.assert_close(found.sum(1), torch.ones(2))
+    torch.testing.assert_close(several.distance(found, torch.eye(3)[:2])[1], torch.tensor(3.0).log())
+    one = two.to_label(torch.tensor([[0.0], [500.0]]))
+    torch.testing.assert_close(one, torch.tensor([[0.5], [1.0]]))
+    apart = two.distance(one, torch.tensor([[1.0], [0.0]]))
+    torch.testing.assert_close(apart[0], torch.tensor(2.0).log())
+    assert torch.isfinite(apart).all()

@@ -85,7 +85,7 @@ def test_two_tables_are_two_studies_told_apart_by_name(tmp_path):
             identity={"data": "content of a.csv", "file": "a.csv"},
         )
     rows = summarise(collect([tmp_path]).results)
-    assert [(row.place.note, row.mode, len(row.runs), row.MAE.mean) for row in rows] == [
+    assert [(row.place.note, row.mode, len(row.runs), row.error.mean) for row in rows] == [
         ("a.csv", "scratch", 3, pytest.approx(0.2)),
         ("a.csv", "finetune", 3, pytest.approx(0.2)),
         ("b.csv", "scratch", 3, pytest.approx(0.9)),
@@ -149,7 +149,7 @@ def test_variants_of_a_mode_are_not_averaged(tmp_path):
     make_run(tmp_path / "b", "finetune", 0, 0.3, settings=with_head("keep"))
     make_run(tmp_path / "c", "finetune", 0, 0.4, settings=with_head("keep"), source="runs/pretrain/two/model")
     rows = summarise(collect([tmp_path]).results)
-    names = {row.mode: row.MAE.mean for row in rows}
+    names = {row.mode: row.error.mean for row in rows}
     assert names == {
         "scratch": 0.2,
         'finetune (head="new", source pretrain)': 0.1,

@@ -13,7 +13,7 @@ def test_summary_by_hand(three_seeds):
     assert finetune.place[:5] == ("transfer", "bulk_modulus", "elastic", "log10_K_VRH", 100)
     assert (len(finetune.runs), finetune.unit, finetune.plain_unit) == (3, "log10(GPa)", "GPa")
     # 0.10, 0.12, 0.14: mean 0.12, sample standard deviation 0.02.
-    assert tuple(finetune.MAE) == pytest.approx((3, 0.12, 0.02))
+    assert tuple(finetune.error) == pytest.approx((3, 0.12, 0.02))
     assert finetune.plain_MAE == pytest.approx((3, 12.0, 2.0))
     assert finetune.errors["MAE/MAD"] == pytest.approx((3, 0.48, 0.08))
     assert tuple(finetune.errors["RMSE"]) == pytest.approx((3, 0.18, 0.03))
@@ -110,9 +110,9 @@ def test_missing_and_non_finite_metrics_are_counted_not_averaged(tmp_path):
     results = collect([tmp_path]).results
     known, sizeless = summarise(results)
     assert len(known.runs) == 5
-    assert known.MAE.n == 1
-    assert known.MAE.mean == pytest.approx(0.3)
-    assert math.isnan(known.MAE.sd)
+    assert known.error.n == 1
+    assert known.error.mean == pytest.approx(0.3)
+    assert math.isnan(known.error.sd)
     assert not known.best
     assert sizeless.trainable_parameters.n == 0
 
@@ -123,7 +123,7 @@ def test_quantities_and_data_are_not_mixed(tmp_path):
     make_run(tmp_path / "b", "scratch", 1, 0.4, data="other")
     make_run(tmp_path / "c", "scratch", 0, quantities=gap, target="gap")
     rows = summarise(collect([tmp_path]).results)
-    assert [(row.place.data, row.place.quantity, row.MAE.mean) for row in rows] == [
+    assert [(row.place.data, row.place.quantity, row.error.mean) for row in rows] == [
         ("elastic", "log10_K_VRH", 0.2),
         ("other", "log10_K_VRH", 0.4),
         ("elastic", "gap", 0.5),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tltool.errors import ConfigError
-from tltool.training.loss import KINDS, balanced, by_quantity, loss, of_labels
+from tltool.training.loss import KINDS, Group, balanced, by_quantity, loss, of_labels
 
 NAN = float("nan")
 
@@ -67,3 +67,25 @@ def test_the_balance_is_best_where_the_scale_is_that_of_the_noise(kind: str) -> 
     balanced(kind, means, there, log_scales).backward()
     assert log_scales.grad is not None
     assert log_scales.grad[1] == 0
+
+
+def test_classes_have_the_cross_entropy_and_numbers_their_own_loss() -> None:
+    torch.manual_seed(0)
+    values = torch.randn(4, 5, requires_grad=True)
+    groups = (Group(slice(0, 1), False), Group(slice(1, 4), True), Group(slice(4, 5), True))
+    targets = torch.tensor([[0.5, 0, 1, 0, 1], [NAN, 1, 0, 0, 0], [1.0, NAN, NAN, NAN, NAN], [NAN, NAN, NAN, NAN, 1.0]])
+    means, there = by_quantity("mse", values, targets, groups)
+    several = torch.nn.functional.cross_entropy(values[:2, 1:4], torch.tensor([1, 0]))
+    rows = torch.tensor([0, 1, 3])
+    two = torch.nn.functional.binary_cross_entropy_with_logits(values[rows, 4], targets[rows, 4])
+    number = loss("mse", values[:, :1], targets[:, :1])
+    torch.testing.assert_close(means, torch.stack([number, several, two]))
+    assert there.tolist() == [1, 1, 1]
+    torch.testing.assert_close(loss("mse", values, targets, None, groups), means.mean())
+    torch.testing.assert_close(
+        of_labels("mse", values, targets, groups), (2 * number + 2 * several + 3 * two) / (4 * 3)
+    )
+    means.sum().backward()
+    assert values.grad is not None
+    assert (values.grad[2, 1:] == 0).all()
+    assert torch.isfinite(values.grad).all()

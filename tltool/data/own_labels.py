@@ -5,8 +5,10 @@ everything, so that reading, training and the config in the run folder follow wh
 imported, so that a mistake ends before that.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,12 +41,17 @@ def settled(config: Mapping[str, Any], own: Mapping[str, Quantity], say: Callabl
     for place, node in list(config_tree.data_nodes(found)):
         with standing_at(place, "data"):
             if isinstance(node, dict):
-                _settle(node, known, own, plugins, say)
+                _settle(node, known, own, plugins, partial(_say_of, say, place))
     for holder in _holders(found):
         data = holder.get("data")
         if isinstance(data, Mapping) and "quantities" in holder and holder["quantities"] is None:
             holder["quantities"] = list(data.get("quantities") or ())
     return found
+
+
+def _say_of(say: Callable[[str], None], place: str, text: str) -> None:
+    """Say ``text`` with the keys of a description named by its ``place`` in the config, as errors are."""
+    say(re.sub(r"(?<![\w./@-])data\.(?=(?:quantities|define)=)", f"{place}.", text))
 
 
 def of_folders(folders: Iterable[Path]) -> dict[str, Quantity]:

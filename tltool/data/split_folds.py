@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tltool.data.record import Floats, Ints
-from tltool.data.splits import Split, crystals, group_names
+from tltool.data.splits import Split, crystals, group_names, strata
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
 
@@ -61,8 +61,8 @@ def cross_validation(
     """Cut the labelled rows into ``folds``, ``repeats`` times by other permutations; null leaves one row out at a time.
 
     ``labelled`` (n,) contains the labels; rows with NaN are left out. Rows of one ``group`` are in one fold: of one
-    formula, of one prototype, or with one value of a tag of the data set. Rows of one crystal always are. Where the
-    labels are classes (whole numbers, few of them), every fold has its share of each class. ``val`` is the fraction of
+    formula, of one prototype, or with one value of a tag of the data set. Rows of one crystal always are. Every fold
+    has its share of each class of the ``strata``, or of labels that are few whole numbers. ``val`` is the fraction of
     the training rows of a fold that validate. Raise ConfigError and DataError for what cannot be cut.
     """
     if repeats < 1 or (folds is not None and folds < 2):
@@ -82,7 +82,9 @@ def cross_validation(
     parts = []
     for repeat in range(repeats):
         order = np.random.default_rng([seed, repeat]).permutation(n)
-        fold_of = dealt(order, np.bincount(unit, minlength=n), _classes(labelled[rows], unit, n), folds or n)
+        classes = strata(records, rows, unit, n)
+        classes = _classes(labelled[rows], unit, n) if classes is None else classes
+        fold_of = dealt(order, np.bincount(unit, minlength=n), classes, folds or n)
         place = np.empty(n, dtype=np.int64)
         place[order] = np.arange(n)
         for number in range(folds or n):

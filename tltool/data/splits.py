@@ -12,6 +12,9 @@ from tltool.data.record import Floats, Ints, formula
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
 
+STRATA = "strata"
+"""Attribute of a store that names the class whose shares are to be alike in all parts."""
+
 _MORE = "add labelled rows or change split.val and split.test"
 
 
@@ -38,7 +41,7 @@ def random(
     test: float,
     train_size: int | None,
 ) -> Split:
-    """Split the labelled rows by one random permutation.
+    """Split the labelled rows by one random permutation; every part has its share of each class of the ``strata``.
 
     ``labelled`` (n,) contains the labels; rows with NaN are left out. ``val`` and ``test`` are fractions; a ``test`` of
     1 or above is a number of rows. ``train_size`` keeps the first training rows, and validation rows in proportion, so
@@ -53,9 +56,11 @@ def random(
         test = min(int(test) / max(n, 1), 1.0)
     _check_fractions(val, test)
     n_test, n_val = round(test * n), round(val * n)
-    drawn = np.random.default_rng(seed).permutation(n)
+    classes = strata(records, rows, crystal, n)
+    drawn = spread(np.random.default_rng(seed).permutation(n), classes)
     if draw is not None:
-        drawn[n_test:] = drawn[n_test:][np.random.default_rng([seed, draw]).permutation(n - n_test)]
+        left = drawn[n_test:][np.random.default_rng([seed, draw]).permutation(n - n_test)]
+        drawn[n_test:] = spread(left, classes)
     place = np.empty(n, dtype=np.int64)
     place[drawn] = np.arange(n)
     order = np.argsort(place[crystal], kind="stable")
@@ -94,6 +99,34 @@ def by_hash(
     placed = np.array([where[row] for row in order.tolist()])
     parts = Split(order[placed >= val + test], order[(placed >= test) & (placed < val + test)], order[placed < test])
     return checked(shortened(parts, train_size, val / (1 - val - test)), len(records), needs_val=val > 0, remedy=_MORE)
+
+
+def strata(records: Store, rows: Ints, unit: Ints, n: int) -> Ints | None:
+    """Return (n,): the class of each unit of ``rows`` (r,), that of its first row; None without classes.
+
+    ``unit`` (r,) numbers the units, such as crystals. The class is that of the quantity that the attribute
+    ``STRATA`` names; a unit without a label is a class of its own.
+    """
+    name = records.attributes.get(STRATA)
+    if not name:
+        return None
+    found = np.full(n, -1, dtype=np.int64)
+    found[unit[::-1]] = np.nan_to_num(records.label(name)[rows][::-1], nan=-1.0).astype(np.int64)
+    return found
+
+
+def spread(order: Ints, classes: Ints | None) -> Ints:
+    """Return ``order``, changed so that its beginning has, however long, nearly its share of each of ``classes``.
+
+    Those of one class keep their order among themselves. A class with few rows is not at the beginning.
+    """
+    if classes is None:
+        return order
+    place = np.empty(len(order))
+    for one in np.unique(classes[order]):
+        mine = classes[order] == one
+        place[mine] = (np.arange(mine.sum()) + 0.5) / mine.sum()
+    return order[np.argsort(place, kind="stable")]
 
 
 def _names(records: Store, rows: Ints) -> list[str]:

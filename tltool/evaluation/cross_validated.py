@@ -2,7 +2,7 @@
 
 Each finished fold is a file of plain text, ``folds/MODE-REPEAT-FOLD.json``, with a digest of everything that decides
 its numbers. A run that goes on in the folder of another one takes the folds whose digest is the same. Sizes: t test
-rows of a fold, q quantities.
+rows of a fold, v columns of predictions (``Batches.columns``).
 """
 
 import hashlib
@@ -25,10 +25,12 @@ from tltool.data.record import Floats, Ints
 from tltool.data.split_folds import Fold, Folds
 from tltool.data.splits import Split
 from tltool.errors import NumericError
-from tltool.evaluation import conformal, digests, results, uncertainty
+from tltool.evaluation import class_labels, conformal, digests, results, uncertainty
 from tltool.evaluation.results import Predicted, Subsets
 from tltool.evaluation.uncertainty import Bounds
+from tltool.metrics import brier, judged
 from tltool.model.property_model import PropertyModel
+from tltool.quantities import Quantity
 from tltool.reporting import fold_verdict
 from tltool.reporting.fold_verdict import FoldVerdict
 from tltool.run_folder.run import Run
@@ -56,9 +58,9 @@ class Study(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a mode predicts for the test rows of a ``fold``: (t, q) in the unit of each quantity, without a base.
+    """What a mode predicts for the test rows of a ``fold``: (t, v) in the unit of each quantity, without a base.
 
-    ``scale`` (t, q) is the standard deviation that the model gives (``uncertainty.scale_of``); rows are ``far`` (t,)
+    ``scale`` (t, v) is the standard deviation that the model gives (``uncertainty.scale_of``); rows are ``far`` (t,)
     from the training rows of the fold.
     """
 
@@ -118,8 +120,8 @@ def summary_of(
     ``model`` is that of all rows, with its ``uncertainty``. ``seen`` says of rows how the source knows their crystals.
     The interval of a row is made of the out-of-fold scores of the other folds of its repeat.
 
-    The errors under ``test`` are those of all repeats together; ``folds`` has the MAE of each fold, ``spread`` its
-    standard deviation, ``against_scratch`` the verdict.
+    The errors under ``test`` are those of all repeats together; ``folds`` has the MAE of each fold, of a class the
+    Brier score, ``spread`` its standard deviation, ``against_scratch`` the verdict.
     """
     asked = next(iter(study.modes))
     own = [outcome for outcome in outcomes if outcome.mode == asked]
@@ -127,30 +129,29 @@ def summary_of(
     predicted = [_predicted(study.data, outcome) for outcome in own]
     known = set(study.source.spec.get("elements", ())) if asked != "scratch" else set()
     rows = []
+    columns = [(study.data.known[name], at) for name, at in study.data.columns.items()]
     intervals = _intervals(model, study.data, own, coverage) if coverage and model.uncertainty else [None] * len(own)
     for one, outcome, bounds in zip(predicted, own, intervals, strict=True):
         there = known | fold_data(study.data, outcome.fold.split).elements("train")
         scratch = _predicted(study.data, other[outcome.fold[:2]]).prediction if other else None
         given = results.table_rows(one, study.data, study.dataset, there, seen, bounds, coverage)
-        rows += [row | extra for row, extra in zip(given, _beside(outcome, scratch), strict=True)]
+        rows += [row | extra for row, extra in zip(given, _beside(outcome, scratch, columns), strict=True)]
     run.write_predictions(rows)
     every = _joined(predicted)
     results.plot(run, [every], study.data)
     whole = fold_data(study.data, folds.whole)
     repeats = max(fold.repeat for fold in folds.parts) + 1
     found = results.errors_of(whole, [every], _subsets(study.dataset, every.rows, seen))
-    for k, name in enumerate(study.data.quantities):
+    for name, at in study.data.columns.items():
         found[name]["test"]["n"] = len(
-            {r for r, y in zip(every.rows.tolist(), every.label[:, k], strict=True) if y == y}
+            {r for r, y in zip(every.rows.tolist(), every.label[:, at.start], strict=True) if y == y}
         )
-        found[name] |= _of_folds(study.data, k, own, other)
-        errors = found[name]["folds"]
-        scratch_errors = [one["MAE_scratch"] for one in errors] if other else None
+        found[name] |= _of_folds(study.data, name, own, other)
+        learnt, errors = study.data.known[name], found[name]["folds"]
+        key = judged(learnt).error
+        scratch_errors = [one[f"{key}_scratch"] for one in errors] if other else None
         compared = FoldVerdict(**found[name]["against_scratch"]) if other else None
-        text = fold_verdict.told(
-            name, study.data.known[name].unit, [one["MAE"] for one in errors], scratch_errors, compared
-        )
-        run.say(text)
+        run.say(fold_verdict.told(learnt, [one[key] for one in errors], scratch_errors, compared))
     for name, told_ in _measured(model, intervals, every, coverage).items():
         found[name]["interval"] = told_
         run.say(results.interval_told(study.data.known[name], told_))
@@ -196,7 +197,7 @@ def _kept(folder: Path, name: str, fold: Fold, digest: str, data: Batches) -> Ou
     """Return the outcome in a file of an earlier run, None if there is none with this ``digest``."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(_file(folder, name, fold).read_text(encoding="utf-8"))
-        shape = len(fold.split.test), len(data.quantities)
+        shape = len(fold.split.test), data.labels.shape[1]
         tables = [np.array(kept[key], dtype=np.float64).reshape(shape) for key in ("prediction", "scale")]
         far = np.array(kept["far"], dtype=bool).reshape(shape[0])
         if kept["digest"] == digest:
@@ -230,13 +231,18 @@ def _work(folder: Path, study: Study, name: str, fold: Fold, digest: str, ask: A
 def _tell(run: Run, study: Study, repeat: Sequence[Outcome], n: int, of: int, seconds: float) -> None:
     """Say how good the finished fits of a repeat are on average, and how many of all fits are left."""
     errors = []
-    for k, name in enumerate(study.data.quantities):
-        of_folds = [mae for outcome in repeat if np.isfinite(mae := _mae(study.data, outcome, k))]
-        errors += [f"{name} {np.mean(of_folds):.4g}{study.data.known[name].in_unit}"] if of_folds else []
+    words: dict[str, None] = {}
+    for name in study.data.quantities:
+        about = study.data.known[name]
+        of_folds = [error for outcome in repeat if np.isfinite(error := _error(study.data, outcome, name))]
+        if of_folds:
+            words[judged(about).error] = None
+            errors.append(f"{name} {np.mean(of_folds):.4g}{'' if about.is_class else about.in_unit}")
     left = f", about {seconds / n * (of - n):.0f} s left" if n < of else ""
     folds = f"{len(repeat)} fold{'s' if len(repeat) > 1 else ''}"
     run.say(
-        f"{repeat[0].mode}, repeat {repeat[0].fold.repeat + 1}: MAE of {folds} {', '.join(errors)} ({n} of {of}{left})"
+        f"{repeat[0].mode}, repeat {repeat[0].fold.repeat + 1}: {' and '.join(words) or 'MAE'} of {folds} "
+        f"{', '.join(errors)} ({n} of {of}{left})"
     )
 
 
@@ -255,11 +261,18 @@ def _joined(predicted: Sequence[Predicted]) -> Predicted:
     return Predicted("test", parts[0], parts[1], parts[2], base)
 
 
-def _beside(outcome: Outcome, scratch: Floats | None) -> Iterator[dict[str, Any]]:
+def _beside(
+    outcome: Outcome, scratch: Floats | None, columns: Sequence[tuple[Quantity, slice]]
+) -> Iterator[dict[str, Any]]:
     """Yield what a row of ``predictions.csv`` of one fold has besides those of other runs."""
     own = {"repeat": outcome.fold.repeat, "fold": outcome.fold.number}
-    for k in range(outcome.prediction.size):
-        yield own | ({} if scratch is None else {"scratch": scratch.flat[k]})
+    for row in range(len(outcome.prediction)):
+        for about, at in columns:
+            value = None if scratch is None else scratch[row, at]
+            word = (
+                None if value is None else class_labels.told(about, value)["prediction"] if about.is_class else value[0]
+            )
+            yield own | ({} if word is None else {"scratch": word})
 
 
 def _intervals(model: PropertyModel, data: Batches, own: Sequence[Outcome], coverage: float) -> list[Bounds | None]:
@@ -272,9 +285,9 @@ def _intervals(model: PropertyModel, data: Batches, own: Sequence[Outcome], cove
             for one, other in zip(every, own, strict=True)
             if other.fold.repeat == outcome.fold.repeat and other.fold.number != outcome.fold.number
         ]
-        table = np.concatenate(others) if others else np.empty((0, len(model.quantities)))
-        width = np.full(len(model.quantities), np.nan)
-        for k, name in enumerate(model.quantities):
+        table = np.concatenate(others) if others else np.empty((0, data.labels.shape[1]))
+        width = np.full(data.labels.shape[1], np.nan)
+        for name, k in uncertainty.number_columns(model).items():
             if uncertainty.rows_of(model.uncertainty, name):
                 width[k] = conformal.quantile(table[~np.isnan(table[:, k]), k], coverage)
         one = _predicted(data, outcome)
@@ -310,25 +323,29 @@ def _subsets(dataset: Dataset, rows: Ints, seen: Mapping[int, str]) -> Subsets:
 
 
 def _of_folds(
-    data: Batches, k: int, own: Sequence[Outcome], other: Mapping[tuple[int, int], Outcome]
+    data: Batches, name: str, own: Sequence[Outcome], other: Mapping[tuple[int, int], Outcome]
 ) -> dict[str, Any]:
-    """Return the MAE of quantity number ``k`` in each fold, its spread, and the verdict."""
+    """Return the MAE of the quantity in each fold, or the Brier score of a class, its spread, and the verdict."""
+    key = judged(data.known[name]).error
     lines = []
     for outcome in own:
         fold = outcome.fold
-        line = {"repeat": fold.repeat, "fold": fold.number, "n": len(fold.split.test), "MAE": _mae(data, outcome, k)}
-        lines.append(line | ({"MAE_scratch": _mae(data, other[fold[:2]], k)} if other else {}))
-    mean, sd = fold_verdict.spread([line["MAE"] for line in lines])
+        line: dict[str, Any] = {"repeat": fold.repeat, "fold": fold.number, "n": len(fold.split.test)}
+        line |= {key: _error(data, outcome, name)}
+        lines.append(line | ({f"{key}_scratch": _error(data, other[fold[:2]], name)} if other else {}))
+    mean, sd = fold_verdict.spread([line[key] for line in lines])
     found: dict[str, Any] = {"folds": lines, "spread": {"mean": mean, "sd": sd}}
     if other:
         ratio = float(np.mean([len(o.fold.split.test) / max(len(o.fold.split.train), 1) for o in own]))
-        errors = [[line[key] for line in lines] for key in ("MAE", "MAE_scratch")]
+        errors = [[line[side] for line in lines] for side in (key, f"{key}_scratch")]
         found["against_scratch"] = fold_verdict.verdict(errors[0], errors[1], ratio)._asdict()
     return found
 
 
-def _mae(data: Batches, outcome: Outcome, k: int) -> float:
-    one = _predicted(data, outcome)
-    errors = np.abs(one.prediction[:, k] - one.label[:, k])
+def _error(data: Batches, outcome: Outcome, name: str) -> float:
+    """Return the MAE of a quantity, or the Brier score of a class; NaN without a label."""
+    one, at = _predicted(data, outcome), data.columns[name]
+    label, prediction = one.label[:, at], one.prediction[:, at]
+    errors = brier(prediction, label) if data.known[name].is_class else np.abs(prediction - label)[:, 0]
     known = np.isfinite(errors)
     return float(errors[known].mean()) if known.any() else float("nan")

@@ -97,7 +97,8 @@ def shape(spec: Mapping[str, Any]) -> str:
 def labels_of(records: Store, data: Batches) -> Floats:
     """Return the labels (n, q) of the files in their units; NaN if a row has no label to learn."""
     given = np.stack([records.label(name) for name in data.quantities], axis=1)
-    return np.where(np.isfinite(data.labels.cpu().numpy()), given, np.nan)
+    learnt = data.labels.cpu().numpy()[:, [at.start for at in data.columns.values()]]
+    return np.where(np.isfinite(learnt), given, np.nan)
 
 
 def rows_digest(records: Store, values: Floats, rows: Ints) -> str:

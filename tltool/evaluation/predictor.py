@@ -10,6 +10,7 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError
-from tltool.evaluation import conformal, reference_predictions, uncertainty
+from tltool.evaluation import class_labels, conformal, reference_predictions, uncertainty
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import shipped
 from tltool.run_folder import bundled_models
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "formula", "quantity", "prediction", "unit", "elements", "unseen_elements", "status")
 INTERVAL_COLUMNS = ("lower", "upper", "coverage", "far")
-"""Further columns of a model that has intervals: their ends, and whether a crystal is far from the training rows."""
+"""Further columns of a model that has intervals: their ends, and whether a crystal is far from the training rows.
+
+Of a class, ``prediction`` is its name, there is no interval, and ``p_NAME`` has the probability of each class.
+"""
 Item = tuple[str, Crystal | DataError]
 Base = Union["Predictor", Mapping[tuple[str, str], float]]
 
@@ -87,7 +91,8 @@ class Predictor:
         while piece := list(islice(waiting, batch_size)):
             rows += self._rows(piece, base)
         own = INTERVAL_COLUMNS if self.coverage else ()
-        return pd.DataFrame(rows, columns=[*COLUMNS, *own])
+        likely = class_labels.columns(self.model.known[name] for name in self.model.quantities)
+        return pd.DataFrame(rows, columns=[*COLUMNS, *own, *likely])
 
     def _possible(self, item: Item) -> Item:
         """Return ``item``, with an error in place of a formula that a model cannot do with."""
@@ -100,23 +105,28 @@ class Predictor:
     def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:
         low = base.values(items) if isinstance(base, Predictor) else base or {}
         good = [crystal for _, crystal in items if not isinstance(crystal, DataError)]
-        predictions: Iterator[list[float | None]] = iter(())
+        predictions: Iterator[list[float]] = iter(())
         own: Iterator[list[dict[str, Any]]] = iter(())
+        columns = self.model.columns
         if good:
             graph = self.graph(good)
             found = self.model(graph)
             predictions, own = iter(found.tolist()), self._intervals(graph, found)
         for name, crystal in items:
-            values: list[float | None]
+            values: list[float] = []
             if isinstance(crystal, DataError):
-                values = [None] * len(self.model.quantities)
-                intervals: list[dict[str, Any]] = [{}] * len(values)
+                intervals: list[dict[str, Any]] = [{}] * sum(at.stop - at.start for at in columns.values())
                 shared = {"id": name, "status": str(crystal)}
             else:
                 values, intervals = next(predictions), next(own)
                 shared = {"id": name, "status": _status(crystal), **self._facts(crystal)}
-            for key, value, interval in zip(self.model.quantities, values, intervals, strict=True):
-                entry = self.model.known[key]
+            for key, at in columns.items():
+                entry, interval = self.model.known[key], intervals[at.start]
+                if values and entry.is_class:
+                    found_class = class_labels.told(entry, np.array(values[at]))
+                    yield shared | interval | {"quantity": key, "unit": entry.unit, **found_class}
+                    continue
+                value = values[at.start] if values else None
                 if base is not None and value is not None:
                     if (name, key) not in low:
                         yield shared | {"quantity": key, "unit": entry.unit, "status": f"{name}: no {key} in base="}
@@ -130,7 +140,7 @@ class Predictor:
                     yield shared | interval | {"quantity": plain.name, "prediction": 10.0**value, "unit": plain.unit}
 
     def _intervals(self, graph: Graph, predictions: Tensor) -> Iterator[list[dict[str, Any]]]:
-        """Yield for each crystal of ``graph`` what ``INTERVAL_COLUMNS`` hold of each of its ``predictions`` (c, q)."""
+        """Yield for each crystal of ``graph`` what ``INTERVAL_COLUMNS`` hold of each of its ``predictions`` (c, v)."""
         if not self.coverage:
             none: list[dict[str, Any]] = [{}] * predictions.shape[1]
             yield from repeat(none, len(predictions))

@@ -11,7 +11,7 @@ from tltool.data.overlap import crystal_index
 from tltool.evaluation import overlap_audit
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.model.property_model import PropertyModel
-from tltool.model.scaler import Scaler
+from tltool.model.scaler import ClassScaler, Scaler
 from tltool.quantities import described
 from tltool.run_folder.run import Run
 from tltool.training import row_functionals
@@ -36,6 +36,7 @@ def remember(
         spec["functional"] = row_functionals.last(data, spec["functionals"])
     spec["quantities"] = {name: described(data.known[name]) for name in data.quantities}
     spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
+    spec["classified"] = [name for name, s in model.scalers.items() if isinstance(s, ClassScaler)]
     spec["provenance"] = [*spec.get("provenance", ()), _step(spec, data, dataset, run, stage, mode)]
 
 

@@ -49,7 +49,7 @@ def content(model: PropertyModel, crystals: Sequence[tuple[str, Crystal]]) -> di
             "lattice": crystal.lattice.tolist(),
             "frac_coords": crystal.frac.tolist(),
             "numbers": crystal.numbers.tolist(),
-            "predictions": dict(zip(model.quantities, map(float, row), strict=True)),
+            "predictions": {name: float(row[at.start]) for name, at in model.columns.items()},
         }
         for (name, crystal), row in zip(crystals, values, strict=True)
     ]
@@ -59,6 +59,7 @@ def content(model: PropertyModel, crystals: Sequence[tuple[str, Crystal]]) -> di
 def _compare(path: Path, model: PropertyModel) -> None:
     names, crystals, expected = _read(path / NAME, model.quantities)
     found = _predicted(model, crystals)
+    found = found[:, [at.start for at in model.columns.values()]]
     for column, name in enumerate(model.quantities):
         off = np.abs(found[:, column] - expected[:, column]) / np.maximum(1.0, np.abs(expected[:, column]))
         worst = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))

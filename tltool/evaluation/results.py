@@ -13,14 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from tltool import metrics, plots
+from tltool import class_plots, metrics, plots
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
 from tltool.data.overlap.crystal_index import Matches
 from tltool.data.record import Floats, Ints, formula
 from tltool.elements import symbols
-from tltool.evaluation import overlap_audit, source_crystals, uncertainty
+from tltool.evaluation import class_labels, overlap_audit, source_crystals, uncertainty
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.uncertainty import Bounds
 from tltool.metrics import Metric
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
 
 _LARGE = 100_000
 _SHOWN = 20  # predictions on the screen
+_MOST_SHOWN = 5  # classes whose probabilities are among them
 
 
 class Predicted(NamedTuple):
-    """Labels and predictions (r, q) for the ``rows`` (r,) of one ``part``, each in the unit of its quantity.
+    """Labels and predictions (r, v) for the ``rows`` (r,) of one ``part``, each in the unit of its quantity.
 
-    For labels that are differences, both include the base, and ``base`` (r, q) is the base; otherwise it is None.
+    A class has the columns of ``Batches``. For labels that are differences, both include the base, and ``base`` (r, v)
+    is the base; otherwise it is None.
     """
 
     part: str
@@ -151,11 +153,11 @@ def errors_of(data: Batches, predicted: Sequence[Predicted], subsets: Subsets) -
     train = full_labels(data)[data.split["train"]].cpu().double().numpy()
     means = np.nanmean(train, axis=0) if len(train) else None
     for one in predicted:
-        for name, label, prediction, k in _columns(one, data.quantities):
-            mean = float(np.nanmean(label)) if means is None else float(means[k])
+        for name, label, prediction, at in _columns(one, data):
+            mean = np.nanmean(label, axis=0) if means is None else means[at]
             found[name][one.part] = metrics.measure(name, label, prediction, mean, data.known)
             if one.base is not None:
-                found[name][one.part]["MAE_base"] = metrics.measure(name, label, one.base[:, k], mean, data.known)[
+                found[name][one.part]["MAE_base"] = metrics.measure(name, label, one.base[:, at], mean, data.known)[
                     "MAE"
                 ]
             if one.part == "test":
@@ -173,8 +175,8 @@ def _of_kinds(
     name: str,
     label: Floats,
     prediction: Floats,
-    mean: float,
-) -> dict[str, dict[str, float]]:
+    mean: Any,
+) -> dict[str, dict[str, Any]]:
     return {kind: metrics.measure(name, label[some], prediction[some], mean, about) for kind, some in kinds.items()}
 
 
@@ -183,10 +185,11 @@ def _about(known: Quantities, name: str) -> dict[str, Any]:
     return {"unit": known[name].unit, "definition": described(known[name])}
 
 
-def _columns(one: Predicted, quantities: Sequence[str]) -> Iterator[tuple[str, Floats, Floats, int]]:
-    """Yield each quantity with its labels (r,), predictions (r,) and column."""
-    for k, name in enumerate(quantities):
-        yield name, one.label[:, k], one.prediction[:, k], k
+def _columns(one: Predicted, data: Batches) -> Iterator[tuple[str, Floats, Floats, int | slice]]:
+    """Yield each quantity with its labels and predictions and where they are: (r,) of a number, (r, w) of a class."""
+    for name, columns in data.columns.items():
+        at = columns if data.known[name].is_class else columns.start
+        yield name, one.label[:, at], one.prediction[:, at], at
 
 
 def table_rows(
@@ -198,7 +201,7 @@ def table_rows(
     bounds: Bounds | None = None,
     coverage: float | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row of ``predictions.csv`` for each crystal and quantity.
+    """Yield a row of ``predictions.csv`` for each crystal and quantity, with the probabilities ``p_NAME`` of a class.
 
     ``known`` are the atomic numbers in the training data, ``seen`` says how each test crystal matched a training
     crystal, ``bounds`` are the intervals of ``coverage``.
@@ -214,8 +217,11 @@ def table_rows(
             "unseen_elements": symbols(elements - known),
             "seen": seen.get(row, "") if one.part == "test" else None,
         }
-        for k, (name, y, p) in enumerate(zip(data.quantities, label, prediction, strict=True)):
-            own = words | {"quantity": name, "label": y, "prediction": p, "unit": data.known[name].unit}
+        for name, at in data.columns.items():
+            about, k = data.known[name], at.start
+            own = words | {"quantity": name, "label": label[k], "prediction": prediction[k], "unit": about.unit}
+            if about.is_class:
+                own |= {"label": class_labels.word(about, label[at]), **class_labels.told(about, prediction[at])}
             if bounds is not None:
                 own["far"] = bool(bounds.far[i])
                 if np.isfinite(bounds.lower[i, k]):
@@ -224,17 +230,33 @@ def table_rows(
 
 
 def plot(run: Run, predicted: Sequence[Predicted], data: Batches) -> None:
-    """Draw a parity plot (predictions against labels) of each quantity."""
+    """Draw a parity plot (predictions against labels) of each quantity, of a class its confusion and calibration."""
     parts = [one.part for one in predicted for _ in one.rows]
-    for k, name in enumerate(data.quantities):
+    for name, at in data.columns.items():
+        about, end = data.known[name], ".png" if len(data.quantities) == 1 else f"-{name}.png"
+        if about.is_class:
+            _plot_class(run, [one for one in predicted if one.part == "test"], about, at, end)
+            continue
         plots.parity(
-            run.folder / ("parity.png" if len(data.quantities) == 1 else f"parity-{name}.png"),
-            np.concatenate([one.label[:, k] for one in predicted]),
-            np.concatenate([one.prediction[:, k] for one in predicted]),
+            run.folder / f"parity{end}",
+            np.concatenate([one.label[:, at.start] for one in predicted]),
+            np.concatenate([one.prediction[:, at.start] for one in predicted]),
             parts,
-            data.known[name].unit,
+            about.unit,
             name,
         )
+
+
+def _plot_class(run: Run, tested: Sequence[Predicted], about: Quantity, at: slice, end: str) -> None:
+    """Draw the confusion matrix and the calibration of the test rows, where any has a label."""
+    label = np.concatenate([one.label[:, at] for one in tested]) if tested else np.empty((0, about.width))
+    there = np.isfinite(label[:, 0])
+    if there.any():
+        prediction = np.concatenate([one.prediction[:, at] for one in tested])
+        rows = metrics.Rows(metrics.whole(label[there]), metrics.whole(prediction[there]), None)
+        table, tenths = metrics.confusion(rows), metrics.calibration(rows)
+        class_plots.confusion(run.folder / f"confusion{end}", table, about.class_names, f"{about.name}, test rows")
+        class_plots.calibration(run.folder / f"calibration{end}", tenths, f"{about.name}, test rows")
 
 
 def parts_of(data: Batches) -> list[str]:
@@ -287,15 +309,22 @@ def show_errors(summary: Mapping[str, Any], part: str) -> None:
 def show_predictions(table: "pd.DataFrame") -> None:
     """Print the first predictions of a ``Predictor``, with as many digits as their intervals are worth."""
     good = table[table.prediction.notna()]
+    likely = [str(c) for c in table if str(c).startswith(class_labels.PROBABILITY)]
     columns = ["id", "formula", "quantity", "prediction", *[c for c in ("lower", "upper") if c in table], "unit"]
+    columns += likely if len(likely) <= _MOST_SHOWN else []
     columns += [column for column in ("far", "unseen_elements") if column in table]
     shown = Table(title=f"{min(len(good), _SHOWN)} of {len(good):,} predictions" if len(good) > _SHOWN else None)
     for column in columns:
         shown.add_column(column, justify="right" if column in ("prediction", "lower", "upper") else "left")
     for row in good.head(_SHOWN).to_dict("records"):
         width = row.get("upper", math.nan) - row.get("lower", math.nan)
-        words: dict[str, str] = {key: digits(row[key], width) for key in ("prediction", "lower", "upper") if key in row}
+        words: dict[str, str] = {
+            key: digits(row[key], width)
+            for key in ("prediction", "lower", "upper")
+            if isinstance(row.get(key), float | int)
+        }
         words |= {"far": "far" if row.get("far") is True else ""}
+        words |= {str(key): "" if math.isnan(row[key]) else f"{row[key]:.2f}" for key in likely}
         shown.add_row(*(words.get(str(column), str(row[column])) for column in columns))
     if len(good):
         show(shown)

@@ -4,8 +4,8 @@ All of it is arrays of numbers, ``PropertyModel.uncertainty``, which travel with
 ``score/QUANTITY`` (m) sorted, ``rows/QUANTITY`` (1) how many rows they are of, ``of`` (1) 0 for out-of-fold and 1 for
 validation rows, ``embedding`` (r, d) of training rows, standardised by ``mean`` and ``scale`` (d), ``limit`` (1) the
 distance beyond which a crystal is far. A score is |label - prediction| on the scale that the model learns, divided by
-the standard deviation that the model gives for the crystal, or by 1 where it gives none. Sizes: c crystals, q
-quantities.
+the standard deviation that the model gives for the crystal, or by 1 where it gives none. A class has probabilities, and
+neither scores nor intervals. Sizes: c crystals, v columns of predictions (``PropertyModel.columns``).
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,7 @@ from tltool.data.batches.tensor_table import evaluation_size
 from tltool.data.record import Floats
 from tltool.evaluation import conformal
 from tltool.model.property_model import PropertyModel
+from tltool.model.scaler import ClassScaler
 from tltool.model.sklearn_head import EstimatorHead
 from tltool.training.fit import predict
 
@@ -33,7 +34,7 @@ _SMALLEST = 1e-12
 
 
 class Bounds(NamedTuple):
-    """Intervals of predictions (c, q), NaN where there is none, and which crystals (c,) are ``far``."""
+    """Intervals of predictions (c, v), NaN where there is none, and which crystals (c,) are ``far``."""
 
     lower: Floats
     upper: Floats
@@ -41,21 +42,21 @@ class Bounds(NamedTuple):
 
 
 def scale_of(model: PropertyModel, data: Batches, part: str) -> Floats:
-    """Return (r, q): the standard deviation that ``model`` gives for each row of ``part``, 1 where it gives none.
+    """Return (r, v): the standard deviation that ``model`` gives for each row of ``part``, 1 where it gives none.
 
     On the scale that is learnt: of the logarithm of the label where that is.
     """
     found = [_scale(model, batch.graph) for batch in data.of(part, evaluation_size(data.table))]
-    return np.concatenate(found) if found else np.ones((0, len(data.quantities)))
+    return np.concatenate(found) if found else np.ones((0, data.labels.shape[1]))
 
 
 def scores(model: PropertyModel, label: Floats, prediction: Floats, scale: Floats) -> Floats:
-    """Return (r, q): how far ``prediction`` is from ``label`` (r, q), in units of ``scale``; NaN without a label.
+    """Return (r, v): how far ``prediction`` is from ``label`` (r, v), in units of ``scale``; NaN without a label.
 
     Infinite where a label has no logarithm and the model learns logarithms.
     """
     found = np.full(label.shape, np.nan)
-    for k, name in enumerate(model.quantities):
+    for name, k in number_columns(model).items():
         one, other = (_learnt(model, name, values[:, k]) for values in (label, prediction))
         distance = np.abs(one - other) / np.maximum(scale[:, k], _SMALLEST)
         found[:, k] = np.where(np.isnan(distance), np.inf, distance)
@@ -63,15 +64,15 @@ def scores(model: PropertyModel, label: Floats, prediction: Floats, scale: Float
 
 
 def remembered(model: PropertyModel, data: Batches, found: Floats, rows: int, of: int) -> Arrays:
-    """Return what ``model`` is to carry: ``found`` scores (m, q) of that many ``rows``, and its training rows.
+    """Return what ``model`` is to carry: ``found`` scores (m, v) of that many ``rows``, and its training rows.
 
     ``of`` is OUT_OF_FOLD or VALIDATION. Of quantities that are classes, or have no score, none is kept.
     """
     share = rows / max(len(found), 1)
     arrays: Arrays = {"of": np.array([of], dtype=np.int64)}
-    for k, name in enumerate(model.quantities):
+    for name, k in number_columns(model).items():
         known = found[~np.isnan(found[:, k]), k]
-        if len(known) and not _is_class(model, name):
+        if len(known):
             arrays[f"score/{name}"] = np.sort(known)
             arrays[f"rows/{name}"] = np.array([round(len(known) * share)], dtype=np.int64)
     return arrays | _neighbourhood(model, data)
@@ -90,21 +91,21 @@ def rows_of(arrays: Mapping[str, npt.NDArray[Any]], name: str) -> int:
 
 
 def bounds(model: PropertyModel, graph: Graph, prediction: Floats, coverage: float) -> Bounds:
-    """Return the intervals of ``coverage`` around ``prediction`` (c, q) for the crystals of ``graph``."""
+    """Return the intervals of ``coverage`` around ``prediction`` (c, v) for the crystals of ``graph``."""
     scale, width = _scale(model, graph), np.full(prediction.shape[1], np.nan)
-    for k, name in enumerate(model.quantities):
+    for name, k in number_columns(model).items():
         if rows := rows_of(model.uncertainty, name):
             width[k] = conformal.quantile(model.uncertainty[f"score/{name}"], coverage, rows)
     return Bounds(*around(model, prediction, scale, width), is_far(model, graph))
 
 
 def around(model: PropertyModel, prediction: Floats, scale: Floats, width: Floats) -> tuple[Floats, Floats]:
-    """Return the lower and upper ends (c, q): ``width`` (q,) times ``scale`` (c, q) on both sides, as is learnt.
+    """Return the lower and upper ends (c, v): ``width`` (v,) times ``scale`` (c, v) on both sides, as is learnt.
 
     NaN where the width is not finite.
     """
     lower, upper = np.full(prediction.shape, np.nan), np.full(prediction.shape, np.nan)
-    for k, name in enumerate(model.quantities):
+    for name, k in number_columns(model).items():
         if np.isfinite(width[k]):
             centre, half = _learnt(model, name, prediction[:, k]), width[k] * scale[:, k]
             lower[:, k], upper[:, k] = (_label(model, name, centre + side * half) for side in (-1, 1))
@@ -122,7 +123,7 @@ def is_far(model: PropertyModel, graph: Graph) -> npt.NDArray[np.bool_]:
 def without(model: PropertyModel, coverage: float) -> list[str]:
     """Return a sentence for each quantity whose scores are too few for intervals of this ``coverage``."""
     needed = conformal.needed(coverage)
-    counts = {name: rows_of(model.uncertainty, name) for name in model.quantities if not _is_class(model, name)}
+    counts = {name: rows_of(model.uncertainty, name) for name in number_columns(model)}
     return [
         f"{name}: no intervals, as {rows} rows are too few for {coverage:.0%}, which needs {needed}; use split=cv in "
         "transfer, or a smaller coverage."
@@ -152,9 +153,9 @@ def far_of(model: PropertyModel, data: Batches, part: str) -> npt.NDArray[np.boo
 
 
 def measured(model: PropertyModel, found: Bounds, label: Floats, coverage: float) -> dict[str, dict[str, Any]]:
-    """Return for each quantity with intervals how many of the labels (r, q) lie within, and half their median width."""
+    """Return for each quantity with intervals how many of the labels (r, v) lie within, and half their median width."""
     told: dict[str, dict[str, Any]] = {}
-    for k, name in enumerate(model.quantities):
+    for name, k in number_columns(model).items():
         there = np.isfinite(found.lower[:, k]) & np.isfinite(label[:, k])
         if there.any():
             low, high, y = found.lower[there, k], found.upper[there, k], label[there, k]
@@ -171,12 +172,13 @@ def measured(model: PropertyModel, found: Bounds, label: Floats, coverage: float
 
 @torch.no_grad()
 def _scale(model: PropertyModel, graph: Graph) -> Floats:
-    heads = list(model.heads.items())
-    found = np.ones((graph.n_crystals, len(heads)))
-    if not any(isinstance(head, EstimatorHead) and head.gives_spread for _, head in heads):
+    columns = number_columns(model)
+    found = np.ones((graph.n_crystals, sum(at.stop - at.start for at in model.columns.values())))
+    if not any(isinstance(head, EstimatorHead) and head.gives_spread for head in model.heads.values()):
         return found
     hidden: Tensor = model.trunk(model.embed(graph))
-    for k, (name, head) in enumerate(heads):
+    for name, k in columns.items():
+        head = model.heads[name]
         if isinstance(head, EstimatorHead) and head.gives_spread:
             found[:, k] = head.spread(hidden) * float(model.scalers[name].spread)  # type: ignore[arg-type]
     return found
@@ -194,8 +196,12 @@ def _label(model: PropertyModel, name: str, values: Floats) -> Floats:
     return np.exp(values) if getattr(model.scalers[name], "logarithmic", False) else values
 
 
-def _is_class(model: PropertyModel, name: str) -> bool:
-    return name in model.known and model.known[name].is_class
+def number_columns(model: PropertyModel) -> dict[str, int]:
+    """Return the column of each quantity that is a number: what is no class, of older models too."""
+    known = model.known
+    classes = {name for name in model.quantities if name in known and known[name].is_class}
+    classes |= {name for name, scaler in model.scalers.items() if isinstance(scaler, ClassScaler)}
+    return {name: at.start for name, at in model.columns.items() if name not in classes}
 
 
 @torch.no_grad()

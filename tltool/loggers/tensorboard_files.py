@@ -50,6 +50,8 @@ class TensorBoard:
             for name, about in found.items():
                 if "MAE" in about.get("test", {}):
                     self._add(f"test MAE/{name} ({about['unit']})", about["test"]["MAE"])
+                if "Brier" in about.get("test", {}):
+                    self._add(f"test Brier/{name}", about["test"]["Brier"])
         self._writer.close()
 
     def _add(self, name: str, value: float) -> None:

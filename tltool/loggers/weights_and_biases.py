@@ -53,4 +53,6 @@ class WeightsAndBiases:
             for name, about in json.loads(path.read_text(encoding="utf-8")).get("quantities", {}).items():
                 if "MAE" in about.get("test", {}):
                     self._run.summary[f"test MAE {name} ({about['unit']})"] = about["test"]["MAE"]
+                if "Brier" in about.get("test", {}):
+                    self._run.summary[f"test Brier {name}"] = about["test"]["Brier"]
         self._run.finish(exit_code=0 if state == "finished" else 1)

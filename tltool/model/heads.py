@@ -1,4 +1,7 @@
-"""Heads: from the output of the trunk to the value of one quantity, (c, dim) -> (c, 1); one per quantity."""
+"""Heads: from the output of the trunk to the values of one quantity, (c, dim) -> (c, 1); one per quantity.
+
+A class of more than two has a value for each, (c, dim) -> (c, w).
+"""
 
 from itertools import pairwise
 
@@ -8,23 +11,23 @@ from torch import Tensor, nn
 from tltool.model.layers.mlp import checked
 
 
-def linear(dim: int, /) -> nn.Module:
-    """Return a linear map of ``dim`` features."""
-    return nn.Linear(dim, 1)
+def linear(dim: int, width: int = 1, /) -> nn.Module:
+    """Return a linear map of ``dim`` features to ``width`` values."""
+    return nn.Linear(dim, width)
 
 
 class MLPHead(nn.Module):
-    """An MLP head: linear maps to ``widths`` and then to the value, with a SiLU before each map.
+    """An MLP head: linear maps to ``widths`` and then to the ``width`` values, with a SiLU before each map.
 
     As in Devi and others, doi:10.1038/s41524-024-01486-1 (``drop-properties.py`` and ``alignn_multi.py`` of the code).
     """
 
-    def __init__(self, dim: int, /, *, widths: list[int]) -> None:
+    def __init__(self, dim: int, width: int = 1, /, *, widths: list[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dim, *checked(widths), 1]))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dim, *checked(widths), width]))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return values (c, 1) from ``hidden`` (c, dim)."""
+        """Return values (c, width) from ``hidden`` (c, dim)."""
         for layer in self.layers:
             hidden = layer(F.silu(hidden))
         return hidden

@@ -47,9 +47,9 @@ class MeanOfModels(PropertyModel):
         return model.train(self.training)
 
     def forward(self, graph: Graph) -> Tensor:
-        """Return the means (c, q), each in the unit of its quantity."""
+        """Return the means (c, v), each in the unit of its quantity, or of the probability of a class."""
         found = torch.stack([super().forward(graph), *(member(graph) for member in self.others().values())], dim=-1)
         weights = found.new_tensor(self.weights)
-        logs = [scaler.logarithmic for scaler in self._scalers()]
+        logs = [scaler.logarithmic for scaler, at in self._scaled() for _ in range(at.start, at.stop)]
         columns = [(found[:, k].log() @ weights).exp() if log else found[:, k] @ weights for k, log in enumerate(logs)]
         return torch.stack(columns, dim=1)

@@ -1,7 +1,7 @@
 """The whole model as a composition of parts: encoder, readout, trunk, one head and one scaler per quantity."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model.heads import linear
 from tltool.model.layers import functionals
 from tltool.model.readouts.pool import reads_elements_alone
-from tltool.model.scaler import Scaler
+from tltool.model.scaler import ClassScaler, Scaler
 from tltool.quantities import Quantities, table_of
 
 
@@ -23,7 +23,8 @@ class PropertyModel(nn.Module):
     model: the YAML of each part, the graph settings, the elements seen in training and where the labels came from; the
     ``functionals`` it tells apart, in the order of their vectors, and the ``functional`` it predicts if none is named;
     the tags that begin its ``state``.
-    ``fresh_head`` makes a head for another quantity, from the number of features that it reads.
+    ``fresh_head`` makes a head for another quantity, from the number of features that it reads and, where it is not 1,
+    the number of its columns: a quantity has one, and a class of more than two has one for each (``columns``).
     ``operations`` are message-passing operations in place of the plain ones (``Graph.operations``).
     ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
     ``more_sources`` are further models, by name, whose features a transfer may take as well (``edit.give_features``).
@@ -36,9 +37,9 @@ class PropertyModel(nn.Module):
         readout: nn.Module,
         trunk: nn.Module,
         heads: Mapping[str, nn.Module],
-        scalers: Mapping[str, Scaler],
+        scalers: Mapping[str, Scaler | ClassScaler],
         spec: Mapping[str, Any],
-        fresh_head: Callable[[int], nn.Module] = linear,
+        fresh_head: Callable[..., nn.Module] = linear,
     ) -> None:
         super().__init__()
         self.encoder, self.readout, self.trunk = encoder, readout, trunk
@@ -56,6 +57,19 @@ class PropertyModel(nn.Module):
     def quantities(self) -> list[str]:
         """Names of the predicted quantities, in the order of the columns of ``forward``."""
         return list(self.heads)
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Which columns of network values and predictions are of each quantity; v in all."""
+        found, first = {}, 0
+        for name, scaler in self.scalers.items():
+            found[name] = slice(first, first := first + int(scaler.width))  # type: ignore[arg-type]
+        return found
+
+    def head_of(self, width: int) -> nn.Module:
+        """Return a fresh head with ``width`` columns."""
+        dim: int = self.trunk.dim  # type: ignore[assignment]
+        return self.fresh_head(dim) if width == 1 else self.fresh_head(dim, width)
 
     @property
     def known(self) -> Quantities:
@@ -82,22 +96,23 @@ class PropertyModel(nn.Module):
         return self.readout(self.encoded(graph), graph)  # type: ignore[no-any-return]
 
     def values(self, embedding: Tensor) -> Tensor:
-        """Return network values (c, q), before scaling, from the embedding (c, dim)."""
-        hidden = self.trunk(embedding)
-        return torch.stack([head(hidden).squeeze(-1) for head in self.heads.values()], dim=1)
+        """Return network values (c, v), before scaling, from the embedding (c, dim)."""
+        return self.values_of_hidden(self.trunk(embedding))
+
+    def values_of_hidden(self, hidden: Tensor) -> Tensor:
+        """Return network values (c, v), before scaling, from the input of the heads (c, dim)."""
+        return torch.cat([head(hidden) for head in self.heads.values()], dim=1)
 
     def labels(self, values: Tensor, graph: Graph) -> Tensor:
-        """Return labels (c, q) in their units from network values (c, q)."""
-        columns = [s.to_label(values[:, k], graph) for k, s in enumerate(self._scalers())]
-        return torch.stack(columns, dim=1)
+        """Return labels (c, v) in their units, or probabilities of classes, from network values (c, v)."""
+        return torch.cat([_labels(s, values[:, at], graph) for s, at in self._scaled()], dim=1)
 
     def targets(self, labels: Tensor, graph: Graph) -> Tensor:
-        """Return the scaled targets (c, q) of the network for ``labels`` (c, q); NaN stays NaN."""
-        columns = [s.to_value(labels[:, k], graph) for k, s in enumerate(self._scalers())]
-        return torch.stack(columns, dim=1)
+        """Return the scaled targets (c, v) of the network for ``labels`` (c, v); NaN stays NaN."""
+        return torch.cat([_targets(s, labels[:, at], graph) for s, at in self._scaled()], dim=1)
 
     def forward(self, graph: Graph) -> Tensor:
-        """Return predictions (c, q), each in the unit of its quantity."""
+        """Return predictions (c, v), each in the unit of its quantity, or as the probability of a class."""
         return self.labels(self.values(self.embed(graph)), graph)
 
     def train(self, mode: bool = True) -> "PropertyModel":
@@ -108,8 +123,20 @@ class PropertyModel(nn.Module):
                 module.eval()
         return self
 
-    def _scalers(self) -> list[Scaler]:
-        return [s for s in self.scalers.values() if isinstance(s, Scaler)]
+    def _scaled(self) -> Iterator[tuple[nn.Module, slice]]:
+        return zip(self.scalers.values(), self.columns.values(), strict=True)
+
+
+def _labels(scaler: nn.Module, values: Tensor, graph: Graph) -> Tensor:
+    if isinstance(scaler, ClassScaler):
+        return scaler.to_label(values)
+    return scaler.to_label(values[:, 0], graph)[:, None]  # type: ignore[operator,no-any-return]
+
+
+def _targets(scaler: nn.Module, labels: Tensor, graph: Graph) -> Tensor:
+    if isinstance(scaler, ClassScaler):
+        return scaler.to_value(labels)
+    return scaler.to_value(labels[:, 0], graph)[:, None]  # type: ignore[operator,no-any-return]
 
 
 def is_under(name: str, patterns: tuple[str, ...]) -> bool:

@@ -1,11 +1,18 @@
-"""Scale labels to zero mean and unit standard deviation, with an optional reference value per element."""
+"""Scale labels to zero mean and unit standard deviation, with an optional reference value per element.
+
+The labels of a class are probabilities: ``ClassScaler`` stands in the place of its scaler.
+"""
+
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
 
 _FURTHEST = 5.0
+_LEAST = 1e-9  # probability whose logarithm is taken
 
 
 class Scaler(nn.Module):
@@ -20,6 +27,7 @@ class Scaler(nn.Module):
     mean: Tensor
     spread: Tensor
     reference: Tensor
+    width = 1
 
     def __init__(self, logarithmic: bool = False) -> None:
         super().__init__()
@@ -54,6 +62,35 @@ class Scaler(nn.Module):
     def _of_elements(self, graph: Graph) -> Tensor:
         parts = self.reference.index_select(0, graph.number) * graph.multiplicity
         return parts.new_zeros(graph.n_crystals).index_add(0, graph.crystal, parts) / graph.n_sites()
+
+
+class ClassScaler(nn.Module):
+    """Between network values and the probabilities of the classes ``names``, each (c, w).
+
+    Two classes have one column (w = 1): the log-odds, and the probability of the second one. More have a column each:
+    logarithms of unnormalised probabilities, and the probabilities. A label is 1 for its class and 0 for the others.
+    """
+
+    logarithmic = False
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.width = len(self.names) if len(self.names) > 2 else 1
+
+    def to_label(self, value: Tensor, graph: Graph | None = None) -> Tensor:
+        """Return probabilities (c, w) from network values (c, w)."""
+        return value.sigmoid() if self.width == 1 else value.softmax(1)
+
+    def to_value(self, label: Tensor, graph: Graph | None = None) -> Tensor:
+        """Return the targets (c, w) of the network for labels (c, w), which are these labels."""
+        return label
+
+    def distance(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return (c,): the cross-entropy of probabilities ``one`` and labels ``other`` (c, w)."""
+        if self.width == 1:
+            return F.binary_cross_entropy(one.clamp(_LEAST, 1 - _LEAST), other, reduction="none")[:, 0]
+        return -(other * one.clamp_min(_LEAST).log()).sum(1)
 
 
 def composition(graph: Graph) -> Tensor:

@@ -8,6 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+_LEAST = 1e-6
+"""Probability that stands for less, so that its logarithm is finite."""
+
 
 class Standardise(nn.Module):
     """A trunk that standardises each feature to mean 0 and standard deviation 1. (c, dim) -> (c, dim)."""
@@ -70,6 +73,33 @@ class EstimatorHead(FixedHead):
         """Return (c,): the standard deviation of each prediction, noise included where the estimator has it."""
         rows = hidden.detach().cpu().double().numpy()
         return np.asarray(self.estimator.predict(rows, return_std=True)[1], dtype=np.float64).reshape(-1)
+
+
+class ClassifierHead(EstimatorHead):
+    """A fitted classifier of ``n_classes``, numbered from 0, as a head: (c, dim) -> log-odds (c, 1), or logs (c, w)."""
+
+    def __init__(self, estimator: Any, n_classes: int) -> None:
+        super().__init__(estimator)
+        self.n_classes = n_classes
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the log-odds (c, 1) of the second of two classes, or the logarithms of probabilities (c, w)."""
+        found = probabilities(self.estimator, hidden.detach().cpu().double().numpy(), self.n_classes)
+        logs = np.log(np.clip(found, _LEAST, 1.0))
+        values = logs if self.n_classes > 2 else logs[:, 1:] - logs[:, :1]
+        return torch.as_tensor(values, dtype=hidden.dtype, device=hidden.device)
+
+    @property
+    def gives_spread(self) -> bool:
+        """A classifier gives probabilities and no standard deviation."""
+        return False
+
+
+def probabilities(estimator: Any, rows: npt.NDArray[np.float64], n_classes: int) -> npt.NDArray[np.float64]:
+    """Return (r, k): what a fitted classifier says of each of ``n_classes``; 0 for one that it was not shown."""
+    found = np.zeros((len(rows), n_classes))
+    found[:, np.asarray(estimator.classes_, dtype=np.int64)] = estimator.predict_proba(rows)
+    return found
 
 
 def as_head(estimator: Any, width: int) -> nn.Module:

@@ -18,15 +18,17 @@ from tltool.reporting.wording import NONE, count, fixed, mode, plural, probabili
 
 _HOW_TO_READ = (
     "Errors are errors on the test crystals: mean ± sample standard deviation over runs. MAE/MAD is the MAE divided by "
-    "the MAE of a model that always predicts the mean training label; below 1, the model is better than that. {better} "
+    "the MAE of a model that always predicts the mean training label; below 1, the model is better than that. Brier is "
+    "the Brier score of a class, half the squared distance between the probabilities and the class that is right, and "
+    "Brier/shares is that divided by the score of always predicting the shares of the classes in training. {better} "
     "The mean is over runs with the same data, quantity, base, shape of the model, kind of split, training size, fit "
     "and optimiser. A run and a scratch run are a pair if they also have the same seed and the same training and test "
-    "crystals with the same labels. The difference to scratch is the test MAE of the mode minus that of scratch, with "
-    "its 95 % confidence interval (Student's t over pairs). Positive transfer: the interval is below zero. Negative "
-    "transfer: it is above zero. Neutral: it contains zero. Not known: there are fewer than two pairs. p is the "
-    "two-sided probability of a difference at least this large if the true difference is zero. p (t) is from Student's "
-    "t-test. p (signs) is from random signs of the differences; it needs no normal distribution, but it cannot be "
-    "below 0.25 for three pairs and 0.06 for five pairs. Neither is corrected for the number of modes."
+    "crystals with the same labels. The difference to scratch is the test MAE, or Brier score, of the mode minus that "
+    "of scratch, with its 95 % confidence interval (Student's t over pairs). Positive transfer: the interval is below "
+    "zero. Negative transfer: it is above zero. Neutral: it contains zero. Not known: there are fewer than two pairs. "
+    "p is the two-sided probability of a difference at least this large if the true difference is zero. p (t) is from "
+    "Student's t-test. p (signs) is from random signs of the differences; it needs no normal distribution, but it "
+    "cannot be below 0.25 for three pairs and 0.06 for five pairs. Neither is corrected for the number of modes."
 )
 _RUN = ["run", "mode", "target", "data", "training crystals", "seed", "split seed", "quantity", "unit"]
 _COST = ["trainable parameters", "time (s)", "source model"]
@@ -86,7 +88,7 @@ def _overview(runs: Runs, rows: Sequence[Summary]) -> Iterator[Block]:
 
 
 def _headline(row: Summary) -> str:
-    text = f"{where(row.place)}: {row.mode} is best, test MAE {show(row.MAE)} {row.unit}"
+    text = f"{where(row.place)}: {row.mode} is best, test {row.judged.error} {show(row.error)}{row.in_unit}"
     if row.plain_MAE and row.plain_MAE.n:
         text += f" ({show(row.plain_MAE)} {row.plain_unit})"
     if row.paired and row.paired.n:
@@ -97,8 +99,10 @@ def _headline(row: Summary) -> str:
 
 def _notes(row: Summary) -> Iterator[str]:
     """Yield warnings about a row that may be misleading."""
-    if row.MAE.n < len(row.runs):
-        yield f"{len(row.runs) - row.MAE.n} of {plural(len(row.runs), 'run')} have no finite test MAE."
+    if row.error.n < len(row.runs):
+        yield (
+            f"{len(row.runs) - row.error.n} of {plural(len(row.runs), 'run')} have no finite test {row.judged.error}."
+        )
     if row.place.stage == "transfer":
         if len({(run.seed, run.split_seed, run.draw, run.fold) for run in row.runs}) < len(row.runs):
             yield "two runs have the same seed and split; check whether they are repeats or differ in their settings."
@@ -126,17 +130,24 @@ def _list(results: Sequence[Result], stage: str) -> Iterator[Block]:
 def _comparison(group: Sequence[Summary]) -> Iterator[Block]:
     """Yield, for each training size of one target and quantity, a table of modes and a table of seeds."""
     for place, rows in grouped(group, lambda row: row.place).items():
-        unit = rows[0].unit
         best = frozenset(i for i, row in enumerate(rows) if row.best)
         yield Heading(3, where(place))
         header = [name for name, _ in _errors(rows[0])]
         table = [[cell for _, cell in _errors(row)] for row in rows]
         yield Grid(header, "l" + "r" * (len(header) - 1), table, best)
         cells = sorted({cell for row in rows for cell in row.of_cells}, key=lambda cell: [_last(x) for x in cell])
-        header = ["mode", f"difference to scratch ({unit})", "95 % interval", "pairs", "p (t)", "p (signs)", "transfer"]
-        header += [f"MAE ({unit}), {name}" for name in _cell_names(cells)]
+        header = [
+            "mode",
+            f"difference to scratch{rows[0].of_unit}",
+            "95 % interval",
+            "pairs",
+            "p (t)",
+            "p (signs)",
+            "transfer",
+        ]
+        header += [f"{rows[0].judged.error}{rows[0].of_unit}, {name}" for name in _cell_names(cells)]
         table = [
-            [*_against_scratch(row), *(fixed(row.of_cells.get(cell, math.nan), row.MAE.mean) for cell in cells)]
+            [*_against_scratch(row), *(fixed(row.of_cells.get(cell, math.nan), row.error.mean) for cell in cells)]
             for row in rows
         ]
         yield Grid(header, "lrrrrrl" + "r" * len(cells), table, best)
@@ -203,5 +214,5 @@ def _against_scratch(row: Summary) -> list[str]:
     if not row.paired:
         return [mode(row), "baseline", NONE, NONE, NONE, NONE, NONE]
     n, mean, low, high, verdict, *chances, _ = row.paired
-    interval = f"[{fixed(low, row.MAE.mean)}, {fixed(high, row.MAE.mean)}]" if n > 1 else NONE
-    return [mode(row), fixed(mean, row.MAE.mean), interval, str(n), *map(probability, chances), verdict]
+    interval = f"[{fixed(low, row.error.mean)}, {fixed(high, row.error.mean)}]" if n > 1 else NONE
+    return [mode(row), fixed(mean, row.error.mean), interval, str(n), *map(probability, chances), verdict]

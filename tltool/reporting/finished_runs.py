@@ -14,7 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from tltool.errors import ConfigError, DataError
+from tltool.metrics import judged
 from tltool.quantities import Quantity, defined, shipped
 from tltool.renamed import brought_up
 
@@ -58,6 +61,10 @@ class Result(NamedTuple):
         """Return a metric of the test set, in the quantity's unit; NaN if it is missing or not finite."""
         block = self.quantities[quantity].get("test")
         return _number(block.get(metric)) if isinstance(block, dict) else math.nan
+
+    def error(self, quantity: str) -> float:
+        """Return the test error that models are compared by (``metrics.judged``); NaN if it is missing."""
+        return self.metric(quantity, judged(self.about(quantity)).error)
 
     def about(self, quantity: str) -> Quantity | None:
         """Return the quantity as the run defines it; None if it does not, and no quantity of that name ships."""
@@ -108,23 +115,44 @@ def collect(folders: Sequence[Path]) -> Runs:
 def predictions(runs: Iterable[Result], quantity: str) -> pd.DataFrame | None:
     """Return the labelled test rows of every predictions.csv of ``runs`` that can be read; None if there are none.
 
-    Columns: id, label, prediction and absolute ``error`` in the quantity's unit, elements, unseen_elements.
+    Columns: id, label, prediction and absolute ``error`` in the quantity's unit, elements, unseen_elements. Label and
+    prediction of a class are their places among the classes, ``error`` is the probability of the wrong classes, and
+    ``p_0``, ``p_1``, ... are the probabilities by place.
     """
     import pandas as pd
 
     columns = ["id", "label", "prediction", "error", "elements", "unseen_elements"]
     tables = []
     for run in runs:
+        about = run.about(quantity)
         with suppress(OSError, ValueError, KeyError):
             # Read plain text: a formula or an id may be "NaN" or "NA".
             rows = pd.read_csv(run.folder / "predictions.csv", dtype=str, keep_default_na=False)
             rows = rows[(rows["split"] == "test") & (rows["quantity"] == quantity)].copy()
-            for column in ("label", "prediction"):
-                rows[column] = pd.to_numeric(rows[column], errors="coerce")
-            rows["error"] = (rows["prediction"] - rows["label"]).abs()
-            rows = rows.loc[rows["error"] < math.inf, columns]
+            likely = _of_class(rows, about.class_names) if about is not None and about.is_class else []
+            if not likely:
+                for column in ("label", "prediction"):
+                    rows[column] = pd.to_numeric(rows[column], errors="coerce")
+                rows["error"] = (rows["prediction"] - rows["label"]).abs()
+            rows = rows.loc[rows["error"] < math.inf, [*columns, *likely]]
             tables += [rows] if len(rows) else []
     return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def _of_class(rows: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Put numbers in the place of the words in ``rows``, add their errors, and return the columns of probabilities."""
+    import pandas as pd
+
+    place = {name: float(k) for k, name in enumerate(names)}
+    found = rows[[f"p_{name}" for name in names]].apply(pd.to_numeric, errors="coerce").to_numpy()
+    for column in ("label", "prediction"):
+        rows[column] = rows[column].map(place)
+    label = rows["label"].to_numpy(float)
+    right = np.nan_to_num(label).astype(int)
+    rows["error"] = np.where(np.isnan(label), np.nan, 1.0 - found[np.arange(len(found)), right])
+    for k in range(len(names)):
+        rows[f"p_{k}"] = found[:, k]
+    return [f"p_{k}" for k in range(len(names))]
 
 
 def epochs(run: Result, quantity: str) -> tuple[Curve, Curve]:

@@ -7,11 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tltool.quantities import Quantity
 from tltool.reporting.wording import fixed
 
 
 class FoldVerdict(NamedTuple):
-    """MAE of a mode minus that of scratch over ``n`` folds, with the 95 % interval ``low`` to ``high`` of the mean."""
+    """MAE of a mode minus that of scratch over ``n`` folds, with the 95 % interval ``low`` to ``high`` of the mean.
+
+    Of a class, it is the Brier score in the place of the MAE.
+    """
 
     n: int
     mean: float
@@ -49,20 +53,19 @@ def verdict(mode: Sequence[float], scratch: Sequence[float], test_per_train: flo
     return FoldVerdict(len(found), mean, mean - half, mean + half, 2 * float(stats.t.sf(t, len(found) - 1)), word)
 
 
-def told(
-    name: str, unit: str, mode: Sequence[float], scratch: Sequence[float] | None, found: FoldVerdict | None
-) -> str:
+def told(about: Quantity, mode: Sequence[float], scratch: Sequence[float] | None, found: FoldVerdict | None) -> str:
     """Return the errors (f) of a quantity over its folds, and the verdict, in words."""
+    word, unit = ("Brier score", "") if about.is_class else ("MAE", about.in_unit)
     mean, sd = spread(mode)
     plus = f" ± {fixed(sd, mean)}" if math.isfinite(sd) else ""
-    text = f"{name}: MAE {fixed(mean)}{plus} {unit} over {len(mode)} folds (mean ± standard deviation)."
+    text = f"{about.name}: {word} {fixed(mean)}{plus}{unit} over {len(mode)} folds (mean ± standard deviation)."
     if scratch is None or found is None:
         return text
     other, other_sd = spread(scratch)
     plus = f" ± {fixed(other_sd, mean)}" if math.isfinite(other_sd) else ""
     side = "lower" if found.mean < 0 else "higher"
     return (
-        f"{text} Scratch on the same folds: {fixed(other, mean)}{plus}. {found.verdict.capitalize()}: the MAE is "
-        f"{fixed(abs(found.mean))} {unit} {side} (95 % interval of the difference {fixed(found.low, found.mean)} to "
+        f"{text} Scratch on the same folds: {fixed(other, mean)}{plus}. {found.verdict.capitalize()}: the {word} is "
+        f"{fixed(abs(found.mean))}{unit} {side} (95 % interval of the difference {fixed(found.low, found.mean)} to "
         f"{fixed(found.high, found.mean)}, wider than usual since folds share training rows)."
     )

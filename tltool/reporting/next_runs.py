@@ -37,7 +37,7 @@ def advice(row: Summary, run: Result) -> Advice | None:
     The command is the command of ``run``, with scratch as a further mode.
     """
     paired = row.paired
-    if not paired or not math.isfinite(row.MAE.mean) or (paired.n > 1 and paired.verdict != "neutral"):
+    if not paired or not math.isfinite(row.error.mean) or (paired.n > 1 and paired.verdict != "neutral"):
         return None
     varied = _varied(run)
     n, why = _wanted(row, paired, varied)
@@ -155,7 +155,7 @@ def _is_of_data(word: str) -> bool:
 
 def _wanted(row: Summary, paired: Paired, varied: str) -> tuple[int, str]:
     """Return the number of pairs to run, and the reason as a sentence."""
-    n, scratch = paired.n, row.MAE.mean - (paired.mean if paired.n else 0.0)
+    n, scratch = paired.n, row.error.mean - (paired.mean if paired.n else 0.0)
     few, what = (row.place.train_size or math.inf) <= FEW_ROWS, "draw" if varied == "split.draw" else "seed"
     if not few and n < 2:
         return _SEEDS, f"{plural(_SEEDS, what)} give {plural(_SEEDS, 'pair')}."
@@ -168,12 +168,12 @@ def _wanted(row: Summary, paired: Paired, varied: str) -> tuple[int, str]:
     number = "more than 10,000" if needed >= 10_000 else f"about {needed:,}"
     seen = "the observed difference" if n else "a tenth of the error"
     text = (
-        f"{start}{number} {what}s are needed to detect a difference of {fixed(difference)} {row.unit} ({seen}), if its "
-        f"standard deviation between {what}s is {fixed(sd)} {row.unit}"
+        f"{start}{number} {what}s are needed to detect a difference of {fixed(difference)}{row.in_unit} ({seen}), if "
+        f"its standard deviation between {what}s is {fixed(sd)}{row.in_unit}"
     )
     if needed <= _MOST:
         return needed, f"{text}."
-    return _MOST, f"{text}; {_MOST} {what}s detect a difference of {fixed(_detected_by(sd, _MOST))} {row.unit}."
+    return _MOST, f"{text}; {_MOST} {what}s detect a difference of {fixed(_detected_by(sd, _MOST))}{row.in_unit}."
 
 
 def _detected_by(sd: float, n: int) -> float:

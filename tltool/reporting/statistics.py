@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
 from tltool import metrics
+from tltool.metrics import Judged
 from tltool.quantities import shipped
 from tltool.reporting.comparable import Cell, Place, Placed, flat, grouped, place
 from tltool.reporting.finished_runs import STAGES, Result
@@ -28,7 +29,7 @@ class Spread(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Test MAE of a mode minus that of scratch, over ``n`` pairs of runs with one seed and the same rows.
+    """Test error of a mode minus that of scratch, over ``n`` pairs of runs with one seed and the same rows.
 
     ``low`` to ``high`` is the 95 % interval of the mean (Student's t over pairs), ``sd`` the sample standard deviation
     of the differences (NaN below two); all in the quantity's unit. Two-sided probabilities of a mean at least so far
@@ -50,17 +51,19 @@ class Paired(NamedTuple):
 class Summary(NamedTuple):
     """The runs of one mode in one place, over seeds; errors are test errors.
 
-    ``mode`` has in brackets the settings, or the source, in which these runs differ from others of the mode. ``MAE`` is
-    in ``unit``; ``plain_MAE`` is in ``plain_unit`` and exists only for a log10 quantity. ``errors`` has every metric
-    that compares models, by name (``tltool.metrics``). ``seconds`` is the time of a run. ``of_cells`` is the MAE of
-    each cell. ``best``: the lowest mean MAE of several modes in this place.
+    ``mode`` has in brackets the settings, or the source, in which these runs differ from others of the mode. ``error``
+    is what models are compared by: the MAE in ``unit``, of a class the Brier score, which has none; ``judged`` has its
+    name. ``plain_MAE`` is in ``plain_unit`` and exists only for a log10 quantity. ``errors`` has every metric that
+    compares models, by name (``tltool.metrics``). ``seconds`` is the time of a run. ``of_cells`` is the error of each
+    cell. ``best``: the lowest mean error of several modes in this place.
     """
 
     place: Place
     mode: str
     runs: tuple[Result, ...]
     unit: str
-    MAE: Spread
+    judged: Judged
+    error: Spread
     plain_MAE: Spread | None
     plain_unit: str
     errors: dict[str, Spread]
@@ -69,6 +72,16 @@ class Summary(NamedTuple):
     of_cells: dict[Cell, float]
     paired: Paired | None = None
     best: bool = False
+
+    @property
+    def in_unit(self) -> str:
+        """The unit after a number, with a space before it; nothing where it has none."""
+        return f" {self.unit}" if self.unit else ""
+
+    @property
+    def of_unit(self) -> str:
+        """The unit in brackets, with a space before them; nothing where it has none."""
+        return f" ({self.unit})" if self.unit else ""
 
 
 def summarise(results: Iterable[Result]) -> list[Summary]:
@@ -81,12 +94,12 @@ def summarise(results: Iterable[Result]) -> list[Summary]:
         modes = grouped(places[where], _variant)
         labels = _labels([some[0].run for some in modes.values()])
         here = [_summary(where, label, some) for label, some in zip(labels, modes.values(), strict=True)]
-        known = [row.MAE.mean for row in here if row.MAE.n]
+        known = [row.error.mean for row in here if row.error.n]
         best = min(known) if len(known) > 1 else math.nan
         for (mode, _), row in sorted(zip(modes, here, strict=True), key=lambda pair: mode_order(pair[1].mode)):
             judged = where.stage == "transfer" and mode != "scratch"
             paired = _paired(row.of_cells, scratch.get((where.study, where.train_size), {})) if judged else None
-            rows.append(row._replace(paired=paired, best=row.MAE.mean == best))
+            rows.append(row._replace(paired=paired, best=row.error.mean == best))
     return rows
 
 
@@ -155,10 +168,10 @@ def _short_path(path: str, others: Sequence[str]) -> str:
 
 
 def _of_cells(placed: Sequence[Placed]) -> dict[Cell, float]:
-    """Return {cell: test MAE}; repeated runs are averaged, so that they count as one pair."""
-    pairs = [(p.cell, p.run.metric(p.place.quantity, "MAE")) for p in placed]
-    known = [(cell, mae) for cell, mae in pairs if cell.seed is not None and math.isfinite(mae)]
-    return {cell: fmean(m for _, m in some) for cell, some in grouped(known, lambda pair: pair[0]).items()}
+    """Return {cell: test error}; repeated runs are averaged, so that they count as one pair."""
+    pairs = [(p.cell, p.run.error(p.place.quantity)) for p in placed]
+    known = [(cell, error) for cell, error in pairs if cell.seed is not None and math.isfinite(error)]
+    return {cell: fmean(error for _, error in some) for cell, some in grouped(known, lambda pair: pair[0]).items()}
 
 
 def _summary(place: Place, mode: str, placed: Sequence[Placed]) -> Summary:
@@ -168,13 +181,15 @@ def _summary(place: Place, mode: str, placed: Sequence[Placed]) -> Summary:
         return _spread(run.metric(place.quantity, metric) for run in runs)
 
     known = runs[0].about(place.quantity)
+    judged, is_class = metrics.judged(known), known is not None and known.is_class
     plain = shipped().get(known.log10_of) if known and known.log10_of else None
     return Summary(
         place=place,
         mode=mode,
         runs=tuple(runs),
-        unit=str(runs[0].quantities[place.quantity].get("unit") or "unknown unit"),
-        MAE=over("MAE"),
+        unit="" if is_class else str(runs[0].quantities[place.quantity].get("unit") or "unknown unit"),
+        judged=judged,
+        error=over(judged.error),
         plain_MAE=over(f"MAE_{plain.name}") if plain else None,
         plain_unit=plain.unit if plain else "",
         errors={metric.name: over(metric.name) for metric in metrics.of(known) if metric.better},

@@ -37,7 +37,7 @@ def so_far(folder: Path, runs: Path) -> list[Advice]:
 
 
 def _told(row: Summary) -> Iterator[str]:
-    if not row.paired or not math.isfinite(row.MAE.mean):
+    if not row.paired or not math.isfinite(row.error.mean):
         return
     n, mean, low, high, verdict, p, p_signs, _ = row.paired
     side, name = "lower" if mean < 0 else "higher", row.place.quantity
@@ -45,14 +45,15 @@ def _told(row: Summary) -> Iterator[str]:
         yield f"{name}: transfer not known: there is no scratch run with this seed and the same rows yet."
     elif n == 1:
         yield (
-            f"{name}: the test MAE is {fixed(abs(mean))} {row.unit} {side} than that of scratch with the same seed and "
-            "rows. One pair is not enough for a verdict."
+            f"{name}: the test {row.judged.error} is {fixed(abs(mean))}{row.in_unit} {side} than that of scratch with "
+            "the same seed and rows. One pair is not enough for a verdict."
         )
     else:
         yield (
-            f"{name}: {verdict} over {plural(n, 'pair')} so far. The mean test MAE is {fixed(abs(mean))} {row.unit} "
-            f"{side} than that of scratch (95 % interval of the difference {fixed(low, mean)} to {fixed(high, mean)}; "
-            f"p {probability(p)} (t-test), p {probability(p_signs)} (signs))."
+            f"{name}: {verdict} over {plural(n, 'pair')} so far. The mean test {row.judged.error} is "
+            f"{fixed(abs(mean))}{row.in_unit} {side} than that of scratch (95 % interval of the difference "
+            f"{fixed(low, mean)} to {fixed(high, mean)}; p {probability(p)} (t-test), "
+            f"p {probability(p_signs)} (signs))."
         )
 
 

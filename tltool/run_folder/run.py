@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tltool.errors import ConfigError, ResourceError
+from tltool.run_folder import prediction_table
 from tltool.run_folder.console import Screen
 from tltool.run_folder.loggers import Logger, Loggers
 
@@ -136,14 +137,15 @@ class Run:
     def write_predictions(self, rows: list[dict[str, Any]]) -> None:
         """Write ``predictions.csv`` and ``.parquet`` with ``PREDICTION_COLUMNS``, and ``OWN_COLUMNS`` that have values.
 
-        A row has no value for a column if it lacks the key.
+        A row has no value for a column if it lacks the key. Columns that begin with p_ are probabilities of classes.
         """
         import pandas as pd
 
         own = [name for name in OWN_COLUMNS if any(name in row for row in rows)]
+        own += dict.fromkeys(name for row in rows for name in row if name.startswith("p_"))
         table = pd.DataFrame(rows, columns=[*PREDICTION_COLUMNS, *own])
-        table.to_csv(self.folder / "predictions.csv", index=False)
-        table.to_parquet(self.folder / "predictions.parquet", index=False)
+        for suffix in (".csv", ".parquet"):
+            prediction_table.write(table, self.folder / f"predictions{suffix}")
 
     def _status(self, state: str, code: int, message: str) -> None:
         finished = None if state == "running" else _now()

@@ -1,6 +1,7 @@
 """``tltool eval``: compute the errors of a trained model on its own test rows, or on other labelled data."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tltool.data.batches.batches import Batches, batches
 from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
-from tltool.evaluation import conformal, digests, overlap_audit, reference_predictions, results
+from tltool.evaluation import class_labels, conformal, digests, overlap_audit, reference_predictions, results
 from tltool.evaluation.results import show_errors
 from tltool.quantities import require_same_units
 from tltool.run_folder.bundled_models import called
@@ -103,6 +104,8 @@ def _other(
     graph_settings = checkpoint.graph_settings(spec)
     dataset = setup.data_set(config, config["data"], graph_settings, folder.say)
     require_same_units(spec["quantities"], dataset.store.known, quantities)
+    if any(dataset.store.known[name].is_class for name in quantities if name in dataset.store.known):
+        dataset = replace(dataset, store=class_labels.as_the_model_has_them(dataset.store, spec["quantities"]))
     low = config.get("base") if spec.get("base") else None
     base = setup.base_labels(config, low, dataset, quantities, graph_settings, folder.say)
     rows = np.flatnonzero(np.isfinite(setup.labelled(dataset, quantities, base)))

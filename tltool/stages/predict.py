@@ -12,6 +12,7 @@ from tltool.errors import ConfigError, DataError, ResourceError
 from tltool.evaluation import uncertainty
 from tltool.evaluation.predictor import Base, Item, Predictor, opened
 from tltool.evaluation.results import show_predictions
+from tltool.run_folder import prediction_table
 from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
@@ -35,7 +36,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
     table = predictor.table(items, int(config["batch_size"]), base)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(output, index=False) if output.suffix == ".csv" else table.to_parquet(output, index=False)
+        prediction_table.write(table, output)
     except OSError as error:
         raise ResourceError(f"Cannot write {output} ({error.strerror}); choose another file with output=.") from error
     bad = table[table.prediction.isna()].drop_duplicates("id")

@@ -158,8 +158,8 @@ class StackedFit:
         """Return the loss (s,) of each model for its ``rows`` (s, c)."""
         count = len(self.given)
         goals = self._goals[torch.arange(count)[:, None], rows]
-        side = [table.transpose(0, 1).flatten(1) for table in (self._values(self.stack, rows), goals)]
-        means, there = (found.view(count, -1) for found in loss.by_quantity(self.settings.loss, *side))
+        values, targets = (table.transpose(0, 1).flatten(1) for table in (self._values(self.stack, rows), goals))
+        means, there = (found.view(count, -1) for found in loss.by_quantity(self.settings.loss, values, targets))
         return loss.mean(means, there, self._weights)
 
 

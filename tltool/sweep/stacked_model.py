@@ -20,6 +20,7 @@ from tltool.model.kernels.cpp_kernels import CppKernels
 from tltool.model.layers.mlp import Trunk
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool
+from tltool.model.scaler import ClassScaler
 from tltool.model.sklearn_head import Standardise
 from tltool.model.surgery.low_rank import LowRank
 from tltool.sweep import stacked_cgcnn
@@ -61,6 +62,8 @@ def alike(model: PropertyModel, cpp: CppKernels | None) -> tuple[object, ...] | 
     if not known or type(readout) is not Pool or readout.extras or type(trunk) not in (Trunk, Standardise):
         return None
     if any(type(head) is not nn.Linear for head in model.heads.values()):
+        return None
+    if any(isinstance(scaler, ClassScaler) for scaler in model.scalers.values()):
         return None
     if any(isinstance(part, nn.Dropout) and part.p > 0 for part in model.modules()):
         # Dropout would need a separate sequence of random numbers for each model.

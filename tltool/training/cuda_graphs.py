@@ -56,7 +56,7 @@ def said(log: Callable[[dict[str, Any]], None]) -> Callable[[str], None]:
 def _padded(data: Batches, size: int, learn: Callable[[Batch], Tensor], through: Callable[[Step], Step]) -> Epoch:
     device = data.labels.device
     table = padded.closed(data.table)
-    labels = torch.cat([data.labels, data.labels.new_full((1, len(data.quantities)), torch.nan)])
+    labels = torch.cat([data.labels, data.labels.new_full((1, data.labels.shape[1]), torch.nan)])
     sizes, rows = padded.counts(data.table), data.split["train"].cpu()
     ready = padded.rooms(sizes[rows.numpy()], size)
     at_hand = torch.zeros(ready[0].crystals, dtype=torch.int64, device=device)

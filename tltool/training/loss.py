@@ -1,4 +1,9 @@
-"""Compute losses over the labels that are present; by default, each quantity has the same weight."""
+"""Compute losses over the labels that are present; by default, each quantity has the same weight.
+
+Sizes: c crystals, q quantities, v columns of network values, of which a class of more than two has several.
+"""
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -7,17 +12,36 @@ from torch import Tensor
 from tltool.data.batches.batches import Batches
 from tltool.errors import ConfigError
 from tltool.model import all_reduce
+from tltool.model.property_model import PropertyModel
+from tltool.model.scaler import ClassScaler
 
 KINDS = ("l1", "mse", "huber")
 
 
-def loss(kind: str, values: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean over quantities of the mean loss over present labels, from (c, q); NaN in ``targets`` is absent.
+class Group(NamedTuple):
+    """The columns of a quantity, and whether it is a class."""
 
-    ``kind``: ``l1``, ``mse`` or ``huber`` (quadratic below one spread). ``weights`` (q,) make it a weighted mean over
-    quantities. A quantity with no label here takes no part.
+    at: slice
+    is_class: bool
+
+
+Groups = tuple[Group, ...] | None
+"""The columns of each quantity; None where all are numbers, with a column each."""
+
+
+def groups_of(data: Batches, model: PropertyModel) -> Groups:
+    """Return the columns of the quantities of ``data``, those whose scaler in ``model`` is of a class as classes."""
+    found = [Group(at, isinstance(model.scalers[name], ClassScaler)) for name, at in data.columns.items()]
+    return tuple(found) if any(group.is_class for group in found) else None
+
+
+def loss(kind: str, values: Tensor, targets: Tensor, weights: Tensor | None = None, groups: Groups = None) -> Tensor:
+    """Return the mean over quantities of the mean loss over present labels, from (c, v); NaN in ``targets`` is absent.
+
+    ``kind``: ``l1``, ``mse`` or ``huber`` (quadratic below one spread); of a class, the loss is the cross-entropy.
+    ``weights`` (q,) make it a weighted mean over quantities. A quantity with no label here takes no part.
     """
-    return mean(*by_quantity(kind, values, targets), weights)
+    return mean(*by_quantity(kind, values, targets, groups), weights)
 
 
 def mean(means: Tensor, there: Tensor, weights: Tensor | None) -> Tensor:
@@ -57,28 +81,40 @@ def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Ten
     return (terms * there).sum() / there.sum().clamp_min(1)
 
 
-def of_labels(kind: str, values: Tensor, targets: Tensor) -> Tensor:
+def of_labels(kind: str, values: Tensor, targets: Tensor, groups: Groups = None) -> Tensor:
     """Return the sum over present labels / (rows with a label * quantities); arguments as for ``loss``.
 
     So every label counts alike, whatever its quantity, as in Devi and others, doi:10.1038/s41524-024-01486-1.
     """
-    errors, present = _errors(kind, values, targets)
+    errors, present = _errors(kind, values, targets, groups)
     sums, rows = all_reduce.with_count(errors.sum(0), present.any(1).sum())
-    return sums.sum() / (rows * targets.shape[1]).clamp_min(1)
+    return sums.sum() / (rows * present.shape[1]).clamp_min(1)
 
 
-def by_quantity(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def by_quantity(kind: str, values: Tensor, targets: Tensor, groups: Groups = None) -> tuple[Tensor, Tensor]:
     """Return the mean loss over present labels of each quantity (q,), and 1 if it has a label, else 0 (q,).
 
     Several processes, each with its rows of a batch, all get what the whole batch gives.
     """
-    errors, present = _errors(kind, values, targets)
+    errors, present = _errors(kind, values, targets, groups)
     sums, counts = all_reduce.with_count(errors.sum(0), present.sum(0))
     return sums / counts.clamp_min(1), (counts > 0).to(errors.dtype)
 
 
-def _errors(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _errors(kind: str, values: Tensor, targets: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
     """Return the loss of each label (c, q), 0 if absent, and whether it is present (c, q)."""
+    if groups is None:
+        return _of_numbers(kind, values, targets)
+    pairs = [
+        _of_class(values[:, group.at], targets[:, group.at])
+        if group.is_class
+        else _of_numbers(kind, values[:, group.at], targets[:, group.at])
+        for group in groups
+    ]
+    return torch.cat([errors for errors, _ in pairs], dim=1), torch.cat([present for _, present in pairs], dim=1)
+
+
+def _of_numbers(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     if kind not in KINDS:
         raise ConfigError(f"fit.loss={kind!r} is not known; use {', '.join(KINDS)}.")
     present = torch.isfinite(targets)
@@ -88,3 +124,13 @@ def _errors(kind: str, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     if kind == "mse":
         return (values - goal).square(), present
     return F.huber_loss(values, goal, reduction="none"), present
+
+
+def _of_class(values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy (c, 1) of the values (c, w) of a class, and whether there is a label (c, 1)."""
+    present = torch.isfinite(targets[:, :1])
+    goal = torch.where(present, targets, torch.zeros_like(targets))
+    if values.shape[1] == 1:
+        errors = F.binary_cross_entropy_with_logits(values, goal, reduction="none")
+        return torch.where(present, errors, torch.zeros_like(errors)), present
+    return -(goal * values.log_softmax(1)).sum(1, keepdim=True), present

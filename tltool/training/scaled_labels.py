@@ -11,7 +11,7 @@ from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import evaluation_size
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel
-from tltool.model.scaler import Scaler, composition, fit_scaler
+from tltool.model.scaler import ClassScaler, Scaler, composition, fit_scaler
 from tltool.quantities import Quantity
 
 _SCALER_ROWS = 200_000
@@ -19,10 +19,10 @@ _DECADES = 100.0
 """Largest over smallest label from which a quantity of scale ``auto`` is learnt as its logarithm."""
 
 
-def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler]:
+def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler | ClassScaler]:
     """Return a scaler for each quantity, fitted on the training rows only; of millions, on rows at equal intervals.
 
-    ``reference`` and ``scale`` as in ``Settings``; raises ConfigError for a label that has no logarithm.
+    ``reference`` and ``scale`` as in ``Settings``, for numbers; raises ConfigError for a label that has no logarithm.
     """
     rows = data.split["train"]
     rows = rows[:: -(-len(rows) // _SCALER_ROWS) or 1]
@@ -30,14 +30,18 @@ def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler]:
     fractions = torch.cat([composition(data.table.select(part)) for part in parts])
     logs = logarithmic(data, scale)
     labels = data.labels[rows]
-    how = [(reference, name in logs, scale == "minmax") for name in data.quantities]
-    return {name: fit_scaler(labels[:, k], fractions, *how[k]) for k, name in enumerate(data.quantities)}
+    found: dict[str, Scaler | ClassScaler] = {}
+    for name, at in data.columns.items():
+        about = data.known[name]
+        numbers = (labels[:, at.start], fractions, reference, name in logs, scale == "minmax")
+        found[name] = ClassScaler(about.class_names) if about.is_class else fit_scaler(*numbers)
+    return found
 
 
 def logarithmic(data: Batches, scale: str) -> list[str]:
     """Return the quantities that are learnt as their logarithms; raise ConfigError for a label that has none."""
     labels = data.labels[data.split["train"]]
-    return [name for k, name in enumerate(data.quantities) if _is_logarithmic(data, labels[:, k], name, scale)]
+    return [name for name, k in data.number_columns.items() if _is_logarithmic(data, labels[:, k], name, scale)]
 
 
 def _is_logarithmic(data: Batches, labels: Tensor, name: str, scale: str) -> bool:
@@ -68,7 +72,7 @@ def is_logarithmic(about: Quantity, labels: npt.NDArray[Any]) -> bool:
 
 @torch.no_grad()
 def goals_of(model: PropertyModel, data: Batches) -> Tensor:
-    """Return (n, q): what the network should give for each training row, NaN elsewhere; the scaler does not change.
+    """Return (n, v): what the network should give for each training row, NaN elsewhere; the scaler does not change.
 
     Raises ConfigError for a label that has no logarithm where the model, by a head that it kept, learns logarithms.
     """
@@ -76,7 +80,7 @@ def goals_of(model: PropertyModel, data: Batches) -> Tensor:
     for batch in data.of("train", evaluation_size(data.table)):
         goals[batch.rows] = model.targets(batch.labels, batch.graph)
     lost = torch.isfinite(data.labels) & ~torch.isfinite(goals)
-    for k, name in enumerate(data.quantities):
+    for name, k in data.number_columns.items():
         rows = data.split["train"][lost[data.split["train"], k]]
         if len(rows):
             least = float(data.labels[rows[0], k])

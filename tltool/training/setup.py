@@ -1,6 +1,7 @@
 """Build the data set, the batches and the fit of a stage from its config."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from tltool import instantiate, machine
 from tltool.config_tree import place_of
-from tltool.data import cheaper_level, structure_checks, union
+from tltool.data import cheaper_level, splits, structure_checks, union
 from tltool.data.batches import batches
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset, Means
@@ -108,12 +109,19 @@ def parted(
         say(line)
     if without is not None:
         some[without] = np.nan
-    found: Split | Folds = instantiate.call(config["split"], data.store, some, plugins=config["plugins"], place="split")
+    records = _with_strata(data.store, quantities)
+    found: Split | Folds = instantiate.call(config["split"], records, some, plugins=config["plugins"], place="split")
     if base is None and config["fit"]["scale"] == "auto" and isinstance(found, Split):
         for name in quantities:
             if scaled_labels.is_logarithmic(data.store.known.named(name), data.store.label(name)[found.train]):
                 say(f"{name} is learnt as its logarithm, and reported as it is (scale; docs/quantities.md).")
     return found
+
+
+def _with_strata(records: Store, quantities: list[str]) -> Store:
+    """Return ``records`` that name the first class of ``quantities``, whose shares the parts of a split are to have."""
+    first = next((name for name in quantities if records.known.named(name).is_class), None)
+    return records if first is None else replace(records, attributes={**records.attributes, splits.STRATA: first})
 
 
 def _without_logarithm(records: Store, quantities: list[str]) -> list[str]:
@@ -154,6 +162,8 @@ def base_labels(
     """
     if not description:
         return None
+    if classes := [name for name in quantities if data.store.known.named(name).is_class]:
+        raise ConfigError(f"{classes[0]} is a class, which has no differences to learn; leave the base out.")
     low = data_set(config, description, graph_settings, say).store
     found = cheaper_level.base_labels(data.store, low, quantities)
     if alone := int(np.isnan(found).all(axis=1).sum()):

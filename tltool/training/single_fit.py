@@ -48,6 +48,7 @@ class SingleFit:
             compute=compute,
             settings=self.settings,
             weights=loss.weights_of(self.settings.weights, data),
+            groups=loss.groups_of(data, model),
             penalty=training.penalty,
             log_scales=self.log_scales,
             optimiser=self.optimiser,
@@ -104,6 +105,7 @@ class Step:
     compute: Values
     settings: Settings
     weights: Tensor | None
+    groups: loss.Groups
     penalty: Callable[[], Tensor] | None
     log_scales: Tensor
     optimiser: Optimizer
@@ -124,12 +126,12 @@ class Step:
         """Return the loss for the log, and the objective that is minimised."""
         kind, balance = self.settings.loss, self.settings.loss_balance
         found = self.compute(self.model, batch)
-        means, there = loss.by_quantity(kind, found, batch.labels)
+        means, there = loss.by_quantity(kind, found, batch.labels, self.groups)
         error = objective = loss.mean(means, there, self.weights)
         if balance == "uncertainty":
             objective = loss.balanced(kind, means, there, self.log_scales)
         elif balance == "labels":
-            objective = loss.of_labels(kind, found, batch.labels)
+            objective = loss.of_labels(kind, found, batch.labels, self.groups)
         return error, objective if self.penalty is None else objective + self.penalty()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tltool import instantiate, machine
+from tltool import instantiate, machine, metrics
 from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, standing_at
@@ -76,9 +76,10 @@ def auto(
     def say(text: str) -> None:
         fit.log({"event": "say", "text": text})
 
+    measure = " and ".join(dict.fromkeys(metrics.judged(data.known[name]).relative for name in data.quantities))
     say(
         f"Comparing {', '.join(candidates)} by {folds}-fold cross-validation on the {rows:,} training rows; "
-        "errors are MAE/MAD. Test rows are not looked at."
+        f"errors are {measure}. Test rows are not looked at."
     )
     began = time.perf_counter()
     limit = None if max_seconds is None else max_seconds + max_seconds_per_row * max(rows - 100, 0)
@@ -101,7 +102,7 @@ def auto(
     name = " + ".join(names)
     say(f"Chosen: {name}. {reason} {worth} All of it took {time.perf_counter() - began:.1f} s.")
     table = {k: _row(t, standing.get(k)) for k, t in tried.items()}
-    choice = {"chosen": name, "reason": reason, "source": worth, "folds": folds, "rows": rows, "measure": "MAE/MAD"}
+    choice = {"chosen": name, "reason": reason, "source": worth, "folds": folds, "rows": rows, "measure": measure}
     choice |= {"error": float(taken.mean()), "candidates": table, "weights": weights}
     fit.log({"event": "auto", **choice})
     model.spec["auto"] = choice
@@ -130,7 +131,7 @@ def _advice(name: str) -> str:
 
 def _mean(tried: Mapping[str, Tried], weights: Mapping[str, float], data: Batches, model: PropertyModel) -> Floats:
     """Return (n,): the errors on training rows of the mean of candidates with ``weights``."""
-    logs = [bool(scaler.logarithmic) for scaler in model.scalers.values()]
+    logs = [bool(scaler.logarithmic) for scaler in model.scalers.values() for _ in range(int(scaler.width))]  # type: ignore[arg-type]
     found = np.stack([tried[name].predictions for name in weights], axis=-1)
     shares = np.array(list(weights.values()))
     columns = [np.exp(np.log(found[:, k]) @ shares) if log else found[:, k] @ shares for k, log in enumerate(logs)]

@@ -19,12 +19,12 @@ from tltool.model.additive_gp import AdditiveGP, ProcessHead
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.atom_set import AtomSet, Layers, SetModel
 from tltool.model.readouts.pool import encoder_facts
-from tltool.model.scaler import Scaler
+from tltool.model.scaler import ClassScaler, Scaler
 from tltool.model.sklearn_head import FixedHead, Standardise, as_head
 from tltool.model.surgery import edit
 from tltool.training.fit import Fit, train
 from tltool.training.scaled_labels import goals_of, scalers
-from tltool.transfer.steps import embeddings
+from tltool.transfer.steps import classifiers, embeddings
 from tltool.transfer.steps.load_report import announce
 
 _SET_MODEL = f"{SetModel.__module__}.{SetModel.__name__}"
@@ -52,10 +52,11 @@ def features(
     over those levels of the encoder as ``Pool`` does, standardised on the training rows. null takes levels 0 and 1, and
     level 0 where the data are formulas, which have no other. ``extra_features`` (see ``concatenated.Concatenated``) are
     appended to the levels; the list of levels may then be empty. null takes none, and for an ``AdditiveGP`` all but the
-    trunk that source and data have. ``regressor`` is an unfitted estimator, fitted on the training rows only. A linear
-    one becomes an ordinary head. null trains a linear head with ``fit``, or at the trunk a head of the source's kind. A
-    ``SetModel`` learns on the sites instead and is trained with ``fit``. ``refit_statistics`` is as in ``freeze``.
-    Raise ConfigError for a combination that makes no sense.
+    trunk that source and data have. ``regressor`` is an unfitted estimator, fitted on the training rows only; of a
+    class, its counterpart among classifiers is (``steps.classifiers``). A linear one becomes an ordinary head. null
+    trains a linear head with ``fit``, or at the trunk a head of the source's kind. A ``SetModel`` learns on the sites
+    instead and is trained with ``fit``. ``refit_statistics`` is as in ``freeze``. Raise ConfigError for a combination
+    that makes no sense.
     """
     torch.manual_seed(fit.seed)
     model = edit.copy_of(source)
@@ -104,13 +105,23 @@ def _fit_heads(model: PropertyModel, data: Batches, table: Tensor, regressor: An
     goals = goals_of(model, data)[rows].double().cpu().numpy()
     inputs = table[rows].double().cpu().numpy()
     heads: dict[str, nn.Module] = {}
-    for k, name in enumerate(data.quantities):
-        present = np.isfinite(goals[:, k])
-        if isinstance(regressor, AdditiveGP):
-            heads[name] = _process(regressor, inputs[present], goals[present, k], model, fit, name)
+    for name, at in data.columns.items():
+        present = np.isfinite(goals[:, at.start])
+        rows_of, goal = inputs[present], goals[present, at]
+        if isinstance(model.scalers[name], ClassScaler):
+            classes = (goal[:, 0] if goal.shape[1] == 1 else goal.argmax(1)).astype(np.int64)
+            names = data.known[name].class_names
+            heads[name] = classifiers.fitted_head(regressor, rows_of, classes, len(names), partial(_say, fit))
+        elif isinstance(regressor, AdditiveGP):
+            heads[name] = _process(regressor, rows_of, goal[:, 0], model, fit, name)
         else:
-            heads[name] = _estimator(regressor, inputs[present], goals[present, k])
+            classifiers.require_regressor(regressor, name)
+            heads[name] = _estimator(regressor, rows_of, goal[:, 0])
     model.heads = nn.ModuleDict(heads).to(data.labels.device)
+
+
+def _say(fit: Fit, text: str) -> None:
+    fit.log({"event": "say", "text": text})
 
 
 def _estimator(regressor: Any, inputs: Floats, goals: Floats) -> nn.Module:
@@ -130,7 +141,7 @@ def _process(
     widths = getattr(model.readout, "widths", None) or {"trunk": inputs.shape[1]}
     if len(inputs) > regressor.most_rows:
         said = f"The Gaussian process takes {regressor.most_rows:,} of {len(inputs):,} training rows ("
-        fit.log({"event": "say", "text": said + "mode.regressor.most_rows)."})
+        _say(fit, said + "mode.regressor.most_rows).")
     head = regressor.fitted(inputs, goals, widths)
     shares = head.shares()
     parts = ", ".join(f"{block} {share:.0%}" for block, share in shares.items() if share > 0)
@@ -171,6 +182,7 @@ def _all_blocks(source: PropertyModel, bare: bool) -> list[str]:
     if bare:
         return ["elements"]
     has_labels = not any(isinstance(head, FixedHead) for head in source.heads.values())
+    has_labels &= not any(isinstance(scaler, ClassScaler) for scaler in source.scalers.values())
     return ["elements", "geometry", *(["labels"] if has_labels else [])]
 
 
@@ -192,7 +204,7 @@ def _on_sites(
     fit: Fit,
     levels: list[int] | None,
     parts: SetModel,
-    fresh: dict[str, Scaler],
+    fresh: dict[str, Scaler | ClassScaler],
 ) -> PropertyModel:
     """Return ``model`` with a set model on the site features of its encoder, which are computed once."""
     if levels is None:

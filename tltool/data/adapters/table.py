@@ -98,8 +98,7 @@ def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /
     Raises DataError for a file that cannot be read and a label that is not a number.
     """
     path = _file(root)
-    given = wish.names and wish.columns and all(name in known or name in wish.define for name in wish.names)
-    sample = Sample([], [], None, []) if given else label_sample.sampled(path)
+    sample = Sample([], [], None, []) if label_choice.is_settled(wish, known) else label_sample.sampled(path)
     id_column, how = node.get("id_column"), list(sample.told)
     if sample.headers and id_column == "id" and "id" not in sample.headers:
         id_column = next(iter(label_choice.id_columns(sample.headers)), None)
@@ -111,6 +110,7 @@ def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /
             header for header in sample.headers if label_choice.key(header) in ("structure", "cif", "poscar", "atoms")
         }
     chosen = label_sample.chosen(sample, taken, wish, known, path.name)
+    chosen = label_sample.with_every_class(chosen, path, sample, wish)
     how += [f"decimal commas in {', '.join(chosen.commas)}"] if chosen.commas else []
     keys = {"id_column": id_column, "header_line": sample.header_line, "decimal_commas": chosen.commas}
     return Settled(keys, chosen, [label_choice.told(path.name, how, chosen)])

@@ -11,14 +11,17 @@ from tltool.data.batches import tensor_table
 from tltool.data.dataset import Dataset
 from tltool.data.record import Floats
 from tltool.data.splits import Split
-from tltool.quantities import Quantities, shipped
+from tltool.quantities import Quantities, Quantity, columns_of, shipped
 
 _BLOCK = 65_536
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Input of a fit: ``table`` of graphs, ``labels`` (n, q) with NaN for missing ones, the quantities and the split.
+    """Input of a fit: ``table`` of graphs, ``labels`` (n, v) with NaN for missing ones, the quantities and the split.
+
+    A quantity has one column. A class of more than two has a column for each: 1 in that of the label, 0 in the others
+    (``columns``).
 
     ``base`` (n, q) contains the values from which labels are differences (a cheaper level of theory), None for labels
     themselves. ``bare`` says that the records are formulas, without structures and edges. ``known`` has the definitions
@@ -32,6 +35,16 @@ class Batches:
     base: Tensor | None = None
     bare: bool = False
     known: Quantities = field(default_factory=shipped)
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Which columns of the labels are of each quantity."""
+        return columns_of(self.known.named(name) for name in self.quantities)
+
+    @property
+    def number_columns(self) -> dict[str, int]:
+        """The column of each quantity that is no class."""
+        return {name: at.start for name, at in self.columns.items() if not self.known[name].is_class}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.split)
@@ -63,12 +76,24 @@ class Batches:
 
 
 def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats | None = None) -> Batches:
-    """Return the batches of ``data`` with the labels of ``quantities``, less ``base`` (n, q) where that is given."""
+    """Return the batches of ``data`` with the labels of ``quantities``, less ``base`` (n, q) where that is given.
+
+    There is no base where a quantity is a class.
+    """
     names, kind = tuple(quantities), torch.get_default_dtype()
-    labels = torch.stack([torch.from_numpy(data.store.label(name)) for name in names], dim=1)
+    abouts = [data.store.known.named(name) for name in names]
+    labels = torch.cat([_of(torch.from_numpy(data.store.label(one.name)), one) for one in abouts], dim=1)
     parts = {name: torch.from_numpy(rows) for name, rows in split.items()}
     low = None if base is None else torch.from_numpy(base)
     learned = labels if low is None else labels - low
     low = None if low is None else low.to(kind)
     bare = data.store.amounts is not None
     return Batches(tensor_table.table(data.graphs), learned.to(kind), names, parts, low, bare, data.store.known)
+
+
+def _of(label: Tensor, about: Quantity) -> Tensor:
+    """Return the columns (n, w) of labels (n,): 1 in that of its class where there are several."""
+    if about.width == 1:
+        return label[:, None]
+    place = torch.arange(about.width, dtype=label.dtype)
+    return torch.where(label.isnan()[:, None], label[:, None], (label[:, None] == place).to(label.dtype))

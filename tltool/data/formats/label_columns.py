@@ -1,7 +1,8 @@
 """Convert cells to labels, or say why they are none, and build records; all adapters read labels here.
 
 An empty cell is no label. A cell with anything other than a number is counted and never guessed: ``1_0``, ``1,5``,
-``1.5 eV`` and ``1.5(2)`` are not numbers. ``quantities.py`` has the limits of each quantity.
+``1.5 eV`` and ``1.5(2)`` are not numbers. Of a class, the label is the place of the cell's word
+among its classes. ``quantities.py`` has the limits of each quantity.
 """
 
 import math
@@ -14,7 +15,7 @@ import numpy as np
 
 from tltool.data.record import Crystal, Dropped, Record
 from tltool.errors import ConfigError
-from tltool.quantities import Quantities, Quantity, shipped
+from tltool.quantities import Quantities, Quantity, class_word, shipped
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
@@ -23,6 +24,7 @@ _MINUS = "\N{MINUS SIGN}"
 _MISSING = {"", "nan", "-nan", "+nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "?"}
 _CLASSES = {"true": 1.0, "false": 0.0}
 _NOT = "not a number"
+_SHOWN = 6  # classes in a message
 
 
 class Columns(NamedTuple):
@@ -181,6 +183,8 @@ def _label(cell: Any, wanted: Quantity) -> float | None:
     """Return the number in a cell, None for an empty one; raise ValueError that says what it is instead."""
     if cell is None:
         return None
+    if wanted.classes:
+        return _class(text(cell), wanted)
     if isinstance(cell, str):
         return _from_text(cell.strip(), wanted)
     if isinstance(cell, (bool, np.bool_)):
@@ -196,6 +200,17 @@ def _label(cell: Any, wanted: Quantity) -> float | None:
     if math.isinf(value):
         raise ValueError("infinite")
     return None if math.isnan(value) else value
+
+
+def _class(cell: str, wanted: Quantity) -> float | None:
+    """Return the place of a word among the classes; a word such as none is missing unless it is one of them."""
+    word = class_word(cell)
+    if word in wanted.classes:
+        return float(wanted.classes.index(word))
+    if is_missing(cell):
+        return None
+    shown = ", ".join(wanted.classes[:_SHOWN]) + (", ..." if len(wanted.classes) > _SHOWN else "")
+    raise ValueError(f"none of its classes ({shown})")
 
 
 def _from_text(word: str, wanted: Quantity) -> float | None:
@@ -225,7 +240,8 @@ def _beyond(value: float, about: Quantity | None) -> str:
     if about is None:
         return ""
     if about.is_class:
-        return "" if value in (0, 1) else "neither 0 nor 1"
+        there = value in range(len(about.class_names))
+        return "" if there else "neither 0 nor 1" if not about.classes else "none of its classes"
     return "" if about.least <= value <= about.most else f"beyond {about.least:g} to {about.most:g}{about.in_unit}"
 
 

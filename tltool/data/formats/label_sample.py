@@ -9,7 +9,7 @@ from tltool.data.formats import label_choice, label_columns, label_table, tables
 from tltool.data.formats.label_choice import Chosen, Wish
 from tltool.data.formats.label_table import Column
 from tltool.errors import DataError
-from tltool.quantities import Quantities, defined, described
+from tltool.quantities import Quantities, class_names_of, defined, described
 
 _ROWS = 2_000
 _NAMES = {",": [], ";": ["semicolons separate the cells"], "\t": ["tabs separate the cells"]}
@@ -52,7 +52,7 @@ def _is_nested(value: Any) -> bool:
 
 def chosen(sample: Sample, taken: Iterable[str], wish: Wish, known: Quantities, where: str) -> Chosen:
     """Return the labels of the table ``where``, not in the columns ``taken``; raise the errors of ``choose``."""
-    if wish.names and wish.columns and all(name in known or name in wish.define for name in wish.names):
+    if wish.names and wish.columns and label_choice.is_settled(wish, known):
         abouts = [known.get(name) or defined(name, wish.define[name], f"data.define.{name}") for name in wish.names]
         abouts = [
             defined(q.name, {"unit": q.unit, **wish.define.get(q.name, {})}) for q in abouts if q.name in wish.define
@@ -61,6 +61,21 @@ def chosen(sample: Sample, taken: Iterable[str], wish: Wish, known: Quantities, 
     nested = [column for column in wish.columns or wish.names or () if "." in column]
     headers = [header for header in sample.headers if header not in set(taken)]
     return label_choice.choose([*headers, *nested], lambda column: judged(sample, column, where), wish, known, where)
+
+
+def with_every_class(found: Chosen, path: Path, sample: Sample, wish: Wish) -> Chosen:
+    """Return what was ``found`` in a ``sample``, with the classes of the whole table at ``path`` where it is longer."""
+    if len(sample.rows) < _ROWS:
+        return found
+    definitions = dict(found.definitions)
+    for name, column in zip(found.names, found.columns, strict=True):
+        node = definitions[name]
+        if node.get("classes") and not (wish.define.get(name) or {}).get("classes"):
+            rows = tables.rows(path, [column], sample.header_line)
+            words = {label_columns.text(tables.value(row, column)) for _, row in rows}
+            classes = class_names_of(word for word in words if not label_columns.is_missing(word))
+            definitions[name] = described(defined(name, node | {"classes": list(classes)}, f"{path.name}: {column!r}"))
+    return found._replace(definitions=definitions)
 
 
 def judged(sample: Sample, column: str, where: str) -> Column:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tltool.data.formats import csv_rows
 from tltool.data.formats.label_columns import is_missing, is_number, is_numeric
 from tltool.errors import DataError
+from tltool.quantities import MOST_CLASSES, class_names_of
 
 _TITLES = 3  # lines with a single cell that may stand above the header
 _SNIFFED = 200
@@ -20,7 +21,7 @@ _UNIT = re.compile(r"\s*(?P<name>[^(\[]*?)\s*(?:\((?P<round>.+)\)|\[(?P<square>.
 _COMMA = re.compile(r"[-+]?\d+,\d+(?:[eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+")
 _WITH_UNIT = re.compile(r"[-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?\s*(?P<unit>[^\W\d_%°][^,;]*|[%°].*)")
-_MOST_CLASSES = 20
+_MOST_CLASSES = 20  # of a column of words that is not said to be a class
 
 
 class Layout(NamedTuple):
@@ -43,8 +44,10 @@ class Layout(NamedTuple):
 class Column(NamedTuple):
     """What a column holds: ``kind`` is number, comma (decimal comma), unit, words, text or empty.
 
-    ``example`` is the first cell that shows it, in ``line``; ``classes`` are the words of a column of words, by how
-    often they occur.
+    Words are few, and each of them stands in two rows on average; text is all else that is no number.
+
+    ``example`` is the first cell that shows it, in ``line``; ``classes`` are the names of its classes if it is one,
+    empty where the cells say too many different things.
     """
 
     kind: str
@@ -136,6 +139,12 @@ def judged(cells: Iterable[tuple[int, str]], where: str) -> Column:
     there = [(line, cell) for line, cell in cells if not is_missing(cell)]
     if not there:
         return Column("empty")
+    words = {cell for _, cell in there}
+    classes = class_names_of(words) if len(words) <= 2 * MOST_CLASSES else ()
+    return _kind(there, where)._replace(classes=classes if len(classes) <= MOST_CLASSES else ())
+
+
+def _kind(there: list[tuple[int, str]], where: str) -> Column:
     half = len(there) / 2
     commas = [(line, cell) for line, cell in there if _COMMA.fullmatch(cell) or _THOUSANDS.fullmatch(cell)]
     numbers = [(line, cell) for line, cell in there if is_number(cell)]
@@ -146,7 +155,9 @@ def judged(cells: Iterable[tuple[int, str]], where: str) -> Column:
     units = [(line, cell) for line, cell in there if not is_number(cell) and _WITH_UNIT.fullmatch(cell)]
     if len(units) + len(numbers) >= half:
         return Column("unit", units[0][1], units[0][0])
-    return _of_words([cell for _, cell in there], there[0])
+    (line, first), words = there[0], {cell for _, cell in there}
+    few = 2 <= len(words) <= _MOST_CLASSES and len(there) >= 2 * len(words)
+    return Column("words" if few else "text", first, line)
 
 
 def _with_commas(commas: list[tuple[int, str]], numbers: list[tuple[int, str]], where: str) -> Column:
@@ -166,14 +177,6 @@ def _with_commas(commas: list[tuple[int, str]], numbers: list[tuple[int, str]], 
             f"{cell.replace(',', '')}; write the point as the decimal separator, and nothing between thousands."
         )
     return Column("comma", plain[1], plain[0])
-
-
-def _of_words(cells: list[str], first: tuple[int, str]) -> Column:
-    """Return a column of words: classes if they are few and each occurs twice, else text."""
-    counts = {word: cells.count(word) for word in dict.fromkeys(cells[:5000])}
-    few = 2 <= len(counts) <= _MOST_CLASSES and len(cells) >= 2 * len(counts)
-    classes = tuple(sorted(counts, key=lambda word: (-counts[word], word))) if few else ()
-    return Column("words" if few else "text", first[1], first[0], classes)
 
 
 def unit_of(cell: str) -> str:

@@ -5,7 +5,7 @@ The functions change the model that they get; use ``copy_of`` to keep the source
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,13 +21,16 @@ from tltool.model.property_model import PropertyModel, is_under
 from tltool.model.readouts.concatenated import OF_NETWORK, Concatenated
 from tltool.model.readouts.joined_sources import JoinedSources
 from tltool.model.readouts.pool import Pool, encoder_facts, pool_of_sites
-from tltool.model.scaler import Scaler
+from tltool.model.scaler import ClassScaler, Scaler
 from tltool.model.sklearn_head import FixedHead, Standardise
 from tltool.model.surgery.low_rank import plain
 
 # What the spec may hold about one transfer alone: how many numbers it trained, where the tensors do not say so, how the
 # mode was chosen, and which functionals were new to the source.
 OF_ONE_TRANSFER = ("trainable_parameters", "auto", "new_functionals")
+
+
+AnyScaler = Scaler | ClassScaler
 
 
 class LoadReport(NamedTuple):
@@ -115,6 +118,11 @@ def _readout(
         "logarithmic": logs,
         "sites_only": bare,
     }
+    if "labels" in extra and any(isinstance(scaler, ClassScaler) for scaler in model.scalers.values()):
+        raise InapplicableError(
+            "mode.extra_features: labels needs a source that predicts numbers, but this source predicts classes; use "
+            "trunk."
+        )
     if "labels" in extra and any(isinstance(head, FixedHead) for head in model.heads.values()):
         raise InapplicableError(
             "mode.extra_features: labels needs a source whose heads are networks, but this source has an estimator."
@@ -141,25 +149,25 @@ def linear_heads(model: PropertyModel) -> None:
     model.spec.pop("head", None)
 
 
-def new_heads(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
+def new_heads(model: PropertyModel, scalers: Mapping[str, AnyScaler]) -> None:
     """Give ``model`` a fresh head of its kind for each quantity of ``scalers``, and those scalers."""
     device = next(model.encoder.parameters()).device
-    width: int = model.trunk.dim  # type: ignore[assignment]
-    model.heads = nn.ModuleDict({name: model.fresh_head(width) for name in scalers}).to(device)
+    model.heads = nn.ModuleDict({name: model.head_of(scaler.width) for name, scaler in scalers.items()}).to(device)
     model.scalers = nn.ModuleDict(scalers).to(device)
 
 
-def give_head(model: PropertyModel, scalers: dict[str, Scaler], head: str) -> None:
+def give_head(model: PropertyModel, scalers: Mapping[str, AnyScaler], head: str) -> None:
     """Apply the key ``mode.head``: ``new`` makes fresh heads for ``scalers``, ``keep`` keeps the head of the source."""
     if head not in ("new", "keep"):
         raise ConfigError(f"mode.head={head!r} is not known; use new or keep.")
     new_heads(model, scalers) if head == "new" else keep_head(model, scalers)
 
 
-def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
+def keep_head(model: PropertyModel, scalers: Mapping[str, AnyScaler]) -> None:
     """Keep the head of ``model`` for the quantity of ``scalers``; keep the scaler too if the quantity is the same.
 
-    Raise ConfigError if the target has more than one quantity, or if there is no suitable head.
+    Raise ConfigError if the target has more than one quantity, or if there is no suitable head: one of a class serves
+    a class of the same names alone.
     """
     (name, *others) = scalers
     if others:
@@ -171,9 +179,22 @@ def keep_head(model: PropertyModel, scalers: dict[str, Scaler]) -> None:
         raise ConfigError(
             "mode.head=keep: the source's head is an estimator, which cannot be trained further; use mode.head=new."
         )
+    _require_alike(source, model.scalers[source], name, scalers[name])
     device = next(model.encoder.parameters()).device
     kept = model.scalers[name] if name in model.scalers else scalers[name].to(device)
     model.heads, model.scalers = nn.ModuleDict({name: model.heads[source]}), nn.ModuleDict({name: kept})
+
+
+def _require_alike(source: str, kept: nn.Module, target: str, new: AnyScaler) -> None:
+    """Raise ConfigError where the head of the source says something else than the target is."""
+    if not isinstance(new, ClassScaler) and not isinstance(kept, ClassScaler):
+        return
+    names = [", ".join(s.names) if isinstance(s, ClassScaler) else "a number" for s in (kept, new)]
+    old = source == target and isinstance(new, ClassScaler) and len(new.names) == 2 and isinstance(kept, Scaler)
+    if names[0] != names[1] and not old:
+        raise ConfigError(
+            f"mode.head=keep: the source's {source} is {names[0]}, and {target} is {names[1]}; use mode.head=new."
+        )
 
 
 def freeze(model: PropertyModel, parts: list[str]) -> None:

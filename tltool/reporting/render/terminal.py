@@ -19,17 +19,26 @@ def tables(results: Sequence[Result]) -> list[Text | Table]:
     shown: list[Text | Table] = [Text("Test errors: mean ± standard deviation over runs")]
     for place, rows in grouped(summarise(results), lambda row: row.place).items():
         plain = [f"MAE\n{rows[0].plain_unit}"] if rows[0].plain_unit else []
-        header = ["mode", "runs", f"MAE\n{rows[0].unit}", *plain, "MAE/MAD", "trainable\nparameters", "time\ns"]
+        error, relative = rows[0].judged
+        header = [
+            "mode",
+            "runs",
+            f"{error}\n{rows[0].unit}".strip(),
+            *plain,
+            relative,
+            "trainable\nparameters",
+            "time\ns",
+        ]
         part = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
         for name in [*header, "transfer"]:
             # Text, not str: a "[" in a name is not markup.
             part.add_column(Text(name), justify="left" if name in ("mode", "transfer") else "right")
         for row in rows:
             # A row fits into 80 columns only without the blanks around the sign.
-            errors = [show(error).replace(" ± ", "±") for error in (row.MAE, row.plain_MAE) if error]
+            errors = [show(error).replace(" ± ", "±") for error in (row.error, row.plain_MAE) if error]
             cost = [count(row.trainable_parameters.mean), fixed(row.seconds.mean)]
             verdict = row.paired.verdict.removesuffix(" transfer") if row.paired else ""
-            cells = [mode(row), str(len(row.runs)), *errors, fixed(row.errors["MAE/MAD"].mean), *cost, verdict]
+            cells = [mode(row), str(len(row.runs)), *errors, fixed(row.errors[relative].mean), *cost, verdict]
             part.add_row(*(Text(cell, style="bold" if row.best else "") for cell in cells))
         shown += [Text(f"\n{place.stage}: {where(place)}", style="bold"), part]
     return shown

@@ -34,12 +34,22 @@ from tltool.model.layers import functionals
 from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import encoder_facts
-from tltool.model.scaler import Scaler
-from tltool.model.sklearn_head import EstimatorHead
+from tltool.model.scaler import ClassScaler, Scaler
+from tltool.model.sklearn_head import ClassifierHead, EstimatorHead
+from tltool.quantities import defined
 from tltool.training.saved_model import plain_yaml, saved_parts, uncertainty_file, upgrades
 
 _NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")
-_SHARED = ("quantities", "elements", "logarithmic", "provenance", "further_provenance", "functional", "functionals")
+_SHARED = (
+    "quantities",
+    "elements",
+    "logarithmic",
+    "classified",
+    "provenance",
+    "further_provenance",
+    "functional",
+    "functionals",
+)
 _SMALL = 2048
 _WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
 _UNCERTAINTY = "uncertainty.safetensors"
@@ -48,6 +58,7 @@ _TRUSTED = frozenset(
     {
         "sklearn._loss.loss.HalfTweedieLossIdentity",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
         "sklearn.gaussian_process.kernels.CompoundKernel",
         "sklearn.gaussian_process.kernels.ConstantKernel",
         "sklearn.gaussian_process.kernels.DotProduct",
@@ -80,9 +91,16 @@ def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel
     readout = instantiate.call(spec["readout"], *encoder_facts(encoder), plugins=plugins, place="readout")
     trunk = instantiate.call(spec["trunk"], readout.dim, plugins=plugins, place="trunk")
     fresh_head = instantiate.bound(spec["head"], plugins, "head") if "head" in spec else linear
-    heads = {name: fresh_head(trunk.dim) for name in spec["quantities"]}
-    scalers = {name: Scaler(name in spec.get("logarithmic", ())) for name in heads}
+    scalers = {name: _scaler(name, spec) for name in spec["quantities"]}
+    heads = {n: fresh_head(trunk.dim, *([s.width] if s.width > 1 else [])) for n, s in scalers.items()}
     return PropertyModel(encoder, readout, trunk, heads, scalers, spec, fresh_head)
+
+
+def _scaler(name: str, spec: Mapping[str, Any]) -> Scaler | ClassScaler:
+    """Return the scaler of a quantity; those of ``classified`` are classes, which older models learnt as numbers."""
+    if name in (spec.get("classified") or ()):
+        return ClassScaler(defined(name, spec["quantities"][name], f"quantities.{name}").class_names)
+    return Scaler(name in (spec.get("logarithmic") or ()))
 
 
 def graph_settings(spec: Mapping[str, Any]) -> GraphSettings:
@@ -149,7 +167,7 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         for name in spec["estimators"]:
             if name not in model.heads:
                 raise ConfigError(f"estimators names {name!r}, which is not a quantity of the model.")
-            model.heads[name] = EstimatorHead(_estimator(path / f"head-{name}.skops"))
+            model.heads[name] = _estimator_head(model.scalers[name], path / f"head-{name}.skops")
         for name, made_with in spec.get("processes", {}).items():
             if name not in model.heads:
                 raise ConfigError(f"processes names {name!r}, which the model does not predict.")
@@ -275,6 +293,15 @@ def _bounded(spec: Mapping[str, Any], weights: Path) -> None:
 
     for key in MODEL:
         check(key, spec.get(key))
+
+
+def _estimator_head(scaler: torch.nn.Module, file: Path) -> EstimatorHead:
+    estimator = _estimator(file)
+    if not isinstance(scaler, ClassScaler):
+        return EstimatorHead(estimator)
+    if not hasattr(estimator, "predict_proba"):
+        raise CheckpointError(f"{file} contains no classifier; copy the whole model folder again.")
+    return ClassifierHead(estimator, len(scaler.names))
 
 
 def _estimator(file: Path) -> Any:

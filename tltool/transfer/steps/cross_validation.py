@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from tltool import metrics
 from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
 from tltool.training.fit import Settings
@@ -42,15 +43,28 @@ def cut(data: Batches, settings: Settings, folds: int, seed: int) -> Iterator[tu
 
 
 def row_errors(predictions: Floats, data: Batches) -> Floats:
-    """Return (r,): the error of ``predictions`` (r, q) for the training rows, the mean over labels of |error| / MAD.
+    """Return (r,): the error of ``predictions`` (r, v) for the training rows, the mean over labels of |error| / MAD.
 
-    MAD is that of each quantity over the training rows; 1 stands for what always predicting the mean does.
+    MAD is that of each quantity over the training rows; 1 stands for what always predicting the mean does. Of a class,
+    the error is the Brier score, and 1 stands for what always predicting the shares of the classes does.
     """
     labels = data.labels[data.split["train"]].double().cpu().numpy()
-    mads = np.nanmean(np.abs(labels - np.nanmean(labels, axis=0)), axis=0)
-    errors = np.abs(predictions - labels) / np.where(mads > 0, mads, 1.0)
-    present = np.isfinite(labels)
-    found: Floats = np.where(present, errors, 0.0).sum(1) / present.sum(1).clip(1)
+    total, count = np.zeros(len(labels)), np.zeros(len(labels))
+    for name, at in data.columns.items():
+        label, prediction = labels[:, at], predictions[:, at]
+        present = np.isfinite(label[:, 0])
+        mean = label[present].mean(axis=0) if present.any() else np.zeros(label.shape[1])
+        one = metrics.brier if data.known[name].is_class else _absolute
+        usual = one(np.broadcast_to(mean, label.shape), label)[present]
+        scale = usual.mean() if present.any() and usual.mean() > 0 else 1.0
+        total += np.where(present, one(prediction, label) / scale, 0.0)
+        count += present
+    found: Floats = total / count.clip(1)
+    return found
+
+
+def _absolute(prediction: Floats, label: Floats) -> Floats:
+    found: Floats = np.abs(prediction - label)[:, 0]
     return found
 
 

@@ -65,11 +65,10 @@ def is_fixed(model: PropertyModel) -> bool:
 
 
 def values_of_embedding(table: Tensor, model: PropertyModel, batch: Batch) -> Tensor:
-    """Return network values (c, q) from the ``table`` (n, dim) of embeddings."""
+    """Return network values (c, v) from the ``table`` (n, dim) of embeddings."""
     return model.values(table[batch.rows])
 
 
 def values_of_hidden(table: Tensor, model: PropertyModel, batch: Batch) -> Tensor:
-    """Return network values (c, q) from the ``table`` (n, dim) of inputs of the heads."""
-    rows = table[batch.rows]
-    return torch.stack([head(rows).squeeze(-1) for head in model.heads.values()], dim=1)
+    """Return network values (c, v) from the ``table`` (n, dim) of inputs of the heads."""
+    return model.values_of_hidden(table[batch.rows])

@@ -1,7 +1,7 @@
 """Cross-validate the candidates of ``mode=auto`` one after another, within a limit of time.
 
 A candidate is given up for three reasons: it is clearly behind another, it would take too long, or it cannot be
-trained. Sizes: n training rows, q quantities.
+trained. Sizes: n training rows, v columns of predictions.
 """
 
 import time
@@ -27,7 +27,7 @@ _AT_LEAST = 0.3
 
 
 class Tried(NamedTuple):
-    """Errors (n,) and predictions (n, q) of a candidate on the training rows, NaN where not tried.
+    """Errors (n,) and predictions (n, v) of a candidate on the training rows, NaN where not tried.
 
     ``why`` it was given up, or empty.
     """
@@ -124,7 +124,7 @@ def _try(
     # Alone: a fit that ends early must not end those of other runs of a sweep that would be trained with it.
     alone = replace(fit, log=clock.log, together=None)
     errors = np.full(len(data.split["train"]), np.nan)
-    predictions = np.full((len(errors), len(data.quantities)), np.nan)
+    predictions = np.full((len(errors), data.labels.shape[1]), np.nan)
 
     def result(why: str) -> Tried:
         return Tried(errors, predictions, clock.done, clock.seconds(), why)
