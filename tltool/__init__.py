@@ -1,7 +1,7 @@
 """Transfer learning for crystals: pretrain a crystal-graph encoder on much data, transfer it to little.
 
 The command line is ``tltool``. From Python: ``load_model(path).predict(structures)``, ``embed(structures)``, and
-``TransferRegressor``, an estimator of scikit-learn.
+``TransferRegressor`` and ``TransferClassifier``, estimators of scikit-learn.
 """
 
 from importlib import import_module
@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from tltool.evaluation.predictor import Predictor as Predictor
     from tltool.evaluation.predictor import load_model as load_model
     from tltool.python_api.embedding import embed as embed
+    from tltool.python_api.estimators import TransferClassifier as TransferClassifier
     from tltool.python_api.estimators import TransferRegressor as TransferRegressor
 
 _PUBLIC = {
     "load_model": "tltool.evaluation.predictor",
     "Predictor": "tltool.evaluation.predictor",
     "embed": "tltool.python_api.embedding",
+    "TransferClassifier": "tltool.python_api.estimators",
     "TransferRegressor": "tltool.python_api.estimators",
 }
 

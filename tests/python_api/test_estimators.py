@@ -7,7 +7,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 import tltool
-from tltool import TransferRegressor
+from tltool import TransferClassifier, TransferRegressor
 from tltool.data.record import Crystal
 from tltool.data.store import Store
 from tltool.errors import ConfigError, DataError
@@ -95,4 +95,60 @@ def test_mistakes_are_said(folder: Path, rows: tuple[list[Crystal], np.ndarray])
 
 
 def test_public_names_are_listed() -> None:
-    assert {"load_model", "Predictor", "embed", "TransferRegressor"} <= set(dir(tltool))
+    assert {"load_model", "Predictor", "embed", "TransferClassifier", "TransferRegressor"} <= set(dir(tltool))
+
+
+def a_classifier(folder: Path, **settings: object) -> TransferClassifier:
+    return TransferClassifier(folder, kernels="torch", device="cpu", **settings)
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_classes_are_learnt_with_their_probabilities(
+    numbers: bool, folder: Path, rows: tuple[list[Crystal], np.ndarray], tmp_path: Path
+) -> None:
+    """Labels may be words or numbers, and some may be missing."""
+    crystals, energies = rows
+    third = np.searchsorted(np.quantile(energies, [1 / 3, 2 / 3]), energies)
+    words = np.array([30, 4, 5]) if numbers else np.array(["low, deep", "middle", "high"])
+    labels = [None if n % 9 == 0 else words[k] for n, k in enumerate(third)]
+    fitted = a_classifier(folder, quantity="depth").fit(crystals, labels)
+    assert fitted.classes_.tolist() == sorted(words.tolist())
+    likely = fitted.predict_proba(crystals)
+    np.testing.assert_allclose(likely.sum(1), 1.0, atol=1e-5)
+    said = fitted.predict(crystals)
+    assert (said == fitted.classes_[likely.argmax(1)]).all()
+    assert (said == words[third]).mean() > 0.6
+    fitted.save(tmp_path / "model")
+    again = tltool.load_model(tmp_path / "model", "cpu", kernels="torch").predict(crystals)
+    assert again.prediction.tolist() == [str(word) for word in said]
+
+
+def test_scikit_learn_takes_the_classifier(folder: Path, rows: tuple[list[Crystal], np.ndarray]) -> None:
+    crystals, energies = rows
+    labels = np.where(energies > np.median(energies), "high", "low")
+    own = a_classifier(folder, overrides=["mode.level=0"])
+    assert clone(own).get_params() == own.get_params()
+    accuracy = cross_val_score(own, crystals, labels, cv=3)
+    assert accuracy.mean() > 0.6
+    assert cross_val_score(own, crystals, labels, cv=3, scoring="roc_auc").mean() > 0.6
+    search = GridSearchCV(own, {"overrides": [["mode.level=0"], ["mode.level=trunk"]]}, cv=2).fit(crystals, labels)
+    assert search.predict_proba(crystals[:3]).shape == (3, 2)
+
+
+def test_mistakes_about_classes_are_said(folder: Path, rows: tuple[list[Crystal], np.ndarray]) -> None:
+    crystals, labels = rows
+    with pytest.raises(NotFittedError):
+        a_classifier(folder).predict(crystals)
+    with pytest.raises(DataError, match="The labels have 1 class; give rows of two"):
+        a_classifier(folder).fit(crystals, ["same"] * 80)
+    with pytest.raises(ConfigError, match="classes must be a list of 2 to 100"):
+        a_classifier(folder).fit([crystals[0]] * 120, [f"word {n}" for n in range(120)])
+    with pytest.raises(ConfigError, match="quantity=is_metal is a class; use TransferClassifier"):
+        a_regressor(folder, quantity="is_metal").fit(crystals, labels)
+
+
+def test_a_quantity_that_does_not_ship_is_a_number(folder: Path, rows: tuple[list[Crystal], np.ndarray]) -> None:
+    crystals, labels = rows
+    own = a_regressor(folder, quantity="kappa").fit(crystals, labels)
+    assert np.isfinite(own.predict(crystals)).all()
+    assert own.model_.quantities == ["kappa"]

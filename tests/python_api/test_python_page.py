@@ -28,10 +28,12 @@ def test_what_the_page_shows_runs(
         Structure(Lattice.cubic(4), [name[:2], second], sites).to(filename=f"{name}.cif")
     names: dict[str, object] = {"structures": crystals[:30], "labels": np.linspace(1, 2.4, 30)}
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(block, names)
     assert len(names["table"]) == 2
     assert np.isfinite(np.asarray(names["features"])).all()
     assert np.isfinite(np.asarray(names["scores"])).all()
+    assert np.isfinite(np.asarray(names["accuracy"])).all()
+    assert np.asarray(names["likely"]).shape == (30, 2)
     assert (tmp_path / "my_model" / "manifest.json").is_file()

@@ -34,10 +34,16 @@ def remember(
     spec["elements"] = sorted(int(z) for z in set(spec.get("elements", ())) | data.elements("train"))
     if spec.get("functionals"):
         spec["functional"] = row_functionals.last(data, spec["functionals"])
+    name_quantities(model, data)
+    spec["provenance"] = [*spec.get("provenance", ()), _step(spec, data, dataset, run, stage, mode)]
+
+
+def name_quantities(model: PropertyModel, data: Batches) -> None:
+    """Write into the model's record what it predicts, and how that was learnt."""
+    spec = model.spec
     spec["quantities"] = {name: described(data.known[name]) for name in data.quantities}
     spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
     spec["classified"] = [name for name, s in model.scalers.items() if isinstance(s, ClassScaler)]
-    spec["provenance"] = [*spec.get("provenance", ()), _step(spec, data, dataset, run, stage, mode)]
 
 
 def named(description: Mapping[str, Any]) -> dict[str, str]:
