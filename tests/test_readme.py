@@ -15,6 +15,7 @@ from support import ROOT, cell, config, each_choice
 from test_contributing import BLOCK
 
 from tltool import errors, quantities
+from tltool.command_line.doctor import doctor
 from tltool.command_line.overrides import refuse
 from tltool.command_line.show import show
 from tltool.command_line.stage_help import stage_help
@@ -59,6 +60,9 @@ def test_every_command_composes(command: str, tree: Path) -> None:
     stage, *words = words
     if stage == "show":
         assert show(words)
+        return
+    if stage == "doctor":
+        assert doctor(words)
         return
     assert stage in STAGES
     if "--help" in words:

@@ -33,9 +33,11 @@ def _answer(words: list[str]) -> int:
         return _help(first, words[1:]) if {"-h", "--help"} & set(words) else _launch(first, words[1:])
     if first == "show":
         return _show(words[1:])
+    if first == "doctor":
+        return _doctor(words[1:])
     print(usage(), file=sys.stderr)
     if words:
-        print(f"tltool: there is no stage {first!r}.{nearest(first, [*STAGES, 'show'])}", file=sys.stderr)
+        print(f"tltool: there is no stage {first!r}.{nearest(first, [*STAGES, 'show', 'doctor'])}", file=sys.stderr)
     return ConfigError.code
 
 
@@ -49,6 +51,18 @@ def _show(words: list[str]) -> int:
     from tltool.command_line.show import show
 
     return _printed(lambda: show(words))
+
+
+def _doctor(words: list[str]) -> int:
+    from tltool.command_line.doctor import doctor
+
+    found = {"code": 0}
+
+    def told() -> str:
+        text, found["code"] = doctor(words)
+        return text
+
+    return _printed(told) or found["code"]
 
 
 def _printed(text: Callable[[], str]) -> int:

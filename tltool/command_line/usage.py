@@ -24,6 +24,7 @@ _USAGE = """usage: tltool STAGE [overrides]
 tltool STAGE --help      what can be set          tltool STAGE --help fit   a group of keys, or one key
 tltool STAGE --cfg job   the config of a run
 tltool show data elastic what a data set, target, encoder, mode or quantity is; without a name a list
+tltool doctor            what this machine offers: GPU, compiler, folders; what to do where something is missing
 tltool --version         the version              eval "$(tltool -sc install=bash)"   completion in bash
 """
 
