@@ -21,7 +21,7 @@ BLOCKS = re.findall(
     (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"),
     re.MULTILINE | re.DOTALL,
 )
-SHORT = {"pretrain": ["fit.epochs=1", "split.train_size=200"], "transfer": ["split.train_size=24", "fit.epochs=10"]}
+SHORT = {"pretrain": ["fit.epochs=1", "split.train_size=200"], "transfer": ["split.train_size=24"]}
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_the_page_works_from_start_to_end(home: Path, monkeypatch: pytest.Monkey
             continue
         for words in (shlex.split(line) for line in text.splitlines() if line.startswith("tltool ")):
             stage = words[1]
-            few = ["fit.epochs=10"] if "split=cv" in words else SHORT.get(stage, [])
+            few = ["split.repeats=1"] if "split=cv" in words else SHORT.get(stage, [])
             run(home, stage, *words[2:], *few, "workers=1")
             stages.append(stage)
     assert stages == ["transfer", "predict", "transfer", "transfer", "report", "pretrain", "transfer"]
