@@ -62,6 +62,24 @@ MISTAKES = [
     ("pretrain +fit.epocs=3", 2, "fit takes no 'epocs' (tltool.training.fit.Settings). Did you mean 'epochs'?"),
     ("transfer -m optimiser.lr=-1,-2 seed=0,1", 2, "optimiser.lr=-1 must be a number above 0."),
     ("transfer mode=freeze -m seed=0,1 fit.epochs=ten", 2, "fit.epochs=ten must be a whole number"),
+    # a table
+    ("transfer target=folder target.data.root=words", 3, "no column holds numbers to learn (kappa (text))"),
+    ("transfer target=folder target.data.root=own target.data.quantities=[kapa]", 3,
+     "has no column 'kapa'. Did you mean 'kappa'?"),
+    ("transfer target=folder target.data.root=own target.data.quantities=[bulk_modulus]", 3,
+     "tltool knows bulk_modulus as K_VRH."),
+    ("transfer target=folder target.data.root=own target.data.adapter.id_column=name", 3,
+     "has no column 'name'. Known: id, kappa."),
+    ("transfer target=folder target.data.root=own target.data.adapter.columns=[kap]", 3,
+     "Name the columns of the labels with target.data.adapter.columns=[...], and that of the ids with"),
+    ("transfer target=folder target.data.root=others", 3,
+     "no column holds the names of the structure files; 'id' has x, y, z, and the files are a.cif."),
+    ("transfer target=folder target.data.root=bare", 3, "there is no table of labels; put a CSV"),
+    ("transfer target=folder target.data.root=own/props.csv", 3,
+     "is a file; name the folder that holds the structures and their table."),
+    ("transfer target=table target.data.root=own/props.csv", 3,
+     "no column holds the structures; 'structure' is not there, only id, kappa."),
+    ("transfer target=formulas target.data.root=own/props.csv", 3, "no column holds the formulas; 'formula' is not"),
     # a path
     ("transfer target=folder target.data.root=nowhere", 3, "target.data.root=nowhere does not exist"),
     ("pretrain data=folder data.root=nowhere", 3, "data.root=nowhere does not exist"),
@@ -77,9 +95,12 @@ MISTAKES = [
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    for name in ("own", "empty", "done"):
+    for name in ("own", "empty", "done", "words", "others", "bare"):
         (tmp_path / name).mkdir()
-    (tmp_path / "own" / "a.cif").write_text(CIF)
+    for name in ("own", "words", "others", "bare"):
+        (tmp_path / name / "a.cif").write_text(CIF)
+    (tmp_path / "words" / "props.csv").write_text("id,kappa\na,large\n")
+    (tmp_path / "others" / "props.csv").write_text("id,kappa\nx,1\ny,2\nz,3\n")
     (tmp_path / "own" / "props.csv").write_text("id,kappa\na,1\n")
     (tmp_path / "done" / "run.lock").write_text("4711\n")
     (tmp_path / "done" / "status.json").write_text(json.dumps({"state": "finished"}))

@@ -77,7 +77,7 @@ def choose(headers: Sequence[str], judge: Callable[[str], Column], wish: Wish, k
     if wish.columns is not None:
         columns = [_found(column, headers, where) for column in wish.columns]
     elif wish.names is not None:
-        columns = _of_names(wish.names, headers, judge, where)
+        columns = _of_names(wish, headers, judge, known, where)
     else:
         columns, left = _discovered(headers, judge, where)
     kinds = {column: judge(column) for column in columns}
@@ -138,16 +138,27 @@ def _found(column: str, headers: Sequence[str], where: str) -> str:
     return same[0]
 
 
-def _of_names(names: Sequence[str], headers: Sequence[str], judge: Callable[[str], Column], where: str) -> list[str]:
-    """Return the columns of the quantities ``names``: those of their names, or the only label there is."""
+def _of_names(
+    wish: Wish, headers: Sequence[str], judge: Callable[[str], Column], known: Quantities, where: str
+) -> list[str]:
+    """Return the columns of the quantities that are named: those of their names, or the only label there is.
+
+    A name that neither tltool nor the user defines is no name for a column that is called otherwise.
+    """
+    names = list(wish.names or ())
     try:
         return [_found(name, headers, where) for name in names]
-    except DataError:
+    except DataError as error:
         usual = [h for h in headers if key(h) in _LABEL]
         if len(names) > 1:
             raise
         if len(usual) == 1:
             return usual
+        if names[0] not in known and names[0] not in wish.define:
+            meant = [
+                one.name for one in known.values() if names[0].replace("_", " ") in one.meaning and not one.log10_of
+            ]
+            raise DataError(f"{error} tltool knows {names[0]} as {meant[0]}." if meant else str(error)) from error
         columns, _ = _discovered(headers, judge, where)
         if len(columns) == 1:
             return columns
