@@ -106,8 +106,10 @@ def draw(of: Mapping[str, Series], out: Path) -> None:
     from matplotlib.figure import Figure
 
     with rc_context({"svg.hashsalt": "tltool", "font.size": 9.0, "legend.frameon": False, "axes.grid": True}):
-        figure = Figure(figsize=(8.4, 2.2 + 2.4 * ((len(of) + 1) // 2)), layout="constrained")
-        panels = figure.subplots((len(of) + 1) // 2, min(len(of), 2), squeeze=False).ravel()
+        columns = min(len(of), 3)
+        lines = -(-len(of) // columns)
+        figure = Figure(figsize=(3.4 * columns, 0.5 + 3.0 * lines), layout="constrained")
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for axes, (target, series) in zip(panels, of.items(), strict=False):
             for k, (name, points) in enumerate((n, series[n]) for n in SERIES if n in series):
                 means = [fmean(values) for values in points.values()]
@@ -118,10 +120,12 @@ def draw(of: Mapping[str, Series], out: Path) -> None:
             ticks = sorted({n for points in series.values() for n in points})
             axes.set_xticks(ticks, [str(n) for n in ticks])
             axes.minorticks_off()
+            axes.margins(x=0.12)
             axes.yaxis.set_major_formatter("{x:.3g}")
             low, high = axes.get_ylim()
-            axes.set_yticks([low * (high / low) ** (k / 4) for k in range(5)])
-            axes.set_ylim(low, high)
+            axes.set_yticks(
+                [t * 10.0**k for k in range(-4, 5) for t in (1, 1.5, 2, 3, 5, 7) if low < t * 10.0**k < high]
+            )
         for axes in panels[len(of) :]:
             axes.set_axis_off()
         handles, names = panels[0].get_legend_handles_labels()
