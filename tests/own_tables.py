@@ -31,6 +31,7 @@ NODE = {
     "columns": None,
     "header_line": None,
     "decimal_commas": [],
+    "repeated": "error",
     "define": {},
 }
 

@@ -56,6 +56,7 @@ def measured(count: int, sample: int, rounds: int) -> dict[str, float]:
             "columns": ["label"],
             "header_line": None,
             "decimal_commas": [],
+            "repeated": "error",
             "define": None,
         }
         description = {"name": "folder", "root": str(folder / "in"), "adapter": adapter}

@@ -10,7 +10,7 @@ from own_tables import CIF, labels, settled
 from tltool.data import own_labels
 from tltool.data.adapters import table
 from tltool.data.record import Record
-from tltool.errors import ConfigError, DataError
+from tltool.errors import ConfigError, DataError, standing_at
 
 PROPS = "file;kappa (W/mK);class\na.cif;1.5;ox\nb.cif;2;metal\nc.cif;3;metal\nd.cif;4;ox\n"
 DEFINE = {"define": {"class": {"kind": "class"}}}
@@ -150,7 +150,44 @@ def of_table(root: Path, **keys) -> dict:
         "tags": {},
         "header_line": None,
         "decimal_commas": [],
+        "repeated": "error",
         "define": {},
     }
     data = {"name": "formulas", "root": str(root), "quantities": ["class"], "define": {}, "adapter": adapter} | keys
     return own_labels.settled({"data": data}, {}, lambda text: None)["data"]
+
+
+REPEATS = "id,kappa,class\na,1,x\na,3,x\na.cif,,y\nb,5,x\nb,7,y\nc,oops,x\nc,oops,\nd,4,x\n"
+
+
+def test_rows_of_one_crystal_are_averaged_on_request(root: Path) -> None:
+    """Of numbers the mean, of classes the most frequent; what no row says is missing."""
+    target, _ = settled(root, REPEATS, quantities=["kappa", "class"])
+    with (
+        pytest.raises(DataError, match=r"the id 'a' occurs twice; .* with target\.data\.adapter\.repeated=mean"),
+        standing_at("target.data", "data"),
+    ):
+        labels(target)
+    target, _ = settled(root, REPEATS, quantities=["kappa", "class"], adapter={"repeated": "mean"})
+    assert labels(target) == {
+        "a": {"kappa": 2.0, "class": 0.0},
+        "b": {"kappa": 6.0},
+        "c": {"class": 0.0},
+        "d": {"kappa": 4.0, "class": 0.0},
+    }
+    target["data"]["adapter"]["repeated"] = "first"
+    with pytest.raises(ConfigError, match="repeated='first' is not known; use error or mean"):
+        labels(target)
+
+
+def test_rows_of_one_formula_are_averaged_on_request(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("id,formula,class\na,NaCl,x\nb,KCl,y\na,NaCl,y\na,NaCl,y\nb,KCl,y\n")
+    node = of_table(tmp_path)
+    keys = {key: value for key, value in node["adapter"].items() if key != "_target_"}
+    with pytest.raises(DataError, match=r"line 4 and line 2 have the same id 'a'.*repeated=mean"):
+        list(table.read(tmp_path, **keys))
+    found = list(table.read(tmp_path, **keys | {"repeated": "mean"}))
+    assert [(item.id, dict(item.labels)) for item in found if isinstance(item, Record)] == [
+        ("a", {"class": 1.0}),
+        ("b", {"class": 1.0}),
+    ]

@@ -149,3 +149,20 @@ def test_a_class_beside_a_number(home: Path) -> None:
         "confusion-class.png",
         "calibration-class.png",
     }
+
+
+def test_a_class_of_formulas(home: Path) -> None:
+    """Without structures; the model takes formulas where it is used, too."""
+    pairs = [(metal, other) for metal in ("Li", "Na", "K", "Rb", "Mg", "Ca") for other in ("F", "Cl", "O", "S")]
+    rows = [
+        {"id": n, "formula": metal + other, "kind": "halide" if other in ("F", "Cl") else "other"}
+        for n, (metal, other) in enumerate(pairs)
+    ]
+    pd.DataFrame(rows).to_csv(home / "formulas.csv", index=False)
+    words = ["target=formulas", "target.data.root=formulas.csv", "target.data.quantities=[kind]", "source=source"]
+    done = run(home, "transfer", *words, "mode=features", "hydra.run.dir=formulas")
+    assert "kind is a class (2: halide, other)" in done.stderr
+    run(home, "predict", "model=formulas", "input=formulas.csv", "output=kinds.csv")
+    table = pd.read_csv(home / "kinds.csv")
+    np.testing.assert_allclose(table.p_halide + table.p_other, 1.0, atol=1e-5)
+    assert (table.prediction == [row["kind"] for row in rows]).mean() > 0.7

@@ -15,7 +15,7 @@ from tltool.errors import ConfigError, DataError
 
 Write = Callable[[str], Path]
 COLUMNS = {"gap": "gap_ev", "K_VRH": "bulk"}
-PLAIN: dict[str, Any] = {"header_line": None, "decimal_commas": [], "define": {}}
+PLAIN: dict[str, Any] = {"header_line": None, "decimal_commas": [], "repeated": "error", "define": {}}
 
 
 @pytest.fixture

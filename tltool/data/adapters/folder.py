@@ -37,6 +37,7 @@ def read(
     columns: list[str],
     header_line: int | None,
     decimal_commas: list[str],
+    repeated: str,
     define: dict[str, Any] | None,
 ) -> Iterator[Record | Dropped]:
     """Yield a record per structure in ``root`` that has a row, and in words what is left out.
@@ -44,16 +45,18 @@ def read(
     ``table`` is a CSV in ``root`` whose ``id_column`` holds the file names, with or without suffix and folder;
     ``columns`` are those that hold the quantities ``labels``, one by one, each in its unit. A CSV of two columns may
     have no header if one quantity is asked for. The header stands in ``header_line``, or first if that is None; the
-    columns ``decimal_commas`` have a comma for the point. ``define`` has the definitions of quantities that do not
+    columns ``decimal_commas`` have a comma for the point. ``repeated`` rows of one id are an error, or their mean is
+    taken (``label_columns.averaged``). ``define`` has the definitions of quantities that do not
     ship. ``settle`` finds all these keys. Raises DataError for a CSV that is missing, lacks a column, has a row
     of another length or names an id twice, and for two files of one id; ConfigError for an unknown quantity.
     """
     wanted = label_columns.columns(labels, columns, [], {}, {}, table_of(define or {}))
+    label_columns.require_repeated(repeated)
     path = root / table
     if not path.is_file():
         raise DataError(f"{path}: there is no such table of labels; name it with data.adapter.table=FILE.")
     bare = [id_column, *columns] if len(columns) == 1 else []
-    rows, nameless = _rows(path, id_column, wanted, bare, header_line, decimal_commas)
+    rows, nameless = _rows(path, id_column, wanted, bare, header_line, decimal_commas, repeated == "mean")
     yield from nameless
     by_file = _by_file(rows)
     origin: dict[str, Path] = {}
@@ -86,9 +89,11 @@ def _rows(
     bare: Sequence[str],
     header_line: int | None,
     commas: Sequence[str],
+    mean: bool,
 ) -> tuple[dict[str, _Row], list[Dropped]]:
     """Return the rows by id, without the suffix of a structure file, and those that have none."""
     rows: dict[str, _Row] = {}
+    every: dict[str, list[Labels]] = {}
     nameless = []
     for where, cells in csv_rows.read(path, [id_column, *wanted.labels.values()], bare, header_line):
         given = label_columns.text(cells[id_column])
@@ -96,15 +101,20 @@ def _rows(
         if not name:
             nameless.append(Dropped(where, "no id", path.name))
             continue
-        if name in rows:
-            raise DataError(f"{path}: the id {name!r} occurs twice; keep one row of it.")
+        if name in rows and not mean:
+            raise DataError(
+                f"{path}: the id {name!r} occurs twice; keep one row of it, or take the mean of its rows with "
+                "data.adapter.repeated=mean."
+            )
         points = {column: label_columns.decimal_point(cells[column]) for column in commas}
         found = {label: points.get(column, cells[column]) for label, column in wanted.labels.items()}
         said = label_columns.labels(found, wanted.known)
-        rows[name] = _Row(f"{path.name}, {where}", given, said)
+        every.setdefault(name, []).append(said)
+        rows.setdefault(name, _Row(f"{path.name}, {where}", given, said))
     if not rows:
         raise DataError(f"{path}: has no row with an id; give it an id and a label per line.")
-    return rows, nameless
+    several = {name: label_columns.averaged(found, wanted.known) for name, found in every.items() if len(found) > 1}
+    return {name: row._replace(said=several.get(name, row.said)) for name, row in rows.items()}, nameless
 
 
 def _by_file(rows: dict[str, _Row]) -> dict[str, list[_Row]]:
@@ -155,6 +165,7 @@ def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /
         "id_column": id_column,
         "header_line": found.line if found.title else None,
         "decimal_commas": chosen.commas,
+        "repeated": node.get("repeated") or label_columns.REPEATED[0],
     }
     return Settled(keys, chosen, [_told(found, path, id_column, chosen)])
 

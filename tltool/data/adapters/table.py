@@ -11,6 +11,7 @@ from typing import Any
 from tltool.data.download.listing import RECORD
 from tltool.data.formats import formulas, label_choice, label_columns, label_sample, structure_value, tables
 from tltool.data.formats.label_choice import Wish
+from tltool.data.formats.label_columns import Columns, Labels
 from tltool.data.formats.label_sample import Sample
 from tltool.data.formats.tables import Row
 from tltool.data.own_labels import Settled
@@ -36,6 +37,7 @@ def read(
     tags: dict[str, str],
     header_line: int | None,
     decimal_commas: list[str],
+    repeated: str,
     define: dict[str, Any] | None,
 ) -> Iterator[Record | Dropped]:
     """Yield a record per row of the table ``root`` (a file, or a folder with one table), and in words what is left out.
@@ -45,9 +47,10 @@ def read(
     place if it is not None. ``columns`` hold the quantities ``labels``, one by one, each in its unit, but per cell for
     those in ``per_cell``; a row with a label beyond ``largest`` is left out. ``tags`` maps names to columns that are
     kept as words. A dotted column leads into nested values. The header of a CSV stands in ``header_line``, or first if
-    that is None; the columns ``decimal_commas`` have a comma for the point. ``define`` has the definitions of
-    quantities that do not ship. Raises DataError for a file that cannot be read, a column
-    that it lacks and an id that occurs twice.
+    that is None; the columns ``decimal_commas`` have a comma for the point. ``repeated`` rows of one id are an error,
+    or the first is kept with the mean of their labels (``label_columns.averaged``). ``define`` has the definitions of
+    quantities that do not ship. Raises DataError for a file that cannot be read, a column that it lacks and an id that
+    occurs twice.
     """
     wanted = label_columns.columns(labels, columns, per_cell, largest, tags, table_of(define or {}))
     if formula_column is not None:
@@ -59,21 +62,26 @@ def read(
         raise ConfigError(
             f"data.adapter.structure_column={cell} must be one column, or lattice, species and positions."
         )
+    label_columns.require_repeated(repeated)
     path = _file(root)
     stem = path.name.split(".")[0]
     seen: dict[str, str] = {}
+    means = _means(path, id_column, wanted, header_line, decimal_commas) if id_column and repeated == "mean" else {}
     used = [*cell, *label_columns.names(wanted), *([id_column] if id_column else [])]
     for n, (where, row) in enumerate(tables.rows(path, used, header_line), start=1):
         name = label_columns.text(tables.value(row, id_column)) if id_column else f"{stem}-{n}"
         if not name:
             yield Dropped(where, "no id", path.name)
             continue
+        if name in seen and repeated == "mean":
+            continue
         if name in seen:
-            raise DataError(f"{path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one.")
+            raise DataError(
+                f"{path}: {where} and {seen[name]} have the same id {name!r}; rename or remove one, or take the mean "
+                "of such rows with data.adapter.repeated=mean."
+            )
         seen[name] = where
-        cells = tables.cells(row, wanted.labels)
-        cells |= {q: label_columns.decimal_point(cells[q]) for q, c in wanted.labels.items() if c in decimal_commas}
-        said, at = label_columns.labels(cells, wanted.known), f"{path.name}, {where}"
+        said, at = means.get(name) or _said(row, wanted, decimal_commas), f"{path.name}, {where}"
         if lost := label_columns.unlabelled(name, said, at):
             yield lost
             continue
@@ -83,6 +91,24 @@ def read(
             yield Dropped(name, reason(error), at)
         else:
             yield label_columns.converted(name, crystal, said, tables.cells(row, wanted.tags), wanted, at)
+
+
+def _said(row: Row, wanted: Columns, decimal_commas: list[str]) -> Labels:
+    """Return what the cells of labels in a ``row`` say."""
+    cells = tables.cells(row, wanted.labels)
+    cells |= {q: label_columns.decimal_point(cells[q]) for q, c in wanted.labels.items() if c in decimal_commas}
+    return label_columns.labels(cells, wanted.known)
+
+
+def _means(
+    path: Path, id_column: str, wanted: Columns, header_line: int | None, decimal_commas: list[str]
+) -> dict[str, Labels]:
+    """Return what the rows of each id that occurs more than once say together."""
+    every: dict[str, list[Labels]] = {}
+    for _, row in tables.rows(path, [id_column, *label_columns.names(wanted)], header_line):
+        name = label_columns.text(tables.value(row, id_column))
+        every.setdefault(name, []).append(_said(row, wanted, decimal_commas))
+    return {name: label_columns.averaged(found, wanted.known) for name, found in every.items() if len(found) > 1}
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
@@ -121,6 +147,7 @@ def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /
     chosen = label_sample.with_every_class(chosen, path, sample, wish)
     how += [f"decimal commas in {', '.join(chosen.commas)}"] if chosen.commas else []
     keys = {"id_column": id_column, "header_line": sample.header_line, "decimal_commas": chosen.commas}
+    keys |= {"repeated": node.get("repeated") or label_columns.REPEATED[0]}
     return Settled(keys, chosen, [label_choice.told(path.name, how, chosen)])
 
 
