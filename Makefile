@@ -1,4 +1,4 @@
-# make demo | quick | test | check | sanitize | bench | gpu | peers | install | clean
+# make demo | quick | test | check | audit | sanitize | bench | gpu | peers | install | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # What Python has compiled once is kept: every command imports PyTorch.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo quick test check lint types floors mutants sanitize bench gpu peers clean
+.PHONY: install demo quick test check lint types floors audit mutants sanitize bench gpu peers clean
 .DEFAULT_GOAL := check
 
 install: $(INSTALLED)
@@ -39,6 +39,13 @@ check: lint types floors test
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Known faults of the tested set of packages, where their list can be reached; ruff's rules S (bandit) are part of lint.
+AUDIT := $(VENV)/audit
+audit: $(INSTALLED)
+	$(BIN)/ruff check --select S tltool scripts
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet pip-audit; }
+	$(AUDIT)/bin/pip-audit -r constraints.txt --no-deps --disable-pip --progress-spinner off
 
 types: $(INSTALLED)
 	$(BIN)/mypy

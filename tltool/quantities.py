@@ -279,7 +279,7 @@ def read_folder(folder: Traversable | Path) -> dict[str, Quantity]:
         if file.name.endswith(".yaml"):
             name = file.name.removesuffix(".yaml")
             try:
-                node = yaml.load(file.read_bytes(), Loader=_LOADER)
+                node = yaml.load(file.read_bytes(), Loader=_LOADER)  # noqa: S506 - one of the two safe ones
             except yaml.YAMLError as error:
                 raise ConfigError(f"{file} is no YAML ({' '.join(str(error).split())}); correct it.") from error
             found[name] = defined(name, node, str(file))

@@ -9,8 +9,10 @@ import pytest
 from commands import run
 
 from tltool.command_line import early_checks
+from tltool.command_line.composition import refuse_bombs
 from tltool.command_line.launch import Launch
 from tltool.command_line.mistakes import near_keys
+from tltool.errors import ConfigError
 from tltool.model.kernels import install
 from tltool.training import loss, settings
 
@@ -157,3 +159,18 @@ def test_flags_may_stand_anywhere(tmp_path: Path) -> None:
 def test_the_nearest_key_has_its_whole_path(key: str, found: str) -> None:
     known = ["optimiser.lr", "mode.optimiser.lr", "a.epochs", "seed", "split.seed", "a._target_"]
     assert near_keys(key, known) == found
+
+
+def test_a_yaml_of_the_user_is_no_bomb(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]\n" for k in range(1, 40))
+    (tmp_path / "experiment" / "mine.yaml").write_text("fit: &fit {epochs: 1}\n", encoding="utf-8")
+    refuse_bombs(["--config-dir", str(tmp_path)])
+    (tmp_path / "experiment" / "mine.yaml").write_text(bomb, encoding="utf-8")
+    for words in (
+        ["--config-dir", str(tmp_path)],
+        [f"--config-dir={tmp_path}"],
+        [f"hydra.searchpath=[file://{tmp_path}]"],
+    ):
+        with pytest.raises(ConfigError, match=r"mine\.yaml has aliases"):
+            refuse_bombs(words)

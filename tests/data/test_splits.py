@@ -361,3 +361,13 @@ def test_every_part_has_its_share_of_each_class(classes: list[float], seed: int,
             assert abs((labels[rows] == one).sum() - len(rows) * (there == one).mean()) <= 2
     rare = [one for one in np.unique(there) if (there == one).sum() == 1]
     assert all((labels[np.concatenate([found.train, found.val])] == one).any() for one in rare)
+
+
+@pytest.mark.parametrize(
+    "content", [b"id,split\na\xff,train\n", b'id,split\n"a,train\n', b"name,split\na,train\n", b"id,split\na\n"]
+)
+def test_a_split_file_that_is_no_table_is_said(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "split.csv"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"split\.csv: needs columns id and split"):
+        splits.by_ids(store_of(["a", "b"]), np.ones(2), file=str(file))

@@ -3,15 +3,19 @@
 import re
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tltool.command_line import mistakes
+from tltool.command_line import config_files, mistakes
 from tltool.data.materials_project import api_key
 from tltool.errors import ConfigError, nearest
 from tltool.renamed import renamed_key
+from tltool.training.saved_model import plain_yaml
 
+_FILES = 1000  # of a folder that are looked at
 _NO_GROUP = re.compile(r"Could not override '(\S+?)'\. (?:No match in the defaults list|Did you mean to override)")
 
 
@@ -29,6 +33,21 @@ def checked(stage: str, config: Any) -> dict[str, Any]:
             other = mistakes.elsewhere(stage, str(key))
             raise ConfigError(other or f"{stage} has no key {key!r}.{nearest(key, known - {'defaults', 'hydra'})}")
     return dict(config)
+
+
+def refuse_bombs(words: Sequence[str]) -> None:
+    """Raise ConfigError for a YAML file in a folder of the user, if its aliases stand for too many values.
+
+    OmegaConf copies a value for every alias, so that a few lines would fill the memory.
+    """
+    settings = [word for word in words if word.startswith("hydra.searchpath=")]
+    searched = [path for word in settings for path in re.findall(r"file://([^,\]]+)", word)]
+    given = [root for root in config_files.roots(words)[1:] if isinstance(root, Path)]
+    for folder in (*given, *map(Path, searched)):
+        for file in islice(sorted(folder.expanduser().glob("**/*.yaml")), _FILES):
+            text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+            if "*" in text and plain_yaml.is_bomb(text):
+                raise ConfigError(f"{file} has aliases (*NAME) for millions of values; write the values out.")
 
 
 def sentence(error: BaseException, stage: str, words: Sequence[str]) -> str:

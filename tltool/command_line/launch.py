@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tltool import machine
 from tltool.command_line import early_checks, mistakes, overrides
-from tltool.command_line.composition import checked, sentence
+from tltool.command_line.composition import checked, refuse_bombs, sentence
 from tltool.command_line.exit_codes import failed, terminated
 from tltool.data import own_labels
 from tltool.data.materials_project import api_key
@@ -44,6 +44,7 @@ def launch(stage: str, words: list[str]) -> int:
     try:
         api_key.refuse_overrides(words)  # before Hydra writes them anywhere
         mistakes.refuse_words(stage, words)
+        refuse_bombs(words)
     except ConfigError as error:
         return failed(error)
     _prepare_process()

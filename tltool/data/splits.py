@@ -186,14 +186,14 @@ def by_ids(records: Store, labelled: Floats, /, *, file: str) -> Split:
     parts: dict[str, list[int]] = {"train": [], "val": [], "test": []}
     try:
         with Path(file).open(encoding="utf-8", newline="") as handle:
-            for line in csv.DictReader(handle):
+            for line in csv.DictReader(handle, strict=True):
                 if line["id"] not in row_of:
                     raise DataError(
                         f"{file}: the data set has no id {line['id']!r}; use the data that the split is of."
                     )
                 if np.isfinite(labelled[row_of[line["id"]]]):
                     parts[line["split"]].append(row_of[line["id"]])
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{file}: needs columns id and split (train, val or test); check the file ({error!r})."
         ) from error

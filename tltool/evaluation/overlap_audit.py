@@ -191,7 +191,7 @@ def rows_of_ids(records: Store, file: Path) -> Ints:
     header = next(csv.reader(lines[:1]), [])
     if "id" in header:
         found = csv.DictReader(lines)
-        wanted = {row["id"] for row in found if row.get("split", "test") == "test"}
+        wanted = {row["id"] for row in found if row["id"] is not None and row.get("split", "test") == "test"}
     else:
         wanted = {line.strip() for line in lines if line.strip()}
     called = zip(records.ids, *names(records, np.arange(len(records))), strict=True)

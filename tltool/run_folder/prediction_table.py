@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tltool.run_folder import spreadsheet
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -13,7 +15,7 @@ def write(table: "pd.DataFrame", path: Path) -> None:
     A column of Parquet has one type: where classes stand among numbers, all are words.
     """
     if path.suffix == ".csv":
-        table.to_csv(path, index=False)
+        spreadsheet.safe(table).to_csv(path, index=False)
         return
     whole = table.copy()
     for name in table:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from tltool.data import own_labels
 from tltool.data.batches.batches import Batches, batches
@@ -21,7 +20,7 @@ from tltool.run_folder.find import model_folder
 from tltool.run_folder.run import Run
 from tltool.training import crystal_state, row_functionals, setup
 from tltool.training.backend import Backend
-from tltool.training.saved_model import checkpoint
+from tltool.training.saved_model import checkpoint, plain_yaml
 
 
 def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
@@ -72,7 +71,10 @@ def _own(config: Mapping[str, Any], home: Path, spec: Mapping[str, Any], folder:
             f"{home} is a cross-validation, whose model was trained on every row (its errors are in metrics.json); "
             "name other data with data=NAME."
         )
-    made: Any = OmegaConf.to_container(OmegaConf.load(home / "config.yaml"))
+    try:
+        made = dict(plain_yaml.parsed((home / "config.yaml").read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{home / 'config.yaml'} is damaged: {error}; name the data with data=NAME.") from error
     try:
         made = own_labels.settled(made, {}, lambda text: None)  # a run of an older version had fewer keys
         description = made["target"]["data"] if "target" in made else made["data"]

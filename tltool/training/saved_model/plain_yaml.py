@@ -4,6 +4,7 @@ A few lines of aliases of aliases stand for billions of values, and a deep file 
 before anything is built.
 """
 
+from itertools import islice
 from typing import Any
 
 import yaml
@@ -21,6 +22,37 @@ def parsed(text: str) -> Any:
         return OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, AssertionError) as error:
         raise ValueError(f"it is not plain YAML: {' '.join(str(error).split())[:200]}") from error
+
+
+def is_bomb(text: str) -> bool:
+    """Say if aliases in ``text``, with which one value stands at several places, make too many values of it.
+
+    Text that is not YAML is none: who reads it says what is wrong.
+    """
+    try:
+        events = list(islice(yaml.parse(text, Loader=yaml.SafeLoader), _MOST))
+    except (yaml.YAMLError, RecursionError):
+        return False
+    if not any(isinstance(event, yaml.AliasEvent) for event in events):
+        return False
+    sizes: dict[str, int] = {}
+    open_: list[tuple[str | None, int]] = [(None, 0)]
+    for event in events:
+        size, name = 1, getattr(event, "anchor", None)
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_.append((name, 1))
+            continue
+        if isinstance(event, yaml.AliasEvent):
+            size = sizes.get(str(event.anchor), 1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            name, size = open_.pop()
+            sizes |= {name: size} if name else {}
+        elif not isinstance(event, yaml.ScalarEvent):
+            continue
+        open_[-1] = open_[-1][0], open_[-1][1] + size
+        if open_[-1][1] > _MOST:
+            return True
+    return False
 
 
 def _check(text: str) -> None:
