@@ -29,6 +29,10 @@ class DataError(TltoolError):
     code = 3
 
 
+class DamagedError(DataError):
+    """A file that tltool prepared is damaged; it can be prepared again from its input: exit code 3."""
+
+
 class CheckpointError(TltoolError):
     """A model that is damaged, unsafe or does not fit: exit code 4."""
 
@@ -49,6 +53,21 @@ class ResourceError(TltoolError):
     """Out of memory or disk, or a folder that cannot be written: exit code 6."""
 
     code = 6
+
+
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What code raises that meets values it does not know."""
+
+
+def said(error: BaseException) -> str:
+    """Return the kind and the words of ``error`` in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(": .")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say if ``error`` is that of too little memory, of this machine or of a device."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "can't allocate memory" in words
 
 
 class CellError(Exception):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.rows import Row, faster
-from tltool.data import prepare, store
+from tltool.data import parallel, prepare, store
 from tltool.data.download.locate import BUNDLED
 from tltool.data.formats import decompress
 from tltool.data.graph.crystal_graphs import GraphSettings
@@ -102,7 +102,7 @@ def measured(entries: list[dict[str, Any]], count: int, files: int, workers: int
         for turn in range(rounds):
             tasks = [prepare.Task(path, folder / f"turn{turn}" / path.name, ADAPTER, (), {}, RECIPE) for path in paths]
             begin = time.perf_counter()
-            shards = prepare.prepare_all(tasks, workers, lambda text: None)
+            shards = parallel.prepared(tasks, workers, lambda text: None)
             prepared = max(prepared, sum(shard.kept for shard in shards) / (time.perf_counter() - begin))
             if not turn:  # before the other side, which holds a whole dump, has children of its own
                 peak = _largest_child()

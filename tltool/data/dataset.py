@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tltool import instantiate, quantities
-from tltool.data import memory_mapped, prepare, store, structure_checks
+from tltool.data import memory_mapped, parallel, prepare, store, structure_checks
 from tltool.data.download import locate
 from tltool.data.download.locate import BUNDLED
 from tltool.data.graph import crystal_graphs
@@ -22,7 +23,7 @@ from tltool.data.origin import Mark
 from tltool.data.prepare import Shard, Task
 from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
-from tltool.errors import ConfigError, DataError, ResourceError, nearest
+from tltool.errors import ConfigError, DamagedError, DataError, ResourceError, nearest
 
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
 KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter", "define")
@@ -76,7 +77,12 @@ def opened(description: Mapping[str, Any], graph_settings: GraphSettings, means:
     """
     began = time.perf_counter()
     found = prepared(description, graph_settings, means)
-    data = settled(found.parts, found.folder, graph_settings, found.attributes, (), means.say)
+    try:
+        data = settled(found.parts, found.folder, graph_settings, found.attributes, (), means.say)
+    except DamagedError as error:
+        forget([found], found.folder, error, means.say)
+        found = prepared(description, graph_settings, means)
+        data = settled(found.parts, found.folder, graph_settings, found.attributes, (), means.say)
     if found.fresh:
         tell(data, description["name"], [found], time.perf_counter() - began, means.say)
     return data
@@ -97,7 +103,7 @@ def prepared(description: Mapping[str, Any], graph_settings: GraphSettings, mean
     tasks = _tasks(root, description, folder, graph_settings, means)
     with _locked(folder, means.say):
         fresh = any(prepare.done(task) is None for task in tasks)
-        shards = prepare.prepare_all(tasks, means.workers, means.say)
+        shards = parallel.prepared(tasks, means.workers, means.say)
     parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
     attributes = dict(tasks[0].facts) | counts([(tasks, shards)])
     if not parts:
@@ -124,6 +130,25 @@ def settled(
         now = {"parts": names, "graph": vars(graph_settings), "attributes": dict(attributes), "marks": list(marks)}
         prepare.write(folder / _CURRENT, json.dumps(now))
     return data
+
+
+def forget(made: Sequence[Prepared], folder: Path, error: DamagedError, say: Report) -> None:
+    """Delete the damaged ones of the prepared files, and what was joined of them in ``folder``; say what is damaged.
+
+    They are prepared again from their input. Raise ``error`` again if none of them is damaged after all.
+    """
+    what = re.split(r" \(|;|: ", str(error), maxsplit=1)[0]
+    say(f"{what}; it is made again from its input.")
+    joined = list(folder.glob("joined-*"))
+    bad = [task for one in made for task in one.tasks if not prepare.is_sound(task)]
+    if not bad and not joined:
+        raise error
+    for task in bad:
+        task.note.unlink(missing_ok=True)
+        for file in task.place.parent.glob(f"{task.place.name}-*.h5"):
+            file.unlink(missing_ok=True)
+    for place in joined:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _tasks(

@@ -22,7 +22,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphTable
 from tltool.data.origin import Mark, mark_id, marked
 from tltool.data.store import Store
-from tltool.errors import DataError, ResourceError
+from tltool.errors import DamagedError, DataError, ResourceError
 
 Array = npt.NDArray[Any]
 _CONTENT = "joined.json"
@@ -99,8 +99,8 @@ def opened(folder: Path, attributes: Mapping[str, str]) -> tuple[Store, GraphTab
     try:
         content = json.loads((folder / _CONTENT).read_text(encoding="utf-8"))
         found = {name: _mapped(folder / file, kind, shape) for name, (file, kind, shape) in content["arrays"].items()}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} is damaged ({error}); delete it and run again.") from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"{folder} is damaged ({error}); delete it and run again.") from error
 
     def words(name: str) -> Words:
         return Words(found[f"{name}.text"], found[f"{name}.first"])

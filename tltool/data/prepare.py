@@ -1,4 +1,4 @@
-"""Turn each shard of a data set into stores and graphs on disk, in parallel processes.
+"""Turn a shard of a data set into stores and graphs on disk; ``parallel.py`` does so with many.
 
 A shard is a file of a dump, or a whole folder that its adapter reads at once. It is written as parts of at most
 ``PART`` records, so that memory does not grow with the shard, and a note that is written last. So a shard is either
@@ -6,19 +6,14 @@ complete or missing, and after a kill the next run continues with the missing sh
 since every process imports this module.
 """
 
-import contextlib
 import hashlib
 import inspect
 import json
-import multiprocessing
 import os
 import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,7 +26,7 @@ from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Dropped, Record, reason
 from tltool.data.structure_checks import Checks
-from tltool.errors import DataError, ResourceError, TltoolError
+from tltool.errors import FAULTS, DamagedError, DataError, ResourceError, said
 
 Say = Callable[[str], None]
 
@@ -134,6 +129,18 @@ def done(task: Task) -> Shard | None:
     return shard if whole else None
 
 
+def is_sound(task: Task) -> bool:
+    """Say if all prepared files of ``task`` can be read."""
+    shard = done(task)
+    try:
+        for number in range(shard.parts if shard else 0):
+            store.load(task.part(number))
+            crystal_graphs.from_arrays(store.read_arrays(task.graphs(number))[0])
+    except DataError:
+        return False
+    return shard is not None
+
+
 def prepare(task: Task) -> Shard:
     """Make the missing files of ``task``; raise the adapter's DataError, or ResourceError."""
     try:
@@ -144,76 +151,13 @@ def prepare(task: Task) -> Shard:
         shard = _read(task)
     for number in range(shard.parts):
         if not task.graphs(number).is_file():
-            records = store.load(task.part(number))
+            try:
+                records = store.load(task.part(number))
+            except DamagedError:
+                task.note.unlink(missing_ok=True)
+                return prepare(task)
             _build(task, number, records)
     return shard
-
-
-def prepare_all(tasks: list[Task], workers: int, say: Say) -> list[Shard]:
-    """Return the result of every task, in order; tasks that are complete are not run again.
-
-    If a shard cannot be read, the others are still prepared; then its error is raised.
-    """
-    found = {task.place: shard for task in tasks if (shard := done(task)) is not None}
-    todo = [task for task in tasks if task.place not in found]
-    for old in {task.place.parent for task in todo}:
-        for stale in old.glob(".*.tmp"):
-            stale.unlink(missing_ok=True)
-    errors: list[TltoolError] = []
-    for task, outcome in _outcomes(todo, min(workers, len(todo))):
-        if isinstance(outcome, TltoolError):
-            errors.append(outcome)
-            continue
-        found[task.place] = outcome
-        if len(tasks) > 1:
-            out = sum(outcome.dropped.values())
-            say(f"{task.source.name}: {outcome.kept:,} kept, {out:,} left out ({len(found)} of {len(tasks)} files)")
-    if errors:
-        if len(tasks) > 1:
-            text = f"{errors[0]} ({len(errors)} of {len(tasks)} files could not be prepared; the others are done.)"
-            raise type(errors[0])(text) from errors[0]
-        raise errors[0]
-    return [found[task.place] for task in tasks]
-
-
-def _outcomes(todo: list[Task], workers: int) -> Iterator[tuple[Task, Shard | TltoolError]]:
-    if workers <= 1:
-        for task in todo:
-            interruption.check()
-            yield task, _attempt(task)
-        return
-    # Start a new interpreter for each: a fork of a process with torch threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_deaf) as pool:
-        waiting = {pool.submit(_attempt, task): task for task in todo}
-        try:
-            for future in as_completed(waiting):
-                interruption.check()
-                yield waiting[future], future.result()
-        except BrokenProcessPool as error:
-            raise ResourceError(
-                "A process that prepares data was killed, probably for lack of memory; set a smaller workers= "
-                "and run again: "
-                "prepared files are kept."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-
-
-def _attempt(task: Task) -> Shard | TltoolError:
-    try:
-        return prepare(task)
-    except TltoolError as error:
-        return error
-
-
-def _deaf() -> None:
-    # Ctrl-C reaches every process of the group; the parent process ends this one.
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _read(task: Task) -> Shard:
@@ -225,9 +169,8 @@ def _read(task: Task) -> Shard:
     sha256 = _sha256(task.source) if task.source.is_file() else ""
     facts = dict(task.facts) | ({"file": task.source.name, "sha256": sha256} if sha256 else {})
     items = instantiate.call(task.adapter, task.source, plugins=task.plugins, place="adapter")
-    records = _unique(
-        _within(_checked(items, task.checks or structure_checks.shipped(), doubted), task), dropped, first
-    )
+    checked = _checked(_read_in_order(items, task), task.checks or structure_checks.shipped(), doubted)
+    records = _unique(_within(checked, task), dropped, first)
     ahead = next(records, None)
     while ahead is not None:
         block = [ahead, *islice(records, PART - 1)]
@@ -248,6 +191,19 @@ def _read(task: Task) -> Shard:
     task.note.parent.mkdir(parents=True, exist_ok=True)
     write(task.note, json.dumps(shard._asdict(), indent=1))
     return shard
+
+
+def _read_in_order(items: Iterable[Record | Dropped], task: Task) -> Iterator[Record | Dropped]:
+    """Yield ``items``; raise DataError, which names the record before, if the adapter fails at one."""
+    last = "the beginning"
+    try:
+        for item in items:
+            yield item
+            last = f"the record {item.id!r}"
+    except FAULTS as error:
+        raise DataError(
+            f"{task.source}: what follows {last} cannot be read ({said(error)}); correct or remove it."
+        ) from error
 
 
 def _checked(items: Iterable[Record | Dropped], checks: Checks, doubted: Counter[str]) -> Iterator[Record | Dropped]:
@@ -294,9 +250,24 @@ def _unique(items: Iterable[Record | Dropped], dropped: Counter[str], first: dic
 
 
 def _build(task: Task, number: int, records: store.Store) -> None:
-    table = crystal_graphs.build((records.crystal(row) for row in range(len(records))), task.graph_settings)
+    try:
+        table = crystal_graphs.build((records.crystal(row) for row in range(len(records))), task.graph_settings)
+    except FAULTS:
+        _name_bad(task, records)
+        raise
     about = {"graph": json.dumps(vars(task.graph_settings))}
     store.write_arrays(task.graphs(number), table.arrays(), about, {"distance": "Å"})
+
+
+def _name_bad(task: Task, records: store.Store) -> None:
+    """Raise DataError, which names the record, for the first one without a graph."""
+    for row, name in enumerate(records.ids):
+        try:
+            crystal_graphs.build([records.crystal(row)], task.graph_settings)
+        except FAULTS as error:
+            raise DataError(
+                f"{task.source}, id {name!r}: its graph cannot be built ({said(error)}); correct or remove it."
+            ) from error
 
 
 def _sha256(path: Path) -> str:

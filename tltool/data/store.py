@@ -5,6 +5,7 @@ finds a complete file or none. Sizes: n crystals, s sites in total.
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tltool.data.record import Crystal, Floats, Ints, Record
-from tltool.errors import DataError, ResourceError
+from tltool.errors import DamagedError, DataError, ResourceError
 from tltool.quantities import Quantities, from_text
 
 SCHEMA = 1
+_MARGIN = 4_000_000  # bytes
+_PACKED = 1100  # bytes of an array for each byte of its file, at most; gzip packs 1032
 Array = npt.NDArray[Any]
 
 
@@ -171,6 +174,17 @@ def save(path: Path, store: Store) -> None:
 def load(path: Path) -> Store:
     """Read the store at ``path``; raise DataError if it is missing, incomplete, damaged or of another schema."""
     arrays, attributes = read_arrays(path)
+    try:
+        found = _of_arrays(arrays, attributes)
+        _check(found)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise DamagedError(
+            f"The store {path} is damaged: it holds no records ({error}); delete it and prepare it again."
+        ) from error
+    return found
+
+
+def _of_arrays(arrays: Mapping[str, Array], attributes: Mapping[str, str]) -> Store:
     return Store(
         [str(name) for name in arrays["id"]],
         arrays["first_site"].astype(np.int64),
@@ -179,9 +193,21 @@ def load(path: Path) -> Store:
         arrays["lattice"].astype(np.float64),
         {k.removeprefix("label/"): v.astype(np.float64) for k, v in arrays.items() if k.startswith("label/")},
         {k.removeprefix("tag/"): [str(w) for w in v] for k, v in arrays.items() if k.startswith("tag/")},
-        attributes,
+        dict(attributes),
         arrays.get("amounts"),
     )
+
+
+def _check(records: Store) -> None:
+    """Raise ValueError if the arrays do not fit each other."""
+    n, first = len(records.ids), records.first_site
+    if first.shape != (n + 1,) or first[0] != 0 or (np.diff(first) < 0).any():
+        raise ValueError("first_site does not divide the sites among the records")
+    sites = int(first[-1])
+    if records.numbers.shape != (sites,) or records.frac.shape != (sites, 3) or records.lattice.shape != (n, 3, 3):
+        raise ValueError("the arrays of sites and cells have other lengths than the ids")
+    if any(len(column) != n for column in (*records.labels.values(), *records.tags.values())):
+        raise ValueError("a column has another length than the ids")
 
 
 def write_arrays(
@@ -191,22 +217,11 @@ def write_arrays(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w", track_order=True) as file:
-            for name, values in arrays.items():
-                kind: Any = values.dtype
-                if values.dtype == object:
-                    # Words of fixed length: HDF5 does not compress or checksum words of variable length.
-                    words = [str(word).encode() for word in values]
-                    kind = h5py.string_dtype("utf-8", max(map(len, words), default=0) or 1)
-                    values = np.array(words, dtype=kind)
-                packed = {"compression": "gzip", "shuffle": True, "fletcher32": True} if values.size else {}
-                node = file.create_dataset(name, data=values, dtype=kind, track_times=False, **packed)
-                if name in units:
-                    node.attrs["unit"] = units[name]
-            for name, text in sorted(attributes.items()):
-                file.attrs[name] = text
-            file.attrs["schema"] = SCHEMA
-            file.attrs["complete"] = True
+        if shutil.disk_usage(path.parent).free > _room(arrays):
+            with h5py.File(temporary, "w", track_order=True) as file:
+                _fill(file, arrays, attributes, units)
+        else:
+            temporary.write_bytes(_image(arrays, attributes, units))
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
@@ -219,6 +234,40 @@ def write_arrays(
         raise
 
 
+def _room(arrays: Mapping[str, Array]) -> int:
+    """Return more bytes than the file of ``arrays`` can need."""
+    words = [np.array(values, dtype=str).nbytes for values in arrays.values() if values.dtype == object]
+    return 2 * (sum(values.nbytes for values in arrays.values()) + sum(words)) + _MARGIN
+
+
+def _image(arrays: Mapping[str, Array], attributes: Mapping[str, str], units: Mapping[str, str]) -> bytes:
+    """Return the bytes of the file: where the disk may be too small, HDF5 writes nothing, as that ends the process."""
+    with h5py.File("image", "w", driver="core", backing_store=False, track_order=True) as file:
+        _fill(file, arrays, attributes, units)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def _fill(
+    file: h5py.File, arrays: Mapping[str, Array], attributes: Mapping[str, str], units: Mapping[str, str]
+) -> None:
+    for name, values in arrays.items():
+        kind: Any = values.dtype
+        if values.dtype == object:
+            # Words of fixed length: HDF5 does not compress or checksum words of variable length.
+            words = [str(word).encode() for word in values]
+            kind = h5py.string_dtype("utf-8", max(map(len, words), default=0) or 1)
+            values = np.array(words, dtype=kind)
+        packed = {"compression": "gzip", "shuffle": True, "fletcher32": True} if values.size else {}
+        node = file.create_dataset(name, data=values, dtype=kind, track_times=False, **packed)
+        if name in units:
+            node.attrs["unit"] = units[name]
+    for name, text in sorted(attributes.items()):
+        file.attrs[name] = text
+    file.attrs["schema"] = SCHEMA
+    file.attrs["complete"] = True
+
+
 def read_arrays(path: Path, only: Sequence[str] = ()) -> tuple[dict[str, Array], dict[str, str]]:
     """Read all arrays (or ``only`` some) and attributes of a file from ``write_arrays``.
 
@@ -229,18 +278,24 @@ def read_arrays(path: Path, only: Sequence[str] = ()) -> tuple[dict[str, Array],
     try:
         with h5py.File(path, "r") as file:
             if not file.attrs.get("complete", False):
-                raise DataError(f"The store {path} is incomplete; delete it and prepare it again.")
+                raise DamagedError(f"The store {path} is incomplete; delete it and prepare it again.")
             if file.attrs["schema"] != SCHEMA:
                 raise DataError(
                     f"The store {path} has schema {file.attrs['schema']}, not {SCHEMA}; delete it and prepare it again."
                 )
             found: dict[str, Array] = {}
+            most = _PACKED * path.stat().st_size
 
             def keep(name: str, node: h5py.Group | h5py.Dataset) -> None:
                 if isinstance(node, h5py.Dataset) and (not only or name in only):
+                    if node.dtype.hasobject or node.size * node.dtype.itemsize > most:
+                        raise ValueError(f"{name} has an impossible size or type")
                     found[name] = node.asstr()[...] if h5py.check_string_dtype(node.dtype) else node[...]
 
             file.visititems(keep)
             return found, {k: str(v) for k, v in file.attrs.items() if k not in ("schema", "complete")}
-    except OSError as error:
-        raise DataError(f"The store {path} is damaged ({error}); delete it and prepare it again.") from error
+    except DataError:
+        raise
+    except Exception as error:  # HDF5 reports damage in any way there is
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DamagedError(f"The store {path} is damaged ({why}); delete it and prepare it again.") from error

@@ -14,7 +14,7 @@ from tltool.data import dataset
 from tltool.data.dataset import Dataset, Means, Prepared
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.origin import Mark
-from tltool.errors import ConfigError, nearest, standing_at
+from tltool.errors import ConfigError, DamagedError, nearest, standing_at
 from tltool.quantities import as_text, from_text, shipped
 
 KEYS = ("name", "root", "quantities", "parts")
@@ -34,6 +34,13 @@ def opened(description: Mapping[str, Any], graph_settings: GraphSettings, means:
             raise ConfigError(f"A data set with parts has no key {key!r}.{nearest(key, KEYS)}")
     if not description["parts"]:
         raise ConfigError(f"The data set {description['name']!r} has no parts; name at least one.")
+    try:
+        return _opened(description, graph_settings, means)
+    except DamagedError:
+        return _opened(description, graph_settings, means)
+
+
+def _opened(description: Mapping[str, Any], graph_settings: GraphSettings, means: Means) -> Dataset:
     began = time.perf_counter()
     made = {name: _prepared(name, part, graph_settings, means) for name, part in description["parts"].items()}
     of_part = {name: Mark(name, one.attributes.get("functional", name)) for name, one in made.items()}
@@ -41,7 +48,11 @@ def opened(description: Mapping[str, Any], graph_settings: GraphSettings, means:
     parts = [pair for one in made.values() for pair in one.parts]
     folder = means.cache / f"{description['name']}-{_key(made)}"
     new = not folder.is_dir()
-    data = dataset.settled(parts, folder, graph_settings, _attributes(description["name"], made), marks, means.say)
+    try:
+        data = dataset.settled(parts, folder, graph_settings, _attributes(description["name"], made), marks, means.say)
+    except DamagedError as error:
+        dataset.forget(list(made.values()), folder, error, means.say)
+        raise
     if new or any(one.fresh for one in made.values()):
         dataset.tell(data, description["name"], list(made.values()), time.perf_counter() - began, means.say)
     return data

@@ -18,7 +18,7 @@ from tltool.data.formats import decompress, poscar, species
 from tltool.data.formats.cif import cif_file
 from tltool.data.record import Crystal, checked
 from tltool.data.structure_checks import Checks
-from tltool.errors import DataError
+from tltool.errors import FAULTS, DataError, said
 
 SUFFIXES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".json", ".json.gz")
 """Suffixes of structure files; files whose names start with POSCAR or CONTCAR are read as well."""
@@ -102,6 +102,8 @@ def _accepted(crystal: Crystal, where: str, checks: Checks | None) -> Crystal | 
         return structure_checks.accepted(crystal, where, checks or structure_checks.shipped())
     except DataError as error:
         return error
+    except FAULTS as error:
+        return DataError(f"{where}: cannot be checked ({said(error)}); correct the structure.")
 
 
 def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
@@ -160,6 +162,8 @@ def _read(path: Path) -> _Found:
         raise DataError(
             f"{path}: cannot be read ({error.strerror or 'damaged'}); check it and its permissions."
         ) from error
+    except FAULTS as error:
+        raise DataError(f"{path}: cannot be read ({said(error)}); write the file again.") from error
 
 
 def _text(path: Path) -> str:

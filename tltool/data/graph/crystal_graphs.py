@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tltool.data.graph import angles, distance_groups, neighbours, refinement
 from tltool.data.record import Crystal, Floats, Ints
-from tltool.errors import ConfigError, DataError
+from tltool.errors import ConfigError, DamagedError
 
 DISTANCE_TOLERANCE = 1e-4
 """Sorted distances of one crystal that differ by less than this (Å) become one distance, their mean."""
@@ -290,7 +290,7 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> GraphTable:
     line = {name.removeprefix(_LINE): array for name, array in arrays.items() if name.startswith(_LINE)}
     missing = [name for name in _NAMES if name not in arrays]
     if missing:
-        raise DataError(f"The graph file lacks {', '.join(missing)}; delete it and prepare it again.")
+        raise DamagedError(f"The graph file lacks {', '.join(missing)}; delete it and prepare it again.")
     own: dict[str, Any] = {name: arrays[name] for name in _NAMES}
     return GraphTable(**own, line=from_arrays(line) if line else None)
 
