@@ -1,4 +1,4 @@
-# make demo | quick | test | check | audit | sanitize | bench | gpu | peers | install | clean
+# make demo | quick | test | check | audit | sanitize | bench | gpu | peers | soak | fuzz | install | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # What Python has compiled once is kept: every command imports PyTorch.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo quick test check lint types floors audit mutants sanitize bench gpu peers clean
+.PHONY: install demo quick test check lint types floors audit mutants sanitize bench gpu peers soak fuzz clean
 .DEFAULT_GOAL := check
 
 install: $(INSTALLED)
@@ -84,6 +84,14 @@ gpu: $(INSTALLED)
 		echo 'There is no CUDA device here, so that these tests were collected and not run:'; \
 		$(BIN)/python -m pytest tests/gpu --collect-only -q; \
 	fi
+
+# Kills runs at random and compares what they give in the end with runs that were never stopped; COUNT kills in all.
+soak: $(INSTALLED)
+	$(BIN)/python scripts/soak.py --count $(or $(COUNT),200)
+
+# Reads COUNT changed files with every reader; what is not read as it should be is kept in tests/faults/corpus.
+fuzz: $(INSTALLED)
+	PYTHONPATH=tests $(BIN)/python scripts/fuzz.py --count $(or $(COUNT),25000)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -196,11 +196,11 @@ def watched(plain: Epoch) -> Epoch:
     """Return ``plain`` such that it raises RuntimeError where an epoch, the first excepted, waits for the device."""
     first = True
 
-    def epoch(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+    def epoch(order: torch.Generator, done: int) -> Iterator[tuple[Tensor, Tensor]]:
         nonlocal first
         torch.cuda.set_sync_debug_mode("default" if first else "error")
         try:
-            yield from plain(order)
+            yield from plain(order, done)
         finally:
             torch.cuda.set_sync_debug_mode("default")
             first = False
@@ -347,9 +347,9 @@ def bytes_of_step(line: Line, data: Batches) -> tuple[int, int]:
     counted: list[tuple[int, int]] = []
 
     def counting(plain: Epoch) -> Epoch:
-        def epoch(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+        def epoch(order: torch.Generator, done: int) -> Iterator[tuple[Tensor, Tensor]]:
             with Counter() as count:
-                yield from plain(order)
+                yield from plain(order, done)
             counted.append((count.bytes, count.operations))
 
         return epoch
