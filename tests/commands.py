@@ -67,7 +67,7 @@ def run(home: Path, *words: str, code: int | None = 0, **env: str) -> Done:
     starts write is not caught.
     """
     out, err = io.StringIO(), io.StringIO()
-    terminated = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     with contextlib.ExitStack() as kept:
         for context in (
             contextlib.chdir(home),
@@ -80,7 +80,8 @@ def run(home: Path, *words: str, code: int | None = 0, **env: str) -> Done:
             contextlib.redirect_stderr(err),
         ):
             kept.enter_context(context)
-        kept.callback(signal.signal, signal.SIGTERM, terminated)
+        for number, handler in handlers.items():
+            kept.callback(signal.signal, number, handler)
         try:
             cli.main()
             ended = 0

@@ -136,7 +136,7 @@ def test_other_commands_are_there() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for _, words in COMMANDS:
         words = [word for word in words if not re.match(r"[A-Z]+=", word)]
-        assert words[0] in ("tltool", "make", "sh", "eval"), words
+        assert words[0] in ("tltool", "make", "sh", "eval", "srun"), words
         if words[0] == "make":
             assert set(words[1:]) <= targets
         if words[0] == "sh":
@@ -224,7 +224,7 @@ def test_every_exit_code_is_named() -> None:
     kinds = [errors.TltoolError, *errors.TltoolError.__subclasses__()]
     for kind in kinds:
         assert re.search(rf"^\| {kind.code} \| `{kind.__name__}` \|", page, re.MULTILINE), kind
-    for code in (0, 130, 143):
+    for code in (0, 75, 130, 143):
         assert re.search(rf"^\| {code} \|", page, re.MULTILINE)
 
 

@@ -26,10 +26,11 @@ from tltool.model.property_model import PropertyModel
 from tltool.reporting import verdict
 from tltool.run_folder.run import Run
 from tltool.stages import evaluate, predict, prepare, pretrain, report, transfer
-from tltool.training import resume, setup
+from tltool.training import setup
 from tltool.training.backend import CPU
 from tltool.training.fit import Fit, Settings
 from tltool.training.fit import predict as predict_rows
+from tltool.training.saved_state import changes
 
 STAGES: dict[str, Callable[..., None]] = {
     "prepare": prepare.run,
@@ -124,7 +125,7 @@ def read_by(
         monkeypatch = patch
         # What writes the whole config down reads all of it.
         patch.setattr(Run, "write_json", lambda *given: None)
-        patch.setattr(resume, "_fixed", lambda config: {})
+        patch.setattr(changes, "fixed", lambda config: {})
         patch.setattr(results, "keep", lambda *given: None)
         patch.setattr(verdict, "so_far", lambda *given: [])
         patch.setattr(setup, "fit", fit)
@@ -285,12 +286,14 @@ def choices() -> list[tuple[str, str]]:
 # What the runs above read of a config outside of functions and of descriptions of data sets.
 STRUCTURE = {
     "prepare": set(),
-    "pretrain": {"quantities", "state", "functionals", "keep_every", "resume", "overlap.action", "overlap.ids"},
+    "pretrain": {
+        "quantities", "state", "functionals", "keep_every", "resume", "resume_allow", "overlap.action", "overlap.ids",
+    },
     "transfer": {"source", "target.name", "target.quantities", "overlap.action", "coverage"},
     "eval": {"model", "functional", "overlap.action", "coverage"},
     "predict": {"model", "input", "output", "batch_size", "functional", "state", "base", "coverage"},
     "report": {"inputs", "output"},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("stage", "choice"), choices(), ids=str)

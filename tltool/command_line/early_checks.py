@@ -4,7 +4,7 @@ The code that uses a value checks it too, where that value can come from elsewhe
 those there.
 """
 
-import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +16,7 @@ from tltool.command_line import signatures
 from tltool.config_tree import data_nodes, leaves, nodes
 from tltool.data.formats import structure_files
 from tltool.errors import ConfigError, DataError, ResourceError, nearest
+from tltool.run_folder import owner, status
 from tltool.run_folder.find import model_folder
 
 Config = Mapping[str, Any]
@@ -103,6 +104,8 @@ def check(stage: str, config: Config) -> None:
     if stage == "predict" or (stage == "eval" and config.get("model")):
         model_folder(str(config["model"]), runs, "transfer")
     if stage == "predict":
+        if config.get("output"):
+            _check_output(Path(str(config["output"])).expanduser())
         _check_input(Path(str(config["input"])).expanduser())
 
 
@@ -133,24 +136,21 @@ def _wrong_types(config: Config) -> Iterator[str]:
                 yield f"{place} takes no {key!r} ({target}).{nearest(str(key), known)}"
 
 
-def refuse_folder(folder: Path) -> None:
+def refuse_folder(folder: Path, *, of_sweep: bool) -> None:
     """Raise ConfigError if ``folder``, where a run is about to begin, is another run's.
 
-    ``Run`` decides about an unfinished cross-validation (it has ``folds.csv``): another one may go on in its folder.
+    A sweep that is started again takes the folders of its unfinished runs, and another run that of an unfinished
+    cross-validation (it has ``folds.csv``).
     """
-    if not (folder / "run.lock").exists():
+    if not (folder / owner.NAME).exists():
         return
-    try:
-        state = json.loads((folder / "status.json").read_text(encoding="utf-8")).get("state", "running")
-    except (OSError, ValueError):
-        state = "running"
-    if state != "finished" and (folder / "folds.csv").exists():
+    state = status.read(folder).get("state", "running")
+    alive = owner.is_alive(folder)
+    if state != "finished" and not alive and (of_sweep or (folder / "folds.csv").exists()):
         return
-    if state == "running":
-        owner = (folder / "run.lock").read_text(encoding="utf-8").strip()
-        raise ConfigError(
-            f"The run folder {folder} is used by process {owner}; choose another with hydra.run.dir=FOLDER."
-        )
+    if alive or state == "running":
+        words = "is used by" if alive else "holds a run that was killed, of"
+        raise ConfigError(f"The run folder {folder} {words} {owner.told(folder)}; name another with hydra.run.dir=.")
     raise ConfigError(
         f"The run folder {folder} holds a run that is {state}; name another with hydra.run.dir=, or remove that one."
     )
@@ -192,6 +192,18 @@ def _check_input(path: Path) -> None:
     if not path.exists():
         raise DataError(f"input={path} does not exist; name a structure file, a folder of them or a CSV of formulas.")
     structure_files.files(path)
+
+
+def _check_output(path: Path) -> None:
+    """Raise ResourceError if the file cannot be written, before anything is computed."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    why = "it is a folder" if path.is_dir() else "" if folder.is_dir() else f"{folder} is a file"
+    if not why and not os.access(path if path.exists() else folder, os.W_OK):
+        why = f"{folder} cannot be written to"
+    if why:
+        raise ResourceError(f"Cannot write output={path} ({why}); choose another file with output=.")
 
 
 def _is_path(source: Any) -> bool:

@@ -1,9 +1,10 @@
 """What ended a run, as an exit code and one sentence (``docs/exit_codes.md``)."""
 
+import errno
 import sys
 
-from tltool import machine
-from tltool.errors import ResourceError, TltoolError
+from tltool import interruption, machine
+from tltool.errors import ResourceError, TltoolError, is_out_of_memory
 
 _MEMORY = {"pretrain": "fit.batch_size", "transfer": "fit.batch_size", "predict": "batch_size"} | dict.fromkeys(
     ("prepare", "eval", "report"), "workers"
@@ -11,18 +12,36 @@ _MEMORY = {"pretrain": "fit.batch_size", "transfer": "fit.batch_size", "predict"
 """The key that says how much memory a stage takes."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNUSABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ENOENT, errno.ESTALE)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Say if a full disk is the cause of ``error``; libraries have errors of their own for it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def judged(error: BaseException, stage: str) -> tuple[int, str, str]:
     """Return exit code, state and one sentence for whatever ended a run."""
     if isinstance(error, TltoolError):
         return error.code, "failed", str(error)
     if isinstance(error, KeyboardInterrupt):
-        return 130, "interrupted", "Interrupted; run the same command again."
+        return interruption.CODE, "interrupted", "Interrupted"
     if isinstance(error, SystemExit):
-        return 143, "interrupted", "Terminated; run the same command again."
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return interruption.CODE, "interrupted", "Terminated"
+    if is_out_of_memory(error):
         return ResourceError.code, "failed", f"Out of memory; lower {_MEMORY[stage]}."
-    if isinstance(error, OSError) and error.errno == 28:
+    if _is_full(error):
         return ResourceError.code, "failed", "The disk is full; free space or name another folder with runs=."
+    if isinstance(error, OSError) and error.filename and error.errno in _UNUSABLE:
+        why = f"Cannot use {error.filename} ({error.strerror}); check the folder, its disk and its permissions."
+        return ResourceError.code, "failed", why
     return 1, "failed", f"Unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
@@ -31,8 +50,3 @@ def failed(error: BaseException, message: str = "", code: int = 0) -> int:
     if not machine.rank():
         print(f"tltool: {message or error}", file=sys.stderr)
     return code or getattr(error, "code", 1)
-
-
-def terminated(number: int, frame: object) -> None:
-    """End this process as ``kill`` asks it to, with what has to be done before."""
-    raise SystemExit(143)

@@ -4,7 +4,8 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from tltool.command_line.usage import STAGES
 from tltool.errors import ResourceError
 from tltool.evaluation import results
 from tltool.run_folder import environment, loggers
-from tltool.run_folder.run import Company, Run
-from tltool.training import backend, distributed, resume, setup
+from tltool.run_folder.run import Company, Continues, Run
+from tltool.training import backend, distributed, setup
 from tltool.training.backend import Backend
 from tltool.training.distributed import Failure
+from tltool.training.saved_state import finished_cells, resume
 
 _GONE = (
     "A process of this run is gone, probably for lack of memory; lower fit.batch_size or start fewer with "
@@ -35,16 +37,16 @@ def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], c
     try:
         distributed.meet()
         torch.set_num_threads(setup.threads(config["threads"], angles=False))
-        open_run = Run(folder, stage, company, continues=_is_cross_validation(config))
+        open_run = Run(folder, stage, company, continues=_continues(config, words))
         _work(stage, config, open_run, shlex.join(["tltool", stage, *words]))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        code, interrupted = _end(error, stage, open_run)
+        code, interrupted = _end(error, stage, open_run, words)
         if interrupted:
             raise
         if company:
             print(f"{company.label}  failed ({company.ended()})", file=sys.stderr)
         return code
-    open_run.close("finished", 0, "")
+    open_run.close("finished", 0, "", inputs=finished_cells.digest(config) if is_sweep(words) else None)
     if company:
         print(f"{company.label}  {results.in_a_line(folder)}  ({company.ended()})", file=sys.stderr)
     elif not machine.rank():
@@ -76,7 +78,14 @@ def _is_cross_validation(config: Mapping[str, Any]) -> bool:
     return str((config.get("split") or {}).get("_target_", "")).endswith(".split_folds.cross_validation")
 
 
-def _end(error: BaseException, stage: str, run: Run | None) -> tuple[int, bool]:
+def _continues(config: Mapping[str, Any], words: Sequence[str]) -> Continues:
+    """Return whether a run may take the folder of an unfinished one, and if its log goes on or is written anew."""
+    if _is_cross_validation(config) or (is_sweep(words) and config["stage"] == "pretrain"):
+        return "on"
+    return "anew" if is_sweep(words) else None
+
+
+def _end(error: BaseException, stage: str, run: Run | None, words: Sequence[str]) -> tuple[int, bool]:
     """Print and keep why a run ended; return the exit code, and if the run was open and someone interrupted it."""
     if machine.ranks() > 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the others, who are about to end themselves
@@ -88,10 +97,27 @@ def _end(error: BaseException, stage: str, run: Run | None) -> tuple[int, bool]:
     if run is None:
         return failed(error, message, code), False
     log = run.folder / "error.log"
-    log.write_text(trace, encoding="utf-8")
+    with suppress(OSError):  # the disk is full, perhaps
+        log.write_text(trace, encoding="utf-8")
     if state == "interrupted":
-        from tltool.evaluation import cross_validated
-
-        message = cross_validated.told(run.folder, resume.told(run.folder, message))
+        run.close(state, code, message := _told(run, message, stage, words))
+        # Of a sweep, one sentence for all its runs follows.
+        return code if is_sweep(words) else failed(error, message, code), True
     run.close(state, code, message)
-    return failed(error, f"{message} (details: {log})", code), state == "interrupted"
+    return failed(error, f"{message} (details: {log})", code), False
+
+
+def is_sweep(words: Sequence[str]) -> bool:
+    """Say if the command line ``words`` start a sweep."""
+    return any(word in ("-m", "--multirun") for word in words)
+
+
+def _told(run: Run, message: str, stage: str, words: Sequence[str]) -> str:
+    """Return the ``message`` about an interruption with the command that continues the run or starts it again."""
+    from tltool.evaluation import cross_validated
+
+    if is_sweep(words):
+        return f"{message}; start the same sweep again in its folder."
+    if stage == "pretrain":
+        return resume.told(run.folder, message, stage, words)
+    return cross_validated.told(run.folder, message, stage, words)

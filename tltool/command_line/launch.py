@@ -4,7 +4,7 @@ torch is imported when the first run starts, so that Hydra's help and config com
 """
 
 import os
-import signal
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
@@ -21,13 +21,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tltool import machine
+from tltool import interruption, machine
 from tltool.command_line import early_checks, mistakes, overrides
 from tltool.command_line.composition import checked, refuse_bombs, sentence
-from tltool.command_line.exit_codes import failed, terminated
+from tltool.command_line.exit_codes import failed
 from tltool.data import own_labels
 from tltool.data.materials_project import api_key
 from tltool.errors import CellError, ConfigError, ResourceError, TltoolError
+from tltool.run_folder import status
 
 if TYPE_CHECKING:
     from tltool.run_folder.run import Company
@@ -62,7 +63,7 @@ def _prepare_process() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # No other run of this second shares it: time to the microsecond and process.
     os.environ["TLTOOL_RUN_ID"] = f"{datetime.now():%Y%m%d-%H%M%S-%f}-{os.getpid()}"
-    signal.signal(signal.SIGTERM, terminated)
+    interruption.install()
 
 
 def _compose(jobs: "Launch") -> int:
@@ -91,8 +92,12 @@ def _compose(jobs: "Launch") -> int:
         if not error.filename:
             raise
         return failed(early_checks.not_writable(error))
-    except KeyboardInterrupt:
-        return 130
+    except (KeyboardInterrupt, interruption.Terminated):
+        if jobs.sweep is not None:
+            others = [word for word in jobs.words if not word.startswith("hydra.sweep.dir=")]
+            again = shlex.join(["tltool", jobs.stage, *others, f"hydra.sweep.dir={jobs.sweep}"])
+            failed(ResourceError(f"Interrupted; this goes on with the runs that are left: {again}"))
+        return interruption.CODE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     return next((code for code in jobs.codes if code), 0)
@@ -118,6 +123,7 @@ class Launch:
         self.stage, self.words = stage, words
         self.codes: list[int] = []
         self.waiting: list[tuple[dict[str, Any], Path, list[str]]] = []
+        self.sweep: Path | None = None
         self._home = os.getpid()
         self._said: set[str] = set()
 
@@ -126,8 +132,13 @@ class Launch:
         about, away = HydraConfig.get(), os.getpid() != self._home
         if away:
             _settle(about.launcher.get("n_jobs"))
+        if about.mode == RunMode.MULTIRUN:
+            self.sweep = Path(about.sweep.dir)
         # An error here must not reach Hydra, which prints lines of its own and ends a sweep.
         try:
+            if self._is_done(config, about):
+                self.codes.append(0)
+                return
             plain = self._checked(config, about)
         except OmegaConfBaseException as error:
             self._refuse(ConfigError(sentence(error, self.stage, self.words)), about)
@@ -164,6 +175,20 @@ class Launch:
             self.codes += processes.run(jobs, work)
             _show([job.folder for job in jobs])
 
+    def _is_done(self, config: DictConfig, about: HydraConf) -> bool:
+        """Say, and print, if a sweep that is started again in its folder has finished this run before."""
+        folder = Path(about.runtime.output_dir)
+        if about.mode != RunMode.MULTIRUN or status.read(folder).get("state") != "finished":
+            return False
+        from tltool.training.saved_state import finished_cells
+
+        plain = checked(self.stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        plain = own_labels.settled(plain, own_labels.of_folders(overrides.added_folders(about)), self._say)
+        done = finished_cells.is_done(folder, plain)
+        if done:
+            self._say(f"{folder} is finished already, with the same config and data.")
+        return done
+
     def _checked(self, config: DictConfig, about: HydraConf) -> dict[str, Any]:
         """Return ``config`` as plain values; raise ConfigError for a key that is not known or that nothing reads."""
         plain = checked(self.stage, OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
@@ -173,7 +198,7 @@ class Launch:
                 overrides.refuse_hydra(about.overrides.hydra, sweep=False)
             overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False, functions=False)
         if not machine.rank():
-            early_checks.refuse_folder(Path(about.runtime.output_dir))
+            early_checks.refuse_folder(Path(about.runtime.output_dir), of_sweep=about.mode == RunMode.MULTIRUN)
         early_checks.check(self.stage, plain)
         if about.mode == RunMode.RUN:
             overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False)
@@ -225,7 +250,7 @@ def _show(folders: list[Path]) -> None:
 
 def _settle(jobs: int | None) -> None:
     """Make this process, which one of Hydra's launchers started, ready to run a cell, beside ``jobs`` in all."""
-    signal.signal(signal.SIGTERM, terminated)
+    interruption.install()
     if machine.ranks() > 1:
         raise CellError(failed(ConfigError("A launcher and torchrun do not go together; leave one of them out.")))
     if jobs is not None:

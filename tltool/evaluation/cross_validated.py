@@ -7,6 +7,7 @@ rows of a fold, v columns of predictions (``Batches.columns``).
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +37,7 @@ from tltool.reporting.fold_verdict import FoldVerdict
 from tltool.run_folder.run import Run
 from tltool.training import row_functionals
 from tltool.training.fit import Fit, predict
+from tltool.training.saved_state import resume
 
 Mode = Callable[[PropertyModel, Batches, Fit], PropertyModel]
 FOLDER = "folds"
@@ -172,11 +174,16 @@ def remembered(model: PropertyModel, study: Study, outcomes: Sequence[Outcome]) 
     return uncertainty.remembered(model, study.data, found, rows, uncertainty.OUT_OF_FOLD)
 
 
-def told(folder: Path, message: str) -> str:
-    """Return the ``message`` about an interruption with how to go on, where folds are finished."""
+def told(folder: Path, message: str, stage: str, words: Sequence[str]) -> str:
+    """Return the ``message`` about an interruption with the command that starts the run again.
+
+    Where folds are finished it goes on with those that are left. ``words`` are those of the command line.
+    """
     if not any((folder / FOLDER).glob("*.json")):
-        return message
-    return f"{message.partition(';')[0]}; the same command with hydra.run.dir={folder} goes on with the folds left."
+        return f"{message}; this starts again: {shlex.join(['tltool', stage, *words])}"
+    others = [word for word in words if not word.startswith("hydra.run.dir=")]
+    again = shlex.join(["tltool", stage, *others, f"hydra.run.dir={resume.quoted(str(folder))}"])
+    return f"{message}; this goes on with the folds that are left: {again}"
 
 
 def _digest(study: Study, name: str, fold: Fold) -> str:

@@ -20,7 +20,7 @@ from tltool.data.formats import python_objects
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, formula
 from tltool.elements import symbols
-from tltool.errors import ConfigError, DataError
+from tltool.errors import ConfigError, DataError, TltoolError, is_out_of_memory
 from tltool.evaluation import class_labels, conformal, reference_predictions, uncertainty
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import shipped
@@ -89,7 +89,7 @@ class Predictor:
         rows: list[dict[str, Any]] = []
         waiting = map(self._possible, items)
         while piece := list(islice(waiting, batch_size)):
-            rows += self._rows(piece, base)
+            rows += self._rows_of_many(piece, base)
         own = INTERVAL_COLUMNS if self.coverage else ()
         likely = class_labels.columns(self.model.known[name] for name in self.model.quantities)
         return pd.DataFrame(rows, columns=[*COLUMNS, *own, *likely])
@@ -100,6 +100,28 @@ class Predictor:
         if isinstance(crystal, DataError) or crystal.amounts is None or not self.model.needs_structures:
             return item
         return name, DataError(f"{name}: {validation.NO_STRUCTURE}; give the structure.")
+
+    def _rows_of_many(self, items: list[Item], base: "Base | None") -> list[dict[str, Any]]:
+        """Return the rows of ``items``, in halves where they need too much memory or one of them fails.
+
+        A crystal that fails alone becomes a row with the reason.
+        """
+        try:
+            return list(self._rows(items, base))
+        except TltoolError:
+            raise
+        except Exception as error:
+            if len(items) == 1 and isinstance(items[0][1], DataError):
+                raise
+            if next(self.model.encoder.parameters()).device.type == "cuda":
+                torch.cuda.empty_cache()
+            if len(items) == 1:
+                why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                why = "it needs more memory than there is" if is_out_of_memory(error) else why
+                failed = DataError(f"{items[0][0]}: cannot be predicted ({why})")
+                return list(self._rows([(items[0][0], failed)], base))
+        half = len(items) // 2
+        return self._rows_of_many(items[:half], base) + self._rows_of_many(items[half:], base)
 
     @torch.no_grad()
     def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:
@@ -122,6 +144,10 @@ class Predictor:
                 shared = {"id": name, "status": _status(crystal), **self._facts(crystal)}
             for key, at in columns.items():
                 entry, interval = self.model.known[key], intervals[at.start]
+                if values and not all(map(math.isfinite, values[at])):
+                    why = f"{name}: the prediction is not a finite number"
+                    yield shared | {"quantity": key, "unit": entry.unit, "status": why}
+                    continue
                 if values and entry.is_class:
                     found_class = class_labels.told(entry, np.array(values[at]))
                     yield shared | interval | {"quantity": key, "unit": entry.unit, **found_class}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -270,7 +271,8 @@ def citations_of(model: PropertyModel) -> list[str]:
 
 
 def keep(run: Run, model: PropertyModel) -> None:
-    """Save the model into the run folder."""
+    """Save the model into the run folder, in place of that of an unfinished run which began there before."""
+    shutil.rmtree(run.folder / "model", ignore_errors=True)
     checkpoint.save(run.folder / "model", model)
 
 

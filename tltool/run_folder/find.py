@@ -1,12 +1,11 @@
 """Find a model: by its path, among those that ship with tltool, or in the newest finished run of a stage."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tltool.errors import CheckpointError
-from tltool.run_folder import bundled_models
+from tltool.run_folder import bundled_models, status
 
 _MAKES = {"pretrain": "tltool pretrain", "transfer": "tltool transfer target=bulk_modulus"}
 
@@ -61,12 +60,9 @@ def _finished(runs: Path, stage: str) -> list[tuple[str, Path]]:
     """Return when each finished run of ``stage`` under ``runs`` ended, and its folder."""
     found: list[tuple[str, Path]] = []
     for file in (runs / stage).rglob("status.json"):
-        try:
-            status = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if status.get("state") == "finished" and (file.parent / "model" / "manifest.json").is_file():
-            found.append((str(status.get("finished")), file.parent))
+        about = status.read(file.parent)
+        if about.get("state") == "finished" and (file.parent / "model" / "manifest.json").is_file():
+            found.append((str(about.get("finished")), file.parent))
     return found
 
 

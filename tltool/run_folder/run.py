@@ -4,14 +4,15 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from tltool.errors import ConfigError, ResourceError
-from tltool.run_folder import prediction_table
+from tltool.run_folder import owner, prediction_table, status
 from tltool.run_folder.console import Screen
 from tltool.run_folder.loggers import Logger, Loggers
 
@@ -30,6 +31,7 @@ PREDICTION_COLUMNS = (
 OWN_COLUMNS = ("lower", "upper", "coverage", "far", "repeat", "fold", "scratch")
 """Further columns of ``predictions.csv``, which are there where a run has values for them."""
 
+Continues = Literal["on", "anew"] | None
 Task = Callable[[Callable[[Any], Any] | None], Any]
 """Work of a run; gets what it may ask for a result that is computed for several tasks at once (``Fit.together``)."""
 Several = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
@@ -57,8 +59,10 @@ class Run:
     ``screen`` and the attached loggers get each event too.
     """
 
-    def __init__(self, folder: Path, stage: str, company: Company | None = None, *, continues: bool = False) -> None:
-        """Open ``folder``; ``continues`` also takes one whose run ended unfinished, and goes on in it."""
+    def __init__(
+        self, folder: Path, stage: str, company: Company | None = None, *, continues: Continues = None
+    ) -> None:
+        """Open ``folder``; ``continues`` also takes one whose run ended unfinished, to go on in it or begin anew."""
         self.folder, self.stage, self.company = folder, stage, company
         self.several: Several = self._one_by_one
         self.screen = Screen(stage, company.label if company else None)
@@ -66,18 +70,16 @@ class Run:
         self._started = _now()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "run.lock").open("w" if continues and _is_left(folder) else "x") as lock:
-                lock.write(f"{os.getpid()}\n")
-        except FileExistsError as error:
-            owner = (folder / "run.lock").read_text().strip()
-            raise ConfigError(
-                f"The run folder {folder} is used by process {owner}; choose another with hydra.run.dir=FOLDER."
-            ) from error
+            self._lock = owner.take(folder, again=bool(continues) and status.read(folder).get("state") != "finished")
         except OSError as error:
             raise ResourceError(
                 f"Cannot write to the run folder {folder} ({error.strerror}); choose another folder with runs=FOLDER."
             ) from error
-        self._log = (folder / "log.jsonl").open("a", encoding="utf-8")
+        if self._lock is None:
+            raise ConfigError(
+                f"The run folder {folder} is used by {owner.told(folder)}; choose another with hydra.run.dir=FOLDER."
+            )
+        self._log = (folder / "log.jsonl").open("w" if continues == "anew" else "a", encoding="utf-8")
         self._status("running", 0, "")
 
     def attach(self, loggers: Mapping[str, Logger]) -> None:
@@ -107,18 +109,31 @@ class Run:
         """Log a sentence and print it on standard error, with a command line to copy below it."""
         self.log({"event": "say", "text": text} | ({"command": command} if command else {}))
 
-    def close(self, state: str, code: int, message: str) -> None:
-        """Write the last status; close the loggers, the screen and the log."""
-        self._loggers.close(state)
+    def close(self, state: str, code: int, message: str, inputs: str | None = None) -> None:
+        """Write the last status; close the loggers, the screen and the log.
+
+        ``inputs`` is a digest of the config and data of a finished run of a sweep.
+        """
+        with suppress(OSError):  # of a full disk; there is a sentence about it already
+            self._loggers.close(state)
         self.screen.close()
-        self._status(state, code, message)
-        self._log.close()
+        self._last_status(state, code, message, inputs)
+        with suppress(OSError):
+            self._log.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write ``content`` to the file ``name``, completely or not at all; numbers that are not finite become null."""
         temporary = self.folder / f".{name}.tmp"
-        temporary.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
-        temporary.replace(self.folder / name)
+        try:
+            temporary.write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
+            temporary.replace(self.folder / name)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
 
     def write_split(self, parts: Iterable[tuple[str, Iterable[int]]], ids: Sequence[str]) -> None:
         """Write ``split.csv``: the id and part of every row used."""
@@ -147,24 +162,24 @@ class Run:
         for suffix in (".csv", ".parquet"):
             prediction_table.write(table, self.folder / f"predictions{suffix}")
 
-    def _status(self, state: str, code: int, message: str) -> None:
+    def _last_status(self, state: str, code: int, message: str, inputs: str | None) -> None:
+        """Write the status; of a failed run also where no space is left, over the one that is there."""
+        try:
+            self._status(state, code, message, inputs)
+        except OSError:
+            if state == "finished":
+                raise
+            facts = {"stage": self.stage, "state": state, "code": code, "started": self._started, "finished": _now()}
+            with suppress(OSError), (self.folder / status.NAME).open("r+", encoding="utf-8") as file:
+                text = json.dumps(facts | {"message": message})
+                file.write(text)
+                file.truncate(len(text.encode()))
+
+    def _status(self, state: str, code: int, message: str, inputs: str | None = None) -> None:
         finished = None if state == "running" else _now()
         facts = {"stage": self.stage, "state": state, "code": code, "started": self._started, "finished": finished}
-        self.write_json("status.json", facts | {"message": message})
-
-
-def _is_left(folder: Path) -> bool:
-    """Say whether a run in ``folder`` ended without being finished: nobody works on it any more."""
-    try:
-        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
-        owner = int((folder / "run.lock").read_text(encoding="utf-8"))
-        if state == "running":
-            os.kill(owner, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return state in ("failed", "interrupted")
+        facts |= {"message": message} | ({"inputs": inputs} if inputs else {})
+        self.write_json(status.NAME, facts)
 
 
 def _now() -> str:

@@ -19,10 +19,11 @@ from tltool.evaluation.results import show_errors
 from tltool.model.surgery.edit import new_heads
 from tltool.quantities import described
 from tltool.run_folder.run import Run
-from tltool.training import crystal_state, distributed, resume, row_functionals, setup
+from tltool.training import crystal_state, distributed, row_functionals, setup
 from tltool.training.backend import Backend
 from tltool.training.fit import train
 from tltool.training.saved_model import checkpoint
+from tltool.training.saved_state import resume
 from tltool.training.scaled_labels import scalers
 
 
@@ -40,7 +41,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     data = row_functionals.placed(data, dataset.store, spec)
     data = crystal_state.placed(data, dataset.store, spec).to(backend.device)
     keeper = resume.keeper(config, folder.folder, folder.say)
-    fit = replace(setup.fit(config, folder, backend), keeper=keeper)
+    fit = replace(setup.fit(config, folder, backend), keeper=keeper, ids=dataset.store.ids)
     torch.manual_seed(fit.seed)
     spec = {k: v for k, v in spec.items() if v} | {
         "encoder": crystal_state.encoder_with(config["encoder"], spec["state"]),

@@ -98,7 +98,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
         data = crystal_state.placed(data, dataset.store, source.spec).to(backend.device)
-    fit = setup.fit(config, folder, backend)
+    fit = replace(setup.fit(config, folder, backend), ids=dataset.store.ids)
     mode = instantiate.bound(config["mode"], config["plugins"], "mode")
     content = folder.once(
         f"content of {target['data']}, {quantities}", lambda: digests.content(dataset.store, quantities)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tltool import interruption
 from tltool.errors import ResourceError
 from tltool.run_folder.run import Company
 from tltool.sweep.stacked_fit import train_all
@@ -93,10 +94,10 @@ def _in_processes(shares: Sequence[_Share], work: Work, ended: _Ended) -> list[l
         processes.append(process)
     try:
         return [_received(pipe, share) for pipe, share in zip(pipes, shares, strict=True)]
-    except BaseException as stop:
+    except BaseException:
         for process in processes:
             if process.pid and process.is_alive():
-                os.kill(process.pid, signal.SIGUSR1 if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
+                os.kill(process.pid, signal.SIGTERM)
         raise
     finally:
         for process in processes:
@@ -136,13 +137,11 @@ def _processes(jobs: Sequence[Job]) -> int:
 
 def _process(share: _Share, work: Work, ended: _Ended, pipe: Connection, processes: int) -> None:
     os.environ["TLTOOL_JOBS"] = str(processes)
-    # A terminal sends Ctrl-C to all processes, and this one's parent hands on its own: once has to be enough.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    interruption.in_child()
     try:
         pipe.send(_share(share, work, ended))
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(interruption.CODE)
 
 
 def _received(pipe: Connection, share: _Share) -> list[int]:

@@ -22,7 +22,7 @@ from tltool.sweep.stacked_model import Stack
 from tltool.training import loss
 from tltool.training.ema import Average
 from tltool.training.fit import run
-from tltool.training.resume import Progress
+from tltool.training.saved_state.resume import Progress
 from tltool.training.scaled_labels import goals_of
 from tltool.training.settings import Fit, Trained, Training
 from tltool.training.single_fit import groups_of, schedule_of, steps_of
@@ -48,7 +48,8 @@ def train_all(given: Sequence[Training]) -> list[Trained | NumericError | None]:
         same = [k for k, key in left.items() if key == first]
         if len(same) > 1:
             for k, trained in zip(same, run(StackedFit([given[k] for k in same])), strict=True):
-                found[k] = trained
+                # One whose loss is not finite is trained again, alone, where single steps can be left out.
+                found[k] = None if isinstance(trained, NumericError) else trained
         left = {k: key for k, key in left.items() if k not in same}
     return found
 
@@ -92,6 +93,7 @@ class StackedFit:
         groups = _groups(given[0])
         self._groups = [names for names, _ in groups]
         self.stack = stacked_model.stack_of(self._cpp, [t.model for t in given], self._groups)
+        self._begun = [table.clone() for table in self.stack.numbers]
         self.optimiser = fit.optimiser(
             [{"params": [table], **keys} for table, (_, keys) in zip(self.stack.learnt, groups, strict=True)]
         )
@@ -108,17 +110,33 @@ class StackedFit:
         """Return the beginning of each fit."""
         return [Progress() for _ in self.given]
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """Yield the losses (s,) and number of crystals c of each batch of ``epoch``, after computing its gradients."""
+    keeps = False
+
+    def batches(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the losses (s,) and rows (s, c) of each batch of ``epoch``, after computing its gradients."""
         stack, names = self.stack, [name for group in self._groups for name in group]
         learning, places = [stack.tables[name] for name in names], [stack.places[name] for name in names]
         stack.models[0].train()
         for rows in cut(self._order(), self.settings.batch_size, shuffled=True):
             errors = self._errors(rows)
             torch._foreach_copy_(places, torch.autograd.grad(errors.sum(), learning))
+            norms = _norms(stack.slopes)
             if self.settings.clip is not None:
-                _clip(stack.slopes, self.settings.clip)
-            yield errors.detach(), rows.shape[1]
+                _clip(stack.slopes, norms, self.settings.clip)
+            yield errors.detach() + 0.0 * norms, rows
+
+    def advance(self, losses: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        """Take the step of a batch. A fit whose losses are not finite is spoilt, and trained alone afterwards."""
+        self.optimiser.step()
+        return losses
+
+    def left_out(self, epoch: int) -> list[int]:
+        """Return that no crystal was left out."""
+        return [0] * len(self.given)
+
+    def out_of_memory(self) -> str:
+        """Return a sentence for a step that needed too much memory."""
+        return f"Out of memory with {len(self.given)} models at once; lower fit.batch_size, or start fewer runs."
 
     def start_average(self) -> None:
         """Start the EMA of the weights of all models from their current values."""
@@ -133,13 +151,14 @@ class StackedFit:
         """Return a copy of the weights of one model, of the EMA if there is one."""
         return [table[number].clone() for table in self._current().numbers]
 
-    def save(self, progress: Sequence[Progress], *, last: bool) -> None:
+    def save(self, progress: Sequence[Progress], *, last: bool = False, at_once: bool = False) -> None:
         """Save nothing: the runs of a sweep are not resumed."""
 
     def finish(self, weights: Sequence[Any]) -> None:
-        """Load the selected weights of each model into its own tensors, and leave it in evaluation mode."""
+        """Load the selected weights of each model, or those it began with, and leave it in evaluation mode."""
         for k, training in enumerate(self.given):
-            for table, row in zip(self.stack.numbers, weights[k] or [], strict=False):
+            own = [table[k] for table in self._begun] if weights[k] is None else weights[k]
+            for table, row in zip(self.stack.numbers, own, strict=True):
                 table[k] = row
             training.model.eval()
         stacked_model.part(self.stack)
@@ -215,9 +234,16 @@ def _validation(given: Sequence[Training], compute: _Values) -> Callable[[Stack]
 
 
 @torch.no_grad()
-def _clip(slopes: Sequence[Tensor], largest: float) -> None:
-    """Scale the gradients (s, p) of every model so that their norm is at most ``largest``."""
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(slope, dim=1) for slope in slopes]), dim=0)
-    factor = (largest / (norm + 1e-6)).clamp_max(1.0)[:, None]
+def _norms(slopes: Sequence[Tensor]) -> Tensor:
+    """Return the norm (s,) of all gradients (s, p) of every model."""
+    of_tables = torch.stack([torch.linalg.vector_norm(slope, dim=1) for slope in slopes])
+    norms: Tensor = torch.linalg.vector_norm(of_tables, dim=0)
+    return norms
+
+
+@torch.no_grad()
+def _clip(slopes: Sequence[Tensor], norms: Tensor, largest: float) -> None:
+    """Scale the gradients (s, p) of every model so that their norm, which is in ``norms``, is at most ``largest``."""
+    factor = (largest / (norms + 1e-6)).clamp_max(1.0)[:, None]
     for slope in slopes:
         slope *= factor

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tltool import machine
+from tltool import interruption, machine
 from tltool.errors import ResourceError, TltoolError
 from tltool.run_folder.run import Several, Task
 from tltool.sweep.stacked_fit import train_all
@@ -56,10 +56,10 @@ def _in_processes(tasks: Sequence[Task], processes: int) -> Iterator[tuple[int, 
         made.append(process)
     try:
         yield from _received(pipes, len(tasks))
-    except BaseException as stop:
+    except BaseException:
         for process in made:
             if process.pid and process.is_alive():
-                os.kill(process.pid, signal.SIGUSR1 if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM)
+                os.kill(process.pid, signal.SIGTERM)
         raise
     finally:
         for process in made:
@@ -68,14 +68,12 @@ def _in_processes(tasks: Sequence[Task], processes: int) -> Iterator[tuple[int, 
 
 def _process(tasks: Sequence[Task], numbers: Sequence[int], pipe: Connection) -> None:
     os.environ["TLTOOL_JOBS"] = str(machine.cores())  # so that kernels take one thread
-    # A terminal sends Ctrl-C to all processes, and this one's parent hands on its own: once has to be enough.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    interruption.in_child()
     try:
         for found in _here(tasks, numbers):
             pipe.send(found)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(interruption.CODE)
     except TltoolError as error:
         pipe.send((-1, error))
     except Exception as error:

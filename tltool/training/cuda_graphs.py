@@ -8,6 +8,7 @@ would freeze (OneCycle changes Adam's first beta, which the fused kernel gets fr
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -66,13 +67,13 @@ def _padded(data: Batches, size: int, learn: Callable[[Batch], Tensor], through:
 
     made = {room: through(step(room)) for room in ready}
 
-    def epoch(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+    def epoch(order: torch.Generator, done: int) -> Iterator[tuple[Tensor, Tensor]]:
         plan = padded.epoch(rows, sizes, ready, size, order)
         laid_out = (plan.rows.pin_memory() if device.type == "cuda" else plan.rows).to(device, non_blocking=True)
-        for line, room, held in zip(laid_out, plan.rooms, plan.held, strict=True):
+        for line, room, held in islice(zip(laid_out, plan.rooms, plan.held, strict=True), done, None):
             at_hand.copy_(line)
             # A batch too large for what is ready is rare, and goes the ordinary way.
-            yield made.get(room, step(room))(), held
+            yield made.get(room, step(room))(), line[:held]
 
     return epoch
 

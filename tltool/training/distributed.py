@@ -22,13 +22,15 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from tltool import machine
+from tltool import interruption, machine
 from tltool.data.batches.tensor_table import Batch
 from tltool.errors import ConfigError, ResourceError
 from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
+from tltool.training.saved_state.resume import Progress
 
 _POLL = 0.1  # seconds
+_AGREE = 16  # steps
 Compute = Callable[[PropertyModel, Batch], Tensor]
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +69,20 @@ def join(device: torch.device) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     store = PrefixStore(_key("group"), _store)
     dist.init_process_group(backend, store=store, rank=machine.rank(), world_size=machine.ranks())
+
+
+def check(now: Progress) -> None:
+    """End this process between two steps if a signal arrived; several ranks end after the same step.
+
+    Then rank 0 gets the whole sum of losses in ``now``. To agree costs a message, so the ranks do it now and then only.
+    """
+    if not all_reduce.active():
+        interruption.check()
+    elif now.steps % _AGREE == 0 and now.total is not None:
+        ask = torch.tensor(float(interruption.pending()), device=now.total.device)
+        if float(all_reduce.total(ask)):
+            now.total = all_reduce.total(now.total)
+            raise interruption.exception()
 
 
 def part_ways() -> None:

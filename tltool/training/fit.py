@@ -16,12 +16,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from tltool import interruption
 from tltool.data.batches.batches import Batches
-from tltool.errors import NumericError
+from tltool.errors import NumericError, ResourceError, is_out_of_memory
 from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
 from tltool.training import distributed
 from tltool.training.ema import Average, follow
-from tltool.training.resume import Progress
+from tltool.training.saved_state.resume import Progress
 from tltool.training.settings import Fit, Settings, Trained, Training, Values
 from tltool.training.single_fit import SingleFit
 from tltool.training.validation import check_structures, predict, validate
@@ -79,11 +79,27 @@ class Learner(Protocol):
     average: Average[Any] | None
     """The EMA of the weights, None before the first step and without one."""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the training state can be saved."""
+
     def begin(self) -> list[Progress]:
         """Return the progress of each fit: the beginning, or a saved state."""
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """Yield the losses, (s,) or () for one fit, and the crystals of each batch, after computing its gradients."""
+    def batches(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the losses, (s,) or () for one fit, and the rows (..., c) of each batch, after computing its gradients.
+
+        The first ``done`` batches of the epoch, which a saved state has, are left out.
+        """
+
+    def advance(self, losses: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        """Take the step of a batch, if its ``losses`` and gradients are finite; return the losses that count."""
+
+    def left_out(self, epoch: int) -> list[int]:
+        """Return for each fit how many crystals were in steps of ``epoch`` that were left out."""
+
+    def out_of_memory(self) -> str:
+        """Return a sentence for a step that needed too much memory, with a batch size that fits."""
 
     def start_average(self) -> None:
         """Start ``average``, the EMA, from the current weights."""
@@ -94,20 +110,41 @@ class Learner(Protocol):
     def weights(self, number: int) -> Any:
         """Return a copy of the weights of the fit of this ``number``, of the EMA if there is one."""
 
-    def save(self, progress: Sequence[Progress], *, last: bool) -> None:
-        """Save the training state if the last save was long enough ago; ``last``: this was the last epoch."""
+    def save(self, progress: Sequence[Progress], *, last: bool = False, at_once: bool = False) -> None:
+        """Save the training state if the last save was long enough ago, or ``at_once``; ``last``: the last epoch."""
 
     def finish(self, weights: Sequence[Any]) -> None:
-        """Load the selected weights of each fit, None for none, and leave the models in evaluation mode."""
+        """Load the selected weights of each fit, None for one that failed, and leave the models in evaluation mode."""
 
 
 def run(learner: Learner) -> list[Trained | NumericError]:
-    """Train the fits of ``learner``; return the result of each, or a NumericError if its loss was not finite."""
-    settings, progress = learner.settings, learner.begin()
+    """Train the fits of ``learner``; return the result of each, or a NumericError if its loss was not finite.
+
+    If it is interrupted between two steps, the state is saved there.
+    """
+    progress = learner.begin()
     results: list[Trained | NumericError | None] = [None] * len(progress)
+    with interruption.deferred(learner.keeps):
+        try:
+            _train_epochs(learner, progress, results)
+        except (KeyboardInterrupt, SystemExit):
+            learner.save(progress, at_once=True)
+            raise
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            learner.save(progress, at_once=True)
+            raise ResourceError(learner.out_of_memory()) from error
+    found = [result or _result(learner, k, progress[k]) for k, result in enumerate(results)]
+    learner.finish([None if isinstance(r, NumericError) else now.kept for r, now in zip(found, progress, strict=True)])
+    return found
+
+
+def _train_epochs(learner: Learner, progress: Sequence[Progress], results: list[Trained | NumericError | None]) -> None:
+    settings = learner.settings
     for epoch in range(progress[0].epoch + 1, settings.epochs + 1):
         began = time.perf_counter()
-        losses = _train_epoch(learner, epoch)
+        losses = _train_epoch(learner, epoch, progress)
         for k, loss in enumerate(losses):
             if results[k] is None and not np.isfinite(loss):
                 results[k] = NumericError(
@@ -121,28 +158,34 @@ def run(learner: Learner) -> list[Trained | NumericError]:
                 _log(learner, k, epoch, losses[k], maes, time.perf_counter() - began)
                 if _out_of_patience(settings, progress[k]):
                     results[k] = _result(learner, k, progress[k])
+        progress[0].steps, progress[0].total = 0, None
         if None not in results:
             break
         learner.save(progress, last=epoch == settings.epochs)
-    found = [result or _result(learner, k, progress[k]) for k, result in enumerate(results)]
-    learner.finish([now.kept for now in progress])
-    return found
 
 
-def _train_epoch(learner: Learner, epoch: int) -> list[float]:
-    """Run the steps of one epoch; return the mean loss per crystal of each fit (s,)."""
-    decay = learner.settings.ema
-    total = torch.zeros(len(learner.fits), device=learner.device)
-    for losses, crystals in learner.batches(epoch):
-        learner.optimiser.step()
+def _train_epoch(learner: Learner, epoch: int, progress: Sequence[Progress]) -> list[float]:
+    """Run the steps of one epoch that are left; return the mean loss per crystal of each fit (s,).
+
+    The first of ``progress`` counts the steps.
+    """
+    decay, now = learner.settings.ema, progress[0]
+    total = torch.zeros(len(learner.fits), device=learner.device) if now.total is None else now.total
+    for losses, rows in learner.batches(epoch, now.steps):
+        counted = learner.advance(losses, rows, epoch)
         learner.schedule.step()
         if learner.average is not None:
             follow(learner.average, decay)
         elif decay:
             learner.start_average()
-        total += losses * crystals
-        interruption.check()
-    return [float(loss) / learner.n_rows for loss in all_reduce.total(total)]
+        total += counted * rows.shape[-1]
+        now.steps, now.total = now.steps + 1, total
+        learner.save(progress)
+        distributed.check(now)
+    left = torch.tensor(learner.left_out(epoch), dtype=torch.float64, device=total.device)
+    # Without any step that counts, the mean is no number.
+    mean: list[float] = (all_reduce.total(total).double() / (learner.n_rows - all_reduce.total(left))).tolist()
+    return mean
 
 
 def _select(learner: Learner, k: int, now: Progress, epoch: int, error: float) -> None:

@@ -1,6 +1,6 @@
 """Define the inputs and results of a fit as plain values; the training loop is in ``fit.py``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,12 +13,14 @@ from tltool.data.batches.tensor_table import Batch
 from tltool.errors import ConfigError
 from tltool.model.property_model import PropertyModel
 from tltool.training.backend import CPU, Backend
-from tltool.training.resume import Keeper
+from tltool.training.saved_state.resume import Keeper
 
 Values = Callable[[PropertyModel, Batch], Tensor]
 """Returns network values (c, q) of a model for a batch of c crystals and q quantities."""
-Epoch = Callable[[torch.Generator], Iterator[tuple[Tensor, int]]]
-"""Yields, for each batch in random order, its loss and its number of crystals.
+Epoch = Callable[[torch.Generator, int], Iterator[tuple[Tensor, Tensor]]]
+"""Yields, for each batch in random order but so many first ones, its loss and its rows.
+
+The loss is NaN if it or the gradient is not finite.
 
 When it yields, the gradients of that batch are there; they have to be used before the next one is asked for.
 """
@@ -100,7 +102,7 @@ class Fit:
     ``optimiser`` makes the optimiser from parameter groups, ``log`` gets each event, and ``backend`` has kernels,
     device and threads. ``together`` may train the model at the same time as the models of other runs: it gets the
     arguments of ``train`` and returns its result, or None to let this run train alone. ``keeper`` saves the training
-    state.
+    state, and ``ids`` are those of all rows of the data, for messages.
     """
 
     settings: Settings
@@ -111,6 +113,7 @@ class Fit:
     backend: Backend = CPU
     together: "Callable[[Training], Trained | None] | None" = None
     keeper: Keeper | None = None
+    ids: Sequence[str] | None = None
 
 
 class Trained(NamedTuple):

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import Batch
+from tltool.errors import is_out_of_memory
 from tltool.model import all_reduce
 from tltool.model.property_model import PropertyModel
 from tltool.training import distributed, loss
+from tltool.training.bad_steps import BadSteps
 from tltool.training.ema import Average, average_of
-from tltool.training.resume import Progress
+from tltool.training.saved_state.resume import Progress
 from tltool.training.scaled_labels import goals_of
 from tltool.training.settings import Epoch, Settings, Training, Values
 from tltool.training.validation import validate
@@ -42,6 +45,8 @@ class SingleFit:
             groups.append({"params": [self.log_scales], "lr": fit.learning_rate, "weight_decay": 0.0})
         self.optimiser = fit.optimiser(groups)
         self.order = torch.Generator().manual_seed(fit.seed)
+        self.drawn = self.order.get_state()
+        self._bad = BadSteps(model, fit)
         self.schedule = schedule_of(self.settings, self.optimiser, steps_of(self.settings, self.n_rows))
         step = Step(
             model=model,
@@ -55,7 +60,8 @@ class SingleFit:
             clipped=[p for _, p in trainable],
         )
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-        scaled = replace(data, labels=goals_of(model, data))
+        self._learn, self._goals = step, goals_of(model, data)
+        scaled = replace(data, labels=self._goals)
         self._epoch = passes(scaled, self.settings.batch_size, step, parameters, fit.log, _replayable(training))
 
     def begin(self) -> list[Progress]:
@@ -63,12 +69,65 @@ class SingleFit:
         keeper = self.fits[0].keeper
         return [keeper.take_up(self, self.training.data) if keeper else Progress()]
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, int]]:
-        """Yield the loss () and the number of crystals of each batch of ``epoch``, after computing its gradients."""
+    @property
+    def keeps(self) -> bool:
+        """Whether the training state can be saved."""
+        return self.fits[0].keeper is not None
+
+    def batches(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the loss () and the rows (c,) of each batch of ``epoch``, after computing its gradients.
+
+        The first ``done`` batches are left out.
+        """
         if self.training.before is not None:
             self.training.before(epoch)
         self.model.train()
-        return self._epoch(self.order)
+        self.drawn = self.order.get_state()
+        self._bad.begin()
+        return self._epoch(self.order, done)
+
+    def advance(self, loss: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        """Take the step of a batch, or leave it out if its ``loss`` or gradient is not finite; return its loss or 0.
+
+        Raise NumericError if too many steps were left out.
+        """
+        return self._bad.advance(self.optimiser, loss, rows, epoch)
+
+    def left_out(self, epoch: int) -> list[int]:
+        """Return the number of crystals in steps of ``epoch`` that were left out, after its last step."""
+        return [self._bad.count(epoch, self.average)]
+
+    def out_of_memory(self) -> str:
+        """Return a sentence for a step that needed too much memory, with the largest batch size that fits by halves.
+
+        It is tried on the largest crystals, in steps that change no weights.
+        """
+        wanted = size = self.settings.batch_size
+        while (size := size // 2) and not self._has_room(size):
+            pass
+        keeper = self.fits[0].keeper
+        saved = ""
+        if keeper is not None and keeper.minutes is not None:
+            saved = f" To go on, use resume={keeper.folder} resume_allow=[fit.batch_size]."
+        if not size:
+            return f"Out of memory, even for one crystal in a batch; use a smaller network or another device.{saved}"
+        return f"Out of memory with fit.batch_size={wanted}; fit.batch_size={size} fits.{saved}"
+
+    def _has_room(self, size: int) -> bool:
+        """Say if a step with the ``size`` largest training crystals has room in memory."""
+        data, rows = self.training.data, self.training.data.split["train"]
+        first = data.table.first_edge[data.table.first_node]
+        largest = rows[(first[rows + 1] - first[rows]).argsort(descending=True)[:size]]
+        self.optimiser.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            self._learn(Batch(data.table, self._goals[largest], largest))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
 
     def start_average(self) -> None:
         """Start the EMA of the weights from their present values."""
@@ -82,10 +141,13 @@ class SingleFit:
         """Return a copy of the weights, of the EMA if there is one."""
         return copy.deepcopy(self._current().state_dict())
 
-    def save(self, progress: Sequence[Progress], *, last: bool) -> None:
-        """Save the training state if the run has a keeper and the last save was long enough ago."""
-        if keeper := self.fits[0].keeper:
-            keeper.keep(self, progress[0], last=last)
+    def save(self, progress: Sequence[Progress], *, last: bool = False, at_once: bool = False) -> None:
+        """Save the training state if the run has a keeper, and the last save was long enough ago or it is ``at_once``.
+
+        ``last``: this was the last epoch.
+        """
+        if (keeper := self.fits[0].keeper) and (at_once or not self._bad.now):
+            keeper.keep(self, progress[0], last=last, at_once=at_once)
 
     def finish(self, weights: Sequence[Any]) -> None:
         """Load the selected weights, if any, and leave the model in evaluation mode."""
@@ -112,15 +174,18 @@ class Step:
     clipped: list[nn.Parameter]
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Compute the gradients of ``batch``, whose labels are scaled, and return its loss ()."""
+        """Compute the gradients of ``batch``, whose labels are scaled, and return its loss (), NaN for a bad one."""
         kind = batch.labels.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self.settings.mixed_precision and kind == "cuda"):
             error, objective = self._losses(batch)
         self.optimiser.zero_grad()
         objective.backward()  # type: ignore[no-untyped-call]
         if self.settings.clip is not None:
-            nn.utils.clip_grad_norm_(self.clipped, self.settings.clip)
-        return error.detach()
+            norm = nn.utils.clip_grad_norm_(self.clipped, self.settings.clip)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in self.clipped if p.grad is not None])
+        # NaN if the gradient is not finite: one number says whether the step can be taken.
+        return error.detach() + 0.0 * norm
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss for the log, and the objective that is minimised."""
@@ -154,9 +219,9 @@ def passes(
         if through := cuda_graphs.way(data.labels.device):
             return cuda_graphs.padded_passes(data, size, learn, parameters, through, log)
 
-    def epoch(order: torch.Generator) -> Iterator[tuple[Tensor, int]]:
-        for batch in distributed.parts(data.of("train", size, order)):
-            yield learn(batch), len(batch.rows)
+    def epoch(order: torch.Generator, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in islice(distributed.parts(data.of("train", size, order)), done, None):
+            yield learn(batch), batch.rows
 
     return epoch
 

@@ -146,10 +146,11 @@ def save(path: Path, model: PropertyModel) -> None:
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         temporary.rename(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter of a full disk too
         shutil.rmtree(temporary, ignore_errors=True)
+        why = getattr(error, "strerror", None) or error
         raise ResourceError(
-            f"Cannot save the model to {path} ({error.strerror}); free disk space or choose another folder."
+            f"Cannot save the model to {path} ({why}); free disk space or choose another folder."
         ) from error
 
 
