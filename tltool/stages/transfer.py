@@ -181,8 +181,10 @@ def _difference(folder: Run, target: Mapping[str, Any], quantities: Sequence[str
         return []
     [learnt] = adapter.get("columns") or quantities
     found = cheaper_level.cheaper_columns(cheaper_level.columns_of(Path(str(data["root"])), adapter), str(learnt))
+    if not found:
+        return []
     words = command_of(finished_runs.read(folder.folder.resolve(), str(folder.folder), "transfer"))
-    advice = next_runs.difference(words, str(data["name"]), quantities[0], found[0]) if found else None
+    advice = next_runs.difference(words, str(data["name"]), quantities[0], found[0])
     return [advice] if advice else []
 
 
