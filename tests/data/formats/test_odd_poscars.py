@@ -31,7 +31,7 @@ POSCARS: dict[str, tuple[str | bytes, Known | str]] = {
     "fewer counts": (poscar(counts="1 1"), "3 elements .* 2 counts"),
     "no element": (poscar(symbols="Sr Va O"), "'Va' .* is not an element"),
     "no symbols": (poscar(symbols=""), "no line with the symbols"),
-    "no volume": (poscar().replace("3.84652 0 0", "0 0 0"), "no volume"),
+    "no volume": (poscar().replace("3.84652 0 0", "0 0 0"), "the volume of the cell is zero"),
     "coincident": (poscar().replace("0.5 0.5 0.5", "0 0 0"), "too close"),
     "a word for a number": (poscar().replace("3.84652 0 0", "a 0 0"), "line 3 must have three numbers"),
     "needle": ("t\n1.0\n1e9 0 0\n0 3e-5 0\n0 0 3e-5\nFe\n1\nDirect\n0 0 0\n", "too long for a crystal"),
