@@ -136,7 +136,7 @@ def test_other_commands_are_there() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for _, words in COMMANDS:
         words = [word for word in words if not re.match(r"[A-Z]+=", word)]
-        assert words[0] in ("tltool", "make", "sh", "eval", "srun"), words
+        assert words[0] in ("tltool", "make", "sh", "eval"), words
         if words[0] == "make":
             assert set(words[1:]) <= targets
         if words[0] == "sh":

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from support import a_fit, batches_of, dump, fresh_model, store_of
+from support import a_fit, batches_of, config, dump, fresh_model, store_of
 
 from tltool.data import splits, store
 from tltool.data.adapters import alexandria, matbench, table
@@ -192,6 +192,11 @@ def _read_run(folder: Path) -> Any:
     return find.newest(runs, "transfer")
 
 
+_OF_TABLE = config("pretrain", "data=table", "data.root=x")["data"]["adapter"] | {
+    "formula_column": "formula",
+    "labels": ["e_form"],
+}
+del _OF_TABLE["_target_"]
 READERS = {
     "cif": Reader(_text("a.cif", CIF), _structures("a.cif")),
     "poscar": Reader(_text("POSCAR", POSCAR), _structures("POSCAR")),
@@ -202,17 +207,7 @@ READERS = {
         lambda folder: list(
             table.read(
                 folder / "a.csv",
-                id_column="id",
-                structure_column="structure",
-                formula_column="formula",
-                labels=["e_form"],
-                columns=None,
-                per_cell=[],
-                largest={},
-                tags={},
-                header_line=None,
-                decimal_commas=[],
-                define=None,
+                **_OF_TABLE,
             )
         ),
     ),

@@ -82,7 +82,7 @@ def a_program(path: Path, text: str) -> None:
 def test_01_slurm_warns_and_queues_again(tmp_path: Path) -> None:
     """Play the scheduler for the script of docs/reliability.md: SIGTERM to the step, and what asks for another turn."""
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-    (script,) = re.findall(r"```sh\n(#!/bin/sh\n#SBATCH.*?)```", page, re.DOTALL)
+    (script,) = re.findall(r"```bash\n(#!/bin/sh\n#SBATCH.*?)```", page, re.DOTALL)
     assert "--signal=TERM@" in script
     assert "--requeue" in script
     words = " ".join(SMALL[1:])

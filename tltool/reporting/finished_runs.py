@@ -176,7 +176,7 @@ def _events(run: Result, kind: str) -> Iterator[dict[str, Any]]:
     log = run.folder / "log.jsonl"
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else ():
         # A crash may leave an incomplete line; skip it.
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             event = json.loads(line)
             if isinstance(event, dict) and event.get("event") == kind:
                 yield event
