@@ -135,13 +135,14 @@ def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /
         taken |= {
             header for header in sample.headers if label_choice.key(header) in ("structure", "cif", "poscar", "atoms")
         }
+    there = {*sample.headers, *(str(name) for _, row in sample.rows for name in row)}
     for name in [column] if isinstance(column, str) else column:
-        if sample.headers and name.partition(".")[0] not in {header.partition(".")[0] for header in sample.headers}:
-            what = "formulas" if node.get("formula_column") else "structures"
+        if there and not {name, name.partition(".")[0]} & there:
+            kind = "formula" if node.get("formula_column") else "structure"
             raise DataError(
-                f"{path.name}: no column holds the {what}; {name!r} is not there, only {', '.join(sample.headers)}. "
-                f"Name it with data.adapter.{'formula' if node.get('formula_column') else 'structure'}_column=NAME, or "
-                "use folder in place of table if the structures are files."
+                f"{path.name}: no column holds the {kind}s; {name!r} is not there, only {', '.join(sample.headers)}. "
+                f"Name it with data.adapter.{kind}_column=NAME, or use folder in place of table if the structures are "
+                "files."
             )
     chosen = label_sample.chosen(sample, taken, wish, known, path.name)
     chosen = label_sample.with_every_class(chosen, path, sample, wish)
