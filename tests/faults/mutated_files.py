@@ -162,7 +162,7 @@ def _read_state(folder: Path) -> Any:
         facts = json.loads(about.read_text())
         facts["states"][0]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
         about.write_text(json.dumps(facts))
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     keeper = resume.keeper(CONFIG | {"resume": str(folder)}, folder / "new", lambda text: None)
     return keeper.take_up(parts, data)
