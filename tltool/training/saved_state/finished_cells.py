@@ -37,9 +37,18 @@ def is_done(folder: Path, config: Mapping[str, Any]) -> bool:
     return about.get("state") == "finished" and about.get("inputs") == digest(config)
 
 
-def _of_model(config: Mapping[str, Any]) -> str:
-    key, stage = _MODEL.get(str(config["stage"]), ("", ""))
-    name, runs = str(config.get(key)), Path(str(config["runs"]))
+def _of_model(config: Mapping[str, Any]) -> list[str]:
+    """Return a digest of each model that the run begins with; none for a stage that takes no model."""
+    if config["stage"] not in _MODEL:
+        return []
+    key, stage = _MODEL[str(config["stage"])]
+    given = config.get(key)
+    return [
+        _of_one(str(name), Path(str(config["runs"])), stage) for name in (given if isinstance(given, list) else [given])
+    ]
+
+
+def _of_one(name: str, runs: Path, stage: str) -> str:
     with suppress(TltoolError, OSError):
         path = newest(runs, stage) / "model" if name == "latest" else model_folder(name, runs, stage)
         return _sum(path / "manifest.json")
