@@ -1,13 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from support import batches_of
 
 from tltool.data.dataset import Dataset
 from tltool.evaluation import uncertainty
-from tltool.evaluation.results import digits
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery.edit import copy_of
 from tltool.training.fit import predict
@@ -44,17 +41,6 @@ def test_a_training_row_is_near_and_another_embedding_is_far(source: PropertyMod
     shifted["mean"] = shifted["mean"] + 100 * shifted["scale"]
     model.uncertainty = shifted
     assert uncertainty.is_far(model, data.graph("train")).all()
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_digits_follow_the_interval(value: float, width: float) -> None:
-    text = digits(value, width)
-    assert abs(float(text) - value) <= width / 20 * 1.0001
-    assert digits(123.456, 20.0) == "123"
-    assert digits(1.23456, 0.04) == "1.235"
-    assert digits(12345.6, 4000.0) == "12300"
-    assert digits(-0.3, 20.0) == "0"
-    assert digits(1.23456, float("nan")) == "1.235"
 
 
 def test_too_few_rows_are_said(source: PropertyModel, part: Dataset) -> None:

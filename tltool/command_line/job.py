@@ -17,7 +17,7 @@ from tltool import machine
 from tltool.command_line.exit_codes import failed, judged
 from tltool.command_line.usage import STAGES
 from tltool.errors import ResourceError
-from tltool.evaluation import results
+from tltool.evaluation import result_tables
 from tltool.run_folder import environment, loggers
 from tltool.run_folder.run import Company, Continues, Run
 from tltool.training import backend, distributed, setup
@@ -48,7 +48,7 @@ def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], c
         return code
     open_run.close("finished", 0, "", inputs=finished_cells.digest(config) if is_sweep(words) else None)
     if company:
-        print(f"{company.label}  {results.in_a_line(folder)}  ({company.ended()})", file=sys.stderr)
+        print(f"{company.label}  {result_tables.in_a_line(folder)}  ({company.ended()})", file=sys.stderr)
     elif not machine.rank():
         print(f"Run folder: {folder}", file=sys.stderr)
     return 0

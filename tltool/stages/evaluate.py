@@ -13,7 +13,7 @@ from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
 from tltool.evaluation import class_labels, conformal, digests, overlap_audit, reference_predictions, results
-from tltool.evaluation.results import show_errors
+from tltool.evaluation.result_tables import show_errors
 from tltool.quantities import require_same_units
 from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder

@@ -11,7 +11,7 @@ from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError
 from tltool.evaluation import uncertainty
 from tltool.evaluation.predictor import Base, Item, Predictor, opened
-from tltool.evaluation.results import show_predictions
+from tltool.evaluation.result_tables import show_predictions
 from tltool.run_folder import prediction_table
 from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder

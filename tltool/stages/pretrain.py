@@ -15,7 +15,7 @@ from tltool.data.record import Ints
 from tltool.errors import ConfigError
 from tltool.evaluation import digests, overlap_audit, provenance, results
 from tltool.evaluation.overlap_audit import Auditor
-from tltool.evaluation.results import show_errors
+from tltool.evaluation.result_tables import show_errors
 from tltool.model.surgery.edit import new_heads
 from tltool.quantities import described
 from tltool.run_folder.run import Run

@@ -32,7 +32,7 @@ from tltool.evaluation import (
 )
 from tltool.evaluation.cross_validated import Study
 from tltool.evaluation.overlap_audit import Auditor
-from tltool.evaluation.results import show_errors
+from tltool.evaluation.result_tables import show_errors
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import require_same_units
 from tltool.reporting import finished_runs, next_runs, verdict

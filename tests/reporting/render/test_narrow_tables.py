@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tltool.evaluation.results import show_errors
+from tltool.evaluation.result_tables import show_errors
 from tltool.quantities import described, shipped
 from tltool.reporting.finished_runs import collect
 from tltool.reporting.render.terminal import tables
