@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -65,10 +66,13 @@ def started(words: list[str], home: Path) -> int:
     """Start a run in a process of its own, with all its processes in one group; return the process id."""
     pid = os.fork()
     if pid:
+        with suppress(OSError):  # whichever of the two comes first
+            os.setpgid(pid, pid)
         return pid
     code = 1
     try:
-        os.setsid()
+        with suppress(OSError):
+            os.setpgid(0, 0)
         os.chdir(home)
         with (home / "said.txt").open("a") as said:
             os.dup2(said.fileno(), 1)
