@@ -187,7 +187,9 @@ def _xyz(path: Path) -> _Found:
     from ase.io import iread
 
     try:
-        frames = list(iread(StringIO(_text(path)), index=":", format="extxyz"))
+        text = _text(path)
+        _refuse_missing_lines(text)
+        frames = list(iread(StringIO(text), index=":", format="extxyz"))
     except Exception as error:  # it raises anything on damaged text
         raise DataError(
             f"{path}: a frame is incomplete or not in extended xyz format; each frame needs the number of atoms, a "
@@ -200,6 +202,15 @@ def _xyz(path: Path) -> _Found:
     if not found:
         raise DataError(f"{path}: contains no frame; give an extended xyz file with a crystal.")
     return found
+
+
+def _refuse_missing_lines(text: str) -> None:
+    """Raise ValueError for a frame that announces more atoms than there are lines, for all of which ase would look."""
+    lines, at = text.splitlines(), 0
+    while at < len(lines) and (word := lines[at].strip()).isdecimal():
+        if len(word) > 12 or int(word) > len(lines) - at - 2:
+            raise ValueError("lines are missing")
+        at += int(word) + 2
 
 
 def from_atoms(atoms: Any, where: str) -> Crystal:
