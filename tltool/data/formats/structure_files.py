@@ -6,6 +6,7 @@ seconds. Any fault of one structure becomes a DataError that names the file; oth
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
@@ -24,6 +25,7 @@ SUFFIXES = (".cif", ".vasp", ".poscar", ".xyz", ".extxyz", ".json", ".json.gz")
 """Suffixes of structure files; files whose names start with POSCAR or CONTCAR are read as well."""
 
 _BARE = ("POSCAR", "CONTCAR")
+_MANY_COLUMNS = re.compile(r"properties\s*=\S*:\d{4}", re.IGNORECASE)
 _PERIODIC = (True,)
 _BOUNDS = decompress.Bounds(ratio=50)  # of JSON with structures
 _Found = list[tuple[str | None, str, Crystal | DataError]]
@@ -114,7 +116,7 @@ def from_dict(structure: Mapping[str, Any], where: str) -> Crystal:
         species_of = [site["species"] for site in structure["sites"]]
         full = all(len(words) == 1 and abs(words[0]["occu"] - 1) < cif_file.FULL for words in species_of)
         numbers = np.array([species.number(words[0]["element"]) for words in species_of if words], dtype=np.int64)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except FAULTS as error:
         lacking = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else "a value has the wrong form"
         raise DataError(
             f"{where}: cannot be read as a pymatgen structure ({lacking}); it needs lattice.matrix, sites, abc, "
@@ -188,7 +190,7 @@ def _xyz(path: Path) -> _Found:
 
     try:
         text = _text(path)
-        _refuse_missing_lines(text)
+        _refuse_endless(text)
         frames = list(iread(StringIO(text), index=":", format="extxyz"))
     except Exception as error:  # it raises anything on damaged text
         raise DataError(
@@ -204,8 +206,10 @@ def _xyz(path: Path) -> _Found:
     return found
 
 
-def _refuse_missing_lines(text: str) -> None:
-    """Raise ValueError for a frame that announces more atoms than there are lines, for all of which ase would look."""
+def _refuse_endless(text: str) -> None:
+    """Raise ValueError for a frame of more atoms than lines, or of a thousand columns: ase would try them all."""
+    if _MANY_COLUMNS.search(text):
+        raise ValueError("too many columns")
     lines, at = text.splitlines(), 0
     while at < len(lines) and (word := lines[at].strip()).isdecimal():
         if len(word) > 12 or int(word) > len(lines) - at - 2:
