@@ -19,7 +19,7 @@ from tltool.command_line.doctor import doctor
 from tltool.command_line.overrides import refuse
 from tltool.command_line.show import show
 from tltool.command_line.stage_help import stage_help
-from tltool.command_line.usage import STAGES
+from tltool.command_line.usage import STAGES, settings_of
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
 
@@ -58,6 +58,7 @@ def test_every_command_composes(command: str, tree: Path) -> None:
     if not words or words in (["--help"], ["--version"]):
         return
     stage, *words = words
+    words = settings_of(stage, words)
     if stage == "show":
         assert show(words)
         return

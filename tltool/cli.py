@@ -6,7 +6,7 @@ Nothing heavy is imported before a stage is known.
 import sys
 from collections.abc import Callable
 
-from tltool.command_line.usage import STAGES, stage_to_complete, usage
+from tltool.command_line.usage import STAGES, settings_of, stage_to_complete, usage
 from tltool.errors import ConfigError, nearest
 
 
@@ -30,7 +30,8 @@ def _answer(words: list[str]) -> int:
         print(f"tltool {version('tltool')}")
         return 0
     if first in STAGES:
-        return _help(first, words[1:]) if {"-h", "--help"} & set(words) else _launch(first, words[1:])
+        settings = settings_of(first, words[1:])
+        return _help(first, settings) if {"-h", "--help"} & set(words) else _launch(first, settings)
     if first == "show":
         return _show(words[1:])
     if first == "doctor":

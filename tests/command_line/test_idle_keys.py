@@ -293,6 +293,7 @@ STRUCTURE = {
     "eval": {"model", "functional", "overlap.action", "coverage"},
     "predict": {"model", "input", "output", "batch_size", "functional", "state", "base", "coverage"},
     "report": {"inputs", "output"},
+    "study": {"dry_run", "pilot", "failed"},
 }  # fmt: skip
 
 
@@ -314,5 +315,6 @@ def test_every_key_of_every_choice_is_known(stage: str, choice: str) -> None:
             or place in ("graph", "fetch")
             or key.startswith("graph.")
             or ((key == "checks" or place == "limits") and stage != "report")
+            or (stage == "study" and key.startswith("study."))
         )
         assert known, f"nobody says whether {stage} reads {key}"

@@ -136,17 +136,18 @@ def _wrong_types(config: Config) -> Iterator[str]:
                 yield f"{place} takes no {key!r} ({target}).{nearest(str(key), known)}"
 
 
-def refuse_folder(folder: Path, *, of_sweep: bool) -> None:
+def refuse_folder(folder: Path, *, of_sweep: bool, of_study: bool) -> None:
     """Raise ConfigError if ``folder``, where a run is about to begin, is another run's.
 
-    A sweep that is started again takes the folders of its unfinished runs, and another run that of an unfinished
-    cross-validation (it has ``folds.csv``).
+    A study goes on in its own folder. A sweep that is started again takes the folders of its unfinished runs, and
+    another run that of an unfinished cross-validation (it has ``folds.csv``).
     """
     if not (folder / owner.NAME).exists():
         return
     state = status.read(folder).get("state", "running")
     alive = owner.is_alive(folder)
-    if state != "finished" and not alive and (of_sweep or (folder / "folds.csv").exists()):
+    unfinished = state != "finished" and (of_sweep or (folder / "folds.csv").exists())
+    if not alive and (of_study or unfinished):
         return
     if alive or state == "running":
         words = "is used by" if alive else "holds a run that was killed, of"

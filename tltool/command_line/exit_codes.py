@@ -7,7 +7,7 @@ from tltool import interruption, machine
 from tltool.errors import ResourceError, TltoolError, is_out_of_memory
 
 _MEMORY = {"pretrain": "fit.batch_size", "transfer": "fit.batch_size", "predict": "batch_size"} | dict.fromkeys(
-    ("prepare", "eval", "report"), "workers"
+    ("prepare", "eval", "report", "study"), "workers"
 )
 """The key that says how much memory a stage takes."""
 

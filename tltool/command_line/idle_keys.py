@@ -57,7 +57,7 @@ def why(key: str, found: Mapping[str, Idle]) -> Idle | None:
 
 def _of_stage(stage: str, config: Config) -> dict[str, Idle]:
     found: dict[str, Idle] = {}
-    if stage not in ("pretrain", "transfer"):
+    if stage not in ("pretrain", "transfer", "study"):
         found["seed"] = Idle(f"{stage} draws nothing at random")
     if stage == "transfer":
         # A mode.head that follows it is looked for where the override is checked.

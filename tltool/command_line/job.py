@@ -31,22 +31,35 @@ _GONE = (
 )
 
 
-def run(stage: str, config: Mapping[str, Any], folder: Path, words: list[str], company: Company | None = None) -> int:
-    """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too."""
+def run(
+    stage: str,
+    config: Mapping[str, Any],
+    folder: Path,
+    words: list[str],
+    company: Company | None = None,
+    *,
+    of_many: bool = False,
+) -> int:
+    """Run one job in its own folder; return its exit code. An interruption is noted there, then ends the sweep too.
+
+    ``of_many`` says that it is a run of a study; those of a sweep tell by their ``words``. Such a run takes the folder
+    of an unfinished one, and what started it says how it goes on.
+    """
+    of_many = of_many or is_sweep(words)
     open_run = None
     try:
         distributed.meet()
         torch.set_num_threads(setup.threads(config["threads"], angles=False))
-        open_run = Run(folder, stage, company, continues=_continues(config, words))
+        open_run = Run(folder, stage, company, continues=_continues(config, of_many))
         _work(stage, config, open_run, shlex.join(["tltool", stage, *words]))
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        code, interrupted = _end(error, stage, open_run, words)
+        code, interrupted = _end(error, stage, open_run, words, of_many)
         if interrupted:
             raise
         if company:
             print(f"{company.label}  failed ({company.ended()})", file=sys.stderr)
         return code
-    open_run.close("finished", 0, "", inputs=finished_cells.digest(config) if is_sweep(words) else None)
+    open_run.close("finished", 0, "", inputs=finished_cells.digest(config) if of_many else None)
     if company:
         print(f"{company.label}  {result_tables.in_a_line(folder)}  ({company.ended()})", file=sys.stderr)
     elif not machine.rank():
@@ -60,10 +73,10 @@ def _work(stage: str, config: Mapping[str, Any], run: Run, command: str) -> None
     if not machine.rank():  # one process of several tells them
         run.attach(loggers.made(config.get("logger") or {}, run.folder, config["plugins"]))
     # Nothing is compiled for a stage that computes nothing with a network.
-    compiles = stage not in ("prepare", "report")
+    compiles = stage not in ("prepare", "report", "study")
     chosen = backend.choose(config["kernels"], config["device"], config["threads"], run.say, compiles=compiles)
     run.write_json("environment.json", environment.described(chosen.device, chosen.name, command))
-    work: Callable[[Mapping[str, Any], Run, Backend], None] = import_module(f"tltool.stages.{STAGES[stage][0]}").run
+    work: Callable[[Mapping[str, Any], Run, Backend], None] = import_module(f"tltool.{STAGES[stage][0]}").run
     if run.company is None and machine.has_parts("sweep", "model.kernels"):
         from tltool.sweep import tasks
 
@@ -78,14 +91,16 @@ def _is_cross_validation(config: Mapping[str, Any]) -> bool:
     return str((config.get("split") or {}).get("_target_", "")).endswith(".split_folds.cross_validation")
 
 
-def _continues(config: Mapping[str, Any], words: Sequence[str]) -> Continues:
-    """Return whether a run may take the folder of an unfinished one, and if its log goes on or is written anew."""
-    if _is_cross_validation(config) or (is_sweep(words) and config["stage"] == "pretrain"):
+def _continues(config: Mapping[str, Any], of_many: bool) -> Continues:
+    """Return whether a run may take the folder of another one, and if its log goes on or is written anew."""
+    if config["stage"] == "study":
+        return "after"
+    if _is_cross_validation(config) or (of_many and config["stage"] == "pretrain"):
         return "on"
-    return "anew" if is_sweep(words) else None
+    return "anew" if of_many else None
 
 
-def _end(error: BaseException, stage: str, run: Run | None, words: Sequence[str]) -> tuple[int, bool]:
+def _end(error: BaseException, stage: str, run: Run | None, words: Sequence[str], of_many: bool) -> tuple[int, bool]:
     """Print and keep why a run ended; return the exit code, and if the run was open and someone interrupted it."""
     if machine.ranks() > 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the others, who are about to end themselves
@@ -100,9 +115,9 @@ def _end(error: BaseException, stage: str, run: Run | None, words: Sequence[str]
     with suppress(OSError):  # the disk is full, perhaps
         log.write_text(trace, encoding="utf-8")
     if state == "interrupted":
-        run.close(state, code, message := _told(run, message, stage, words))
-        # Of a sweep, one sentence for all its runs follows.
-        return code if is_sweep(words) else failed(error, message, code), True
+        run.close(state, code, message := _told(run, message, stage, words, of_many))
+        # Of many runs, one sentence for all of them follows.
+        return code if of_many else failed(error, message, code), True
     run.close(state, code, message)
     return failed(error, f"{message} (details: {log})", code), False
 
@@ -112,12 +127,16 @@ def is_sweep(words: Sequence[str]) -> bool:
     return any(word in ("-m", "--multirun") for word in words)
 
 
-def _told(run: Run, message: str, stage: str, words: Sequence[str]) -> str:
+def _told(run: Run, message: str, stage: str, words: Sequence[str], of_many: bool) -> str:
     """Return the ``message`` about an interruption with the command that continues the run or starts it again."""
     from tltool.evaluation import cross_validated
 
-    if is_sweep(words):
-        return f"{message}; start the same sweep again in its folder."
+    if stage == "study":
+        return (
+            f"{message}; the same command goes on with the cells that are left: {shlex.join(['tltool', stage, *words])}"
+        )
+    if of_many:
+        return f"{message}; start the same {'sweep' if is_sweep(words) else 'study'} again in its folder."
     if stage == "pretrain":
         return resume.told(run.folder, message, stage, words)
     return cross_validated.told(run.folder, message, stage, words)

@@ -6,7 +6,7 @@ torch is imported when the first run starts, so that Hydra's help and config com
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.conf import HydraConf
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tltool import interruption, machine
@@ -113,6 +115,36 @@ def composed(stage: str, words: list[str]) -> dict[str, Any]:
     return checked(stage, config)
 
 
+def cell(stage: str, words: Sequence[str], folders: Iterable[Path]) -> overrides.Cell:
+    """Return the run of ``stage`` that the command line ``words`` would start; ConfigError if it would start none.
+
+    ``folders`` have YAML files of the user.
+    """
+    searched = [f"pkg://tltool.configs.{stage}", *(f"file://{folder}" for folder in folders)]
+    own = [f"hydra.searchpath=[{','.join(searched)}]"] if stage in _SEVERAL else []
+    state = Singleton.get_state()
+    GlobalHydra.instance().clear()  # of the command that is being worked on
+    try:
+        with hydra.initialize_config_module("tltool.configs", version_base="1.3"):
+            made = hydra.compose(stage, overrides=[*words, *own], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(sentence(error, stage, words)) from error
+    finally:
+        Singleton.set_state(state)
+    choices = made.hydra.runtime.choices
+    with open_dict(made):
+        del made["hydra"]
+    return overrides.Cell(made, list(words), choices)
+
+
+def plain(stage: str, made: overrides.Cell) -> dict[str, Any]:
+    """Return the config of a run as plain values; ConfigError if it is none of ``stage``."""
+    try:
+        return checked(stage, OmegaConf.to_container(made.config, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise ConfigError(sentence(error, stage, made.words)) from error
+
+
 class Launch:
     """The jobs of one command line: what Hydra composes runs at once, a sweep of transfers all together at the end.
 
@@ -198,7 +230,10 @@ class Launch:
                 overrides.refuse_hydra(about.overrides.hydra, sweep=False)
             overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False, functions=False)
         if not machine.rank():
-            early_checks.refuse_folder(Path(about.runtime.output_dir), of_sweep=about.mode == RunMode.MULTIRUN)
+            of_sweep = about.mode == RunMode.MULTIRUN
+            early_checks.refuse_folder(
+                Path(about.runtime.output_dir), of_sweep=of_sweep, of_study=self.stage == "study"
+            )
         early_checks.check(self.stage, plain)
         if about.mode == RunMode.RUN:
             overrides.refuse(self.stage, [overrides.cell_of(config)], sweep=False)

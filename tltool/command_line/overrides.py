@@ -127,6 +127,14 @@ def added_folders(about: HydraConf) -> list[Path]:
     return [Path(source.path) for source in about.runtime.config_sources if source.schema == "file"]
 
 
+def of_this_command() -> tuple[list[str], list[Path]]:
+    """Return the words of the command line that Hydra started, and the folders of YAML files that it adds."""
+    if not HydraConfig.initialized():
+        return [], []
+    about = HydraConfig.get()
+    return list(about.overrides.task), added_folders(about)
+
+
 def _refuse_hopeless(stage: str, config: DictConfig) -> None:
     """Raise the error of the first cell if every cell of the sweep ``config`` has one that its config shows."""
     first: TltoolError | None = None

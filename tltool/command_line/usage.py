@@ -3,14 +3,15 @@
 import os
 
 STAGES = {
-    "prepare": ("prepare", "read a data set and build its graphs"),
-    "pretrain": ("pretrain", "learn a backbone on a large, cheap data set"),
-    "transfer": ("transfer", "take it to a small data set of another quantity"),
-    "eval": ("evaluate", "errors of a trained model"),
-    "predict": ("predict", "a table of predictions for structure files"),
-    "report": ("report", "one page over all runs"),
+    "prepare": ("stages.prepare", "read a data set and build its graphs"),
+    "pretrain": ("stages.pretrain", "learn a backbone on a large, cheap data set"),
+    "transfer": ("stages.transfer", "take it to a small data set of another quantity"),
+    "eval": ("stages.evaluate", "errors of a trained model"),
+    "predict": ("stages.predict", "a table of predictions for structure files"),
+    "report": ("stages.report", "one page over all runs"),
+    "study": ("study.stage", "many transfers by source, target, mode and size; one table and one page"),
 }
-"""Stage -> its module in ``tltool.stages``, and what it does."""
+"""Stage -> its module in ``tltool``, and what it does."""
 
 _USAGE = """usage: tltool STAGE [overrides]
 
@@ -20,6 +21,7 @@ _USAGE = """usage: tltool STAGE [overrides]
   tltool transfer target=bulk_modulus mode=freeze
   tltool transfer -m mode=scratch,finetune,freeze,features seed=0,1,2
   tltool predict input=my_structures/
+  tltool study demo --dry-run                      how many runs, and how long they take
 
 tltool STAGE --help      what can be set          tltool STAGE --help fit   a group of keys, or one key
 tltool STAGE --cfg job   the config of a run
@@ -32,6 +34,17 @@ tltool --version         the version              eval "$(tltool -sc install=bas
 def usage() -> str:
     """Return the help text."""
     return _USAGE.format(stages="\n".join(f"  {name:<10}{what}" for name, (_, what) in STAGES.items()))
+
+
+def settings_of(stage: str, words: list[str]) -> list[str]:
+    """Return ``words`` with what ``tltool study NAME --dry-run`` is short for: ``study=NAME dry_run=true``."""
+    if stage != "study":
+        return words
+    found = ["dry_run=true" if word == "--dry-run" else word for word in words]
+    first = next((at for at, word in enumerate(found) if word != "dry_run=true"), None)
+    if first is not None and found[first].replace("-", "_").isidentifier() and not found[first].startswith("-"):
+        found[first] = f"study={found[first]}"
+    return found
 
 
 def stage_to_complete(words: list[str]) -> str | None:

@@ -31,7 +31,7 @@ PREDICTION_COLUMNS = (
 OWN_COLUMNS = ("lower", "upper", "coverage", "far", "repeat", "fold", "scratch")
 """Further columns of ``predictions.csv``, which are there where a run has values for them."""
 
-Continues = Literal["on", "anew"] | None
+Continues = Literal["on", "anew", "after"] | None
 Task = Callable[[Callable[[Any], Any] | None], Any]
 """Work of a run; gets what it may ask for a result that is computed for several tasks at once (``Fit.together``)."""
 Several = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
@@ -62,7 +62,10 @@ class Run:
     def __init__(
         self, folder: Path, stage: str, company: Company | None = None, *, continues: Continues = None
     ) -> None:
-        """Open ``folder``; ``continues`` also takes one whose run ended unfinished, to go on in it or begin anew."""
+        """Open ``folder``; ``continues`` also takes one whose run ended unfinished, to go on in it or begin anew.
+
+        ``"after"`` goes on after a finished run too.
+        """
         self.folder, self.stage, self.company = folder, stage, company
         self.several: Several = self._one_by_one
         self.screen = Screen(stage, company.label if company else None)
@@ -70,7 +73,8 @@ class Run:
         self._started = _now()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = owner.take(folder, again=bool(continues) and status.read(folder).get("state") != "finished")
+            is_over = continues != "after" and status.read(folder).get("state") == "finished"
+            self._lock = owner.take(folder, again=bool(continues) and not is_over)
         except OSError as error:
             raise ResourceError(
                 f"Cannot write to the run folder {folder} ({error.strerror}); choose another folder with runs=FOLDER."

@@ -68,10 +68,15 @@ def _duration(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
 
 
-def run(jobs: Sequence[Job], work: Work) -> list[int]:
-    """Call ``work`` for every job, many at the same time; return their exit codes in the order of ``jobs``."""
+def run(jobs: Sequence[Job], work: Work, *, apart: bool = False) -> list[int]:
+    """Call ``work`` for every job, many at the same time; return their exit codes in the order of ``jobs``.
+
+    ``apart``: on the CPU never in this process, so that it can start others afterwards. One that computed with several
+    threads leaves locks to those that it forks.
+    """
     shares, ended = dealt(studies(jobs), _processes(jobs)), _Ended(len(jobs))
-    found = [_share(shares[0], work, ended)] if len(shares) == 1 else _in_processes(shares, work, ended)
+    here = len(shares) == 1 and not (apart and _forks(jobs))
+    found = [_share(shares[0], work, ended)] if here else _in_processes(shares, work, ended)
     codes = {
         job.folder: code
         for share, codes in zip(shares, found, strict=True)
@@ -128,11 +133,16 @@ def dealt(given: Sequence[Sequence[Job]], processes: int) -> list[list[list[Job]
 def _processes(jobs: Sequence[Job]) -> int:
     """Return the number of processes: one on a GPU, and one if processes cannot be forked."""
     config = jobs[0].config
-    names = {device_called("auto").type if job.config["device"] == "auto" else job.config["device"] for job in jobs}
-    if names != {"cpu"} or sys.platform != "linux":
+    if not _forks(jobs):
         return 1
     threads = config["threads"]
     return max(1, min(len(jobs), setup.workers(config) // (threads if isinstance(threads, int) and threads > 0 else 1)))
+
+
+def _forks(jobs: Sequence[Job]) -> bool:
+    """Say if processes can be forked for ``jobs``: on the CPU, and where the system does it well."""
+    names = {device_called("auto").type if job.config["device"] == "auto" else job.config["device"] for job in jobs}
+    return names == {"cpu"} and sys.platform == "linux"
 
 
 def _process(share: _Share, work: Work, ended: _Ended, pipe: Connection, processes: int) -> None:

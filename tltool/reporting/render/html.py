@@ -15,7 +15,6 @@ _HEAD = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>tltool report</title>
 <style>
 * { box-sizing: border-box; border: 0 solid color-mix(in srgb, currentColor 18%, transparent); }
 html { font: 15px/1.55 system-ui, sans-serif; scroll-padding-top: 3.5rem; overflow-wrap: anywhere; }
@@ -54,7 +53,8 @@ def write(report: Sequence[Block], path: Path) -> None:
     links = "\n".join(f'<a href="#s{i}">{escape(text)}</a>' for i, text in sections)
     body = "\n".join(_render(block, i) for i, block in enumerate(report))
     # A folder name may be invalid text; "?" replaces its invalid characters.
-    page = f"{_HEAD}<nav>\n{links}\n</nav>\n<main>\n{body}\n</main>\n</html>\n"
+    title = next((block.text for block in report if isinstance(block, Heading)), "tltool")
+    page = f"{_HEAD}<title>{escape(title)}</title>\n<nav>\n{links}\n</nav>\n<main>\n{body}\n</main>\n</html>\n"
     path.write_text(page, encoding="utf-8", errors="replace")
 
 

@@ -1,0 +1,70 @@
+"""A study's YAML: what it may say, and the sentence for what it may not."""
+
+from typing import Any
+
+import pytest
+from study_rows import axes
+from support import ROOT, config
+
+from tltool.errors import ConfigError
+from tltool.study.axes import read
+
+STUDIES = sorted(path.stem for path in (ROOT / "configs" / "study").glob("*.yaml") if path.stem != "blank")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_that_ships_can_be_read(name: str, tmp_path: Any) -> None:
+    made = config("study", f"study={name}", f"study.folder={tmp_path}")["study"]
+    for entry in [*made["targets"].values(), *made["sources"].values()]:
+        if entry.get("root"):
+            (tmp_path / entry["root"].rpartition("/")[2]).touch()
+    found = read(made)
+    assert found.name == name
+    assert found.question.endswith("?")
+    assert all(one.mode in [mode.name for mode in found.modes] for one in found.claims)
+    names = {source.name for source in found.sources} | {source.family for source in found.sources}
+    assert all(not one.source or one.source in names for one in found.claims)
+    assert all(not one.target or one.target in [t.name for t in found.targets] for one in found.claims)
+
+
+def test_a_pretraining_of_several_sizes_is_as_many_sources() -> None:
+    made = axes(sources={"pbe": {"settings": ["fit.epochs=2"], "sizes": [500, None]}, "old": {"source": "bundled"}})
+    assert [(s.name, s.family, s.rows, s.given) for s in made.sources] == [
+        ("pbe-500", "pbe", 500, ""),
+        ("pbe-None", "pbe", None, ""),
+        ("old", "old", None, "bundled"),
+    ]
+    assert made.sources[0].words == ("fit.epochs=2", "split.train_size=500")
+
+
+def test_draws_depend_on_the_rows() -> None:
+    made = axes(sizes=[50, 200, 400, None], draws=20, draws_of_many=5, many=200)
+    assert made.draws == {50: 20, 200: 20, 400: 5, None: 5}
+
+
+def test_a_path_with_a_comma_is_quoted(tmp_path: Any) -> None:
+    file = tmp_path / "a, [b].csv"
+    file.touch()
+    [target] = axes(targets={"mine": {"target": "table", "root": str(file)}}).targets
+    assert target.words == ("target=table", f"target.data.root='{file}'")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"targets": {}}, "study.targets has no entry"),
+        ({"targets": {"a": {"targt": "x"}}}, "study.targets.a takes no 'targt'. Did you mean 'target'?"),
+        ({"targets": {"a": {"root": "nowhere"}}}, "study.targets.a.root=nowhere does not exist"),
+        ({"modes": {"a": {"settings": ["lr"]}}, "baseline": "a"}, "study.modes.a.settings has 'lr'"),
+        ({"baseline": "scrtch"}, "Did you mean 'scratch'?"),
+        ({"sizes": ["a"]}, "a size is a number of rows"),
+        ({"sizes": 5}, r"study.sizes=5 must be a list, as \[5\]"),
+        ({"draws": 0}, "study.draws=0 must be a whole number of 1 or more"),
+        ({"sources": {"a": {"source": "x", "sizes": [1]}}}, "both source"),
+        ({"claims": [{"says": "x", "mode": "scratch", "lower": True}]}, "no mode of the study besides its baseline"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        axes(**changes)

@@ -1,0 +1,191 @@
+"""What a study varies, read from its YAML: sources, targets, modes, sizes, draws and splits.
+
+A description is checked here, so that a wrong word ends the command before anything is computed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tltool.errors import ConfigError, nearest
+
+_KEYS = {
+    "sources": ("source", "settings", "root", "sizes"),
+    "targets": ("target", "root", "settings"),
+    "modes": ("mode", "once", "settings"),
+}
+
+
+class Source(NamedTuple):
+    """Where weights come from: a model that is there (``given``), or a pretraining of the study on ``rows`` crystals.
+
+    ``family`` is the name in the YAML, which the sizes of one pretraining share. ``words`` are the overrides of the
+    pretraining. ``rows`` is None for a model that is there, and for all rows of the data.
+    """
+
+    name: str
+    family: str
+    rows: int | None
+    given: str
+    words: tuple[str, ...]
+
+
+class Target(NamedTuple):
+    """A small data set: its name in the study, and the overrides that choose it."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+class Mode(NamedTuple):
+    """A way to transfer, and its overrides; ``once``: it takes nothing of a source, so the first source is enough."""
+
+    name: str
+    once: bool
+    words: tuple[str, ...]
+
+
+class Claim(NamedTuple):
+    """What a work says, as a comparison of the errors of two modes; empty names stand for all of the study.
+
+    ``lower`` says that the error of ``mode`` is the lower one.
+    """
+
+    says: str
+    mode: str
+    source: str
+    target: str
+    size: int | None
+    lower: bool
+
+
+class Axes(NamedTuple):
+    """A study: its name, what its page says first, and all that it varies.
+
+    ``draws`` is {rows: number of draws} by ``sizes``; None among the sizes stands for all rows.
+    """
+
+    name: str
+    question: str
+    works: tuple[str, ...]
+    sources: tuple[Source, ...]
+    targets: tuple[Target, ...]
+    modes: tuple[Mode, ...]
+    sizes: tuple[int | None, ...]
+    draws: Mapping[int | None, int]
+    splits: Mapping[str, tuple[str, ...]]
+    baseline: str
+    settings: tuple[str, ...]
+    claims: tuple[Claim, ...]
+
+
+def read(node: Mapping[str, Any]) -> Axes:
+    """Return the study that the ``node`` of a config describes; raise ConfigError, naming the key, if it is none."""
+    for key in ("sources", "targets", "modes", "splits"):
+        if not isinstance(node[key], Mapping) or not node[key]:
+            raise ConfigError(f"study.{key} has no entry; name some, as tltool study --help study shows.")
+    for key, known in _KEYS.items():
+        for name, entry in node[key].items():
+            _refuse_unknown(f"study.{key}.{name}", entry, known)
+    modes = tuple(_mode(str(name), entry) for name, entry in node["modes"].items())
+    if node["baseline"] not in [mode.name for mode in modes]:
+        raise ConfigError(
+            f"study.baseline={node['baseline']} is none of study.modes.{nearest(str(node['baseline']), node['modes'])}"
+        )
+    sizes = tuple(_size("study.sizes", size) for size in _list("study.sizes", node["sizes"]))
+    few, most = _count("study.draws", node["draws"]), _count("study.draws_of_many", node["draws_of_many"])
+    return Axes(
+        name=str(node["name"]),
+        question=" ".join(str(node["question"] or "").split()),
+        works=tuple(map(str, node["works"] or ())),
+        sources=tuple(one for name, entry in node["sources"].items() for one in _sources(str(name), entry)),
+        targets=tuple(_target(str(name), entry) for name, entry in node["targets"].items()),
+        modes=modes,
+        sizes=sizes,
+        draws={size: few if size is not None and size <= node["many"] else most for size in sizes},
+        splits={str(name): _words(f"study.splits.{name}", words) for name, words in node["splits"].items()},
+        baseline=str(node["baseline"]),
+        settings=_words("study.settings", node["settings"]),
+        claims=tuple(_claims(node)),
+    )
+
+
+def _sources(name: str, entry: Mapping[str, Any]) -> Iterator[Source]:
+    place = f"study.sources.{name}"
+    if entry.get("source"):
+        if len(entry) > 1:
+            raise ConfigError(f"{place} has both source, a model that is there, and settings of a pretraining.")
+        yield Source(name, name, None, str(entry["source"]), ())
+        return
+    words = _words(f"{place}.settings", entry.get("settings"))
+    if entry.get("root"):
+        words = (*words, f"data.root={_path(place, entry['root'])}")
+    for given in _list(f"{place}.sizes", entry.get("sizes", [None])):
+        size = _size(f"{place}.sizes", given)
+        own = f"{name}-{size}" if len(entry.get("sizes", [None])) > 1 else name
+        yield Source(own, name, size, "", (*words, f"split.train_size={'null' if size is None else size}"))
+
+
+def _target(name: str, entry: Mapping[str, Any]) -> Target:
+    place = f"study.targets.{name}"
+    root = [f"target.data.root={_path(place, entry['root'])}"] if entry.get("root") else []
+    return Target(name, (f"target={entry.get('target', name)}", *root, *_words(place, entry.get("settings"))))
+
+
+def _mode(name: str, entry: Mapping[str, Any]) -> Mode:
+    words = (f"mode={entry.get('mode', name)}", *_words(f"study.modes.{name}.settings", entry.get("settings")))
+    return Mode(name, bool(entry.get("once", entry.get("mode", name) == "scratch")), words)
+
+
+def _claims(node: Mapping[str, Any]) -> Iterator[Claim]:
+    known = ("says", "mode", "source", "target", "size", "lower")
+    for number, entry in enumerate(node["claims"] or ()):
+        _refuse_unknown(f"study.claims[{number}]", entry, known)
+        mode = str(entry.get("mode") or "")
+        if mode not in node["modes"] or mode == node["baseline"]:
+            raise ConfigError(f"study.claims[{number}].mode={mode} is no mode of the study besides its baseline.")
+        source, target, size = (entry.get(key) for key in ("source", "target", "size"))
+        rows = None if size is None else int(size)
+        yield Claim(str(entry["says"]), mode, str(source or ""), str(target or ""), rows, bool(entry["lower"]))
+
+
+def _refuse_unknown(place: str, entry: Any, known: Sequence[str]) -> None:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{place} must be keys and values, such as {known[0]}: NAME.")
+    for key in entry:
+        if key not in known:
+            raise ConfigError(f"{place} takes no {str(key)!r}.{nearest(str(key), known)}")
+
+
+def _words(place: str, given: Any) -> tuple[str, ...]:
+    words = tuple(map(str, _list(place, given or [])))
+    for word in words:
+        if "=" not in word and not word.startswith("~"):
+            raise ConfigError(f"{place} has {word!r}, which is no override; write KEY=VALUE.")
+    return words
+
+
+def _list(place: str, given: Any) -> Sequence[Any]:
+    if not isinstance(given, list | tuple):
+        raise ConfigError(f"{place}={given} must be a list, as [{given}].")
+    return given
+
+
+def _size(place: str, given: Any) -> int | None:
+    if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
+        raise ConfigError(f"{place} has {given!r}; a size is a number of rows, or null for all.")
+    return given
+
+
+def _count(place: str, given: Any) -> int:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise ConfigError(f"{place}={given} must be a whole number of 1 or more.")
+    return given
+
+
+def _path(place: str, root: Any) -> str:
+    path = Path(str(root)).expanduser()
+    if not path.exists():
+        raise ConfigError(f"{place}.root={root} does not exist; name the file or folder with its data.")
+    # Hydra splits a value at commas and reads brackets, unless it is quoted.
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,185 @@
+"""The page of a study: the figure first, then verdicts, slopes, what the source had seen, citations."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tltool.reporting import citations
+from tltool.reporting.comparable import grouped
+from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
+from tltool.reporting.wording import fixed, probability
+from tltool.study import wording
+from tltool.study.cells import State, Task
+from tltool.study.summary import Line, Place, Summary
+from tltool.study.table import Row
+
+_HOW_TO_READ = (
+    "A draw is another choice of training rows; all draws, sizes and modes of a target have the same test rows, and "
+    "small training sets are parts of larger ones. A difference is the error of a mode minus that of {baseline} with "
+    "the same rows and seed. Its first interval says how it varies with other training rows (bootstrap over draws, "
+    "below ten draws Student's t), the second with other test rows (bootstrap over test rows, trainings as they are); "
+    "both hold 95 %. p is of Student's "
+    "t-test over draws, corrected by Holm's method for the {n} comparisons of this page; better and worse need a "
+    "corrected p below 0.05. Equal rows are the training rows with which {baseline} has the same error, between its "
+    "sizes by interpolation. The planning figure is the number of draws that would settle a difference of 5 % of the "
+    "error of {baseline}, with a power of 80 %, from the deviation between the draws here. Draws share test rows and, "
+    "where they are a large part of all rows, training rows too, so that the interval over draws is for this data set "
+    "alone."
+)
+
+
+def compose(
+    found: Summary,
+    rows: Sequence[Row],
+    tasks: Sequence[Task],
+    states: Mapping[Path, State],
+    pictures: Sequence[Picture],
+) -> list[Block]:
+    """Return the page as blocks, without empty sections."""
+    axes = found.axes
+    cited = list(dict.fromkeys(text for row in rows for text in row.run.citations))
+    failed = [[task.name, states[task.folder].message] for task in tasks if states[task.folder].word == "failed"]
+    counts = {word: sum(state.word == word for state in states.values()) for word in ("done", "failed", "left")}
+    about = (
+        f"{wording.cells(len(tasks))}: {counts['done']:,} done, {counts['failed']:,} failed, {counts['left']:,} left."
+    )
+    blocks: list[Block] = [Heading(1, f"Study {axes.name}"), Paragraph(f"{axes.question} {about}".strip())]
+    blocks += [*pictures]
+    sections: dict[str, list[Block]] = {
+        "In short": [Bullets(heads)] if (heads := list(wording.heads(found))) else [],
+        "Claims": _claims(found),
+        "Verdicts": list(_verdicts(found)),
+        "Slopes": _slopes(found),
+        "Seen and unseen crystals": list(_overlap(found, rows)),
+        "How to read this page": [Paragraph(_HOW_TO_READ.format(baseline=axes.baseline, n=len(found.differences)))],
+        "Failed cells": [Grid(["cell", "why"], "ll", failed)] if failed else [],
+        "Citations": [Bullets([*axes.works, *cited]), Verbatim(citations.entries([*axes.works, *cited]))],
+    }
+    for title, content in sections.items():
+        if content:
+            blocks += [Heading(2, title), *content]
+    return blocks
+
+
+def differences(found: Summary) -> pd.DataFrame:
+    """Return the table of differences, one row for each comparison, with the intervals in the unit of the error."""
+    return pd.DataFrame(
+        [
+            {
+                **one.kind._asdict(),
+                "quantity": one.quantity,
+                "unit": one.unit,
+                "draws": one.n,
+                "baseline_error": one.baseline,
+                "error": one.error,
+                "difference": one.mean,
+                "low_over_draws": one.over_draws.low,
+                "high_over_draws": one.over_draws.high,
+                "low_over_test_rows": one.over_rows.low,
+                "high_over_test_rows": one.over_rows.high,
+                "p": one.p,
+                "p_holm": one.p_holm,
+                "spread_between_draws": one.spread,
+                "draws_needed_for_5_percent": one.draws_needed,
+                "verdict": one.verdict,
+            }
+            for one in found.differences
+        ]
+    )
+
+
+def curves(found: Summary) -> pd.DataFrame:
+    """Return the numbers behind the figures: mean error and standard deviation over draws, by line and rows."""
+    lines: list[Line] = [*found.baselines.values(), *found.lines]
+    return pd.DataFrame(
+        [
+            {
+                **line.place._asdict(),
+                "mode": line.mode,
+                "source": line.source,
+                "rows": rows,
+                "draws": len(errors),
+                "mean": float(pd.Series(errors).mean()),
+                "standard_deviation": line.spread(rows),
+            }
+            for line in lines
+            for rows, errors in line.errors.items()
+        ]
+    )
+
+
+def _claims(found: Summary) -> list[Block]:
+    return [Bullets([wording.claim(judged) for judged in found.claims])] if found.claims else []
+
+
+def _verdicts(found: Summary) -> Iterator[Block]:
+    for place, laws in grouped(found.laws, lambda law: law.line.place).items():
+        yield Heading(3, _title(place))
+        unit = f" ({place.unit})" if place.unit else ""
+        header = [
+            "rows",
+            "mode",
+            "source",
+            "verdict",
+            "difference",
+            "over draws",
+            "over test rows",
+            "draws",
+            "p (Holm)",
+        ]
+        header += ["equal rows", wording.planned(), f"{place.metric}{unit}", f"{found.axes.baseline}{unit}"]
+        rows = []
+        for law in laws:
+            for size, one in law.line.differences.items():
+                equal = next((each for each in law.equal if each.at == size), None)
+                cells = [f"{size:,}", law.line.mode, law.line.source, one.verdict, f"{one.relative:+.1%}"]
+                cells += [_share(one.over_draws, one.baseline), _share(one.over_rows, one.baseline), str(one.n)]
+                cells += [probability(one.p_holm), wording.rows_equal(equal), wording.planning(one)]
+                rows.append([*cells, fixed(one.error), fixed(one.baseline, one.error)])
+        yield Grid(header, "rlll" + "r" * 9, rows)
+
+
+def _share(interval: tuple[float, float], baseline: float) -> str:
+    low, high = (end / baseline if baseline else math.nan for end in interval)
+    return f"{low:+.1%} to {high:+.1%}" if math.isfinite(low) else "-"
+
+
+def _slopes(found: Summary) -> list[Block]:
+    texts = [wording.slopes(law, found.axes.baseline) for law in found.laws if math.isfinite(law.slope.exponent)]
+    texts += [wording.of_source(law) for law in found.source_laws]
+    return [Bullets(texts)] if texts else []
+
+
+def _overlap(found: Summary, rows: Sequence[Row]) -> Iterator[Block]:
+    """Yield the errors of the largest size on test crystals that the source was trained on, and on the others."""
+    once = {mode.name for mode in found.axes.modes if mode.once}
+    known = [row for row in rows if row.cell.kind.mode not in once and _both(row)]
+    if not known:
+        return
+    lines = []
+    for key, some in grouped(known, lambda row: row.cell.kind).items():
+        parts = [_both(row) for row in some]
+        seen, unseen = (sum(part[k] for part in parts) / len(parts) for k in (0, 1))
+        counts = [str(some[0].run.quantities[some[0].quantity][word]["n"]) for word in ("seen", "unseen")]
+        size = "all" if key.size is None else f"{key.size:,}"
+        lines.append([key.target, size, key.mode, key.source, fixed(seen), counts[0], fixed(unseen), counts[1]])
+    yield Paragraph(
+        "Test crystals that are in the training data of the source, under another label, are seen. Where its own label "
+        "is the one that is tested, or close to it, only the unseen ones count."
+    )
+    header = ["target", "rows", "mode", "source", "error, seen", "crystals", "error, unseen", "crystals"]
+    yield Grid(header, "lrllrrrr", lines)
+
+
+def _both(row: Row) -> tuple[float, ...]:
+    block = row.run.quantities[row.quantity]
+    found = tuple(
+        float(block[word][row.metric]) for word in ("seen", "unseen") if row.metric in (block.get(word) or {})
+    )
+    return found if len(found) == 2 else ()
+
+
+def _title(place: Place) -> str:
+    return f"{place.target}, {place.quantity}" + ("" if place.split == "random" else f", {place.split}")
