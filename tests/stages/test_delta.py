@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from commands import run
 from pymatgen.core import Lattice, Structure
+from support import ROOT, config
 
 from tltool.data import cheaper_level, store
 from tltool.data.record import Crystal, Record
@@ -75,6 +76,21 @@ def test_a_cheaper_level_in_the_same_table_is_proposed(home: Path, demo: Store) 
         for path in (*home.glob("runs/transfer/*/metrics.json"), home / "there" / "metrics.json")
     ]
     assert errors[-1] < errors[0]
+
+
+def test_the_column_of_one_quantity_among_several() -> None:
+    adapter = {"labels": ["debye_temperature", "omega_log"], "columns": ["debye", "wlog"]}
+    assert cheaper_level.column_of(adapter, "omega_log") == "wlog"
+    assert cheaper_level.column_of({"labels": None, "columns": ["wlog"]}, "omega_log") == "wlog"
+    assert cheaper_level.column_of({"columns": None}, "omega_log") == "omega_log"
+
+
+@pytest.mark.parametrize("target", sorted(path.stem for path in (ROOT / "configs" / "target").glob("*.yaml")))
+def test_every_target_has_a_column_for_each_quantity(target: str) -> None:
+    data = config("transfer", f"target={target}")["target"]["data"]
+    quantities = data["quantities"] or ["kappa", "gap"]
+    columns = {cheaper_level.column_of(data.get("adapter") or {}, name) for name in quantities}
+    assert len(columns) == len(quantities)
 
 
 @pytest.mark.parametrize(

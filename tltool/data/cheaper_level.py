@@ -62,6 +62,12 @@ def _level(column: str) -> tuple[str, int | None]:
     return " ".join(word for word in words if word not in _RANK), ranks[0] if len(ranks) == 1 else None
 
 
+def column_of(adapter: Mapping[str, Any], quantity: str) -> str:
+    """Return the column in which the table of ``adapter`` holds ``quantity``."""
+    columns, labels = adapter.get("columns") or [], adapter.get("labels") or [quantity]
+    return str(dict(zip(labels, columns, strict=False)).get(quantity, quantity))
+
+
 def columns_of(root: Path, adapter: Mapping[str, Any]) -> list[str]:
     """Return the columns of the table that ``adapter`` reads at ``root``; none of another kind of input."""
     kind = str(adapter.get("_target_", "")).removeprefix("tltool.data.adapters.")

@@ -179,8 +179,8 @@ def _difference(folder: Run, target: Mapping[str, Any], quantities: Sequence[str
     adapter = data.get("adapter") or {}
     if target.get("base") or len(quantities) != 1 or not data.get("root"):
         return []
-    [learnt] = adapter.get("columns") or quantities
-    found = cheaper_level.cheaper_columns(cheaper_level.columns_of(Path(str(data["root"])), adapter), str(learnt))
+    columns = cheaper_level.columns_of(Path(str(data["root"])), adapter)
+    found = cheaper_level.cheaper_columns(columns, cheaper_level.column_of(adapter, quantities[0]))
     if not found:
         return []
     words = command_of(finished_runs.read(folder.folder.resolve(), str(folder.folder), "transfer"))
