@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tltool.crystal_graph import Graph
 from tltool.errors import ConfigError
 from tltool.model import message_passing
-from tltool.model.layers import species
+from tltool.model.layers import sizes, species
 from tltool.model.layers.basis import Gaussians
 from tltool.model.norm import WeightedBatchNorm
 
@@ -123,8 +123,9 @@ class ALIGNN(nn.Module):
         elements: str,
     ) -> None:
         super().__init__()
-        if line_blocks < 1 or blocks < 1:
-            raise ConfigError("ALIGNN needs encoder.line_blocks and encoder.blocks of 1 or more.")
+        sizes.require_whole("encoder", 1, dim=dim, line_blocks=line_blocks, blocks=blocks, width=width)
+        sizes.require_whole("encoder", 2, n_basis=n_basis, n_angles=n_angles)
+        sizes.require_positive("encoder", basis_stop=basis_stop)
         self.dim, self.n_levels = dim, line_blocks + blocks + 1
         table = species.table(elements)
         self.register_buffer("table", table, persistent=False)

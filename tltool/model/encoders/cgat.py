@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
+from tltool.model.layers import sizes
 from tltool.model.layers.attention import Heads, NeighbourAttention, Pairs
 from tltool.model.layers.composition import Composition
 from tltool.model.layers.hypernetwork import Hypernetwork
@@ -88,6 +89,9 @@ class CGAT(nn.Module):
             raise ConfigError(f"encoder.attention={attention!r} is not known; use scalar or vector.")
         if update not in ("plain", "hypernetwork"):
             raise ConfigError(f"encoder.update={update!r} is not known; use plain or hypernetwork.")
+        sizes.require_whole("encoder", 1, dim=dim, heads=heads, shells=shells)
+        sizes.require_whole("encoder", 0, blocks=blocks, composition_blocks=composition_blocks)
+        sizes.require_positive("encoder", tolerance=tolerance)
         self.dim, self.n_levels, self.extras = dim, blocks + 1, ("state",)
         self.n_shells, self.tolerance = shells, tolerance
         vector = attention == "vector"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
 from tltool.model import message_passing
-from tltool.model.layers import species
+from tltool.model.layers import sizes, species
 from tltool.model.layers.basis import Gaussians
 from tltool.model.norm import WeightedBatchNorm
 
@@ -58,6 +58,10 @@ class CGCNN(nn.Module):
 
     def __init__(self, *, dim: int, blocks: int, n_basis: int, basis_stop: float, elements: str) -> None:
         super().__init__()
+        sizes.require_whole("encoder", 1, dim=dim)
+        sizes.require_whole("encoder", 0, blocks=blocks)
+        sizes.require_whole("encoder", 2, n_basis=n_basis)
+        sizes.require_positive("encoder", basis_stop=basis_stop)
         self.dim, self.n_levels = dim, blocks + 1
         table = species.table(elements)
         self.register_buffer("table", table, persistent=False)

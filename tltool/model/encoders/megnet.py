@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tltool.crystal_graph import Graph, Levels
 from tltool.errors import ConfigError
 from tltool.model import message_passing
+from tltool.model.layers import sizes
 from tltool.model.layers.basis import Gaussians
 from tltool.model.layers.species import Species
 
@@ -145,6 +146,9 @@ class MEGNet(nn.Module):
         state_inputs: int,
     ) -> None:
         super().__init__()
+        sizes.require_whole("encoder", 1, dim=dim, hidden=hidden, element_dim=element_dim, n_basis=n_basis)
+        sizes.require_whole("encoder", 0, blocks=blocks, state_inputs=state_inputs)
+        sizes.require_positive("encoder", basis_stop=basis_stop, basis_width=basis_width)
         self.dim, self.n_levels, self.extras = dim, blocks + 1, ("edges", "state")
         self.state_inputs, self.functional = state_inputs, None
         self.species = Species(element_dim, elements)

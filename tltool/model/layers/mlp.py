@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tltool.errors import ConfigError
 from tltool.instantiate import Idle
+from tltool.model.layers import sizes
 
 
 class Trunk(nn.Module):
@@ -17,6 +18,10 @@ class Trunk(nn.Module):
 
     def __init__(self, dim: int, /, *, width: int, depth: int, dropout: float) -> None:
         super().__init__()
+        sizes.require_whole("trunk", 0, depth=depth)
+        sizes.require_whole("trunk", 1, width=width)
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"trunk.dropout={dropout} must be a number from 0 to below 1.")
         self.dim = width if depth else dim
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dim] + [width] * depth))
         self.dropout = nn.Dropout(dropout)

@@ -17,6 +17,7 @@ from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.errors import ConfigError
 from tltool.instantiate import Idle
 from tltool.model import message_passing
+from tltool.model.layers import sizes
 from tltool.model.readouts.pool import checked_levels
 from tltool.model.readouts.set2set import Reader
 from tltool.model.sklearn_head import Standardise
@@ -81,12 +82,13 @@ class AtomSet(nn.Module):
         super().__init__()
         if not pools or any(pool not in ("mean", "set2set") for pool in pools):
             raise ConfigError(f"pools={list(pools)}: use mean, set2set or both.")
+        sizes.require_whole("readout", 1, steps=steps, query=dim if query is None else query)
         self.levels, self.pools = checked_levels(levels, n_levels), tuple(pools)
         self.scale = Standardise(dim * len(levels))
         self.phi = Layers(dim * len(levels), widths=widths, dropout=0.0)
         self.reader = Reader(self.phi.dim, query, steps) if "set2set" in pools else None
-        sizes = {"mean": self.phi.dim, "set2set": 2 * (query or self.phi.dim)}
-        self.dim = sum(sizes[pool] for pool in pools)
+        widths_of = {"mean": self.phi.dim, "set2set": 2 * (query or self.phi.dim)}
+        self.dim = sum(widths_of[pool] for pool in pools)
 
     def forward(self, levels: Levels | Sequence[Tensor], graph: Graph) -> Tensor:
         """Return (c, dim) from the features of every level."""

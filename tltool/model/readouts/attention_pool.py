@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model import message_passing
+from tltool.model.layers import sizes
 from tltool.model.layers.attention import Heads
 from tltool.model.readouts.pool import checked_levels
 
@@ -23,6 +24,7 @@ class AttentionPool(nn.Module):
         self, dim: int, n_levels: int, extras: Sequence[str] = (), /, *, levels: list[int], heads: int
     ) -> None:
         super().__init__()
+        sizes.require_whole("readout", 1, heads=heads)
         self.levels, self.heads = checked_levels(levels, n_levels), heads
         self.extras = tuple(name for name in extras if name == "state")
         dim *= len(levels)

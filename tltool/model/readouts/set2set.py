@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model import message_passing
+from tltool.model.layers import sizes
 from tltool.model.readouts.pool import checked_levels
 
 
@@ -71,6 +72,7 @@ class Set2Set(nn.Module):
         steps: int,
     ) -> None:
         super().__init__()
+        sizes.require_whole("readout", 1, steps=steps, width=dim if width is None else width)
         self.levels, self.extras = checked_levels(levels, n_levels), tuple(extras)
         dim *= len(levels)
         self.of_sites = Reader(dim, width, steps)
