@@ -17,7 +17,7 @@ install: $(INSTALLED)
 # What runs tltool, and what tests and checks it too. Python compiles a module when it is first imported, which is
 # quicker than to compile all of them here.
 $(RUNS) $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "tltool needs Python 3.11 or 3.12; run make PYTHON=python3.11")'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "tltool needs Python 3.11, 3.12 or 3.13; run make PYTHON=python3.11")'
 	@echo 'Installing the tested set of packages into $(VENV); this takes a minute or two.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.$(if $(filter $(INSTALLED),$@),[dev])'

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from needs import DGL
 from support import ROOT, config, doubled, fresh_model, graph_settings_of, other_lattice, rotated, shuffled
 
 from tltool import instantiate
@@ -55,6 +56,7 @@ def test_the_quotient_equals_the_full_graph(encoder: str, crystals: list[Crystal
     torch.testing.assert_close(model(graph_of(encoder, crystals)), expected, atol=1e-9, rtol=1e-9)
 
 
+@DGL
 @pytest.mark.usefixtures("double")
 def test_dgl_kernels_give_the_same(encoder: str, crystals: list[Crystal]) -> None:
     model, graph = settled(encoder, crystals), graph_of(encoder, crystals)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from needs import DGL
 from support import FULL, QUOTIENT, fresh_model
 
 from tltool.crystal_graph import Graph
@@ -29,6 +30,7 @@ def both(make):
     return results
 
 
+@DGL
 @pytest.mark.parametrize("operation", ["edge_sum", "neighbour_sum", "edge_softmax", "crystal_mean"])
 def test_dgl_and_torch_agree(graph: Graph, operation: str) -> None:
     n, e, d = graph.n_nodes, len(graph.neighbour), len(graph.distance)
@@ -44,6 +46,7 @@ def test_dgl_and_torch_agree(graph: Graph, operation: str) -> None:
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-5)
 
 
+@DGL
 @pytest.mark.usefixtures("double")
 def test_the_whole_model_agrees_to_1e_6(crystals: list[Crystal]) -> None:
     graph = tensor_table.table(crystal_graphs.build(crystals, QUOTIENT)).select(torch.arange(len(crystals)))

@@ -52,9 +52,9 @@ def _setting(word: str) -> tuple[str, str]:
 
 
 def _python() -> Iterator[Line]:
-    known = (3, 11) <= sys.version_info < (3, 13)
+    known = (3, 11) <= sys.version_info < (3, 14)
     text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    yield Line(_OK if known else _NOTE, "Python", text if known else f"{text}; tltool was tested with 3.11 and 3.12")
+    yield Line(_OK if known else _NOTE, "Python", text if known else f"{text}; tltool was tested with 3.11 to 3.13")
 
 
 def _packages() -> Iterator[Line]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from needs import DGL
 from support import QUOTIENT
 
 from tltool.crystal_graph import Graph
@@ -14,6 +15,7 @@ from tltool.errors import ConfigError
 from tltool.model.kernels import dgl
 
 
+@DGL
 def test_dgl_imports_in_a_fresh_process_and_writes_no_settings(tmp_path) -> None:
     code = (
         "from tltool.model.kernels.dgl import load; import torch; "
@@ -27,15 +29,25 @@ def test_dgl_imports_in_a_fresh_process_and_writes_no_settings(tmp_path) -> None
 
 
 def test_a_plain_import_that_works_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dgl, "find_spec", lambda name: True)
     monkeypatch.setattr(dgl.importlib, "import_module", lambda name: "a working dgl")
     monkeypatch.setattr(dgl, "_fill", lambda: pytest.fail("filled without need"))
     assert dgl.load.__wrapped__() == "a working dgl"
+
+
+def test_where_there_is_none_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dgl, "find_spec", lambda name: None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dgl"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ConfigError, match=r"^kernels=dgl needs DGL, which is not installed; use kernels=auto\."):
+        dgl.load.__wrapped__()
 
 
 def test_a_broken_dgl_names_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise OSError("libdgl.so: wrong architecture")
 
+    monkeypatch.setattr(dgl, "find_spec", lambda name: True)
     monkeypatch.setattr(dgl.importlib, "import_module", broken)
     monkeypatch.setattr(dgl, "_forget", lambda: None)
     monkeypatch.setattr(dgl, "_fill", lambda: None)
@@ -69,6 +81,7 @@ def graph(crystals: list[Crystal]) -> Graph:
     return tensor_table.table(crystal_graphs.build(crystals[:9], QUOTIENT)).select(torch.arange(9))
 
 
+@DGL
 def test_the_dgl_graph_carries_the_fields(graph: Graph) -> None:
     made = dgl.as_dgl(graph)
     assert made is dgl.as_dgl(graph)

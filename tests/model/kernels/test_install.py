@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from needs import DGL
 from support import fresh_model, graph_settings_of
 
 from tltool.crystal_graph import Graph
@@ -18,7 +19,7 @@ NAMES = [
     pytest.param(
         "compiled", marks=pytest.mark.skipif(cpp_library.compiler() is None, reason="no C++ compiler is here")
     ),
-    "dgl",
+    pytest.param("dgl", marks=DGL),
     "torch",
 ]
 
@@ -67,6 +68,7 @@ def test_a_model_computes_what_the_plain_one_does(
     assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), again.parameters(), strict=True))
 
 
+@DGL
 @pytest.mark.parametrize("encoder", ["cgcnn", "alignn_small", "megnet"])
 def test_kernels_are_in_use_where_there_are_some_and_can_be_taken_out(encoder: str, kernel_folder: Path) -> None:
     model = fresh_model(encoder=encoder)

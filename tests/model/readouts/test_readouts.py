@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from needs import DGL
 from support import ROOT, config, doubled, fresh_model, graph_settings_of, shuffled
 
 from tltool import instantiate
@@ -62,6 +63,7 @@ def test_every_parameter_learns(readout: str, encoder: str, crystals: list[Cryst
     assert [name for name, p in rows if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
+@DGL
 @both
 @pytest.mark.usefixtures("double")
 def test_dgl_and_torch_agree(readout: str, encoder: str, crystals: list[Crystal]) -> None:

@@ -16,6 +16,7 @@ import types
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,6 +34,11 @@ def load() -> Any:
     """Return the ``dgl`` module; raise ConfigError, which recommends ``kernels=torch``, if it cannot be imported."""
     # Without this DGL writes a settings file into the home folder and prints about it.
     os.environ.setdefault("DGLBACKEND", "pytorch")
+    if "dgl" not in sys.modules and find_spec("dgl") is None:
+        raise ConfigError(
+            "kernels=dgl needs DGL, which is not installed; use kernels=auto. DGL has wheels for Linux and Python 3.11 "
+            "and 3.12 only (pip install dgl)."
+        )
     try:
         return _imported()
     except Exception:  # DGL's import fails with several kinds of exception, by version
