@@ -116,6 +116,8 @@ def _wrong_values(keys: Mapping[str, Any]) -> Iterator[str]:
     for key, allowed in _RANGES.items():
         if key in keys and not allowed.holds(keys[key]):
             yield f"{key}={_shown(keys[key])} must be {allowed}."
+    if not isinstance(keys.get("dry_run", False), bool):
+        yield f"dry_run={_shown(keys['dry_run'])} is not known; use true or false."
     device = str(keys.get("device", "auto"))
     if not _DEVICE.fullmatch(device):
         yield f"device={device} is not known; use auto, cpu, cuda or cuda:NUMBER."

@@ -95,13 +95,10 @@ def prepared(description: Mapping[str, Any], graph_settings: GraphSettings, mean
     out are counted by reason in the attributes. Raise DataError if there are no files or no usable records, and
     ConfigError for a key that a data YAML does not have.
     """
-    for key in description:
-        if key not in KEYS:
-            raise ConfigError(f"There is no key data.{key}.{nearest(key, KEYS)}")
+    refuse_keys(description)
     root = locate.root(description, means.cache, means.plugins, means.say)
-    folder = means.cache / f"{description['name']}-{_key(root, description, means)}"
-    tasks = _tasks(root, description, folder, graph_settings, means)
-    with _locked(folder, means.say):
+    folder, tasks = planned(root, description, graph_settings, means)
+    with locked(folder, means.say):
         fresh = any(prepare.done(task) is None for task in tasks)
         shards = parallel.prepared(tasks, means.workers, means.say)
     parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
@@ -115,6 +112,29 @@ def prepared(description: Mapping[str, Any], graph_settings: GraphSettings, mean
     return Prepared(parts, folder, attributes, tasks, shards, fresh)
 
 
+def refuse_keys(description: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a key that a data YAML does not have."""
+    for key in description:
+        if key not in KEYS:
+            raise ConfigError(f"There is no key data.{key}.{nearest(key, KEYS)}")
+
+
+def planned(
+    root: Path, description: Mapping[str, Any], graph_settings: GraphSettings, means: Means
+) -> tuple[Path, list[Task]]:
+    """Return the folder of the cache for what stands in ``root``, and one task for each of its files.
+
+    Raise DataError if no file matches the pattern.
+    """
+    folder = means.cache / f"{description['name']}-{_key(root, description, means)}"
+    return folder, _tasks(root, description, folder, graph_settings, means)
+
+
+def joined(folder: Path, graph_settings: GraphSettings) -> list[Path]:
+    """Return the folders in which the parts of the data set in ``folder`` are joined."""
+    return [place for place in folder.glob(f"joined-{graph_settings.key()}-*") if memory_mapped.is_whole(place)]
+
+
 def settled(
     parts: Sequence[tuple[Path, Path]],
     folder: Path,
@@ -124,7 +144,7 @@ def settled(
     say: Report,
 ) -> Dataset:
     """Return ``parts`` as one data set, and record them in ``folder`` for ``at_hand``; ``marks`` as in ``join``."""
-    with _locked(folder, say):
+    with locked(folder, say):
         data = _whole(parts, folder, graph_settings, attributes, marks)
         names = [(os.path.relpath(a, folder), os.path.relpath(b, folder)) for a, b in parts]
         now = {"parts": names, "graph": vars(graph_settings), "attributes": dict(attributes), "marks": list(marks)}
@@ -277,7 +297,7 @@ def _files(source: Path) -> list[tuple[str, int, int]]:
 
 
 @contextmanager
-def _locked(folder: Path, say: Report) -> Iterator[None]:
+def locked(folder: Path, say: Report) -> Iterator[None]:
     """Let only one process write into a ``folder`` of the cache at a time; the lock ends with its process."""
     import fcntl
 

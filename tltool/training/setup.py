@@ -35,10 +35,15 @@ Say = Callable[[str], None]
 
 def data_set(config: Config, description: Config, graph_settings: GraphSettings, say: Callable[[str], None]) -> Dataset:
     """Return the data set of a data YAML, prepared with ``graph_settings``."""
-    cache, n = Path(config["cache"]).expanduser(), workers(config)
     torch.set_num_threads(threads(config["threads"], angles=graph_settings.angles))
     with distributed.first(), standing_at(place_of(description, config), "data"):
-        return union.opened(description, graph_settings, Means(cache, config["plugins"], n, say, checks(config)))
+        return union.opened(description, graph_settings, means(config, say))
+
+
+def means(config: Config, say: Say) -> Means:
+    """Return how ``config`` says to prepare a data set."""
+    cache = Path(config["cache"]).expanduser()
+    return Means(cache, config["plugins"], workers(config), say, checks(config))
 
 
 def checks(config: Config) -> Checks:

@@ -71,23 +71,28 @@ def folder(
     there, the network is not used again; delete ``listing.json`` to look for new files. ``sha256`` maps names to known
     hashes. Raise the errors of ``fetch`` and ``listing``; complete files are kept.
     """
-    names = _recorded(address, pattern, target) or listing(address, pattern, limits=limits, say=say)
-    here = sum((target / name).is_file() for name in names)
-    if here < len(names):
-        say(f"{http.shown(address)}: {len(names)} files match {pattern}; {here} of them are already in {target}.")
+    listed = names(address, pattern, target, limits=limits, say=say)
+    here = sum((target / name).is_file() for name in listed)
+    if here < len(listed):
+        say(f"{http.shown(address)}: {len(listed)} files match {pattern}; {here} of them are already in {target}.")
     paths: list[Path] = []
     before = 0
-    for n, name in enumerate(names, start=1):
+    for n, name in enumerate(listed, start=1):
 
         def in_all(step: Progress, n: int = n, before: int = before) -> None:
-            progress(step._replace(file=n, files=len(names), in_all=before + step.done))
+            progress(step._replace(file=n, files=len(listed), in_all=before + step.done))
 
         one, known = joined(address, name), sha256.get(name)
         paths.append(fetch(one, target / name, sha256=known, limits=limits, say=say, progress=in_all))
         before += paths[-1].stat().st_size
-    if not (target / RECORD).is_file() or here < len(names):
+    if not (target / RECORD).is_file() or here < len(listed):
         receipt.written(target / RECORD, json.dumps(_record(address, pattern, paths), indent=1))
     return paths
+
+
+def names(address: str, pattern: str, target: Path, *, limits: Limits, say: Say) -> list[str]:
+    """Return the names of the files of a download to ``target``: those recorded there, else those of the listing."""
+    return _recorded(address, pattern, target) or listing(address, pattern, limits=limits, say=say)
 
 
 def joined(address: str, name: str) -> str:

@@ -47,6 +47,13 @@ def root(description: Mapping[str, Any], cache: Path, plugins: Iterable[str], sa
     return _same(place / file if place.is_dir() else place, known) if file else place
 
 
+def download(description: Mapping[str, Any], cache: Path) -> tuple[str, Path] | None:
+    """Return the address of a data set that ``root`` would download, and the folder for it; None for another one."""
+    if description["root"] is not None or description.get("fetch") or not description.get("address"):
+        return None
+    return str(description["address"]), _folder(description["name"], description["address"], cache)
+
+
 def _folder(name: str, asked: str, cache: Path) -> Path:
     """Return the download folder of an address or query, so that two snapshots or queries are never mixed."""
     return cache / "downloads" / f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
