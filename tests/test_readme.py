@@ -15,9 +15,10 @@ from support import ROOT, cell, config, each_choice
 from test_contributing import BLOCK
 
 from tltool import errors, quantities
-from tltool.command_line.doctor import doctor
+from tltool.command_line.commands import cache as cache_command
+from tltool.command_line.commands.doctor import doctor
+from tltool.command_line.commands.show import show
 from tltool.command_line.overrides import refuse
-from tltool.command_line.show import show
 from tltool.command_line.stage_help import stage_help
 from tltool.command_line.usage import STAGES, settings_of
 from tltool.data import store
@@ -64,6 +65,9 @@ def test_every_command_composes(command: str, tree: Path) -> None:
         return
     if stage == "doctor":
         assert doctor(words)
+        return
+    if stage == "cache":
+        assert not words or cache_command._setting(words[0])
         return
     assert stage in STAGES
     if "--help" in words:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from tltool.command_line.usage import STAGES, settings_of, stage_to_complete, usage
-from tltool.errors import ConfigError, nearest
+from tltool.errors import ConfigError, ResourceError, nearest
 
 
 def main() -> None:
@@ -36,9 +36,14 @@ def _answer(words: list[str]) -> int:
         return _show(words[1:])
     if first == "doctor":
         return _doctor(words[1:])
+    if first == "cache":
+        return _cache(words[1:])
     print(usage(), file=sys.stderr)
     if words:
-        print(f"tltool: there is no stage {first!r}.{nearest(first, [*STAGES, 'show', 'doctor'])}", file=sys.stderr)
+        print(
+            f"tltool: there is no stage {first!r}.{nearest(first, [*STAGES, 'show', 'doctor', 'cache'])}",
+            file=sys.stderr,
+        )
     return ConfigError.code
 
 
@@ -49,13 +54,13 @@ def _help(stage: str, words: list[str]) -> int:
 
 
 def _show(words: list[str]) -> int:
-    from tltool.command_line.show import show
+    from tltool.command_line.commands.show import show
 
     return _printed(lambda: show(words))
 
 
 def _doctor(words: list[str]) -> int:
-    from tltool.command_line.doctor import doctor
+    from tltool.command_line.commands.doctor import doctor
 
     found = {"code": 0}
 
@@ -66,11 +71,17 @@ def _doctor(words: list[str]) -> int:
     return _printed(told) or found["code"]
 
 
+def _cache(words: list[str]) -> int:
+    from tltool.command_line.commands.cache import asked, cache
+
+    return _printed(lambda: cache(words, asked if sys.stdin.isatty() else None))
+
+
 def _printed(text: Callable[[], str]) -> int:
     """Print a text; return the exit code."""
     try:
         print(text())
-    except ConfigError as error:
+    except (ConfigError, ResourceError) as error:
         print(f"tltool: {error}", file=sys.stderr)
         return error.code
     return 0

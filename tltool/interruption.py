@@ -22,7 +22,7 @@ from tltool import machine
 
 CODE = 75
 """Exit code of work that was interrupted and can be continued or started again (EX_TEMPFAIL of sysexits.h)."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 _AGAIN = 5.0  # seconds after which a second signal counts, where torchrun passes on what a terminal sends to all
 
 _first, _when = 0, 0.0

@@ -1,13 +1,27 @@
-"""The resources of this process: its rank under ``torchrun`` or in a sweep, and the free cores."""
+"""The resources of this process: its rank under ``torchrun`` or in a sweep, the free cores, locks, and who it is."""
 
 import os
+import socket
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 _STAT = Path("/proc/stat")
 _SHORTEST, _LONGEST = 0.2, 10.0  # seconds over which the machine is looked at
+
+
+_TRIES, _PAUSE = 5, 0.02  # seconds; whoever looks at a lock holds it for some microseconds
+
+
+class Process(NamedTuple):
+    """A process: ``started`` is in clock ticks since the ``boot``, which no change of the clock moves."""
+
+    host: str
+    boot: str
+    pid: int
+    started: str
 
 
 class _Look(NamedTuple):
@@ -87,6 +101,61 @@ def _look() -> _Look | None:
         return None
     spent = (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
     return _Look(time.monotonic(), spent, sum(os.times()[:4]))
+
+
+def this_process() -> Process:
+    """Return who this process is."""
+    return Process(socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()))
+
+
+def is_running(process: Process) -> bool | None:
+    """Say if ``process`` still runs; None if it is one of another machine, which cannot be asked."""
+    if process.host != socket.gethostname():
+        return None
+    return process.boot == _boot() and bool(process.started) and process.started == _started(process.pid)
+
+
+def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool | None:
+    """Lock an open file until it is closed, unless another process has locked it.
+
+    Return False if another one has and this is not to ``wait``, and None where the system or the file system has no
+    locks.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+        except OSError:
+            return None
+        else:
+            return True
+    return False
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    import psutil
+
+    return f"{psutil.boot_time():.0f}"
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in ticks since the boot; empty if there is none."""
+    with suppress(OSError):
+        # The name of the program may hold spaces and brackets; the start is the 20th number after it.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    import psutil
+
+    with suppress(psutil.Error):
+        return f"{psutil.Process(pid).create_time():.2f}"
+    return ""
 
 
 def _number(name: str, otherwise: int) -> int:

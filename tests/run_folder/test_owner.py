@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tltool import machine
 from tltool.run_folder import owner
 
 
@@ -46,8 +47,8 @@ def test_where_there_is_no_lock_the_process_counts(tmp_path: Path, changed: dict
 
 
 def test_a_process_that_exists_counts_where_there_is_no_lock(tmp_path: Path) -> None:
-    facts = {"host": owner._this().host, "boot": owner._boot()}
-    facts |= {"pid": os.getppid(), "started": owner._started(os.getppid())}  # type: ignore[dict-item]
+    facts = machine.this_process()._asdict()
+    facts |= {"pid": os.getppid(), "started": machine._started(os.getppid())}
     (tmp_path / owner.NAME).write_text(json.dumps(facts))
     assert owner.is_alive(tmp_path)
     assert owner.take(tmp_path, again=True) is None

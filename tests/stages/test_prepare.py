@@ -41,16 +41,12 @@ def test_a_dry_run_says_what_it_takes_and_a_small_disk_is_refused(
 
 def test_several_parts_have_a_column_each(dumps: Path, tmp_path: Path) -> None:
     shutil.copytree(dumps, tmp_path / "more")
-    words = (
-        "data=functionals",
-        "data.parts.pbe.root=dumps",
-        "data.parts.pbesol.root=more",
-        "data.parts.scan.root=more",
-    )
-    done = run(tmp_path, "prepare", *words, "dry_run=true", "cache=c", "workers=1")
-    for name in ("pbe", "pbesol", "scan"):
-        assert name in done.stdout
-    assert done.stdout.count("3, 1 of them prepared") >= 2
+    parts = {"pbe": "dumps", "pbesol": "more", "scan": "more"}
+    words = [f"data.parts.{name}.root={root}" for name, root in parts.items()]
+    words += [f"data.parts.{name}.pattern=*.json.bz2" for name in parts]
+    done = run(tmp_path, "prepare", "data=functionals", *words, "dry_run=true", "cache=c", "workers=1")
+    assert all(name in done.stdout for name in parts)
+    assert done.stdout.count("3, 1 of them prepared") == 3
 
 
 def test_the_key_takes_true_or_false(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ tltool STAGE --help      what can be set          tltool STAGE --help fit   a gr
 tltool STAGE --cfg job   the config of a run
 tltool show data elastic what a data set, target, encoder, mode or quantity is; without a name a list
 tltool doctor            what this machine offers: GPU, compiler, folders; what to do where something is missing
+tltool cache             what the cache and the runs hold, and their sizes; remove=NAME removes one
 tltool --version         the version              eval "$(tltool -sc install=bash)"   completion in bash
 """
 

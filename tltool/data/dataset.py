@@ -7,14 +7,15 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tltool import instantiate, quantities
 from tltool.data import memory_mapped, parallel, prepare, store, structure_checks
+from tltool.data.cache import users
 from tltool.data.download import locate
 from tltool.data.download.locate import BUNDLED
 from tltool.data.graph import crystal_graphs
@@ -23,7 +24,7 @@ from tltool.data.origin import Mark
 from tltool.data.prepare import Shard, Task
 from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
-from tltool.errors import ConfigError, DamagedError, DataError, ResourceError, nearest
+from tltool.errors import ConfigError, DamagedError, DataError, nearest
 
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
 KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter", "define")
@@ -98,7 +99,7 @@ def prepared(description: Mapping[str, Any], graph_settings: GraphSettings, mean
     refuse_keys(description)
     root = locate.root(description, means.cache, means.plugins, means.say)
     folder, tasks = planned(root, description, graph_settings, means)
-    with locked(folder, means.say):
+    with users.locked(folder, means.say):
         fresh = any(prepare.done(task) is None for task in tasks)
         shards = parallel.prepared(tasks, means.workers, means.say)
     parts = [(t.part(n), t.graphs(n)) for t, s in zip(tasks, shards, strict=True) for n in range(s.parts)]
@@ -144,11 +145,12 @@ def settled(
     say: Report,
 ) -> Dataset:
     """Return ``parts`` as one data set, and record them in ``folder`` for ``at_hand``; ``marks`` as in ``join``."""
-    with locked(folder, say):
+    with users.locked(folder, say):
         data = _whole(parts, folder, graph_settings, attributes, marks)
         names = [(os.path.relpath(a, folder), os.path.relpath(b, folder)) for a, b in parts]
         now = {"parts": names, "graph": vars(graph_settings), "attributes": dict(attributes), "marks": list(marks)}
         prepare.write(folder / _CURRENT, json.dumps(now))
+        users.note(folder)
     return data
 
 
@@ -294,24 +296,3 @@ def _files(source: Path) -> list[tuple[str, int, int]]:
                     seen.add(place)
                     folders.append(entry.path)
     return found
-
-
-@contextmanager
-def locked(folder: Path, say: Report) -> Iterator[None]:
-    """Let only one process write into a ``folder`` of the cache at a time; the lock ends with its process."""
-    import fcntl
-
-    path = folder.with_name(f"{folder.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("w")
-    except OSError as error:
-        raise ResourceError(f"Cannot write to cache={path.parent} ({error.strerror}); name another folder.") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"Another process prepares {path.stem}; waiting for it.")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        handle.write(str(os.getpid()))
-        yield

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from tltool.data import dataset, prepare
+from tltool.data.cache import users
 from tltool.data.cache.timed_shard import Timed, timed, was_timed
 from tltool.data.dataset import Means
 from tltool.data.download import listing, locate, sizes
@@ -101,7 +102,7 @@ def _of_shards(
     folder: Path, tasks: Sequence[Task], waiting: Sequence[Listed], graph_settings: GraphSettings, means: Means
 ) -> Estimate:
     """Return what the files ``tasks``, which are here, and those ``waiting`` to be downloaded will take."""
-    with dataset.locked(folder, means.say):
+    with users.locked(folder, means.say):
         left = [task for task in tasks if prepare.done(task) is None]
         whole = not left and not waiting and bool(dataset.joined(folder, graph_settings))
         if whole:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tltool import machine
 from tltool.errors import DataError, ResourceError
 
 
@@ -116,18 +117,12 @@ def disk(target: Path) -> Iterator[None]:
 @contextmanager
 def alone(target: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Let one process at a time download into the folder of ``target``."""
-    import fcntl
-
     with disk(target):
         folder = os.open(target.parent, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if machine.lock(folder) is False:  # None on a network file system without locks: the user runs one at a time
             say(f"{target.name}: another process is downloading to {target.parent}; waiting for it.")
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a network file system without locks: the user must then run one process at a time
+            machine.lock(folder, wait=True)
         yield
     finally:
         os.close(folder)

@@ -6,7 +6,7 @@ import pytest
 from commands import run
 
 from tltool.command_line import config_files
-from tltool.command_line.show import KINDS, show
+from tltool.command_line.commands.show import KINDS, show
 from tltool.errors import ConfigError
 from tltool.quantities import shipped
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from commands import run
 
-from tltool.command_line import doctor as module
-from tltool.command_line.doctor import doctor
+from tltool.command_line.commands import doctor as module
+from tltool.command_line.commands.doctor import doctor
 from tltool.errors import ConfigError, ResourceError
 
 
