@@ -1,4 +1,4 @@
-# make demo | quick | test | check | audit | sanitize | bench | gpu | peers | soak | fuzz | install | clean
+# make demo | quick | test | check | audit | sanitize | bench | gpu | peers | full-size | soak | fuzz | install | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # What Python has compiled once is kept: every command imports PyTorch.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo quick test check lint types floors audit mutants sanitize bench gpu peers soak fuzz clean
+.PHONY: install demo quick test check lint types floors audit mutants sanitize bench gpu peers full-size soak fuzz clean
 .DEFAULT_GOAL := check
 
 install: $(INSTALLED)
@@ -84,6 +84,11 @@ gpu: $(INSTALLED)
 		echo 'There is no CUDA device here, so that these tests were collected and not run:'; \
 		$(BIN)/python -m pytest tests/gpu --collect-only -q; \
 	fi
+
+# Writes, prepares and trains on a dump of the size of Alexandria, or of COUNT entries, in FOLDER; needs an hour or so.
+full-size: $(INSTALLED)
+	@test -n "$(FOLDER)" || { echo 'Name a folder on a disk with 20 GB free: make full-size FOLDER=DIR'; exit 2; }
+	$(BIN)/python scripts/full_size.py --folder $(FOLDER) $(if $(COUNT),--count $(COUNT)) $(if $(KEEP),--keep)
 
 # Kills runs at random and compares what they give in the end with runs that were never stopped; COUNT kills in all.
 soak: $(INSTALLED)

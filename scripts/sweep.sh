@@ -6,6 +6,7 @@
 #   TARGET=dielectric SIZES="50 100 200" SEEDS="0 1 2" JOBS=2 sh scripts/sweep.sh
 #   TARGET=folder SIZES=all sh scripts/sweep.sh target.data.root=DIR fit.epochs=50
 #
+# Where there are several GPUs, each run has one of them, and as many runs as there are GPUs go on at a time.
 # Every word after it is an override of tltool transfer for all runs. SIZES=all trains on all training rows.
 # Stop it with Ctrl-C and start it again: finished runs are skipped, a failed run is noted and passed over.
 set -u
@@ -16,7 +17,14 @@ SIZES=${SIZES:-"100"}
 SEEDS=${SEEDS:-"0 1 2 3 4"}
 SOURCE=${SOURCE:-latest}
 SWEEP=${SWEEP:-runs/sweep-$TARGET}
-JOBS=${JOBS:-1}
+# The GPUs as CUDA_VISIBLE_DEVICES calls them, with spaces between.
+if [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    GPUS=$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' ' ')
+else
+    GPUS=$(nvidia-smi -L 2>/dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p' | tr '\n' ' ')
+fi
+number_of_gpus=$(set -- $GPUS; echo $#)
+JOBS=${JOBS:-$((number_of_gpus > 1 ? number_of_gpus : 1))}
 
 mkdir -p "$SWEEP" || exit 6
 echo "$SOURCE $*" >"$SWEEP/overrides.new"
@@ -43,6 +51,10 @@ cell() {
     [ "$size" = all ] || set -- split.train_size="$size" "$@"
     set -- tltool transfer target="$TARGET" mode="$mode" seed="$seed" source="$SOURCE" "$@" hydra.run.dir="$folder"
     echo "run $number of $total: $*"
+    if [ "$number_of_gpus" -gt 1 ]; then
+        CUDA_VISIBLE_DEVICES=$(nth $(((number - 1) % number_of_gpus)) $GPUS)
+        export CUDA_VISIBLE_DEVICES
+    fi
     "$@" >"$folder.out" 2>&1 &
     run=$!
     trap 'kill -TERM "$run" 2>/dev/null; wait "$run"; exit 143' TERM
@@ -54,6 +66,8 @@ cell() {
 }
 
 count() { echo $#; }
+# nth N WORD...: word N, from 0.
+nth() { shift $(($1 + 1)); echo "$1"; }
 total=$(($(count $MODES) * $(count $SIZES) * $(count $SEEDS)))
 number=0
 for seed in $SEEDS; do

@@ -38,6 +38,25 @@ def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path
         assert sorted(line.split(": ")[0] for line in said) == ["Run folder", "Run folder", "tltool"]
 
 
+def devices_of(folder: Path) -> list[str]:
+    return sorted(json.loads(p.read_text())["visible_gpus"] for p in folder.rglob("environment.json"))
+
+
+@pytest.mark.parametrize("more", [[], JOBLIB[:1]], ids=["plain", "joblib"])
+def test_the_cells_of_a_sweep_have_a_gpu_each(tmp_path: Path, more: list[str]) -> None:
+    """Made-up numbers: torch finds no GPU, and computes on the processor."""
+    words = ["pretrain", "-m", *more, "seed=0,1,2", "fit.epochs=1", "split.train_size=32", "kernels=torch"]
+    cache = os.environ.get("TLTOOL_TEST_CACHE", str(tmp_path / "cache"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tltool", *words, f"cache={cache}"],
+        cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": "4,7"}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    devices = devices_of(tmp_path / "runs")
+    assert devices in (["4", "4", "7"], ["4", "7", "7"]), "two at a time, each process with its own"
+    assert ("distributed over 2 GPUs" in done.stderr) is not bool(more)
+
+
 def test_a_launcher_and_torchrun_do_not_go_together(tmp_path: Path) -> None:
     env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     done = subprocess.run(

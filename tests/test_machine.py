@@ -135,3 +135,58 @@ def test_threads_wait_passively_unless_told_otherwise(given: dict[str, str], fou
     env = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
     done = subprocess.run([sys.executable, "-u", "-c", code], env=env, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == found, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("4,7", ["4", "7"]),
+        (" GPU-1 , MIG-2", ["GPU-1", "MIG-2"]),
+        ("", []),
+        ("-1", []),
+        ("0,-1,2", ["0"]),
+        ("3,3", ["3"]),
+    ],
+)
+def test_the_gpus_of_this_process(given: str, found: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert machine.gpus() == found
+
+
+def test_without_a_word_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.gpus() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: x)'\necho '  MIG 1g Device 0: (UUID: y)'\necho 'GPU 1: A'\n")
+    program.chmod(0o755)
+    assert machine.gpus() == ["0", "1"]
+
+
+def test_processes_of_a_sweep_take_gpus_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    for number in range(5):
+        monkeypatch.setattr(machine, "_gpu", None)  # another process
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+        machine.take_gpu(tmp_path, number)
+        machine.take_gpu(tmp_path, number + 1)  # its next cell
+        taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert taken == ["4", "7", "4", "7", "4"]
+
+
+def test_without_locks_the_number_of_the_cell_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert machine.lock(0) is None
+    for number, gpu in ((0, "4"), (1, "7"), (2, "4")):
+        monkeypatch.setattr(machine, "_gpu", None)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+        machine.take_gpu(tmp_path, number)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu
+
+
+def test_one_gpu_or_none_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_gpu", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    machine.take_gpu(tmp_path / "none", 3)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    assert not (tmp_path / "none").exists()

@@ -1,10 +1,14 @@
 """The resources of this process: its rank under ``torchrun`` or in a sweep, the free cores, locks, and who it is."""
 
 import os
+import re
+import shutil
 import socket
+import subprocess
 import time
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +16,7 @@ _STAT = Path("/proc/stat")
 _SHORTEST, _LONGEST = 0.2, 10.0  # seconds over which the machine is looked at
 
 
+_MOST_PER_GPU = 64
 _TRIES, _PAUSE = 5, 0.02  # seconds; whoever looks at a lock holds it for some microseconds
 
 
@@ -103,6 +108,44 @@ def _look() -> _Look | None:
     return _Look(time.monotonic(), spent, sum(os.times()[:4]))
 
 
+def gpus() -> list[str]:
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` calls them; CUDA is not begun for it."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        names = [word.strip() for word in given.split(",")]
+        # CUDA takes those before the first that is none.
+        return list(dict.fromkeys(takewhile(lambda name: name not in ("", "-1"), names)))
+    if (program := shutil.which("nvidia-smi")) is None:
+        return []
+    try:
+        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [str(n) for n, _ in enumerate(re.findall(r"^GPU \d+:", done.stdout, re.MULTILINE))]
+
+
+def take_gpu(folder: Path, number: int) -> None:
+    """Let this process use one GPU alone, of several: the first that no process of the sweep in ``folder`` has.
+
+    Where all are taken, it shares one, those first that fewest have. Without locks it takes that of cell ``number``.
+    Must be called before CUDA begins. A process keeps its GPU for all its cells.
+    """
+    global _gpu
+    there = gpus()
+    if _gpu is not None or len(there) < 2:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for turn in range(_MOST_PER_GPU):
+        for gpu in there:
+            held = os.open(folder / f"{gpu.replace('/', '_')}.{turn}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            got = lock(held)
+            if got is not False:
+                _gpu = gpu if got else there[number % len(there)]
+                os.environ["CUDA_VISIBLE_DEVICES"] = _gpu
+                return
+            os.close(held)
+
+
 def this_process() -> Process:
     """Return who this process is."""
     return Process(socket.gethostname(), _boot(), os.getpid(), _started(os.getpid()))
@@ -169,6 +212,7 @@ def _begin() -> None:
     _since, _last = _look(), 0.0
 
 
+_gpu: str | None = None
 _since: _Look | None
 _last: float
 _begin()

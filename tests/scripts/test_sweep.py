@@ -40,6 +40,7 @@ def test_a_sweep_passes_over_a_failed_cell_and_goes_on_where_it_stopped(source: 
 TLTOOL = """#!/bin/sh
 trap 'echo ended >"$HOME/$$.ended"; exit 143' TERM
 echo "$@" >>"$HOME/called"
+echo "$2 $3 $4 ${CUDA_VISIBLE_DEVICES-none}" >>"$HOME/devices"
 [ "$1" = report ] && exit 0
 while [ -f "$HOME/wait" ]; do sleep 0.05; done
 """
@@ -64,6 +65,30 @@ def test_a_sweep_says_what_runs_and_takes_any_override(stand_in: dict[str, str],
     other = subprocess.run([*words, "seed=3"], cwd=tmp_path, env=stand_in, capture_output=True, text=True, timeout=60)
     assert other.returncode == 2
     assert "s holds a sweep with other overrides" in other.stderr
+
+
+NVIDIA_SMI = """#!/bin/sh
+echo 'GPU 0: NVIDIA H100 (UUID: GPU-1)'
+echo '  MIG 1g.10gb     Device  0: (UUID: MIG-1)'
+echo 'GPU 1: NVIDIA H100 (UUID: GPU-2)'
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "devices"),
+    [("4,GPU-7", ["4", "GPU-7", "4"]), ("5", ["5"] * 3), ("", [""] * 3), (None, ["0", "1", "0"])],
+)
+def test_each_run_of_a_sweep_has_a_gpu(
+    given: str | None, devices: list[str], stand_in: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(NVIDIA_SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    env = {k: v for k, v in stand_in.items() if k not in ("JOBS", "CUDA_VISIBLE_DEVICES")} | {"SEEDS": "0 1 2"}
+    env |= {} if given is None else {"CUDA_VISIBLE_DEVICES": given}
+    subprocess.run(["sh", str(ROOT / "scripts" / "sweep.sh")], cwd=tmp_path, env=env, check=True, timeout=60)
+    lines = [line for line in (tmp_path / "devices").read_text().splitlines() if line.startswith("target=folder")]
+    expected = [f"target=folder mode=freeze seed={seed} {device}" for seed, device in enumerate(devices)]
+    assert sorted(lines) == expected
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

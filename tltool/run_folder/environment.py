@@ -1,5 +1,6 @@
 """Record the environment of a run: versions, commit, command, device, threads."""
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -32,6 +33,7 @@ def described(device: torch.device, kernels: str, command: str) -> dict[str, Any
         "commit": _commit(),
         "command": command,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "processes": machine.ranks(),
         "threads": torch.get_num_threads(),
         "kernels": kernels,
