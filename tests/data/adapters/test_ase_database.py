@@ -70,7 +70,8 @@ def test_a_selection_and_the_number_of_the_row(path: Path) -> None:
 
 
 def test_unique_ids_are_those_of_the_database(path: Path) -> None:
-    wanted = {row.unique_id for row in connect(path).select("gap_ev>3.5")}
+    with connect(path) as db:
+        wanted = {row.unique_id for row in db.select("gap_ev>3.5")}
     assert set(read(path, id_column="unique_id", selection="gap_ev>3.5")[0]) == wanted
 
 
@@ -82,7 +83,8 @@ def test_the_folder_is_left_as_it_was(path: Path) -> None:
 
 
 def test_two_rows_of_one_id_are_an_error_that_names_both(path: Path) -> None:
-    connect(path).write(salt(), name="b")
+    with connect(path) as db:
+        db.write(salt(), name="b")
     with pytest.raises(DataError, match="rows 2 and 8 have the same id 'b'"):
         read(path)
 

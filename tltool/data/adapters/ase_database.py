@@ -113,7 +113,9 @@ def _entries(path: Path, selection: str) -> Iterator[Any]:
         ) from error
     try:
         # Reading needs no lock file, which cannot be made in a read-only folder.
-        yield from connect(str(path), use_lock_file=False).select(selection or None)
+        # Outside a with, ASE opens its SQLite file again for every row and closes none of them.
+        with connect(str(path), use_lock_file=False) as database:
+            yield from database.select(selection or None)
     except Exception as error:  # whatever sqlite, json and ase make of a damaged file
         raise DataError(
             f"{path} cannot be read as an ASE database with selection={selection!r}; repair the file, write it again "
