@@ -1,30 +1,60 @@
 """A study's YAML: what it may say, and the sentence for what it may not."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 from study_rows import axes
 from support import ROOT, config
 
+from tltool.command_line.usage import settings_of
 from tltool.errors import ConfigError
 from tltool.study.axes import read
+from tltool.study.plan import drawn, plan
 
+OWN_ROOT = {"matbench_phonons": ["study.targets.matbench_phonons.root=matbench_phonons.json.gz"]}
 STUDIES = sorted(path.stem for path in (ROOT / "configs" / "study").glob("*.yaml") if path.stem != "blank")
 
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_that_ships_can_be_read(name: str, tmp_path: Any) -> None:
-    made = config("study", f"study={name}", f"study.folder={tmp_path}")["study"]
-    for entry in [*made["targets"].values(), *made["sources"].values()]:
-        if entry.get("root"):
-            (tmp_path / entry["root"].rpartition("/")[2]).touch()
-    found = read(made)
+    found = read(described(name, tmp_path))
     assert found.name == name
     assert found.question.endswith("?")
     assert all(one.mode in [mode.name for mode in found.modes] for one in found.claims)
     names = {source.name for source in found.sources} | {source.family for source in found.sources}
     assert all(not one.source or one.source in names for one in found.claims)
     assert all(not one.target or one.target in [t.name for t in found.targets] for one in found.claims)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_run_of_a_study_that_ships_composes(name: str, tmp_path: Any) -> None:
+    """Of the words that a study shows, those of its own command too."""
+    text = (ROOT / "configs" / "study" / f"{name}.yaml").read_text(encoding="utf-8")
+    shown = [shlex.split(line[1:]) for line in text.splitlines() if line.startswith("#   tltool")]
+    assert shown
+    for _, stage, *words in shown:
+        assert settings_of(stage, words)[0] == f"study={name}"
+        assert config("study", *settings_of(stage, words))["study"]["name"] == name
+    found = read(described(name, tmp_path))
+    for source in found.sources:
+        if not source.given:
+            assert config("pretrain", *source.words)["split"]["train_size"] == source.rows
+    for series in plan(found, tmp_path):
+        made = config("transfer", *series.words)
+        assert drawn(made, series.cells[-1], "bundled", 0)["split"]["train_size"] == series.cells[-1].kind.size
+
+
+def described(name: str, folder: Any) -> dict[str, Any]:
+    """Return the description of a study whose files are there, empty, in ``folder``."""
+    made = config("study", f"study={name}", *OWN_ROOT.get(name, [f"study.folder={folder}"]))
+    for entry in [*made["study"]["targets"].values(), *made["study"]["sources"].values()]:
+        if entry.get("root"):
+            entry["root"] = f"{folder}/{entry['root'].rpartition('/')[2]}"
+            Path(entry["root"]).touch()
+    return made["study"]
 
 
 def test_a_pretraining_of_several_sizes_is_as_many_sources() -> None:

@@ -11,7 +11,7 @@ from tltool.errors import ConfigError, nearest
 
 _KEYS = {
     "sources": ("source", "settings", "root", "sizes"),
-    "targets": ("target", "root", "settings"),
+    "targets": ("target", "root", "settings", "sizes"),
     "modes": ("mode", "once", "settings"),
 }
 
@@ -31,10 +31,11 @@ class Source(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A small data set: its name in the study, and the overrides that choose it."""
+    """A small data set: its name in the study, the overrides that choose it, and the training sizes on it."""
 
     name: str
     words: tuple[str, ...]
+    sizes: tuple[int | None, ...]
 
 
 class Mode(NamedTuple):
@@ -46,9 +47,9 @@ class Mode(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a work says, as a comparison of the errors of two modes; empty names stand for all of the study.
+    """What a work says: ``lower``, that the error of ``mode`` is lower than that of the baseline, or that it is higher.
 
-    ``lower`` says that the error of ``mode`` is the lower one.
+    An empty source or target, and a size of None, stand for all of the study.
     """
 
     says: str
@@ -62,7 +63,7 @@ class Claim(NamedTuple):
 class Axes(NamedTuple):
     """A study: its name, what its page says first, and all that it varies.
 
-    ``draws`` is {rows: number of draws} by ``sizes``; None among the sizes stands for all rows.
+    ``draws`` is {training size: number of draws} over the sizes of all targets; None stands for all rows.
     """
 
     name: str
@@ -71,7 +72,6 @@ class Axes(NamedTuple):
     sources: tuple[Source, ...]
     targets: tuple[Target, ...]
     modes: tuple[Mode, ...]
-    sizes: tuple[int | None, ...]
     draws: Mapping[int | None, int]
     splits: Mapping[str, tuple[str, ...]]
     baseline: str
@@ -92,21 +92,22 @@ def read(node: Mapping[str, Any]) -> Axes:
         raise ConfigError(
             f"study.baseline={node['baseline']} is none of study.modes.{nearest(str(node['baseline']), node['modes'])}"
         )
-    sizes = tuple(_size("study.sizes", size) for size in _list("study.sizes", node["sizes"]))
+    targets = tuple(_target(str(name), entry, node["sizes"]) for name, entry in node["targets"].items())
+    sizes = dict.fromkeys(size for target in targets for size in target.sizes)
+    sources = tuple(one for name, entry in node["sources"].items() for one in _sources(str(name), entry))
     few, most = _count("study.draws", node["draws"]), _count("study.draws_of_many", node["draws_of_many"])
     return Axes(
         name=str(node["name"]),
         question=" ".join(str(node["question"] or "").split()),
         works=tuple(map(str, node["works"] or ())),
-        sources=tuple(one for name, entry in node["sources"].items() for one in _sources(str(name), entry)),
-        targets=tuple(_target(str(name), entry) for name, entry in node["targets"].items()),
+        sources=sources,
+        targets=targets,
         modes=modes,
-        sizes=sizes,
         draws={size: few if size is not None and size <= node["many"] else most for size in sizes},
         splits={str(name): _words(f"study.splits.{name}", words) for name, words in node["splits"].items()},
         baseline=str(node["baseline"]),
         settings=_words("study.settings", node["settings"]),
-        claims=tuple(_claims(node)),
+        claims=tuple(_claims(node, sources)),
     )
 
 
@@ -126,10 +127,12 @@ def _sources(name: str, entry: Mapping[str, Any]) -> Iterator[Source]:
         yield Source(own, name, size, "", (*words, f"split.train_size={'null' if size is None else size}"))
 
 
-def _target(name: str, entry: Mapping[str, Any]) -> Target:
+def _target(name: str, entry: Mapping[str, Any], sizes: Any) -> Target:
     place = f"study.targets.{name}"
     root = [f"target.data.root={_path(place, entry['root'])}"] if entry.get("root") else []
-    return Target(name, (f"target={entry.get('target', name)}", *root, *_words(place, entry.get("settings"))))
+    words = (f"target={entry.get('target', name)}", *root, *_words(place, entry.get("settings")))
+    at = f"{place}.sizes" if "sizes" in entry else "study.sizes"
+    return Target(name, words, tuple(_size(at, size) for size in _list(at, entry.get("sizes", sizes))))
 
 
 def _mode(name: str, entry: Mapping[str, Any]) -> Mode:
@@ -137,7 +140,9 @@ def _mode(name: str, entry: Mapping[str, Any]) -> Mode:
     return Mode(name, bool(entry.get("once", entry.get("mode", name) == "scratch")), words)
 
 
-def _claims(node: Mapping[str, Any]) -> Iterator[Claim]:
+def _claims(node: Mapping[str, Any], sources: Sequence[Source]) -> Iterator[Claim]:
+    """Yield the claims; the name of a pretraining of several sizes stands for the largest of them."""
+    largest = {one.family: one.name for one in sorted(sources, key=lambda one: (one.rows is None, one.rows or 0))}
     known = ("says", "mode", "source", "target", "size", "lower")
     for number, entry in enumerate(node["claims"] or ()):
         _refuse_unknown(f"study.claims[{number}]", entry, known)
@@ -146,7 +151,8 @@ def _claims(node: Mapping[str, Any]) -> Iterator[Claim]:
             raise ConfigError(f"study.claims[{number}].mode={mode} is no mode of the study besides its baseline.")
         source, target, size = (entry.get(key) for key in ("source", "target", "size"))
         rows = None if size is None else int(size)
-        yield Claim(str(entry["says"]), mode, str(source or ""), str(target or ""), rows, bool(entry["lower"]))
+        named = largest.get(str(source), str(source or ""))
+        yield Claim(str(entry["says"]), mode, named, str(target or ""), rows, bool(entry["lower"]))
 
 
 def _refuse_unknown(place: str, entry: Any, known: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tltool.errors import ResourceError, TltoolError
 from tltool.reporting.render import html, markdown
 from tltool.run_folder import status
-from tltool.study import figures, page, summary, table
+from tltool.study import figures, matbench_file, page, summary, table
 from tltool.study.axes import Axes
 from tltool.study.cells import State, Task
 from tltool.study.summary import Summary
@@ -25,6 +25,7 @@ def write(axes: Axes, tasks: Sequence[Task], states: Mapping[Path, State], folde
         figures.write(shown, folder / "figures")
         html.write(blocks, folder / "page.html")
         markdown.write(blocks, folder / "page.md")
+        matbench_file.write(rows, folder / "matbench")
     except OSError as error:
         raise ResourceError(
             f"The outputs of the study cannot be written to {folder} ({error.strerror or error}); free space or name "

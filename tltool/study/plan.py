@@ -95,7 +95,7 @@ def _words(axes: Axes, target: Target, mode: Mode, split: tuple[str, ...]) -> tu
 
 def _cells(axes: Axes, target: Target, mode: Mode, split: str, root: Path) -> Iterator[Cell]:
     has_folds = any(word == "split=matbench" for word in axes.splits[split])
-    for size in sorted(axes.sizes, key=lambda n: (n is None, n)):
+    for size in sorted(target.sizes, key=lambda n: (n is None, n)):
         for source in taken(axes, mode):
             kind = Kind(target.name, source.name, mode.name, size, split)
             place = root / "cells" / target.name / split / source.name / mode.name / _word(size).replace("null", "all")

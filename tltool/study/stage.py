@@ -56,7 +56,7 @@ def _planned(axes: Axes, sources: Sequence[Task], asked: Sequence[Task]) -> str:
     trained = f" and {len(sources):,} pretrainings" if sources else ""
     return (
         f"Study {axes.name}: {len(asked):,} cells{trained} ({len(axes.sources)} sources, {len(axes.targets)} targets, "
-        f"{len(axes.modes)} modes, {len(axes.sizes)} sizes, {len(axes.splits)} kinds of split)."
+        f"{len(axes.modes)} modes, {len(axes.draws)} sizes, {len(axes.splits)} kinds of split)."
     )
 
 
