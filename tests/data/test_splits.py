@@ -1,3 +1,4 @@
+import dataclasses
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,33 @@ def test_another_draw_keeps_the_test_rows_and_trains_on_others(n: int, seed: int
     assert sorted(np.concatenate(other)) == list(range(n))
     assert small.train.tolist() == other.train[:9].tolist()
     assert small.test.tolist() == first.test.tolist()
+
+
+@given(st.integers(40, 200), st.integers(0, 9), st.none() | st.integers(0, 9))
+def test_the_top_of_the_range_is_tested_and_nothing_above_is_trained_on(n: int, seed: int, draw: int | None) -> None:
+    label = np.random.default_rng(n).permutation(n).astype(float)
+    label[::7] = np.nan
+    store = store_of([f"c{k}" for k in range(n)])
+    how = {"seed": seed, "val": 0.1, "test": 0.2}
+    parts = splits.top_of_range(store, label, **how, draw=draw, train_size=None)
+    known = np.flatnonzero(np.isfinite(label))
+    assert sorted(np.concatenate([rows for _, rows in parts.items()])) == known.tolist()
+    assert len(parts.test) == round(0.2 * len(known))
+    assert label[np.concatenate([parts.train, parts.val])].max() < label[parts.test].min()
+    small = splits.top_of_range(store, label, **how, draw=draw, train_size=10)
+    assert small.train.tolist() == parts.train[:10].tolist()
+    assert small.test.tolist() == parts.test.tolist()
+    other = splits.top_of_range(store, label, **how, draw=11, train_size=None)
+    assert other.train.tolist() != parts.train.tolist()
+
+
+def test_classes_have_no_top() -> None:
+    store = store_of(["a", "b", "c"])
+    with pytest.raises(ConfigError, match="split=top needs numbers"):
+        splits.top_of_range(
+            dataclasses.replace(store, attributes={splits.STRATA: "is_metal"}),
+            np.zeros(3), seed=0, draw=None, val=0.1, test=0.4, train_size=None,
+        )  # fmt: skip
 
 
 def test_what_cannot_be_split() -> None:

@@ -117,3 +117,19 @@ def test_a_figure_suits_light_and_dark(tmp_path: Path) -> None:
     assert "var(--ink)" in text
     assert "#24292f" in text[: text.index("</style>")]
     assert "#24292f" not in text[text.index("</style>") :]
+
+
+def test_harder_tests_give_a_factor_for_each_mode() -> None:
+    hard = [
+        one._replace(
+            error=(1.5 if one.cell.kind.mode == "scratch" else 2.0) * one.error,
+            cell=one.cell._replace(kind=one.cell.kind._replace(split="new_types")),
+        )
+        for one in rows(sizes=(100,))
+    ]
+    both = [*rows(sizes=(100,)), *hard]
+    blocks = page.compose(summary(both, splits={"random": [], "new_types": ["split=prototype"]}), both, [], {}, [])
+    at = next(k for k, block in enumerate(blocks) if isinstance(block, Heading) and block.text == "Harder tests")
+    grid = blocks[at + 2]
+    assert isinstance(grid, Grid)
+    assert [(line[3], line[-1]) for line in grid.rows] == [("scratch", "1.50"), ("tuned", "2.00")]

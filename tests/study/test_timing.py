@@ -35,6 +35,7 @@ def test_measured_kinds_take_their_time_and_larger_ones_more() -> None:
     assert estimate([kind(size=50)] * 3, done, MODES) == (9.0, 3, 3)
     assert estimate([kind(size=200)], done, MODES) == (12.0, 1, 1)
     assert estimate([kind(size=25, source="other")], done, MODES) == (3.0, 1, 1)
+    assert estimate([kind(size=50)._replace(split="prototype")], done, MODES) == (3.0, 1, 1)
 
 
 def test_without_a_measured_cell_the_table_counts() -> None:

@@ -71,6 +71,47 @@ def random(
     return checked(parts, len(records), needs_val=val > 0, remedy=_MORE)
 
 
+def top_of_range(
+    records: Store,
+    labelled: Floats,
+    /,
+    *,
+    seed: int,
+    draw: int | None,
+    val: float,
+    test: float,
+    train_size: int | None,
+) -> Split:
+    """Test on the crystals with the largest labels, beyond all that is trained on.
+
+    ``labelled`` (n,) contains the labels; rows with NaN are left out. ``test`` is the fraction of the crystals that are
+    tested, those with the largest label; of equal ones the first rows. The others are permuted as in ``random``:
+    ``draw`` is another permutation, ``train_size`` keeps the first training rows. Raise ConfigError for classes, which
+    have no top, and DataError for an empty part.
+    """
+    _check_fractions(val, test)
+    if records.attributes.get(STRATA):
+        raise ConfigError("split=top needs numbers, and these labels are classes; use split=random.")
+    rows = np.flatnonzero(np.isfinite(labelled))
+    crystal = crystals(records, rows)
+    n = int(crystal.max(initial=-1)) + 1
+    largest = np.full(n, -np.inf)
+    np.maximum.at(largest, crystal, labelled[rows])
+    by_label = np.argsort(-largest, kind="stable")
+    n_test, n_val = round(test * n), round(val * n)
+    others = np.sort(by_label[n_test:])
+    chance = np.random.default_rng(seed if draw is None else [seed, draw])
+    place = np.empty(n, dtype=np.int64)
+    place[np.concatenate([by_label[:n_test], chance.permutation(others)])] = np.arange(n)
+    order = np.argsort(place[crystal], kind="stable")
+    tested, validated = np.searchsorted(place[crystal[order]], [n_test, n_test + n_val])
+    rows = rows[order]
+    parts = shortened(
+        Split(rows[validated:], rows[tested:validated], rows[:tested]), train_size, val / (1 - val - test)
+    )
+    return checked(parts, len(records), needs_val=val > 0, remedy=_MORE)
+
+
 def by_hash(
     records: Store,
     labelled: Floats,

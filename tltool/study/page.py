@@ -52,6 +52,7 @@ def compose(
         "Claims": _claims(found),
         "Verdicts": list(_verdicts(found)),
         "Slopes": _slopes(found),
+        "Harder tests": list(_harder(found)),
         "Seen and unseen crystals": list(_overlap(found, rows)),
         "How to read this page": [Paragraph(_HOW_TO_READ.format(baseline=axes.baseline, n=len(found.differences)))],
         "Failed cells": [Grid(["cell", "why"], "ll", failed)] if failed else [],
@@ -152,6 +153,30 @@ def _slopes(found: Summary) -> list[Block]:
     return [Bullets(texts)] if texts else []
 
 
+def _harder(found: Summary) -> Iterator[Block]:
+    """Yield by which factor the errors of each mode grow from the first kind of split to each other one."""
+    easy = next(iter(found.axes.splits))
+    lines = [*found.baselines.values(), *found.lines]
+    first = {
+        (one.place.target, one.place.quantity, one.mode, one.source): one for one in lines if one.place.split == easy
+    }
+    rows = []
+    for line in lines:
+        other = first.get((line.place.target, line.place.quantity, line.mode, line.source))
+        if other is None or line.place.split == easy:
+            continue
+        for size in line.errors.keys() & other.errors.keys():
+            before, after = (float(pd.Series(one.errors[size]).mean()) for one in (other, line))
+            cells = [line.place.target, line.place.split, f"{size:,}", line.mode, line.source]
+            rows.append([*cells, fixed(before), fixed(after, before), f"{after / before:.2f}"])
+    if rows:
+        yield Paragraph(
+            f"Test error with the split {easy} and with a harder one, and the factor between them. The test crystals "
+            "differ, so that a factor compares modes with each other, not one split with another."
+        )
+        yield Grid(["target", "split", "rows", "mode", "source", easy, "harder", "factor"], "llrllrrr", sorted(rows))
+
+
 def _overlap(found: Summary, rows: Sequence[Row]) -> Iterator[Block]:
     """Yield the errors of the largest size on test crystals that the source was trained on, and on the others."""
     once = {mode.name for mode in found.axes.modes if mode.once}
@@ -162,15 +187,18 @@ def _overlap(found: Summary, rows: Sequence[Row]) -> Iterator[Block]:
     for key, some in grouped(known, lambda row: row.cell.kind).items():
         parts = [_both(row) for row in some]
         seen, unseen = (sum(part[k] for part in parts) / len(parts) for k in (0, 1))
-        counts = [str(some[0].run.quantities[some[0].quantity][word]["n"]) for word in ("seen", "unseen")]
+        blocks = [row.run.quantities[row.quantity] for row in some]
+        counts = [f"{sum(block[word]['n'] for block in blocks) / len(blocks):.0f}" for word in ("seen", "unseen")]
         size = "all" if key.size is None else f"{key.size:,}"
-        lines.append([key.target, size, key.mode, key.source, fixed(seen), counts[0], fixed(unseen), counts[1]])
+        lines.append(
+            [key.target, key.split, size, key.mode, key.source, fixed(seen), counts[0], fixed(unseen), counts[1]]
+        )
     yield Paragraph(
         "Test crystals that are in the training data of the source, under another label, are seen. Where its own label "
         "is the one that is tested, or close to it, only the unseen ones count."
     )
-    header = ["target", "rows", "mode", "source", "error, seen", "crystals", "error, unseen", "crystals"]
-    yield Grid(header, "lrllrrrr", lines)
+    header = ["target", "split", "rows", "mode", "source", "error, seen", "crystals", "error, unseen", "crystals"]
+    yield Grid(header, "llrllrrrr", lines)
 
 
 def _both(row: Row) -> tuple[float, ...]:

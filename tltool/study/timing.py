@@ -53,8 +53,8 @@ def shares(spans: Sequence[Span]) -> list[float]:
 def estimate(left: Iterable[Kind], done: Mapping[Kind, Sequence[float]], modes: Mapping[str, str]) -> Estimate:
     """Return how long the cells ``left`` take, given the shares (s) of cells that are ``done``, by kind.
 
-    A kind that was not measured takes the time of the nearest size with the same target, mode and split, in proportion
-    to the rows if it has more; without one, the time of the table. ``modes`` is {mode of the study: mode of tltool}.
+    A kind that was not measured takes the time of the nearest size with the same target and mode, of the same split if
+    there is one, in proportion to the rows if it has more; without one, the time of the table. ``modes`` is {mode of the study: mode of tltool}.
     """
     means = {kind: fmean(times) for kind, times in done.items() if times}
     total, cells, measured = 0.0, 0, 0
@@ -73,12 +73,12 @@ def told(seconds: float) -> str:
 
 
 def _alike(one: Kind, other: Kind) -> bool:
-    return (one.target, one.mode, one.split) == (other.target, other.mode, other.split)
+    return (one.target, one.mode) == (other.target, other.mode)
 
 
 def _scaled(kind: Kind, known: Mapping[Kind, float]) -> float:
     rows = _rows(kind)
-    nearest = min(known, key=lambda other: (abs(_rows(other) - rows), other.source != kind.source))
+    nearest = min(known, key=lambda o: (o.split != kind.split, abs(_rows(o) - rows), o.source != kind.source))
     return known[nearest] * max(1.0, rows / _rows(nearest))
 
 
