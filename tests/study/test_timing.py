@@ -38,8 +38,12 @@ def test_measured_kinds_take_their_time_and_larger_ones_more() -> None:
     assert estimate([kind(size=50)._replace(split="prototype")], done, MODES) == (3.0, 1, 1)
 
 
+def test_another_target_says_something_and_is_not_called_measured() -> None:
+    assert estimate([kind(target="other")], {kind(size=100): [2.0]}, MODES) == (2.0, 1, 0)
+
+
 def test_without_a_measured_cell_the_table_counts() -> None:
-    found = estimate([kind(target="other"), kind("ridge")], {kind(size=50): [2.0]}, MODES)
+    found = estimate([kind("ridge")], {kind(size=50): [2.0]}, MODES)
     assert found.measured == 0
     assert found.seconds > 0
     small, large = (estimate([kind(size=n)], {}, MODES).seconds for n in (50, 500))

@@ -90,11 +90,11 @@ def _tell_time(
     text = f"{states.count('done'):,} cells are done, {states.count('failed'):,} failed, {len(left):,} are left"
     if left:
         how = f"{found.measured:,} of them by measured times of like cells"
-        how += ", the others by a table" if found.measured < found.cells else ""
+        how += ", the others by those of other targets or by a table" if found.measured < found.cells else ""
         text += f"; they take about {timing.told(found.seconds)} ({how})"
     folder.say(text + ".")
     if left and found.measured < found.cells:
-        folder.say("The table is rough; pilot=1 runs one cell of each kind, after which the times are measured.")
+        folder.say("That is rough; pilot=1 runs one cell of each kind, after which the times are measured.")
     waiting = [task for task in sources if cells.state(task, again=again).word == "left"]
     if waiting:
         folder.say(f"{len(waiting):,} pretrainings come first; their time is not in this estimate.")

@@ -54,14 +54,16 @@ def estimate(left: Iterable[Kind], done: Mapping[Kind, Sequence[float]], modes: 
     """Return how long the cells ``left`` take, given the shares (s) of cells that are ``done``, by kind.
 
     A kind that was not measured takes the time of the nearest size with the same target and mode, of the same split if
-    there is one, in proportion to the rows if it has more; without one, the time of the table. ``modes`` is {mode of the study: mode of tltool}.
+    there is one, in proportion to the rows if it has more. Without one, it takes that of another target, and without
+    that, the time of the table. ``modes`` is {mode of the study: mode of tltool}.
     """
     means = {kind: fmean(times) for kind, times in done.items() if times}
     total, cells, measured = 0.0, 0, 0
     for kind in left:
-        known = {other: mean for other, mean in means.items() if _alike(kind, other)}
+        of_mode = {other: mean for other, mean in means.items() if other.mode == kind.mode}
+        known = {other: mean for other, mean in of_mode.items() if other.target == kind.target}
         cells, measured = cells + 1, measured + bool(known)
-        total += _scaled(kind, known) if known else _of_table(kind, modes[kind.mode])
+        total += _scaled(kind, known or of_mode) if of_mode else _of_table(kind, modes[kind.mode])
     return Estimate(total, cells, measured)
 
 
@@ -70,10 +72,6 @@ def told(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _alike(one: Kind, other: Kind) -> bool:
-    return (one.target, one.mode) == (other.target, other.mode)
 
 
 def _scaled(kind: Kind, known: Mapping[Kind, float]) -> float:
