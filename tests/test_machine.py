@@ -1,5 +1,6 @@
 """What a process may use: its place among others, and the free cores."""
 
+import json
 import os
 import subprocess
 import sys
@@ -190,3 +191,37 @@ def test_one_gpu_or_none_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     machine.take_gpu(tmp_path / "none", 3)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_training_needs_nothing_that_only_linux_has(tmp_path: Path) -> None:
+    """As on a system without file locks, ``/proc``, processes by fork, and signals of users."""
+    code = """
+import multiprocessing.spawn, os, pathlib, signal, sys
+import matplotlib.pyplot, pandas, psutil, sklearn, torch  # which look at the system when they are imported
+sys.modules["fcntl"] = sys.modules["resource"] = None
+sys.platform = "other"
+for name in ("SIGUSR1", "SIGUSR2"):
+    delattr(signal, name)
+for name in ("fork", "register_at_fork", "sched_getaffinity", "pwrite", "getloadavg"):
+    delattr(os, name)
+read = pathlib.Path.read_text
+def no_proc(path, *words, **more):
+    if str(path).startswith("/proc"):
+        raise FileNotFoundError(path)
+    return read(path, *words, **more)
+pathlib.Path.read_text = no_proc
+from tltool.cli import main
+main()
+"""
+    pretrain = ["pretrain", "split.train_size=64", "fit.epochs=1", "cache=c"]
+    sweep = ["transfer", "-m", "target=bulk_modulus", "mode=scratch", "seed=0,1", "fit.epochs=1", "cache=c"]
+    prepare = ["prepare", "data=demo", "dry_run=true", "cache=c"]
+    for words in (pretrain, [*sweep, "split.train_size=40"], prepare, ["cache", "cache=c"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stderr
+    assert "data=demo, prepared, 3,938 records" in done.stdout
+    assert len(list((tmp_path / "runs").rglob("metrics.json"))) == 4
+    assert {json.loads(p.read_text())["state"] for p in tmp_path.rglob("status.json")} == {"finished"}
