@@ -49,5 +49,11 @@ def test_several_parts_have_a_column_each(dumps: Path, tmp_path: Path) -> None:
     assert done.stdout.count("3, 1 of them prepared") == 3
 
 
+def test_a_single_file_is_not_prepared_for_it(tmp_path: Path) -> None:
+    done = run(tmp_path, "prepare", "data=demo", "dry_run=true", "cache=c")
+    assert "demo is a single file; what it takes is known when it has been prepared." in done.stderr
+    assert "unknown" in done.stdout
+
+
 def test_the_key_takes_true_or_false(tmp_path: Path) -> None:
     assert "dry_run=maybe is not known; use true or false." in run(tmp_path, "prepare", "dry_run=maybe", code=2).stderr

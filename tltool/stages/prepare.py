@@ -81,6 +81,9 @@ def _estimate(config: Mapping[str, Any], folder: Run) -> None:
         folder.say(f"About {_size(memory)} of memory are needed, and {_size(there)} are free; set a smaller workers=.")
     if all(one.files == one.done for one in found):
         folder.say(f"All of {description['name']} is prepared.")
+    for name, one in zip(parts, found, strict=True):
+        if one.files == 1 and not one.done:
+            folder.say(f"{name} is a single file; what it takes is known when it has been prepared.")
 
 
 def _rows(one: Estimate) -> Iterator[tuple[str, str]]:

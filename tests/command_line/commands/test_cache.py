@@ -124,6 +124,26 @@ def test_what_another_process_uses_stays_until_it_ends(home: Path) -> None:
         cache(words(home, "remove=downloads/demo-0a1b2c3d", "yes=true"))
 
 
+def test_what_a_run_takes_between_the_question_and_the_answer_stays(home: Path) -> None:
+    users._gone(os.getpid())
+    users._mine.clear()
+    place = prepared(home)
+
+    def meanwhile(question: str) -> bool:
+        users.note(place)
+        return True
+
+    with pytest.raises(ResourceError, match="has been taken by a run meanwhile"):
+        cache(words(home, f"remove={place.name}"), meanwhile)
+    users._gone(os.getpid())
+    hold = f"from tltool.data.cache import users; lock = users.locked(Path({str(place)!r}), print); lock.__enter__()"
+    (entry,) = (entry for entry in contents.entries(home / "c") if entry.path == place)
+    with another(hold), pytest.raises(ResourceError, match="has been taken by a run meanwhile"):
+        contents.removed(entry)
+    contents.removed(entry)
+    assert not place.exists()
+
+
 def test_a_run_that_works_and_its_sweep_stay(home: Path) -> None:
     lock = owner.take(home / "r" / "transfer" / "two" / "1", again=True)
     assert lock is not None

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,15 +50,24 @@ def last_used(folder: Path) -> float:
 
 
 def removed(entry: Entry) -> None:
-    """Remove the folder of ``entry`` and the lock beside it; raise ResourceError if that cannot be done."""
-    aside = entry.path.with_name(f".{entry.path.name}.{os.getpid()}.removed")
+    """Remove the folder of ``entry`` and the lock beside it; raise ResourceError if it is in use or stays."""
+    lock = users.lock_of(entry.path)
+    with lock.open("rb") if lock.is_file() else nullcontext() as handle:
+        # Whoever begins to use it from now on waits for this lock, and then finds nothing.
+        if (handle is not None and machine.lock(handle.fileno()) is False) or users.of(entry.path):
+            raise ResourceError(f"{entry.name} has been taken by a run meanwhile; remove it when that has ended.")
+        _remove(entry.path)
+    with suppress(OSError):
+        lock.unlink()
+
+
+def _remove(path: Path) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.removed")
     try:
-        entry.path.rename(aside)  # at once for all others, who never see half of it
+        path.rename(aside)  # at once for all others, who never see half of it
         shutil.rmtree(aside)
     except OSError as error:
-        raise ResourceError(f"{entry.path} cannot be removed ({error.strerror}); check its permissions.") from error
-    with suppress(OSError):
-        users.lock_of(entry.path).unlink()
+        raise ResourceError(f"{path} cannot be removed ({error.strerror}); check its permissions.") from error
 
 
 def _folders(cache: Path) -> Iterator[Path]:

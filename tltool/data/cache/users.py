@@ -56,6 +56,7 @@ def note(folder: Path) -> None:
     file = folder / _USERS / f"{here.host}-{here.pid}.json"
     if file in _mine:
         return
+    of(folder)  # takes away what killed processes left
     with suppress(OSError):  # a cache that is shared read-only cannot be removed either
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(here._asdict()), encoding="utf-8")
