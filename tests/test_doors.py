@@ -11,6 +11,7 @@ DOORS = {
     "pymatgen": {
         "data/record.py", "data/graph/neighbours.py", "data/formats/cif/cif_text.py", "data/overlap/structure_match.py",
         "data/materials_project/api_key.py", "evaluation/predictor.py",
+        "potentials/chgnet.py",
     },
     "dgl": {"model/kernels/dgl.py"},
     "triton": {"model/kernels/cgcnn_triton.py", "model/kernels/cgcnn_triton_passes.py"},
@@ -22,7 +23,9 @@ DOORS = {
     "mp_api": {"data/materials_project/client.py"},
     "urllib3": {"data/download/http.py"},
     "skops": {"training/saved_model/checkpoint.py"},
-    "safetensors": {"training/saved_model/checkpoint.py"},
+    "safetensors": {"training/saved_model/checkpoint.py", "potentials/tensors_only.py"},
+    "chgnet": {"potentials/chgnet.py"},
+    "phonopy": {"potentials/zone_maximum.py"},
     "matplotlib": {"class_plots.py", "plot_style.py", "plots.py"},
     "hydra": {"command_line/launch.py", "command_line/mistakes.py", "command_line/overrides.py"},
     "tensorboard": set(),

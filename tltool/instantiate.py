@@ -31,6 +31,7 @@ PLACES = {
     "optimiser": ("torch.optim.",),
     "mode": ("tltool.transfer.",),
     "logger": ("tltool.loggers.",),
+    "potential": ("tltool.potentials.",),
     "regressor": ("sklearn.", "tltool.model.readouts.atom_set.SetModel", "tltool.model.additive_gp.AdditiveGP"),
 }
 """What may be named where: a name as a whole, or what it begins with if that ends in a dot."""

@@ -16,6 +16,7 @@ from tltool.command_line import signatures
 from tltool.config_tree import data_nodes, leaves, nodes
 from tltool.data.formats import structure_files
 from tltool.errors import ConfigError, DataError, ResourceError, nearest
+from tltool.potentials import catalogue
 from tltool.run_folder import owner, status
 from tltool.run_folder.find import model_folder
 
@@ -99,7 +100,9 @@ def check(stage: str, config: Config) -> None:
     runs = Path(str(config["runs"]))
     given = config.get("source") if stage == "transfer" else None
     for source in given if isinstance(given, (list, tuple)) else [given]:
-        if source is not None and _is_path(source):
+        if catalogue.is_one(str(source)):
+            catalogue.require(str(source))
+        elif source is not None and _is_path(source):
             model_folder(str(source), runs, "pretrain")
     if stage == "predict" or (stage == "eval" and config.get("model")):
         model_folder(str(config["model"]), runs, "transfer")

@@ -23,6 +23,7 @@ from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError, TltoolError, is_out_of_memory
 from tltool.evaluation import class_labels, conformal, reference_predictions, uncertainty
 from tltool.model.property_model import PropertyModel
+from tltool.potentials import placement
 from tltool.quantities import shipped
 from tltool.run_folder import bundled_models
 from tltool.training import backend, row_functionals, validation
@@ -52,6 +53,7 @@ class Predictor:
         functional: str | None = None,
         state: Mapping[str, float] | None = None,
         coverage: float | None = None,
+        cache: Path | None = None,
     ) -> None:
         self.model = model
         self.coverage = conformal.checked(coverage) if coverage is not None and model.uncertainty else None
@@ -60,6 +62,8 @@ class Predictor:
         self._functional = None if name is None else list(model.spec["functionals"]).index(name)
         self._graph_settings = checkpoint.graph_settings(model.spec)
         self._known = set(model.spec["elements"])
+        where = placement.usual_cache() if cache is None else cache
+        self._potentials = placement.Rows(model.spec, where) if model.reads_potentials else None
 
     def predict(self, structures: Iterable[Any], batch_size: int = 256, base: "Base | None" = None) -> "pd.DataFrame":
         """Return ``COLUMNS`` for ``structures``, numbered from 0; a bad one is a row with its reason.
@@ -90,16 +94,25 @@ class Predictor:
         waiting = map(self._possible, items)
         while piece := list(islice(waiting, batch_size)):
             rows += self._rows_of_many(piece, base)
+            if self._potentials:
+                self._potentials.forget()
         own = INTERVAL_COLUMNS if self.coverage else ()
         likely = class_labels.columns(self.model.known[name] for name in self.model.quantities)
         return pd.DataFrame(rows, columns=[*COLUMNS, *own, *likely])
 
     def _possible(self, item: Item) -> Item:
-        """Return ``item``, with an error in place of a formula that a model cannot do with."""
+        """Return ``item``, with an error in place of a formula or a crystal that the model cannot do with."""
         name, crystal = item
-        if isinstance(crystal, DataError) or crystal.amounts is None or not self.model.needs_structures:
+        if isinstance(crystal, DataError):
             return item
-        return name, DataError(f"{name}: {validation.NO_STRUCTURE}; give the structure.")
+        if crystal.amounts is not None and self.model.needs_structures:
+            return name, DataError(f"{name}: {validation.NO_STRUCTURE}; give the structure.")
+        if self._potentials:
+            try:
+                self._potentials.of(crystal)
+            except ValueError as error:
+                return name, DataError(f"{name}: {error}")
+        return item
 
     def _rows_of_many(self, items: list[Item], base: "Base | None") -> list[dict[str, Any]]:
         """Return the rows of ``items``, in halves where they need too much memory or one of them fails.
@@ -187,6 +200,8 @@ class Predictor:
         if self._state:
             numbers = torch.tensor(self._state, dtype=torch.get_default_dtype(), device=where)
             table = replace(table, state=numbers.expand(n, -1))
+        if self._potentials:
+            table = replace(table, potential=self._potentials.table(crystals).to(where))
         return table.select(torch.arange(n, device=where))
 
     def values(self, items: list[Item]) -> dict[tuple[str, str], float]:
@@ -245,12 +260,13 @@ def opened(
     state: Mapping[str, float] | None = None,
     plugins: Iterable[str] = (),
     coverage: float | None = None,
+    cache: Path | None = None,
 ) -> Predictor:
-    """Return what ``load_model`` does, computing with ``backend``."""
+    """Return what ``load_model`` does, computing with ``backend``; weights of potentials are kept in ``cache``."""
     folder = bundled_models.folder(str(path)) if bundled_models.is_one(str(path)) else Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
-    return Predictor(reference_predictions.loaded(folder, backend, plugins), functional, state, coverage)
+    return Predictor(reference_predictions.loaded(folder, backend, plugins), functional, state, coverage, cache)
 
 
 def _status(crystal: Crystal) -> str:

@@ -12,6 +12,7 @@ from tltool.crystal_graph import Graph, Levels, as_levels
 from tltool.model.heads import linear
 from tltool.model.layers import functionals
 from tltool.model.readouts.pool import reads_elements_alone
+from tltool.model.readouts.potential_features import PotentialFeatures
 from tltool.model.scaler import ClassScaler, Scaler
 from tltool.quantities import Quantities, table_of
 
@@ -27,7 +28,9 @@ class PropertyModel(nn.Module):
     the number of its columns: a quantity has one, and a class of more than two has one for each (``columns``).
     ``operations`` are message-passing operations in place of the plain ones (``Graph.operations``).
     ``seen`` holds the index of the crystals it was trained on, as arrays (see ``data.overlap``); empty without one.
-    ``more_sources`` are further models, by name, whose features a transfer may take as well (``edit.give_features``).
+    ``more_sources`` are further models, by name, whose features a transfer may take as well (see
+    ``surgery.feature_readout``); ``potentials`` are frozen potentials, with where each of their blocks stands in
+    ``Graph.potential``.
     ``uncertainty`` holds what its intervals are made of (see ``evaluation.uncertainty``); empty without intervals.
     """
 
@@ -50,6 +53,7 @@ class PropertyModel(nn.Module):
         self.uncertainty: dict[str, npt.NDArray[Any]] = {}
         # Not a part: a plain dictionary hides its models from PyTorch, so they are neither trained nor saved with it.
         self.more_sources: dict[str, PropertyModel] = {}
+        self.potentials: dict[str, dict[str, list[int]]] = {}
         self.frozen: tuple[str, ...] = ()
         self.operations: Mapping[str, Callable[..., Tensor]] = {}
 
@@ -85,6 +89,11 @@ class PropertyModel(nn.Module):
     def needs_structures(self) -> bool:
         """Whether predictions use more than the element embedding, so that a formula is not enough."""
         return not reads_elements_alone(self.readout, int(self.encoder.n_levels))  # type: ignore[arg-type]
+
+    @property
+    def reads_potentials(self) -> bool:
+        """Whether features of frozen potentials are among those of the readout (``Graph.potential``)."""
+        return any(isinstance(module, PotentialFeatures) for module in self.modules())
 
     def levels(self, graph: Graph) -> list[Tensor]:
         """Return the site features (n, dim) of every level of the encoder."""

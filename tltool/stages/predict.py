@@ -27,7 +27,9 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
         raise ConfigError(f"output={output}: the name must end with .csv or .parquet.")
     path = model_folder(config["model"], Path(config["runs"]), "transfer")
     folder.say(f"Model: {called(path)}")
-    predictor = opened(path, backend, config["functional"], config["state"], config["plugins"], config["coverage"])
+    cache = Path(config["cache"]).expanduser()
+    words = (config["functional"], config["state"], config["plugins"], config["coverage"])
+    predictor = opened(path, backend, *words, cache)
     if predictor.model.uncertainty and predictor.coverage:
         for line in uncertainty.without(predictor.model, predictor.coverage):
             folder.say(line)

@@ -34,6 +34,7 @@ from tltool.evaluation.cross_validated import Study
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.result_tables import show_errors
 from tltool.model.property_model import PropertyModel
+from tltool.potentials import placement
 from tltool.quantities import require_same_units
 from tltool.reporting import finished_runs, next_runs, verdict
 from tltool.reporting.finished_runs import command as command_of
@@ -57,7 +58,8 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         lambda: sources.folders(config["source"], Path(config["runs"]), name, folder.say),
     )
     source = folder.once(
-        f"{sources.word(paths)} on {backend.device}", lambda: sources.loaded(paths, backend, config["plugins"])
+        f"{sources.word(paths)} on {backend.device}",
+        lambda: sources.loaded(paths, backend, config["plugins"], Path(config["cache"]).expanduser()),
     )
     graph_settings = checkpoint.graph_settings(source.spec)
     wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})
@@ -97,7 +99,10 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     folder.log({"event": "quantities", "units": {name: data.known[name].unit for name in data.quantities}})
     source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
-        data = crystal_state.placed(data, dataset.store, source.spec).to(backend.device)
+        data = crystal_state.placed(data, dataset.store, source.spec)
+    if name != "scratch" or source.reads_potentials:
+        data = placement.placed(data, dataset.store, source.spec, Path(config["cache"]).expanduser(), folder.say)
+    data = data.to(backend.device)
     fit = replace(setup.fit(config, folder, backend), ids=dataset.store.ids)
     mode = instantiate.bound(config["mode"], config["plugins"], "mode")
     content = folder.once(
@@ -242,6 +247,10 @@ def _audited(
     DataError for one that was seen with ``overlap=error``.
     """
     if watch.action == "none":
+        return None
+    for line in placement.not_audited(source.spec):
+        folder.say(line)
+    if not source.seen and source.spec.get(placement.KEY) and not source.spec.get("provenance"):
         return None
     if not source.seen:
         folder.say(

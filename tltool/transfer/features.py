@@ -21,7 +21,7 @@ from tltool.model.readouts.atom_set import AtomSet, Layers, SetModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import ClassScaler, Scaler
 from tltool.model.sklearn_head import FixedHead, Standardise, as_head
-from tltool.model.surgery import edit
+from tltool.model.surgery import edit, feature_readout
 from tltool.training.fit import Fit, train
 from tltool.training.scaled_labels import goals_of, scalers
 from tltool.transfer.steps import classifiers, embeddings
@@ -72,14 +72,15 @@ def features(
             "mode.extra_features needs a regressor of scikit-learn and a list of levels, as in mode.level=[]; "
             "mode.extra_features=[trunk] takes the trunk."
         )
-    if source.more_sources and (levels is None or isinstance(regressor, SetModel)):
+    if (source.more_sources or source.potentials) and (levels is None or isinstance(regressor, SetModel)):
         raise InapplicableError(
-            "mode.level=trunk and set models take one source; name one, or levels as in mode.level=[1]."
+            "mode.level=trunk and set models take one network as source; name one, or levels as in mode.level=[1]."
         )
     if isinstance(regressor, SetModel):
         return _on_sites(source, model, data, fit, levels, regressor, fresh)
     if levels is not None:
-        edit.give_features(model, levels, list(statistics), list(extra_features), data.bare)
+        feature_readout.give_features(model, levels, list(statistics), list(extra_features), data.bare)
+        feature_readout.fill_missing(model, data.table.potential, data.split["train"])
     if regressor is not None:
         edit.linear_heads(model)
     edit.new_heads(model, fresh)

@@ -166,6 +166,7 @@ def _select(source: Table, rows: Tensor, room: Room) -> Graph:
         volume=source.volume[rows].to(kind),
         state=None if source.state is None else source.state[rows],
         functional=None if source.functional is None else source.functional[rows],
+        potential=None if source.potential is None else source.potential[rows],
         line=None if source.line is None else _select(source.line, rows, of_line),
     )
 

@@ -46,7 +46,7 @@ class Batch:
 class Table:
     """A ``GraphTable`` as tensors on one device, ready to be cut into batches (``edge`` offsets per crystal added).
 
-    ``state`` (n, k) and ``functional`` (n,) are as in ``Graph``, for models that take them.
+    ``state`` (n, k), ``functional`` (n,) and ``potential`` (n, w) are as in ``Graph``, for models that take them.
     """
 
     first_node: Tensor
@@ -62,6 +62,7 @@ class Table:
     line: "Table | None" = None
     state: Tensor | None = None
     functional: Tensor | None = None
+    potential: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.first_node) - 1
@@ -90,6 +91,7 @@ class Table:
             volume=self.volume[rows].to(kind),
             state=None if self.state is None else self.state[rows],
             functional=None if self.functional is None else self.functional[rows],
+            potential=None if self.potential is None else self.potential[rows],
             line=line,
         )
 

@@ -5,24 +5,20 @@ The functions change the model that they get; use ``copy_of`` to keep the source
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from tltool.crystal_graph import Graph
-from tltool.errors import ConfigError, InapplicableError, standing_at
+from tltool.errors import ConfigError
 from tltool.model import heads
 from tltool.model.mean_of_models import MeanOfModels
 from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel, is_under
-from tltool.model.readouts.concatenated import OF_NETWORK, Concatenated
-from tltool.model.readouts.joined_sources import JoinedSources
-from tltool.model.readouts.pool import Pool, encoder_facts, pool_of_sites
 from tltool.model.scaler import ClassScaler, Scaler
-from tltool.model.sklearn_head import FixedHead, Standardise
+from tltool.model.sklearn_head import FixedHead
 from tltool.model.surgery.low_rank import plain
 
 # What the spec may hold about one transfer alone: how many numbers it trained, where the tensors do not say so, how the
@@ -67,80 +63,6 @@ def renew(module: nn.Module) -> None:
         if reset is not None:
             reset()
     module.to(device)
-
-
-def give_features(model: PropertyModel, levels: list[int], statistics: list[str], extra: list[str], bare: bool) -> None:
-    """Give ``model`` a readout of ``statistics`` of ``levels`` and ``extra`` features, as in ``Concatenated``.
-
-    Those of ``more_sources`` follow, see ``JoinedSources``. The trunk only standardises; it is fitted later. ``bare``
-    data are formulas. They have no edges, so the features of edges are left out. Raise ConfigError for an unknown extra
-    feature or level, and InapplicableError for ``labels`` if a head of the source is an estimator.
-    """
-    device = next(model.encoder.parameters()).device
-    readout, node = _readout(model, levels, statistics, extra, bare)
-    of_network = [word for word in extra if word in OF_NETWORK]
-    for name, other in model.more_sources.items() if levels or of_network else ():
-        further, its_node = _readout(other, levels, statistics, of_network, bare)
-        own: dict[str, Callable[..., nn.Module]] = {
-            "first": partial(_same, readout),
-            "encoder": partial(_same, other.encoder),
-            "readout": partial(_same, further),
-        }
-        readout = JoinedSources(*encoder_facts(model.encoder), name=name, parts=own)
-        nodes = {"first": node, "encoder": other.spec["encoder"], "readout": its_node}
-        node = {"_target_": "tltool.model.readouts.joined_sources.JoinedSources", "name": name, "parts": nodes}
-    model.readout = readout.to(device)
-    model.more_sources = {}
-    model.trunk = Standardise(int(readout.dim)).to(device)  # type: ignore[arg-type]
-    model.spec["readout"], model.spec["trunk"] = node, {"_target_": "tltool.model.sklearn_head.Standardise"}
-    linear_heads(model)
-
-
-def _same(module: nn.Module, *given: Any) -> nn.Module:
-    return module
-
-
-def _readout(
-    model: PropertyModel, levels: list[int], statistics: list[str], extra: list[str], bare: bool
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the readout that ``give_features`` describes for ``model`` alone, and its YAML node."""
-    given = encoder_facts(model.encoder)
-    node: dict[str, Any] = {"levels": levels, "statistics": statistics}
-    if not extra:
-        pool = pool_of_sites if bare else Pool
-        with standing_at("mode", "readout"):
-            made = pool(*given, levels=levels, statistics=statistics)
-        return made, {"_target_": f"tltool.model.readouts.pool.{pool.__name__}", **node}
-    logs = list(model.spec.get("logarithmic", ()))
-    settings: dict[str, Any] = {
-        "extra_features": extra,
-        "quantities": model.quantities,
-        "logarithmic": logs,
-        "sites_only": bare,
-    }
-    if "labels" in extra and any(isinstance(scaler, ClassScaler) for scaler in model.scalers.values()):
-        raise InapplicableError(
-            "mode.extra_features: labels needs a source that predicts numbers, but this source predicts classes; use "
-            "trunk."
-        )
-    if "labels" in extra and any(isinstance(head, FixedHead) for head in model.heads.values()):
-        raise InapplicableError(
-            "mode.extra_features: labels needs a source whose heads are networks, but this source has an estimator."
-        )
-    own: dict[str, Callable[..., nn.Module]] = {"head": model.fresh_head}
-    own |= {"readout": partial(_same, model.readout), "trunk": partial(_same, model.trunk)}
-    with standing_at("mode", "readout"):
-        readout = Concatenated(*given, levels=levels, statistics=statistics, **settings, parts=own)
-    if "labels" in extra:
-        readout.heads.load_state_dict(model.heads.state_dict())
-        readout.scalers.load_state_dict(model.scalers.state_dict())
-    nodes = {name: model.spec[name] for name in ("readout", "trunk", "head") if name in model.spec}
-    return readout, {
-        "_target_": "tltool.model.readouts.concatenated.Concatenated",
-        **node,
-        **settings,
-        "parts": nodes,
-    }
 
 
 def linear_heads(model: PropertyModel) -> None:

@@ -17,7 +17,7 @@ from tltool.model.norm import WeightedBatchNorm
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import Scaler
 from tltool.model.sklearn_head import EstimatorHead, Standardise
-from tltool.model.surgery import edit
+from tltool.model.surgery import edit, feature_readout
 from tltool.training.saved_model import checkpoint
 
 
@@ -81,7 +81,7 @@ def test_an_estimator_is_no_head_to_train_on() -> None:
     with pytest.raises(ConfigError, match=r"head is an estimator.*use mode\.head=new"):
         edit.keep_head(model, {"e_form": Scaler()})
     with pytest.raises(InapplicableError, match="labels needs a source whose heads are networks"):
-        edit.give_features(model, [-1], ["mean"], ["labels"], bare=False)
+        feature_readout.give_features(model, [-1], ["mean"], ["labels"], bare=False)
 
 
 def test_freezing_names_the_parts_down_to_the_third_and_the_key() -> None:
@@ -147,7 +147,7 @@ def test_features_are_the_statistics_of_the_levels_asked_for(
 ) -> None:
     model = fresh_model(encoder=encoder)
     graph = graph_of(crystals[:5], graph_settings_of(encoder))
-    edit.give_features(model, [0, 2], ["std"], [], bare)
+    feature_readout.give_features(model, [0, 2], ["std"], [], bare)
     model.eval()
     assert model.readout.levels == (0, 2)
     assert model.readout.statistics == ("std",)
@@ -167,7 +167,7 @@ def test_extra_features_are_what_the_source_gives(extra: list[str], crystals: li
     source.spec["logarithmic"] = ["volume"]
     graph = graph_of(crystals[:5], FULL)
     model = edit.copy_of(source).eval()
-    edit.give_features(model, [1], ["mean", "std"], extra, bare=False)
+    feature_readout.give_features(model, [1], ["mean", "std"], extra, bare=False)
     table = model.embed(graph)
     assert model.trunk.dim == model.readout.dim == table.shape[1]
     labels = source(graph)
@@ -191,11 +191,11 @@ def test_features_of_several_sources_are_those_of_each(
     alone = []
     for one, words in ((model, extra), *((other, [w for w in extra if w == "labels"]) for other in others.values())):
         alone.append(edit.copy_of(one).eval())
-        edit.give_features(alone[-1], [1], ["mean"], words, bare=False)
+        feature_readout.give_features(alone[-1], [1], ["mean"], words, bare=False)
     model.more_sources = others
     before = {name: tensor.clone() for name, tensor in others["megnet"].state_dict().items()}
     twin = edit.copy_of(model).eval()
-    edit.give_features(twin, [1], ["mean"], extra, bare=False)
+    feature_readout.give_features(twin, [1], ["mean"], extra, bare=False)
     torch.testing.assert_close(twin.embed(graph), torch.cat([one.embed(graph) for one in alone], dim=1))
     own = {"level_1", *extra}
     assert set(twin.readout.widths) == own | {
@@ -215,14 +215,14 @@ def test_features_of_several_sources_are_those_of_each(
 def test_descriptors_alone_need_no_further_source() -> None:
     model = fresh_model()
     model.more_sources = {"megnet": fresh_model(encoder="megnet")}
-    edit.give_features(model, [], ["mean"], ["elements", "geometry"], bare=False)
+    feature_readout.give_features(model, [], ["mean"], ["elements", "geometry"], bare=False)
     assert set(model.readout.widths) == {"elements", "geometry"}
 
 
 def test_extra_features_of_a_formula_have_no_edges() -> None:
     graph = graph_of([composition("NaCl", "a"), composition("KBr", "b")])
     model = fresh_model(encoder="megnet").eval()
-    edit.give_features(model, [0], ["mean"], ["elements"], bare=True)
+    feature_readout.give_features(model, [0], ["mean"], ["elements"], bare=True)
     edit.new_heads(model, {"gap": Scaler()})
     assert not model.readout.extras
     assert torch.isfinite(model(graph)).all()
