@@ -70,7 +70,7 @@ def test_features_are_computed_once_and_predict_has_the_same(own: Path) -> None:
     assert Tiny.calls == calls
     third = json.loads((own / "three" / "metrics.json").read_text())
     assert third["quantities"]["gap"]["test"]["MAE"] == pytest.approx(first["quantities"]["gap"]["test"]["MAE"])
-    tested = pd.read_csv(own / "one" / "predictions.csv").query("part == 'test'").set_index("id")
+    tested = pd.read_csv(own / "one" / "predictions.csv").set_index("id")
     run(own, "predict", "model=one", "input=own", "output=p.csv", "cache=cache")
     found = pd.read_csv(own / "p.csv").set_index("id")
     rows = [name for name in tested.index if name != "c7"]
@@ -125,3 +125,16 @@ def test_a_missing_package_and_other_weights_are_named(own: Path, monkeypatch: p
         said = " ".join(done.stderr.split())
         assert "needs the package no_such_package, which is not installed; run pip install" in said
     assert not catalogue.is_one("other")
+
+
+def test_physics_is_computed_where_it_is_asked_for(own: Path) -> None:
+    words = ["mode=features", "mode/regressor=additive_gp", "mode.level=[]", "mode.extra_features=[elements,elastic]"]
+    done = transfer(own, *words, "source=tiny", "hydra.run.dir=one")
+    said = " ".join(done.stderr.split())
+    assert "tiny: computing mechanics of 40 crystals" in said
+    assert "computing phonons" not in said
+    assert "tiny_elastic" in said
+    run(own, "predict", "model=one", "input=own/c1.cif", "output=p.csv", "cache=cache")
+    assert pd.read_csv(own / "p.csv").status.tolist() == ["ok"]
+    done = transfer(own, *words, "source=bundled", code=2)
+    assert "elastic is what a potential predicts, and no source is one" in " ".join(done.stderr.split())

@@ -71,13 +71,19 @@ def digest(paths: Sequence[Path]) -> str:
     )
 
 
-def loaded(paths: Sequence[Path], backend: Backend, plugins: Sequence[str], cache: Path | None = None) -> PropertyModel:
+def loaded(
+    paths: Sequence[Path],
+    backend: Backend,
+    plugins: Sequence[str],
+    cache: Path | None = None,
+    recipes: Sequence[str] = (),
+) -> PropertyModel:
     """Return the model at the first of ``paths`` with those at the others as ``more_sources`` and ``potentials``.
 
     Its index of training crystals has those of all, except of potentials, for which there is none. Raises
     CheckpointError for a model that cannot be loaded or has other graph settings, and ConfigError for a further one
     with several functionals or a state. Weights of potentials are converted into the folder ``cache``, the
-    usual one without any.
+    usual one without any; ``recipes`` of ``potentials.physics`` are asked of them.
     """
     networks = [path for path in paths if not catalogue.is_file(path)]
     model = _networks(networks, backend, plugins) if networks else _no_network(backend)
@@ -86,16 +92,17 @@ def loaded(paths: Sequence[Path], backend: Backend, plugins: Sequence[str], cach
         return model
     cache = placement.usual_cache() if cache is None else cache
     model = copy.copy(model.alone() if isinstance(model, MeanOfModels) else model)
-    before = {str(one["name"]): one for one in model.spec.get(placement.KEY) or ()}
-    found = {name: catalogue.opened(name, cache) for name in names}
-    entries = before | {name: placement.entry(name, one) for name, one in found.items() if name not in before}
+    entries = {str(one["name"]): one for one in model.spec.get(placement.KEY) or ()}
+    found = {name: catalogue.opened(name, cache) for name in {**entries, **dict.fromkeys(names)}}
+    for name in names:
+        # What an earlier step took of the same potential keeps its columns.
+        asked = list(dict.fromkeys([*entries.get(name, {"recipes": []})["recipes"], *recipes]))
+        entries[name] = placement.entry(name, found[name], asked)
     model.spec = {**model.spec, placement.KEY: list(entries.values())}
-    first = 0
-    model.potentials = {}
-    for name in entries:
-        potential = found[name] if name in found else catalogue.opened(name, cache)
-        blocks = crystal_features.blocks(potential.widths)
-        if name in found:
+    first, model.potentials = 0, {}
+    for name, one in entries.items():
+        blocks = crystal_features.blocks(found[name].widths, one["recipes"])
+        if name in names:
             model.potentials[name] = {block: [first + at for at in ends] for block, ends in blocks.items()}
         first += max(end for _, end in blocks.values())
     return model

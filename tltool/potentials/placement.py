@@ -18,7 +18,7 @@ from tltool.data.batches.batches import Batches
 from tltool.data.record import Crystal, Floats
 from tltool.data.store import Store
 from tltool.errors import CheckpointError, InapplicableError
-from tltool.potentials import catalogue, crystal_features, row_cache
+from tltool.potentials import catalogue, crystal_features, physics, row_cache
 from tltool.potentials.potential import Potential
 
 KEY = "potentials"
@@ -31,9 +31,10 @@ def usual_cache() -> Path:
     return Path(os.environ.get("TLTOOL_CACHE", "~/.cache/tltool")).expanduser()
 
 
-def entry(name: str, potential: Potential) -> dict[str, Any]:
-    """Return what a model's spec says of the potential ``name``."""
-    return {"name": name, "version": potential.version, "digest": potential.digest[:16]}
+def entry(name: str, potential: Potential, recipes: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a model's spec says of the potential ``name`` and the ``recipes`` of ``physics`` asked of it."""
+    facts = {"name": name, "version": potential.version, "digest": potential.digest[:16]}
+    return facts | {"recipes": list(recipes)}
 
 
 def opened(spec: Mapping[str, Any], cache: Path) -> list[Potential]:
@@ -89,30 +90,37 @@ def _of_records(
     one: Mapping[str, Any], potential: Potential, records: Store, rows: Sequence[int], cache: Path, say: Say
 ) -> Floats:
     """Return what ``potential`` says of the crystals in ``rows`` (r, w), NaN where it cannot, and print the time."""
-    width = crystal_features.blocks(potential.widths)[crystal_features.LABELS][1]
     folder = cache / "potentials" / f"{one['name']}-{one['version']}-{one['digest']}"
-    known = row_cache.kept(folder, width)
     crystals = {row: records.crystal(row) for row in rows}
     keys = {row: row_cache.digest(crystal) for row, crystal in crystals.items()}
-    left = {keys[row]: row for row in rows if keys[row] not in known}
-    if left:
-        say(f"{one['name']}: computing features of {len(left):,} crystals, once; they are kept in the cache.")
-    began = time.perf_counter()
-    made, failed = row_cache.computed(
-        (crystals[row] for row in left.values()), partial(crystal_features.row, potential), folder
-    )
-    if left:
-        each = (time.perf_counter() - began) / len(left)
-        say(f"{one['name']}: {1000 * each:.0f} ms a crystal, {each * len(left):.0f} s in all.")
-    if failed:
-        key, why = next(iter(failed.items()))
-        say(
-            f"{one['name']} has no features of {len(failed):,} crystals, which get the mean of the training rows "
-            f"(first: {records.ids[left[key]]}, {why})."
-        )
-    known |= made
-    missing = np.full(width, np.nan)
-    return np.stack([known.get(keys[row], missing) for row in rows])
+    parts = []
+    for recipe, width, make in _recipes(one, potential):
+        place = folder / recipe
+        known = row_cache.kept(place, width)
+        left = {keys[row]: row for row in rows if keys[row] not in known}
+        if left:
+            say(f"{one['name']}: computing {recipe} of {len(left):,} crystals, once; they are kept in the cache.")
+        began = time.perf_counter()
+        made, failed = row_cache.computed((crystals[row] for row in left.values()), make, place)
+        if left:
+            each = (time.perf_counter() - began) / len(left)
+            say(f"{one['name']}: {1000 * each:.0f} ms a crystal, {each * len(left):.0f} s in all.")
+        if failed:
+            key, why = next(iter(failed.items()))
+            say(
+                f"{one['name']} has no {recipe} of {len(failed):,} crystals, which get the mean of the training rows "
+                f"(first: {records.ids[left[key]]}, {why})."
+            )
+        known |= made
+        missing = np.full(width, np.nan)
+        parts.append(np.stack([known.get(keys[row], missing) for row in rows]))
+    return np.concatenate(parts, axis=1)
+
+
+def _recipes(one: Mapping[str, Any], potential: Potential) -> list[tuple[str, int, row_cache.Row]]:
+    """Return each recipe of the entry ``one``: its name, how many numbers it has, and what computes them."""
+    own = ("features", crystal_features.own_width(potential.widths), partial(crystal_features.row, potential))
+    return [own, *((name, physics.WIDTHS[name], partial(physics.row, name, potential)) for name in one["recipes"])]
 
 
 class Rows:
@@ -123,7 +131,7 @@ class Rows:
 
     def __init__(self, spec: Mapping[str, Any], cache: Path) -> None:
         self._potentials = opened(spec, cache)
-        self._names = [str(one["name"]) for one in spec.get(KEY) or ()]
+        self._entries = list(spec.get(KEY) or ())
         self._kept: dict[bytes, Floats] = {}
 
     def forget(self) -> None:
@@ -135,11 +143,12 @@ class Rows:
         key = row_cache.digest(crystal)
         if key not in self._kept:
             parts = []
-            for name, potential in zip(self._names, self._potentials, strict=True):
-                try:
-                    parts.append(crystal_features.row(potential, crystal))
-                except ValueError as error:
-                    raise ValueError(f"the potential {name} has no features of it: {error}") from error
+            for one, potential in zip(self._entries, self._potentials, strict=True):
+                for recipe, _, make in _recipes(one, potential):
+                    try:
+                        parts.append(make(crystal))
+                    except ValueError as error:
+                        raise ValueError(f"the potential {one['name']} has no {recipe} of it: {error}") from error
             self._kept[key] = np.concatenate(parts)
         return self._kept[key]
 

@@ -34,7 +34,7 @@ from tltool.evaluation.cross_validated import Study
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.result_tables import show_errors
 from tltool.model.property_model import PropertyModel
-from tltool.potentials import placement
+from tltool.potentials import physics, placement
 from tltool.quantities import require_same_units
 from tltool.reporting import finished_runs, next_runs, verdict
 from tltool.reporting.finished_runs import command as command_of
@@ -57,9 +57,10 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         f"source {config['source']} of {config['runs']} for {name}",
         lambda: sources.folders(config["source"], Path(config["runs"]), name, folder.say),
     )
+    recipes = physics.recipes(config["mode"])
     source = folder.once(
-        f"{sources.word(paths)} on {backend.device}",
-        lambda: sources.loaded(paths, backend, config["plugins"], Path(config["cache"]).expanduser()),
+        f"{sources.word(paths)} on {backend.device} with {recipes}",
+        lambda: sources.loaded(paths, backend, config["plugins"], Path(config["cache"]).expanduser(), recipes),
     )
     graph_settings = checkpoint.graph_settings(source.spec)
     wanted = replace(graph_settings, **{k: v for k, v in config["graph"].items() if v is not None})

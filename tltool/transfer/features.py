@@ -22,6 +22,7 @@ from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import ClassScaler, Scaler
 from tltool.model.sklearn_head import FixedHead, Standardise, as_head
 from tltool.model.surgery import edit, feature_readout
+from tltool.potentials import physics
 from tltool.training.fit import Fit, train
 from tltool.training.scaled_labels import goals_of, scalers
 from tltool.transfer.steps import classifiers, embeddings
@@ -63,6 +64,9 @@ def features(
     fresh = scalers(data, fit.settings.reference, fit.settings.scale)
     if refit_statistics:
         edit.refit_statistics(model, data.graph("train"))
+    if extra_features is not None:
+        named = physics.blocks_of(extra_features)
+        extra_features = [word for word in extra_features if word not in (physics.WORD, *named)] + named
     levels = _levels(level, data.bare)
     if extra_features is None:
         blocks = isinstance(regressor, AdditiveGP) and levels is not None

@@ -50,7 +50,9 @@ class Concatenated(nn.Module):
     ) -> None:
         super().__init__()
         if unknown := [word for word in extra_features if word not in WORDS]:
-            raise ConfigError(f"mode.extra_features={unknown} is not known; use {', '.join(WORDS)}.")
+            raise ConfigError(
+                f"mode.extra_features={unknown} is not known; use {', '.join(WORDS)}, or with a potential physics."
+            )
         given: tuple[Any, ...] = (dim, n_levels, *([extras] if extras and not sites_only else []))
         self.extra_features = tuple(word for word in WORDS if word in extra_features)
         # For pool.reads_elements_alone: every extra feature except ``elements`` needs more than level 0.

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from tltool.crystal_graph import Graph, Levels
 from tltool.errors import DataError
 
+PHYSICS = ("elastic", "strain", "phonons")
+"""Extra features that a potential alone has (``potentials.physics``)."""
+
 
 class PotentialFeatures(nn.Module):
     """Concatenate the features of a readout with columns of ``Graph.potential``.

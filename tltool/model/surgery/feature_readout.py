@@ -12,7 +12,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.concatenated import OF_NETWORK, Concatenated
 from tltool.model.readouts.joined_sources import JoinedSources
 from tltool.model.readouts.pool import Pool, checked_levels, encoder_facts, pool_of_sites
-from tltool.model.readouts.potential_features import PotentialFeatures
+from tltool.model.readouts.potential_features import PHYSICS, PotentialFeatures
 from tltool.model.scaler import ClassScaler
 from tltool.model.sklearn_head import FixedHead, Standardise
 from tltool.model.surgery import edit
@@ -27,9 +27,16 @@ def give_features(model: PropertyModel, levels: list[int], statistics: list[str]
     Those of ``more_sources`` follow, see ``JoinedSources``, and those of potentials, see ``PotentialFeatures``. The
     trunk only standardises; it is fitted later. ``bare`` data are formulas. They have no edges, so the features of
     edges are left out. Raise ConfigError for an unknown extra feature or level, and InapplicableError for ``labels`` if
-    a head of the source is an estimator.
+    a head of the source is an estimator and for the words of ``PHYSICS`` without a potential.
     """
     device = next(model.encoder.parameters()).device
+    physics = [word for word in extra if word in PHYSICS]
+    if physics and not model.potentials:
+        raise InapplicableError(
+            f"mode.extra_features: {physics[0]} is what a potential predicts, and no source is one; name one, as in "
+            "source=[bundled,chgnet]."
+        )
+    every, extra = extra, [word for word in extra if word not in PHYSICS]
     of_network = [word for word in extra if word in OF_NETWORK]
     if isinstance(model.encoder, NoNetwork):
         without = [word for word in extra if word not in OF_NETWORK]
@@ -41,7 +48,7 @@ def give_features(model: PropertyModel, levels: list[int], statistics: list[str]
             found = _joined(model, found, name, other, _readout(other, levels, statistics, of_network, bare))
     for name, blocks in model.potentials.items():
         with standing_at("mode", "readout"):
-            chosen = _of_potential(blocks, levels, statistics, extra)
+            chosen = _of_potential(blocks, levels, statistics, every)
         found = _with_potential(model, found, name, chosen) if chosen else found
     if found is None:
         raise InapplicableError(
@@ -96,7 +103,7 @@ def _of_potential(
         begin, end = blocks[block]
         middle = (begin + end) // 2
         found[block] = [begin if "mean" in statistics else middle, end if "std" in statistics else middle]
-    return found | ({"labels": list(blocks["labels"])} if "labels" in extra else {})
+    return found | {word: list(blocks[word]) for word in extra if word in blocks}
 
 
 def _same(module: nn.Module, *given: Any) -> nn.Module:
