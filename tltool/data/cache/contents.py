@@ -1,4 +1,7 @@
-"""What stands in the cache: prepared data sets, downloads and compiled kernels, with their sizes and last use."""
+"""What stands in the cache: prepared data sets, downloads, compiled kernels, and features of frozen potentials.
+
+Each has its size and its last use.
+"""
 
 import json
 import os
@@ -13,7 +16,11 @@ from tltool import machine
 from tltool.data.cache import users
 from tltool.errors import ResourceError
 
-_OTHERS = {"kernels": "compiled kernels", "peers": "environments of make peers"}
+_OTHERS = {
+    "kernels": "compiled kernels",
+    "peers": "environments of make peers",
+    "potentials": "features of frozen potentials",
+}
 
 
 class Entry(NamedTuple):
