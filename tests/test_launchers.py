@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import config
 
+from tltool.command_line import launch
+
 pytestmark = pytest.mark.slow
 
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -38,23 +40,42 @@ def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path
         assert sorted(line.split(": ")[0] for line in said) == ["Run folder", "Run folder", "tltool"]
 
 
-def devices_of(folder: Path) -> list[str]:
-    return sorted(json.loads(p.read_text())["visible_gpus"] for p in folder.rglob("environment.json"))
-
-
-@pytest.mark.parametrize("more", [[], JOBLIB[:1]], ids=["plain", "joblib"])
-def test_the_cells_of_a_sweep_have_a_gpu_each(tmp_path: Path, more: list[str]) -> None:
+def test_the_cells_of_a_sweep_have_a_gpu_each(tmp_path: Path) -> None:
     """Made-up numbers: torch finds no GPU, and computes on the processor."""
-    words = ["pretrain", "-m", *more, "seed=0,1,2", "fit.epochs=1", "split.train_size=32", "kernels=torch"]
+    words = ["pretrain", "-m", "seed=0,1,2", "fit.epochs=1", "split.train_size=32", "kernels=torch"]
     cache = os.environ.get("TLTOOL_TEST_CACHE", str(tmp_path / "cache"))
     done = subprocess.run(
         [sys.executable, "-m", "tltool", *words, f"cache={cache}"],
-        cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": "4,7"}, capture_output=True, text=True, timeout=240,
+        cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": "4,7"}, capture_output=True, text=True, timeout=480,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    devices = devices_of(tmp_path / "runs")
+    assert "distributed over 2 GPUs" in done.stderr
+    files = (tmp_path / "runs").rglob("environment.json")
+    devices = sorted(json.loads(file.read_text())["visible_gpus"] for file in files)
     assert devices in (["4", "4", "7"], ["4", "7", "7"]), "two at a time, each process with its own"
-    assert ("distributed over 2 GPUs" in done.stderr) is not bool(more)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "words", "added"),
+    [
+        ("4,7", "pretrain -m seed=0,1", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+        ("4,7", "transfer --multirun device=cuda", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+        ("4,7", "transfer -m hydra/launcher=joblib", ["hydra.launcher.n_jobs=2"]),
+        ("4", "transfer -m hydra/launcher=joblib", ["hydra.launcher.n_jobs=1"]),
+        ("", "transfer -m hydra/launcher=joblib", []),
+        ("4", "transfer -m", []),
+        ("4,7", "transfer seed=0", []),
+        ("4,7", "prepare -m data=demo,elastic", []),
+        ("4,7", "transfer -m device=cpu", []),
+        ("4,7", "transfer -m device=cuda:0,cuda:1", []),
+        ("4,7", "transfer -m hydra/launcher=slurm", []),
+        ("4,7", "transfer -m hydra/launcher=joblib hydra.launcher.n_jobs=6", []),
+    ],
+)
+def test_how_many_cells_at_once(gpus: str, words: str, added: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    stage, *rest = words.split()
+    assert launch._jobs_at_once(stage, rest) == added
 
 
 def test_a_launcher_and_torchrun_do_not_go_together(tmp_path: Path) -> None:
