@@ -63,7 +63,10 @@ def panel(where: Where, curves: Sequence[Points], what: str, title: str) -> None
             colour = COLOURS[0] if k == 0 else COLOURS[1 + (k - 1) % (len(COLOURS) - 1)]
             mean, spread = np.asarray(curve.mean, float), np.nan_to_num(np.asarray(curve.spread, float))
             band = [np.maximum(mean - spread, 0.1 * mean), mean + spread]
-            axes.fill_between(curve.rows, *band, color=with_alpha(colour, 0.13), linewidth=0)
+            if len(mean) > 1:
+                axes.fill_between(curve.rows, *band, color=with_alpha(colour, 0.13), linewidth=0)
+            else:  # a band of one size has no area
+                axes.vlines(curve.rows, *band, color=with_alpha(colour, 0.5), linewidth=4)
             style: Any = {"color": colour, "marker": MARKERS[k % len(MARKERS)], "markersize": 6, "linewidth": 1.7}
             axes.plot(curve.rows, mean, label=curve.name, markerfacecolor="none" if k else colour, **style)
             sure = [at for at, is_settled in enumerate(curve.settled) if is_settled]
