@@ -27,8 +27,8 @@ from tltool.training.saved_model import checkpoint
 
 SHARED = ["data=mp36k", "quantities=[e_form,gap]", "split.val=0.05", "split.test=0.05", "seed=0", "threads=1"]
 MODELS = {
-    "cgcnn": ["encoder=cgcnn", "fit.epochs=40"],
-    "megnet": ["encoder=megnet", "fit.epochs=20"],
+    "cgcnn": ["encoder=cgcnn", "fit.epochs=200", "fit.batch_size=128"],
+    "megnet": ["encoder=megnet", "fit.epochs=120", "fit.batch_size=128"],
 }
 """Name of each model: what its training overrides."""
 
@@ -100,9 +100,8 @@ def card(name: str, run: Path) -> str:
             f"- Training: `{words}`; {fit['epochs']} epochs, batch {fit['batch_size']}, {fit['loss']} loss, "
             f"{optimiser['_target_'].rpartition('.')[2]}, learning rate {optimiser['lr']:g}, {fit['schedule']}.",
             f"- Size: {metrics['trainable_parameters']:,} parameters.",
-            f"- Time: {metrics['seconds']:,.0f} seconds for the part of the training after its last interruption, on "
-            f"one of two shared cores ({facts['device']}, kernels {facts['kernels']}); PyTorch "
-            f"{facts['packages']['torch']}.",
+            f"- Time: {_seconds(run.parent):,.0f} seconds for the epochs, on {facts['device']} (kernels "
+            f"{facts['kernels']}) with other programs beside; PyTorch {facts['packages']['torch']}.",
             "",
             "| quantity | unit | test crystals | MAE | RMSE | MAD (always the mean) |",
             "|---|---|---|---|---|---|",
@@ -122,6 +121,17 @@ def _row(quantity: str, found: Mapping[str, Any]) -> str:
     test = found["test"]
     figures = f"{test['MAE']:.4f} | {test['RMSE']:.4f} | {test['MAD']:.3f}"
     return f"| {quantity} | {found['unit']} | {test['n']:,} | {figures} |"
+
+
+def _seconds(runs: Path) -> float:
+    """Return the seconds of all epochs under ``runs``, where a training that was broken off goes on in a new folder."""
+    spent: dict[int, float] = {}
+    for log in sorted(runs.glob("*/log.jsonl")):
+        for line in log.read_text(encoding="utf-8").splitlines():
+            event = json.loads(line)
+            if event["event"] == "epoch":
+                spent[event["epoch"]] = event["seconds"]
+    return sum(spent.values())
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -34,6 +34,10 @@ def finished(source: PropertyModel, tmp_path: Path) -> Path:
     settings = {"fit": fit, "optimiser": {"_target_": "torch.optim.AdamW", "lr": 0.004}}
     facts = {"train_size": 33_059, "trainable_parameters": 80_898, "seconds": 700.0, "settings": settings}
     (run / "metrics.json").write_text(json.dumps(facts | {"quantities": {"e_form": BLOCK}}))
+    epochs = [{"event": "epoch", "epoch": n, "seconds": 350.0} for n in (1, 2)]
+    (run.parent / "0").mkdir()
+    (run.parent / "0" / "log.jsonl").write_text(json.dumps(epochs[0] | {"seconds": 900.0}) + "\n")
+    (run / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in epochs))
     facts = {"device": "cpu", "kernels": "compiled", "packages": {"torch": "2.13.0"}}
     (run / "environment.json").write_text(json.dumps(facts))
     return tmp_path
@@ -50,6 +54,7 @@ def test_a_finished_run_is_packed_and_not_trained_again(finished: Path, capsys: 
     assert all(b"secret" not in file.read_bytes() for file in folder.iterdir())
     card = (folder / "README.md").read_text()
     assert "| e_form | eV/atom | 1,837 | 0.0456 | 0.1000 | 0.980 |" in card
+    assert "Time: 700 seconds for the epochs, on cpu (kernels compiled)" in card
     assert "40 epochs, batch 64, l1 loss, AdamW, learning rate 0.004" in card
     (folder / "reference.json").write_text((folder / "reference.json").read_text() + " ")
     with pytest.raises(CheckpointError, match="sha256 differs"):
