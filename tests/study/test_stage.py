@@ -132,7 +132,7 @@ def test_a_cell_that_fails_is_listed_and_left(home: Path, done: Done, monkeypatc
     own = ["study=broken" if word == "study=small" else word for word in SMALL]
     said = run(home, "study", *own, code=2).stderr
     assert "4 of 10 cells failed; the table and the page have the others." in said
-    assert "Failed: bulk_modulus, 20 rows, frozen from tiny-60, draw 0: " in said
+    assert "Failed: bulk_modulus, 20 rows, frozen from tiny-60, draw 0 and 3 more cells: " in said
     table = pd.read_csv(home / FOLDER / "cells.csv")
     assert (table["state"] == "failed").sum() == 4
     assert table.loc[table["state"] == "failed", "message"].str.contains("no part has the name 'encodr'").all()
