@@ -67,6 +67,11 @@ def test_a_pretraining_of_several_sizes_is_as_many_sources() -> None:
     assert made.sources[0].words == ("fit.epochs=2", "split.train_size=500")
 
 
+def test_an_entry_that_is_null_is_left_out(tmp_path: Any) -> None:
+    assert list(read(described("matbench_phonons", tmp_path)).splits) == ["official"]
+    assert [mode.name for mode in axes(modes={"scratch": {}, "features": None}, claims=[]).modes] == ["scratch"]
+
+
 def test_draws_depend_on_the_rows() -> None:
     made = axes(sizes=[50, 200, 400, None], draws=20, draws_of_many=5, many=200)
     assert made.draws == {50: 20, 200: 20, 400: 5, None: 5}

@@ -81,8 +81,9 @@ class Axes(NamedTuple):
 
 def read(node: Mapping[str, Any]) -> Axes:
     """Return the study that the ``node`` of a config describes; raise ConfigError, naming the key, if it is none."""
+    node = {**node, **{key: _kept(node[key]) for key in ("sources", "targets", "modes", "splits")}}
     for key in ("sources", "targets", "modes", "splits"):
-        if not isinstance(node[key], Mapping) or not node[key]:
+        if not node[key]:
             raise ConfigError(f"study.{key} has no entry; name some, as tltool study --help study shows.")
     for key, known in _KEYS.items():
         for name, entry in node[key].items():
@@ -109,6 +110,11 @@ def read(node: Mapping[str, Any]) -> Axes:
         settings=_words("study.settings", node["settings"]),
         claims=tuple(_claims(node, sources)),
     )
+
+
+def _kept(entries: Any) -> Mapping[str, Any]:
+    """Return the entries without those that are null: a YAML that builds on another one takes them away so."""
+    return {k: v for k, v in entries.items() if v is not None} if isinstance(entries, Mapping) else {}
 
 
 def _sources(name: str, entry: Mapping[str, Any]) -> Iterator[Source]:
