@@ -285,7 +285,7 @@ def choices() -> list[tuple[str, str]]:
 
 # What the runs above read of a config outside of functions and of descriptions of data sets.
 STRUCTURE = {
-    "prepare": set(),
+    "prepare": {"dry_run"},
     "pretrain": {
         "quantities", "state", "functionals", "keep_every", "resume", "resume_allow", "overlap.action", "overlap.ids",
     },
