@@ -118,8 +118,9 @@ def _finish(axes: Axes, tasks: Sequence[Task], asked: Sequence[Task], lost: Mapp
     folder.say(f"Page: {folder.folder / 'page.html'}. Table: {folder.folder / 'cells.csv'}")
     failed = [(task, states[task.folder]) for task in tasks if states[task.folder].word == "failed"]
     for message, some in grouped(failed, lambda pair: pair[1].message).items():
-        more = f" and {len(some) - 1:,} more cells" if len(some) > 1 else ""
-        folder.say(f"Failed: {some[0][0].name}{more}: {message}")
+        more = len(some) - 1
+        others = f" and {more:,} more {'cell' if more == 1 else 'cells'}" if more else ""
+        folder.say(f"Failed: {some[0][0].name}{others}: {message}")
     if failed:
         error = TltoolError(
             f"{len(failed):,} of {len(tasks):,} cells failed; the table and the page have the others. When the cause "

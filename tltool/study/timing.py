@@ -14,8 +14,8 @@ _TABLE: Mapping[str, tuple[float, float]] = {
 }
 """Mode -> seconds of a cell, and more for each of its training rows.
 
-Measured with CGCNN, 100 epochs and two processes on a virtual machine with two shared cores; modes that train have the
-time of scratch.
+A guess for CGCNN with 100 epochs and two processes on two cores: it was taken on a machine that had other work to do.
+Modes that train have the time of scratch.
 """
 _ALL_ROWS = 1000
 """Rows that the table takes for a cell of all rows, whose number is not known before."""
