@@ -29,7 +29,8 @@ class AdditiveGP:
     ``joint`` lists groups of blocks that also get a kernel together. Kernels are fitted to ``fit_rows`` of the training
     rows and conditioned on ``most_rows`` of them at most; ``restarts`` as in ``marginal_likelihood``. ``tail`` are the
     degrees of freedom of Student's t distribution of the noise, null for normal noise; auto takes 4 where that has a
-    leave-one-out error that is smaller by more than two standard errors.
+    leave-one-out error that is smaller by more than two standard errors. ``members`` and ``share`` are those of
+    the ``ProcessEnsemble`` that is fitted to ``ensemble_rows`` or fewer.
     """
 
     def __init__(
@@ -40,9 +41,16 @@ class AdditiveGP:
         most_rows: int,
         restarts: int,
         tail: float | str | None,
+        members: int,
+        share: float,
+        ensemble_rows: int,
         random_state: int,
     ) -> None:
         known = tail is None or tail == "auto" or (not isinstance(tail, str) and tail > 0)
+        if members < 1 or not 0 < share <= 1:
+            raise ConfigError(
+                f"mode.regressor: members={members} must be 1 or more, and share={share} above 0 and at most 1."
+            )
         if fit_rows < 2 or most_rows < fit_rows or restarts < 0 or not known:
             raise ConfigError(
                 f"mode.regressor: fit_rows={fit_rows} must be 2 or more, most_rows={most_rows} no fewer, "
@@ -50,9 +58,10 @@ class AdditiveGP:
             )
         self.joint, self.fit_rows, self.most_rows = joint, fit_rows, most_rows
         self.restarts, self.tail, self.random_state = restarts, tail, random_state
+        self.members, self.share, self.ensemble_rows = members, share, ensemble_rows
 
     def fitted(self, inputs: Floats, labels: Floats, widths: Mapping[str, int]) -> "ProcessHead":
-        """Return the head fitted to ``labels`` (n,) of standardised ``inputs`` (n, f).
+        """Return one process fitted to ``labels`` (n,) of standardised ``inputs`` (n, f).
 
         ``widths`` says how many of the features each block has, in their order.
         """
@@ -137,6 +146,14 @@ class ProcessHead(FixedHead):
             setattr(self, name, torch.from_numpy(np.ascontiguousarray(value)))
         lower = self._factor = _lower(prior, self.noise.numpy())
         self.solved = torch.from_numpy(_solved(lower.T, _solved(lower, goals), lower=False))
+
+    def left_out_error(self) -> float:
+        """Return the mean absolute leave-one-out error on the training rows (Rasmussen and Williams, eq. 5.12)."""
+        from scipy.linalg import lapack
+
+        half = lapack.dtrtri(self._lower(), lower=1)[0]
+        diagonal = np.einsum("ij,ij->j", half, half)
+        return float(np.abs(self.solved.cpu().numpy() / diagonal).mean() * self.offset[1])
 
     def made_with(self) -> dict[str, Any]:
         """Return what makes this head again, empty."""

@@ -15,7 +15,8 @@ from tltool.data.batches.tensor_table import Batch
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, InapplicableError
 from tltool.instantiate import TRAINING, Idle
-from tltool.model.additive_gp import AdditiveGP, ProcessHead
+from tltool.model import process_ensemble
+from tltool.model.additive_gp import AdditiveGP
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.atom_set import AtomSet, Layers, SetModel
 from tltool.model.readouts.pool import encoder_facts
@@ -142,13 +143,13 @@ def _estimator(regressor: Any, inputs: Floats, goals: Floats) -> nn.Module:
 
 def _process(
     regressor: AdditiveGP, inputs: Floats, goals: Floats, model: PropertyModel, fit: Fit, name: str
-) -> ProcessHead:
+) -> nn.Module:
     widths = getattr(model.readout, "widths", None) or {"trunk": inputs.shape[1]}
     if len(inputs) > regressor.most_rows:
         said = f"The Gaussian process takes {regressor.most_rows:,} of {len(inputs):,} training rows ("
         _say(fit, said + "mode.regressor.most_rows).")
-    head = regressor.fitted(inputs, goals, widths)
-    shares = head.shares()
+    head = process_ensemble.fitted(regressor, inputs, goals, widths)
+    shares = head.shares()  # type: ignore[operator]
     parts = ", ".join(f"{block} {share:.0%}" for block, share in shares.items() if share > 0)
     none = [block for block, share in shares.items() if share == 0]
     left_out = f"; of no use: {', '.join(none)}" if none else ""

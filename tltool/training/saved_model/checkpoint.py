@@ -28,10 +28,10 @@ from tltool import instantiate
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.errors import CheckpointError, ConfigError, ResourceError
 from tltool.instantiate import MODEL
-from tltool.model.additive_gp import ProcessHead
 from tltool.model.heads import linear
 from tltool.model.layers import functionals
 from tltool.model.mean_of_models import MeanOfModels
+from tltool.model.process_ensemble import PROCESSES, empty
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import ClassScaler, Scaler
@@ -137,7 +137,8 @@ def save(path: Path, model: PropertyModel) -> None:
             twin.spec = {**member.spec, **{key: model.spec[key] for key in _SHARED if key in model.spec}}
             save(temporary / f"member-{name}", twin)
             spec["members"][name] = digest(temporary / f"member-{name}")
-        spec["processes"] = {k: h.made_with() for k, h in model.heads.items() if isinstance(h, ProcessHead)}
+        processes = {k: h for k, h in model.heads.items() if isinstance(h, PROCESSES)}
+        spec["processes"] = {name: head.made_with() for name, head in processes.items()}
         (temporary / _SPEC).write_text(OmegaConf.to_yaml(OmegaConf.create(spec)), encoding="utf-8")
         files = [file for file in sorted(temporary.iterdir()) if file.is_file()]
         sums = {file.name: _sha256(file) for file in files}
@@ -172,7 +173,7 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         for name, made_with in spec.get("processes", {}).items():
             if name not in model.heads:
                 raise ConfigError(f"processes names {name!r}, which the model does not predict.")
-            model.heads[name] = ProcessHead(model.trunk.dim, **made_with)  # type: ignore[arg-type]
+            model.heads[name] = empty(model.trunk.dim, made_with)  # type: ignore[arg-type]
         model.load_state_dict(load_file(path / _WEIGHTS))
         if (path / _SEEN).is_file():
             model.seen = load_arrays(path / _SEEN)
