@@ -19,6 +19,7 @@ from tltool.model.kernels.cpp_kernels import CppKernels
 from tltool.model.kernels.install import Kernels
 from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit, low_rank
+from tltool.quantities import as_text
 from tltool.sweep import stacked_batch, stacked_cgcnn, stacked_model
 from tltool.sweep.stacked_fit import train_all
 from tltool.training.backend import CPU, Backend
@@ -37,10 +38,16 @@ def _kernels(cpp: CppKernels, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_training(
-    part: Dataset, source: PropertyModel, seed: int, mode: str = "finetune", size: int = 40, **keys: Any
+    part: Dataset,
+    source: PropertyModel,
+    seed: int,
+    mode: str = "finetune",
+    size: int = 40,
+    quantities: tuple[str, ...] = ("e_form",),
+    **keys: Any,
 ) -> Training:
     """What a mode hands to ``train``, of a split and a head of its own."""
-    data = batches_of(part, seed=seed, train_size=size)
+    data = batches_of(part, quantities, seed=seed, train_size=size)
     fit = a_fit(seed=seed, **{"batch_size": 13, "ema": 0.9} | keys)
     torch.manual_seed(seed)
     model = edit.copy_of(source).to(torch.get_default_dtype())
@@ -59,6 +66,20 @@ def a_training(
         with torch.no_grad():
             values = partial(embeddings.values_of_hidden, model.trunk(embeddings.table(model, data)))
     return Training(model, data, fit, values, lambda name: 0.5 if name.startswith("encoder") else 1.0, None, None)
+
+
+def with_classes(part: Dataset) -> Dataset:
+    """The data set with a class of three and one of two, by its energies, some of which are missing."""
+    energy = part.store.label("e_form")
+    labels = {
+        name: np.where(np.isfinite(energy), np.digitize(energy, np.nanquantile(energy, at)), np.nan)
+        for name, at in (("bond", [0.3, 0.7]), ("is_metal", [0.5]))
+    }
+    define = as_text({"bond": {"classes": ["a", "b", "c"]}})
+    own = replace(
+        part.store, labels={**part.store.labels, **labels}, attributes={**part.store.attributes, "define": define}
+    )
+    return replace(part, store=own)
 
 
 def alone(given: Training) -> Trained:
@@ -113,6 +134,23 @@ def test_every_setting_gives_the_numbers_of_separate_runs(
     for k, training in enumerate(separate):
         assert found[k] == pytest.approx(alone(training), rel=1e-8)
         assert worst(several[k], training) < 1e-8
+
+
+@pytest.mark.parametrize("mode", ["scratch", "freeze"])
+def test_classes_give_the_numbers_of_separate_runs(part: Dataset, source: PropertyModel, mode: str) -> None:
+    own, names = with_classes(part), ("bond", "e_form", "is_metal")
+    several, separate = (
+        [a_training(own, source, seed, mode, quantities=names, weights={"bond": 2.0}) for seed in range(2)]
+        for _ in range(2)
+    )
+    found = train_all(several)
+    for k, training in enumerate(separate):
+        expected = alone(training)
+        assert found[k][:2] == expected[:2]
+        assert found[k].validation == pytest.approx(expected.validation, rel=1e-4)
+        pair = [predict(t.model, t.data, "test") for t in (several[k], training)]
+        assert pair[0].shape[1] == 5
+        np.testing.assert_allclose(pair[0], pair[1], atol=1e-4)
 
 
 def test_a_fit_that_fails_leaves_the_others_as_they_are(part: Dataset, source: PropertyModel) -> None:

@@ -1,8 +1,8 @@
 """Train several models at once: the results are the same as one after another, and the overhead of a step is paid once.
 
 Fits that differ only in the seed, the rows and the weights of their models form one stack (``stacked_model``). A fit
-whose loss is not finite does not affect the others. Sizes: s fits, c crystals per fit in a batch, r training rows, q
-quantities.
+whose loss is not finite does not affect the others. Sizes: s fits, c crystals per fit in a batch, r training rows, v
+columns of network values.
 """
 
 import copy
@@ -35,7 +35,7 @@ _OF_TABLE = {
     embeddings.values_of_embedding: stacked_model.values_of_embedding,
     embeddings.values_of_hidden: stacked_model.values_of_hidden,
 }
-# Network values (s, c, q) of a stack for rows (s, c).
+# Network values (s, c, v) of a stack for rows (s, c).
 _Values = Callable[[Stack, Tensor], Tensor]
 
 
@@ -101,6 +101,7 @@ class StackedFit:
             table.grad = slope
         self.schedule = schedule_of(self.settings, self.optimiser, steps_of(self.settings, self.n_rows))
         self._weights = loss.weights_of(self.settings.weights, data)
+        self._loss_groups = _loss_groups(given)
         self._goals = torch.stack([goals_of(t.model, t.data) for t in given])
         self._orders = [torch.Generator().manual_seed(t.fit.seed) for t in given]
         self._values = _values(given)
@@ -178,8 +179,18 @@ class StackedFit:
         count = len(self.given)
         goals = self._goals[torch.arange(count)[:, None], rows]
         values, targets = (table.transpose(0, 1).flatten(1) for table in (self._values(self.stack, rows), goals))
-        means, there = (found.view(count, -1) for found in loss.by_quantity(self.settings.loss, values, targets))
+        found = loss.by_quantity(self.settings.loss, values, targets, self._loss_groups)
+        means, there = (of_all.view(count, -1) for of_all in found)
         return loss.mean(means, there, self._weights)
+
+
+def _loss_groups(given: Sequence[Training]) -> loss.Groups:
+    """Return the columns of the quantities of every model, side by side; None where all are numbers."""
+    one, width = loss.groups_of(given[0].data, given[0].model), given[0].data.labels.shape[1]
+    if one is None:
+        return None
+    first = range(0, width * len(given), width)
+    return tuple(group._replace(at=slice(group.at.start + k, group.at.stop + k)) for k in first for group in one)
 
 
 def _groups(training: Training) -> list[tuple[list[str], dict[str, Any]]]:

@@ -1,8 +1,8 @@
 """Stack several models of one shape: their weights are in common tables, and one computation gives all their values.
 
 The trainable parameters are in a few tables with one row per model. The models' own parameters are views of these
-tables, so that one operation clips, updates or averages all of them. Sizes: s models, c crystals per model, q
-quantities.
+tables, so that one operation clips, updates or averages all of them. Sizes: s models, c crystals per model, v
+columns of network values (``PropertyModel.columns``).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ from tltool.model.kernels.cpp_kernels import CppKernels
 from tltool.model.layers.mlp import Trunk
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import Pool
-from tltool.model.scaler import ClassScaler
 from tltool.model.sklearn_head import Standardise
 from tltool.model.surgery.low_rank import LowRank
 from tltool.sweep import stacked_cgcnn
@@ -63,8 +62,6 @@ def alike(model: PropertyModel, cpp: CppKernels | None) -> tuple[object, ...] | 
         return None
     if any(type(head) is not nn.Linear for head in model.heads.values()):
         return None
-    if any(isinstance(scaler, ClassScaler) for scaler in model.scalers.values()):
-        return None
     if any(isinstance(part, nn.Dropout) and part.p > 0 for part in model.modules()):
         # Dropout would need a separate sequence of random numbers for each model.
         return None
@@ -103,7 +100,7 @@ def part(stack: Stack) -> None:
 
 
 def values(stack: Stack, graph: Graph, parts: Parts) -> Tensor:
-    """Return network values (s, c, q) of each model for its own part of ``graph``."""
+    """Return network values (s, c, v) of each model for its own part of ``graph``."""
     first = stack.models[0]
     if not isinstance(first.encoder, CGCNN):
         raise TypeError("Only CGCNN is computed side by side; see alike.")
@@ -113,7 +110,7 @@ def values(stack: Stack, graph: Graph, parts: Parts) -> Tensor:
 
 
 def values_of_embedding(stack: Stack, embedding: Tensor) -> Tensor:
-    """Return network values (s, c, q) from the embedding (s, c, dim)."""
+    """Return network values (s, c, v) from the embedding (s, c, dim)."""
     trunk = stack.models[0].trunk
     if isinstance(trunk, Standardise):
         mean, spread = _table(stack, "trunk.", "mean"), _table(stack, "trunk.", "spread")
@@ -125,7 +122,7 @@ def values_of_embedding(stack: Stack, embedding: Tensor) -> Tensor:
 
 
 def values_of_hidden(stack: Stack, hidden: Tensor) -> Tensor:
-    """Return network values (s, c, q) from the input of the heads (s, c, dim)."""
+    """Return network values (s, c, v) from the input of the heads (s, c, dim)."""
     return torch.cat([_mapped(stack, f"heads.{name}", hidden) for name in stack.models[0].heads], dim=2)
 
 
