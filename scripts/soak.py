@@ -21,10 +21,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import h5py
+import matplotlib.figure  # noqa: F401
+import pandas  # noqa: F401
+import sklearn.linear_model  # noqa: F401
 import torch
+import torch._dynamo
 
 from tltool import cli
-from tltool.command_line import job, launch  # noqa: F401  so that a fork need not import them
+
+# These and what stands above is imported so that a fork need not do it.
+from tltool.command_line import job, launch  # noqa: F401
 from tltool.evaluation import cross_validated  # noqa: F401
 from tltool.sweep import processes, tasks  # noqa: F401
 from tltool.transfer import finetune  # noqa: F401

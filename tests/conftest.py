@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import quick_hydra
 import torch
 from hypothesis import settings
 from support import QUOTIENT, a_fit, batches_of, fresh_model
@@ -32,6 +33,12 @@ def pytest_runtest_setup() -> None:
     """Begin no test when the time is up that ``make quick`` gives."""
     if time.time() > float(os.environ.get("TLTOOL_TESTS_UNTIL", "inf")):
         pytest.skip("the time of make quick is up; make test runs the rest")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hydra_once() -> Iterator[None]:
+    with quick_hydra.quick():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

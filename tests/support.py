@@ -69,15 +69,25 @@ def _cell(stage: str, words: tuple[str, ...], environment: tuple[str | None, ...
 
 
 def each_choice(overrides: list[str]) -> list[list[str]]:
-    """Return ``overrides`` with the first choice of each sweep, and once more for every other choice of one."""
+    """Return ``overrides`` with the first choice of each sweep, and once more for every other choice of one.
+
+    Of numbers, which a key takes or does not take, the first and the last are enough.
+    """
     parsed = OverridesParser.create().parse_overrides(overrides)
     choices = [
-        [f"{o.get_key_element()}={word}" for word in o.sweep_string_iterator()] if o.is_sweep_override() else [text]
+        [f"{o.get_key_element()}={word}" for word in _told_apart([*o.sweep_string_iterator()])]
+        if o.is_sweep_override()
+        else [text]
         for o, text in zip(parsed, overrides, strict=True)
     ]
     first = [of[0] for of in choices]
     others = [[*first[:k], word, *first[k + 1 :]] for k, of in enumerate(choices) for word in of[1:]]
     return [first, *others]
+
+
+def _told_apart(choices: list[str]) -> list[str]:
+    numbers = all(word.lstrip("-").replace(".", "", 1).isdigit() for word in choices)
+    return [choices[0], choices[-1]] if numbers and len(choices) > 2 else choices
 
 
 def batches_of(data: Dataset, quantities: tuple[str, ...] = ("e_form",), seed: int = 0, **keys: Any) -> Batches:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import Done, run, start
+from forks import begin
 
 from tltool.command_line.usage import STAGES
 
@@ -29,7 +30,9 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a short pretraining has run."""
     folder = tmp_path_factory.mktemp("home")
-    start(folder, "pretrain", "fit.epochs=1", "split.train_size=300")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLTOOL_OFFLINE", "1")
+        run(folder, "pretrain", "fit.epochs=1", "split.train_size=300")
     return folder
 
 
@@ -104,7 +107,7 @@ def test_bad_input_is_one_sentence_and_an_exit_code(home: Path, words: list[str]
 
 
 def test_the_traceback_is_in_the_run_folder(home: Path) -> None:
-    done = start(home, "pretrain", "quantities=[gap]", code=3)
+    done = run(home, "pretrain", "quantities=[gap]", code=3)
     log = home / done.stderr.split("(details: ")[1].split(")")[0]
     assert "Traceback" in log.read_text()
     assert json.loads((log.parent / "status.json").read_text())["code"] == 3
@@ -141,18 +144,14 @@ def test_a_run_folder_holds_everything(home: Path) -> None:
 
 def test_a_sweep_goes_on_past_a_failed_cell(home: Path) -> None:
     run(home, "transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, code=2)
-    done = start(home, "transfer", "-m", "mode=features", "mode.level=1,9,0", "split.train_size=40", code=2)
+    done = run(home, "transfer", "-m", "mode=features", "mode.level=1,9,0", "split.train_size=40", code=2)
     assert "use 0 to 3" in done.stderr
     assert "mode.level=9  failed (" in done.stderr
     assert len(re.findall(r"^mode\.level=[01]  MAE ", done.stderr, re.MULTILINE)) == 2
 
 
 def test_four_runs_of_one_second_share_no_folder(home: Path) -> None:
-    words = [sys.executable, "-m", "tltool", "prepare"]
-    begun = [
-        subprocess.Popen(words, cwd=home, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        for _ in range(4)
-    ]
+    begun = [begin(home, "prepare") for _ in range(4)]
     said = [process.communicate(timeout=240)[1] for process in begun]
     assert [process.returncode for process in begun] == [0] * 4
     folders = {line for text in said for line in text.splitlines() if line.startswith("Run folder: ")}
@@ -167,13 +166,13 @@ def test_a_taken_folder_is_refused(home: Path, tmp_path: Path) -> None:
 
 def killed_once(ready: Callable[[], bool], *words: str, home: Path) -> str:
     """Run tltool until ``ready``, terminate it, and return what it said."""
-    process = subprocess.Popen([sys.executable, "-m", "tltool", *words], cwd=home, stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
+    process = begin(home, *words)
+    for _ in range(1200):
         if ready():
             break
-        time.sleep(0.1)
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    said: str = process.communicate(timeout=60)[1]
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 75
     return said
 
@@ -188,7 +187,7 @@ def test_termination_leaves_a_status(home: Path) -> None:
 
 
 def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
-    words = ["pretrain", "fit.epochs=60", "split.train_size=120", "keep_every=0", "runs=resumed"]
+    words = ["pretrain", "fit.epochs=20", "split.train_size=120", "keep_every=0", "runs=resumed"]
     state = home / "resumed" / "pretrain" / "begun" / "state.json"
     said = killed_once(state.exists, *words, "hydra.run.dir=resumed/pretrain/begun", "resume=latest", home=home)
     assert "no interrupted run to continue" in said
@@ -213,19 +212,12 @@ def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
 def test_a_terminated_sweep_starts_no_further_cell(home: Path, workers: int, sent: signal.Signals) -> None:
     sweep = home / f"long-sweep-{workers}-{sent}"
     words = ["transfer", "-m", "mode=scratch,finetune", "seed=0,1", "fit.epochs=100000", f"hydra.sweep.dir={sweep}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tltool", *words, f"workers={workers}"],
-        cwd=home,
-        # Tests that run in the background ignore Ctrl-C, and would hand that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(600):
+    process = begin(home, *words, f"workers={workers}")
+    for _ in range(1200):
         logs = [sweep / cell / "log.jsonl" for cell in "01"]
         if all(log.exists() and '"epoch"' in log.read_text() for log in logs):
             break
-        time.sleep(0.1)
+        time.sleep(0.05)
     process.send_signal(sent)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 75
@@ -241,12 +233,15 @@ def test_runs_of_a_sweep_give_what_they_give_alone(home: Path) -> None:
     import pandas as pd
 
     words = ["mode=finetune", "fit.epochs=3", "split.train_size=40"]
-    done = start(home, "transfer", "-m", "seed=0,1,2,3", "hydra.sweep.dir=many", "workers=2", *words)
-    lines = [line for line in done.stderr.splitlines() if re.match(r"seed=\d  MAE \S+ log10\(GPa\)  \(\d of 4", line)]
+    # What its processes write is read, too.
+    sweep = begin(home, "transfer", "-m", "seed=0,1,2,3", "hydra.sweep.dir=many", "workers=2", *words)
+    said, progress = sweep.communicate(timeout=240)
+    assert sweep.returncode == 0, progress
+    lines = [line for line in progress.splitlines() if re.match(r"seed=\d  MAE \S+ log10\(GPa\)  \(\d of 4", line)]
     assert sorted(line[:6] for line in lines) == ["seed=0", "seed=1", "seed=2", "seed=3"]
-    assert "epoch" not in done.stderr
-    assert f"Run folders: {home / 'many'}" in done.stderr
-    assert len(re.findall(r"^ *finetune(?: \(best\))? +4 ", done.stdout, re.MULTILINE)) == 1
+    assert "epoch" not in progress
+    assert f"Run folders: {home / 'many'}" in progress
+    assert len(re.findall(r"^ *finetune(?: \(best\))? +4 ", said, re.MULTILINE)) == 1
     alone = run_folder(run(home, "transfer", "seed=3", *words), home)
     one, other = (pd.read_csv(folder / "predictions.csv") for folder in (alone, home / "many" / "3"))
     assert list(one.id) == list(other.id)

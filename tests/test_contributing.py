@@ -1,5 +1,8 @@
 """What CONTRIBUTING.md shows works as written: in a copy, each block becomes the file it names, and nothing else."""
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import re
@@ -10,6 +13,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from forks import fork, import_from
 from support import ROOT
 
 pytestmark = pytest.mark.slow
@@ -21,6 +25,18 @@ INSERTED = re.compile(
     r"[Ii]n `(\S+)`, (above|as the last of) `(\w+)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 QUICK = ["fit.epochs=1", "threads=1"]
+
+
+ALONE = """
+import sys
+
+sys.meta_path[:] = [finder for finder in sys.meta_path if finder.__module__.startswith("_frozen_importlib")]
+sys.path.insert(0, sys.argv.pop(1))
+import pytest
+
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+"""Runs pytest with the tltool in a folder, whatever finders other installations have."""
 
 
 def run(home: Path, *words: str) -> str:
@@ -66,41 +82,61 @@ def test_the_page_shows_one_python_and_one_yaml_file_each() -> None:
         assert f"configs/{configs}/{code.stem}.yaml" in FILES
 
 
-def test_a_dataset_an_encoder_and_a_mode_work(home: Path) -> None:
-    said = run(home, "-c", "import tltool, tltool.configs; print(tltool.__file__, tltool.configs.__file__)")
-    assert said.split() == [str(home / "tltool" / "__init__.py"), str(home / "tltool" / "configs" / "__init__.py")]
+COMMANDS = {
+    "prepare": ["prepare", "data=cubes", "data.root=table"],
+    "pretrain": [
+        *["pretrain", "data=cubes", "data.root=table", "encoder=neighbour_mean", "logger=[csv,progress]"],
+        *["fit.epochs=2", "threads=1", "hydra.run.dir=short"],
+    ],
+    "transfer": ["transfer", "target=cubes", "target.data.root=table", "mode=bias_only", "source=short", *QUICK],
+    "report": ["report", "inputs=[short]", "output=page"],
+}
+
+
+@pytest.fixture(scope="module")
+def said(home: Path) -> dict[str, str]:
+    """What each of the commands said. They run one after another, in one process, with the tltool of ``home``."""
+
+    def work() -> None:
+        import_from(home)
+        cli = importlib.import_module("tltool.cli")
+        texts = {}
+        for name, words in COMMANDS.items():
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+                code = cli._answer(words)
+            assert code == 0, text.getvalue()
+            texts[name] = text.getvalue()
+        (home / "said.json").write_text(json.dumps(texts), encoding="utf-8")
 
     # The data set made here must not stay behind in a cache that others use.
-    own = ["data.root=table", f"cache={home}/cache"]
-    said = run(home, "-m", "tltool", "prepare", "data=cubes", *own)
-    assert "43 records kept, 3 left out" in said
-    assert "2 left out: lattice constant or enthalpy is not a number (first: blank)" in said
-    assert "1 left out: a site is not a real element" in said
+    process = fork(work, home, TLTOOL_CACHE=str(home / "cache"))
+    assert process.wait(timeout=240) == 0, process.said()
+    found: dict[str, str] = json.loads((home / "said.json").read_text(encoding="utf-8"))
+    return found
 
-    words = ["data=cubes", *own, "encoder=neighbour_mean", *QUICK]
-    assert "Pretraining on 35 crystals of cubes" in run(home, "-m", "tltool", "pretrain", *words)
 
-    words = ["target=cubes", "target.data.root=table", own[1], "mode=bias_only", *QUICK]
-    said = run(home, "-m", "tltool", "transfer", *words)
-    assert "bias_only to cubes: 35 training" in said
+def test_a_dataset_an_encoder_and_a_mode_work(said: dict[str, str]) -> None:
+    assert "43 records kept, 3 left out" in said["prepare"]
+    assert "2 left out: lattice constant or enthalpy is not a number (first: blank)" in said["prepare"]
+    assert "1 left out: a site is not a real element" in said["prepare"]
+    assert "Pretraining on 35 crystals of cubes" in said["pretrain"]
+    assert "bias_only to cubes: 35 training" in said["transfer"]
     # The biases of receiver (64) and trunk (128), and the head (128 + 1).
-    assert "321 parameters train" in said
+    assert "321 parameters train" in said["transfer"]
 
 
-def test_a_metric_shows_up_everywhere(home: Path) -> None:
-    words = ["threads=1", "fit.epochs=1", "split.train_size=40", "hydra.run.dir=short"]
-    assert "median error" in run(home, "-m", "tltool", "pretrain", *words)
+def test_a_metric_shows_up_everywhere(said: dict[str, str], home: Path) -> None:
+    assert "median error" in said["pretrain"]
     errors = json.loads((home / "short" / "metrics.json").read_text(encoding="utf-8"))["quantities"]["e_form"]["test"]
     assert 0 < errors["median error"] < errors["RMSE"]
-    run(home, "-m", "tltool", "report", "inputs=[short]", "output=page")
     assert "| test median error |" in (home / "page" / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("said")
 def test_a_logger_hears(home: Path) -> None:
-    words = ["threads=1", "fit.epochs=2", "split.train_size=40", "hydra.run.dir=heard", "logger=[csv,progress]"]
-    run(home, "-m", "tltool", "pretrain", *words)
-    assert (home / "heard" / "progress.txt").read_text(encoding="utf-8") == "finished\n"
-    assert len((home / "heard" / "epochs.csv").read_text(encoding="utf-8").splitlines()) == 3
+    assert (home / "short" / "progress.txt").read_text(encoding="utf-8") == "finished\n"
+    assert len((home / "short" / "epochs.csv").read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_the_contract_tests_find_them_and_they_keep_the_contracts(home: Path) -> None:
@@ -108,7 +144,7 @@ def test_the_contract_tests_find_them_and_they_keep_the_contracts(home: Path) ->
     tests = ["test_configs.py", "test_doors.py", "test_metrics.py", *mirrors]
     chosen = "(cubes or neighbour_mean or bias_only or doors or truth or progress) and not regressor"
     words = ["-p", "no:cacheprovider", "-p", "no:xdist", "-q", "-rA", "-k", chosen]
-    said = run(home, "-m", "pytest", *words, *(f"tests/{name}" for name in tests))
+    said = run(home, "-c", ALONE, str(home), *words, *(f"tests/{name}" for name in tests))
     for name, test in zip(("neighbour_mean", "bias_only", "progress"), mirrors, strict=True):
         assert re.search(rf"PASSED tests/{test}::\S+\[[^\]]*{name}", said), said
     assert "PASSED tests/test_metrics.py::test_a_metric_says_the_truth_about_itself[median error]" in said

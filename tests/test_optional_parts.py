@@ -1,14 +1,14 @@
 """Fast paths are optional: without them tltool trains, transfers and evaluates, and predicts the same to 1e-5."""
 
+import importlib
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from forks import fork, import_from
 from support import ROOT
 
 pytestmark = pytest.mark.slow
@@ -24,36 +24,24 @@ ENCODERS = {
     "megnet": ["encoder=megnet", "graph=megnet", "readout=set2set"],
     "alignn": ["encoder=alignn_small", "graph=angles"],
 }
-COMMANDS = """
-import sys
-
-# The copy and no other installation, whatever finders that one has.
-sys.meta_path[:] = [finder for finder in sys.meta_path if finder.__module__ == "_frozen_importlib_external"
-                    or finder.__module__ == "_frozen_importlib"]
-sys.path.insert(0, {package!r})
-import tltool
-from tltool import cli
-
-assert tltool.__file__.startswith({package!r}), tltool.__file__
-for words in {commands}:
-    sys.argv = ["tltool", *words]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        if stop.code:
-            raise
-"""
 
 
-def run(home: Path, package: Path, *commands: list[str]) -> None:
-    """Run commands with the tltool in ``package``, in a process of its own, in the folder ``home``."""
-    home.mkdir(exist_ok=True)
-    environment = os.environ | {"PYTHONSAFEPATH": "1", "COLUMNS": "200"}
-    code = COMMANDS.format(package=str(package), commands=list(commands))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=home, env=environment, capture_output=True, text=True, timeout=400
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def run(home: Path, package: Path, commands: dict[str, list[list[str]]]) -> None:
+    """Run the ``commands`` of each folder of ``home`` with the tltool in ``package``, in a process of its own."""
+
+    def work() -> None:
+        import_from(package)
+        cli = importlib.import_module("tltool.cli")
+        for folder, several in commands.items():
+            (home / folder).mkdir(parents=True)
+            os.chdir(home / folder)
+            for words in several:
+                code = cli._answer(words)
+                assert code == 0, f"{words} ended with {code}"
+
+    process = fork(work, home)
+    _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
 
 
 def copy_of(package: Path, without: list[str]) -> Path:
@@ -86,8 +74,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models of each encoder, trained with all parts in place: folders named after the encoders."""
     home = tmp_path_factory.mktemp("whole")
     package = copy_of(home / "package", [])
-    for name, words in ENCODERS.items():
-        run(home / name, package, *training(*words), ["eval", "runs=runs"])
+    run(home, package, {name: [*training(*words), ["eval", "runs=runs"]] for name, words in ENCODERS.items()})
     return home
 
 
@@ -96,17 +83,16 @@ def test_without_an_optional_part_all_goes_on(part: str, whole: Path, tmp_path: 
     package = copy_of(tmp_path / "package", OPTIONAL[part])
     # Without tltool/sweep the runs of a sweep follow each other.
     seeds = ["transfer", "-m", "target=bulk_modulus", "mode=finetune", "seed=0,1", "runs=several", *FEW]
-    for name, words in ENCODERS.items() if part == "kernels" else [("cgcnn", [])]:
-        expected = predictions(whole / name / "runs" / "eval")
+    encoders = ENCODERS if part == "kernels" else {"cgcnn": ENCODERS["cgcnn"]}
+    commands = {}
+    for name, words in encoders.items():
         (trained,) = (file.parent for file in (whole / name / "runs" / "transfer").rglob("model/manifest.json"))
-        run(
-            tmp_path / name,
-            package,
-            *training(*words),
-            ["eval", "runs=runs"],
-            ["eval", "runs=again", f"model={trained}"],
-            *([[*seeds, f"source={trained}"]] if "sweep" in OPTIONAL[part] else []),
-        )
+        commands[name] = [*training(*words), ["eval", "runs=runs"], ["eval", "runs=again", f"model={trained}"]]
+        if "sweep" in OPTIONAL[part]:
+            commands[name].append([*seeds, f"source={trained}"])
+    run(tmp_path, package, commands)
+    for name in encoders:
+        expected = predictions(whole / name / "runs" / "eval")
         if "sweep" in OPTIONAL[part]:
             assert len(list((tmp_path / name / "several").rglob("model/manifest.json"))) == 2
         found = predictions(tmp_path / name / "again")

@@ -13,21 +13,11 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from forks import begin
 from support import ROOT
 
-SMALL = ["pretrain", "fit.epochs=200", "split.train_size=120", "overlap=none", "threads=1"]
-
-
-def a_process(*words: str, home: Path, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tltool", *words],
-        cwd=home,
-        env=os.environ | {"TLTOOL_OFFLINE": "1"} | env,
-        # Tests that run in the background ignore Ctrl-C, and would hand that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+SMALL = ["pretrain", "fit.epochs=40", "split.train_size=120", "split.val=0.05", "split.test=0.02", "overlap=none"]
+SMALL += ["threads=1"]
 
 
 def until(folder: Path, text: str) -> None:
@@ -44,11 +34,20 @@ def errors(folder: Path) -> dict[str, object]:
     return dict(found)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that is never stopped."""
+    home = tmp_path_factory.mktemp("whole")
+    run(home, *SMALL, "hydra.run.dir=whole", TLTOOL_OFFLINE="1")
+    return home / "whole"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_01_a_signal_in_the_first_minutes_is_continued_to_the_bit(tmp_path: Path, sent: signal.Signals) -> None:
-    run(tmp_path, *SMALL, "hydra.run.dir=whole")
-    begun = a_process(*SMALL, "runs=my runs", "hydra.run.dir=begun", home=tmp_path)
+def test_01_a_signal_in_the_first_minutes_is_continued_to_the_bit(
+    tmp_path: Path, whole: Path, sent: signal.Signals
+) -> None:
+    begun = begin(tmp_path, *SMALL, "runs=my runs", "hydra.run.dir=begun", TLTOOL_OFFLINE="1")
     until(tmp_path / "begun", '"epoch": 2,')
     begun.send_signal(sent)
     said = begun.communicate(timeout=60)[1]
@@ -56,8 +55,8 @@ def test_01_a_signal_in_the_first_minutes_is_continued_to_the_bit(tmp_path: Path
     (again,) = re.findall(r"this continues: tltool (.*)", said)
     assert shlex.split(again) == [*SMALL, "runs=my runs", f"resume={tmp_path / 'begun'}"]
     run(tmp_path, *shlex.split(again), "hydra.run.dir=rest")
-    assert errors(tmp_path / "rest") == errors(tmp_path / "whole")
-    assert (tmp_path / "rest" / "predictions.csv").read_text() == (tmp_path / "whole" / "predictions.csv").read_text()
+    assert errors(tmp_path / "rest") == errors(whole)
+    assert (tmp_path / "rest" / "predictions.csv").read_text() == (whole / "predictions.csv").read_text()
 
 
 @pytest.mark.parametrize(("sent", "code"), [("SIGINT", 130), ("SIGTERM", 143)])

@@ -1,0 +1,52 @@
+"""What Hydra does again for each command and would find the same is done once for a whole run of the tests.
+
+It reads every YAML file of a config anew, and composes the config of a command twice, the first time to learn whether
+``hydra.mode`` is set. ``commands.start`` and everything else that starts a process has Hydra as it is.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+
+Plugins.instance()  # which fills the registry
+_Source: Any = SourcesRegistry.instance().resolve("pkg")
+_read: dict[tuple[str, int, int], ConfigResult] = {}
+_whole_read = _Source._read_config
+_whole_mode = Hydra.get_mode
+
+
+def _read_once(self: ConfigSource, file: Any) -> ConfigResult:
+    """Read a YAML file of tltool, or copy what was read of it before it was last changed."""
+    if not isinstance(file, Path):
+        return _whole_read(self, file)
+    about = file.stat()
+    key = (str(file), about.st_mtime_ns, about.st_size)
+    if key not in _read:
+        _read[key] = _whole_read(self, file)
+    found = copy.deepcopy(_read[key])
+    found.provider = self.provider
+    found.path = f"{self.scheme()}://{self.path}"
+    return found
+
+
+def _mode(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Return what ``hydra.mode`` is set to; without composing if nobody sets it."""
+    return _whole_mode(self, config_name, overrides) if any("hydra.mode" in word for word in overrides) else None
+
+
+@contextmanager
+def quick() -> Iterator[None]:
+    """Do it once in the body."""
+    with (
+        patch.object(_Source, "_read_config", _read_once),
+        patch.object(Hydra, "get_mode", _mode),
+    ):
+        yield
