@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forks import fork
 
 from tltool import machine
 from tltool.errors import ConfigError
@@ -197,7 +198,7 @@ def test_one_gpu_or_none_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 def test_training_needs_nothing_that_only_linux_has(tmp_path: Path) -> None:
     """As on a system without file locks, ``/proc``, processes by fork, and signals of users."""
     code = """
-import json, multiprocessing.spawn, os, pathlib, signal, sys
+import multiprocessing.spawn, os, pathlib, signal, sys
 import matplotlib.pyplot, pandas, psutil, sklearn, torch  # which look at the system when they are imported
 sys.modules["fcntl"] = sys.modules["resource"] = None
 sys.platform = "other"
@@ -205,6 +206,8 @@ for name in ("SIGUSR1", "SIGUSR2"):
     delattr(signal, name)
 for name in ("fork", "register_at_fork", "sched_getaffinity", "pwrite", "getloadavg"):
     delattr(os, name)
+for name in [name for name in sys.modules if name.split(".")[0] == "tltool"]:
+    del sys.modules[name]
 read = pathlib.Path.read_text
 def no_proc(path, *words, **more):
     if str(path).startswith("/proc"):
@@ -212,7 +215,7 @@ def no_proc(path, *words, **more):
     return read(path, *words, **more)
 pathlib.Path.read_text = no_proc
 from tltool.cli import main
-for words in json.loads(sys.argv.pop()):
+for words in COMMANDS:
     sys.argv = ["tltool", *words]
     try:
         main()
@@ -220,13 +223,18 @@ for words in json.loads(sys.argv.pop()):
         if end.code:
             raise
 """
-    pretrain = ["pretrain", "split.train_size=64", "fit.epochs=1", "cache=c"]
+    own = ["data=dielectric", "quantities=[gap]"]
+    pretrain = ["pretrain", *own, "split.train_size=64", "fit.epochs=1", "overlap=none", "cache=c"]
     sweep = ["transfer", "-m", "target=bulk_modulus", "mode=scratch", "seed=0,1", "fit.epochs=1", "cache=c"]
-    prepare = ["prepare", "data=demo", "dry_run=true", "cache=c"]
-    every = json.dumps([pretrain, [*sweep, "split.train_size=40"], prepare, ["cache", "cache=c"]])
-    command = [sys.executable, "-c", code, every]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=480)
-    assert done.returncode == 0, done.stderr
-    assert "data=demo, prepared, 3,938 records" in done.stdout
+    prepare = ["prepare", "data=dielectric", "dry_run=true", "cache=c"]
+    every = [pretrain, [*sweep, "split.train_size=40", "overlap=none"], prepare, ["cache", "cache=c"]]
+
+    def work() -> None:
+        exec(compile(code, "code", "exec"), {"__name__": "code", "COMMANDS": every})
+
+    process = fork(work, tmp_path)
+    out, err = process.communicate(timeout=480)
+    assert process.returncode == 0, err
+    assert "data=dielectric, prepared, 1,056 records" in out
     assert len(list((tmp_path / "runs").rglob("metrics.json"))) == 4
     assert {json.loads(p.read_text())["state"] for p in tmp_path.rglob("status.json")} == {"finished"}

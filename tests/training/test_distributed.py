@@ -2,13 +2,17 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT
+import two_ranks
+from commands import run
+from forks import Begun, begin, fork
 
 from tltool.training.saved_model import checkpoint
 
@@ -35,18 +39,18 @@ def mode(source, data, fit, /):
 
 
 def started(home: Path, *words: str) -> subprocess.Popen[str]:
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{home}{os.pathsep}{ROOT / 'tests'}"}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(home)}
     return subprocess.Popen(
         [sys.executable, *words], cwd=home, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+def ended(process: "subprocess.Popen[str] | Begun") -> tuple[int, str]:
     try:
         said = process.communicate(timeout=LIMIT)[1]
     finally:
-        process.terminate()  # torchrun takes its processes along
-    return process.returncode, said
+        process.send_signal(signal.SIGTERM)  # torchrun takes its processes along
+    return process.returncode or 0, said
 
 
 def epochs(folder: Path) -> list[dict[str, Any]]:
@@ -60,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     # Both at once, and nothing prepared: the two wait for whoever prepares it.
     words = ["pretrain", *FEW, f"cache={folder}/cache"]
-    runs = [started(folder, *ONE, *words, "kernels=torch", "hydra.run.dir=one")]
+    runs: list[Begun | subprocess.Popen[str]] = [begin(folder, *words, "kernels=torch", "hydra.run.dir=one")]
     runs += [started(folder, *PAIR, *ONE, *words, "hydra.run.dir=two")]
     for code, said in map(ended, runs):
         assert code == 0, said
@@ -103,13 +107,20 @@ def test_an_error_on_one_rank_ends_all(home: Path) -> None:
     assert "DataError" in (home / "unwell" / "error.log").read_text()
 
 
-def test_a_step_of_two_ranks_is_that_of_one(home: Path) -> None:
-    code, said = ended(started(home, *PAIR, f"{ROOT}/tests/training/two_ranks.py", "cgcnn", "cgat", "alignn_small"))
-    assert code == 0, said
+def test_a_step_of_two_ranks_is_that_of_one(tmp_path: Path) -> None:
+    with socket.create_server(("localhost", 0)) as free:
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    encoders = ["cgcnn", "cgat", "alignn_small"]
+    ranks = [
+        fork(lambda: two_ranks.compare(encoders), tmp_path, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
+        for rank in range(2)
+    ]
+    for code, said in map(ended, ranks):
+        assert code == 0, said
 
 
-def test_only_training_takes_several_processes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}.items():
-        monkeypatch.setenv(name, value)
-    code, said = ended(started(home, *ONE, "report"))
-    assert (code, said) == (2, "tltool: report runs in one process; start it without torchrun.\n")
+def test_only_training_takes_several_processes(tmp_path: Path) -> None:
+    env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost"}
+    done = run(tmp_path, "report", code=2, **env)
+    assert done.stderr == "tltool: report runs in one process; start it without torchrun.\n"

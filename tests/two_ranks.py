@@ -1,9 +1,7 @@
-"""Run by ``torchrun`` with two processes: what a step does is the same whether one or two processes take it.
+"""What a step does is the same whether one or two processes take it, as ``torchrun`` sets them up.
 
-Words are names of encoders. Rank 1 is also tried as the one that gets no crystal of a batch.
+Rank 1 is also tried as the one that gets no crystal of a batch.
 """
-
-import sys
 
 import torch
 import torch.distributed as dist
@@ -33,13 +31,14 @@ def learnt(model: PropertyModel, data: Batches, size: int) -> dict[str, torch.Te
     return found | {name: buffer.clone() for name, buffer in model.named_buffers()}
 
 
-def main() -> None:
+def compare(encoders: list[str]) -> None:
+    """Take a step of each of the ``encoders`` alone and with the other rank; raise if they differ."""
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     demo = store.load(BUNDLED / "demo.h5")
     records = store.gather([demo.record(row) for row in range(24)], demo.attributes)
-    for encoder in sys.argv[1:]:
+    for encoder in encoders:
         table = crystal_graphs.build([records.crystal(row) for row in range(len(records))], graph_settings_of(encoder))
         data = batches_of(Dataset(records, table))
         for size in (9, 1):
@@ -57,7 +56,3 @@ def main() -> None:
                     msg=lambda text, where=f"{encoder}, batch {size}, {name}": f"{where}: {text}",
                 )  # fmt: skip
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
