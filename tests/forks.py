@@ -4,12 +4,14 @@ A start and the imports of a run cost five seconds or more of processor time. ``
 process (signals, kills, locks, several at once); ``commands.start`` is for the start itself.
 """
 
+import atexit
 import importlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -98,6 +100,7 @@ def fork(work: Callable[[], int | None], home: Path, **env: str) -> Begun:
 
 def _in_child(work: Callable[[], int | None], home: Path, folder: Path, env: dict[str, str]) -> int:
     """Do ``work`` as a process does that was started: signals, streams and folder are as a shell gives them."""
+    atexit._clear()  # what this process does at its end is not for a fork to do
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         signal.signal(number, handler)
     for number, name in ((1, "out"), (2, "err")):
@@ -115,6 +118,9 @@ def _in_child(work: Callable[[], int | None], home: Path, folder: Path, env: dic
         traceback.print_exc()
         return 1
     finally:
+        # As at the end of a process: executors end their workers.
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
 
