@@ -102,6 +102,12 @@ def structure_type(crystal: Crystal) -> int:
     return max(_hash((group, sorted(map(sorted, of_element.values()))), 64), 1)
 
 
+def space_group(crystal: Crystal) -> int:
+    """Return the number of the space group, that of the mirror image if it is smaller; 0 if no symmetry is found."""
+    found = _found(crystal)
+    return 0 if found is None else found[0]
+
+
 def _positions(sites: Counter[tuple[int, str]], share: float, lettering: dict[str, str]) -> Positions:
     return tuple(sorted((z, lettering.get(name, name), round(count * share)) for (z, name), count in sites.items()))
 
