@@ -9,6 +9,7 @@ from support import config
 from tltool.reporting.finished_runs import Result
 from tltool.study.axes import Axes, read
 from tltool.study.plan import Cell, Kind
+from tltool.study.summary import Summary, summarise
 from tltool.study.table import Row
 
 
@@ -46,3 +47,10 @@ def rows(gain: float = 0.8, sizes: tuple[int, ...] = (50, 100, 200), draws: int 
             found.append(row("scratch", size, draw, base))
             found.append(row("tuned", size, draw, gain * base * float(np.exp(noise * made.normal()))))
     return found
+
+
+def summary_of(found: list[Row], *splits: str) -> Summary:
+    """Return the statistics of cells of the modes scratch and tuned, with a random split and ``splits``."""
+    given: dict[str, Any] = {"targets": {"gaps": {}}, "modes": {"scratch": {}, "tuned": {"mode": "finetune"}}}
+    given |= {"sources": {"pbe": {"source": "bundled"}}, "claims": []}
+    return summarise(axes(**given, splits={name: [] for name in ("random", *splits)}), found)

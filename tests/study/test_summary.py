@@ -7,9 +7,10 @@ import pytest
 from study_rows import axes, row, rows
 
 from tltool.reporting.render.blocks import Grid, Heading, Picture
-from tltool.study import figures, page, wording
 from tltool.study.axes import Claim
 from tltool.study.differences import compare
+from tltool.study.page import compose as page
+from tltool.study.page import figures, wording
 from tltool.study.summary import Summary, summarise
 
 MODES = {"scratch": {}, "tuned": {"mode": "finetune"}}

@@ -6,9 +6,10 @@ from pathlib import Path
 from tltool.errors import ResourceError, TltoolError
 from tltool.reporting.render import html, markdown
 from tltool.run_folder import status
-from tltool.study import figures, matbench_file, page, summary, table
+from tltool.study import matbench_file, summary, table
 from tltool.study.axes import Axes
 from tltool.study.cells import State, Task
+from tltool.study.page import compose, figures
 from tltool.study.summary import Summary
 
 
@@ -17,11 +18,11 @@ def write(axes: Axes, tasks: Sequence[Task], states: Mapping[Path, State], folde
     rows = table.rows(task for task in tasks if states[task.folder].word == "done")
     found = summary.summarise(axes, rows)
     shown = list(figures.pictures(found))
-    blocks = page.compose(found, rows, tasks, states, shown)
+    blocks = compose.compose(found, rows, tasks, states, shown)
     try:
         table.write(table.frame(axes, tasks, states), folder, "cells")
-        table.write(page.differences(found), folder, "differences")
-        table.write(page.curves(found), folder, "figure")
+        table.write(compose.differences(found), folder, "differences")
+        table.write(compose.curves(found), folder, "figure")
         figures.write(shown, folder / "figures")
         html.write(blocks, folder / "page.html")
         markdown.write(blocks, folder / "page.md")

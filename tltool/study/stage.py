@@ -7,11 +7,13 @@ from typing import Any
 
 from tltool.errors import ConfigError, TltoolError
 from tltool.reporting.comparable import grouped
+from tltool.reporting.wording import plural
 from tltool.run_folder.run import Run
 from tltool.study import axes as described
-from tltool.study import cells, outputs, plan, timing, wording
+from tltool.study import cells, expected, outputs, plan, timing
 from tltool.study.axes import Axes
 from tltool.study.cells import State, Task
+from tltool.study.page import wording
 from tltool.training.backend import Backend
 
 _FAILED = ("leave", "again")
@@ -53,18 +55,20 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
 
 
 def _planned(axes: Axes, sources: Sequence[Task], asked: Sequence[Task]) -> str:
-    trained = f" and {len(sources):,} pretrainings" if sources else ""
-    return (
-        f"Study {axes.name}: {len(asked):,} cells{trained} ({len(axes.sources)} sources, {len(axes.targets)} targets, "
-        f"{len(axes.modes)} modes, {len(axes.draws)} sizes, {len(axes.splits)} kinds of split)."
-    )
+    trained = f" and {plural(len(sources), 'pretraining')}" if sources else ""
+    parts = {"source": axes.sources, "target": axes.targets, "mode": axes.modes, "size": axes.draws}
+    counts = ", ".join(plural(len(some), word) for word, some in parts.items())
+    splits = "1 kind of split" if len(axes.splits) == 1 else f"{len(axes.splits)} kinds of split"
+    return f"Study {axes.name}: {wording.cells(len(asked))}{trained} ({counts}, {splits})."
 
 
 def _train_sources(sources: Sequence[Task], folder: Run, *, again: bool) -> dict[str, State]:
     """Train the sources that are not there yet; return {name: state} of those that failed."""
     left = [task for task in sources if cells.state(task, again=again).word == "left"]
     if len(left) < len(sources):
-        folder.say(f"{len(sources) - len(left):,} of {len(sources):,} sources are trained already, or failed before.")
+        folder.say(
+            f"{len(sources) - len(left):,} of {plural(len(sources), 'source')} trained already, or failed before."
+        )
     cells.run(left)
     states = {task.folder.name: cells.state(task, again=False) for task in sources}
     lost = {name: state for name, state in states.items() if state.word != "done"}
@@ -79,25 +83,19 @@ def _tell_time(
     """Say how many cells are done, failed and left, and how long the rest takes."""
     states = [cells.state(task, again=again).word for task in asked]
     left = [task.cell.kind for task, word in zip(asked, states, strict=True) if task.cell and word == "left"]
-    done = list(cells.iterate_done(tasks))
-    shares = timing.shares([span for _, span in done])
-    times = grouped(
-        zip((task for task, _ in done), shares, strict=True), lambda pair: pair[0].cell and pair[0].cell.kind
-    )
-    measured = {kind: [share for _, share in some] for kind, some in times.items() if kind}
-    modes = {mode.name: mode.words[0].removeprefix("mode=") for mode in axes.modes}
-    found = timing.estimate(left, measured, modes)
-    text = f"{states.count('done'):,} cells are done, {states.count('failed'):,} failed, {len(left):,} are left"
+    found = expected.of_cells(left, tasks, sources)
+    done, failed = states.count("done"), states.count("failed")
+    text = f"{wording.cells(done)} {'is' if done == 1 else 'are'} done, {failed:,} failed, {len(left):,} left"
     if left:
-        how = f"{found.measured:,} of them by measured times of like cells"
-        how += ", the others by those of other targets or by a table" if found.measured < found.cells else ""
-        text += f"; they take about {timing.told(found.seconds)} ({how})"
+        how = f"{found.measured:,} by measured times of like cells"
+        how += ", the others by those of other targets or by rates that ship" if found.measured < found.cells else ""
+        text += f"; {'it takes' if len(left) == 1 else 'they take'} about {timing.told(found.seconds)} ({how})"
     folder.say(text + ".")
     if left and found.measured < found.cells:
         folder.say("That is rough; pilot=1 runs one cell of each kind, after which the times are measured.")
     waiting = [task for task in sources if cells.state(task, again=again).word == "left"]
     if waiting:
-        folder.say(f"{len(waiting):,} pretrainings come first; their time is not in this estimate.")
+        folder.say(expected.said(waiting, [task for task in sources if task not in waiting]))
 
 
 def _states(tasks: Sequence[Task], lost: Mapping[str, State]) -> dict[Path, State]:

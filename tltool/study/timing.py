@@ -1,24 +1,14 @@
-"""How long the cells of a study take: measured on those that are done, else from a table."""
+"""How long the cells of a study take: measured on those that are done, else by rates of a reference machine."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
 from tltool.study.plan import Kind
 
-_TABLE: Mapping[str, tuple[float, float]] = {
-    "features": (0.5, 0.002),
-    "scratch": (0.6, 0.03),
-    "auto": (8.0, 0.15),
-}
-"""Mode -> seconds of a cell, and more for each of its training rows.
-
-A guess for CGCNN with 100 epochs and two processes on two cores: it was taken on a machine that had other work to do.
-Modes that train have the time of scratch.
-"""
 _ALL_ROWS = 1000
-"""Rows that the table takes for a cell of all rows, whose number is not known before."""
+"""Rows that are taken for a cell of all rows, whose number is not known before."""
 
 
 class Span(NamedTuple):
@@ -50,12 +40,14 @@ def shares(spans: Sequence[Span]) -> list[float]:
     return found
 
 
-def estimate(left: Iterable[Kind], done: Mapping[Kind, Sequence[float]], modes: Mapping[str, str]) -> Estimate:
+def estimate(
+    left: Iterable[Kind], done: Mapping[Kind, Sequence[float]], guess: Callable[[Kind, int], float]
+) -> Estimate:
     """Return how long the cells ``left`` take, given the shares (s) of cells that are ``done``, by kind.
 
     A kind that was not measured takes the time of the nearest size with the same target and mode, of the same split if
     there is one, in proportion to the rows if it has more. Without one, it takes that of another target, and without
-    that, the time of the table. ``modes`` is {mode of the study: mode of tltool}.
+    that the seconds of ``guess``, which is given the kind and its rows.
     """
     means = {kind: fmean(times) for kind, times in done.items() if times}
     total, cells, measured = 0.0, 0, 0
@@ -63,7 +55,7 @@ def estimate(left: Iterable[Kind], done: Mapping[Kind, Sequence[float]], modes: 
         of_mode = {other: mean for other, mean in means.items() if other.mode == kind.mode}
         known = {other: mean for other, mean in of_mode.items() if other.target == kind.target}
         cells, measured = cells + 1, measured + bool(known)
-        total += _scaled(kind, known or of_mode) if of_mode else _of_table(kind, modes[kind.mode])
+        total += _scaled(kind, known or of_mode) if of_mode else guess(kind, _rows(kind))
     return Estimate(total, cells, measured)
 
 
@@ -78,11 +70,6 @@ def _scaled(kind: Kind, known: Mapping[Kind, float]) -> float:
     rows = _rows(kind)
     nearest = min(known, key=lambda o: (o.split != kind.split, abs(_rows(o) - rows), o.source != kind.source))
     return known[nearest] * max(1.0, rows / _rows(nearest))
-
-
-def _of_table(kind: Kind, mode: str) -> float:
-    cell, row = _TABLE.get(mode, _TABLE["scratch"])
-    return cell + row * _rows(kind)
 
 
 def _rows(kind: Kind) -> int:

@@ -10,8 +10,8 @@ from tltool.reporting import citations
 from tltool.reporting.comparable import grouped
 from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
 from tltool.reporting.wording import fixed, probability
-from tltool.study import wording
 from tltool.study.cells import State, Task
+from tltool.study.page import harder, leaderboard, seen, wording
 from tltool.study.summary import Line, Place, Summary
 from tltool.study.table import Row
 
@@ -52,8 +52,9 @@ def compose(
         "Claims": _claims(found),
         "Verdicts": list(_verdicts(found)),
         "Slopes": _slopes(found),
-        "Harder tests": list(_harder(found)),
-        "Seen and unseen crystals": list(_overlap(found, rows)),
+        "Harder tests": [*harder.factors(found), *harder.beyond(found, rows)],
+        "Matbench": list(leaderboard.blocks(rows)),
+        "Seen and unseen crystals": list(seen.blocks(found, rows)),
         "How to read this page": [Paragraph(_HOW_TO_READ.format(baseline=axes.baseline, n=len(found.differences)))],
         "Failed cells": [Grid(["cell", "why"], "ll", failed)] if failed else [],
         "Citations": [Bullets([*axes.works, *cited]), Verbatim(citations.entries([*axes.works, *cited]))],
@@ -151,62 +152,6 @@ def _slopes(found: Summary) -> list[Block]:
     texts = [wording.slopes(law, found.axes.baseline) for law in found.laws if math.isfinite(law.slope.exponent)]
     texts += [wording.of_source(law) for law in found.source_laws]
     return [Bullets(texts)] if texts else []
-
-
-def _harder(found: Summary) -> Iterator[Block]:
-    """Yield by which factor the errors of each mode grow from the first kind of split to each other one."""
-    easy = next(iter(found.axes.splits))
-    lines = [*found.baselines.values(), *found.lines]
-    first = {
-        (one.place.target, one.place.quantity, one.mode, one.source): one for one in lines if one.place.split == easy
-    }
-    rows = []
-    for line in lines:
-        other = first.get((line.place.target, line.place.quantity, line.mode, line.source))
-        if other is None or line.place.split == easy:
-            continue
-        for size in line.errors.keys() & other.errors.keys():
-            before, after = (float(pd.Series(one.errors[size]).mean()) for one in (other, line))
-            cells = [line.place.target, line.place.split, f"{size:,}", line.mode, line.source]
-            rows.append([*cells, fixed(before), fixed(after, before), f"{after / before:.2f}"])
-    if rows:
-        yield Paragraph(
-            f"Test error with the split {easy} and with a harder one, and the factor between them. The test crystals "
-            "differ, so that a factor compares modes with each other, not one split with another."
-        )
-        yield Grid(["target", "split", "rows", "mode", "source", easy, "harder", "factor"], "llrllrrr", sorted(rows))
-
-
-def _overlap(found: Summary, rows: Sequence[Row]) -> Iterator[Block]:
-    """Yield the errors of the largest size on test crystals that the source was trained on, and on the others."""
-    once = {mode.name for mode in found.axes.modes if mode.once}
-    known = [row for row in rows if row.cell.kind.mode not in once and _both(row)]
-    if not known:
-        return
-    lines = []
-    for key, some in grouped(known, lambda row: row.cell.kind).items():
-        parts = [_both(row) for row in some]
-        seen, unseen = (sum(part[k] for part in parts) / len(parts) for k in (0, 1))
-        blocks = [row.run.quantities[row.quantity] for row in some]
-        counts = [f"{sum(block[word]['n'] for block in blocks) / len(blocks):.0f}" for word in ("seen", "unseen")]
-        size = "all" if key.size is None else f"{key.size:,}"
-        lines.append(
-            [key.target, key.split, size, key.mode, key.source, fixed(seen), counts[0], fixed(unseen), counts[1]]
-        )
-    yield Paragraph(
-        "Test crystals that are in the training data of the source, under another label, are seen. Where its own label "
-        "is the one that is tested, or close to it, only the unseen ones count."
-    )
-    header = ["target", "split", "rows", "mode", "source", "error, seen", "crystals", "error, unseen", "crystals"]
-    yield Grid(header, "llrllrrrr", lines)
-
-
-def _both(row: Row) -> tuple[float, ...]:
-    block = row.run.quantities[row.quantity]
-    found = tuple(
-        float(block[word][row.metric]) for word in ("seen", "unseen") if row.metric in (block.get(word) or {})
-    )
-    return found if len(found) == 2 else ()
 
 
 def _title(place: Place) -> str:
