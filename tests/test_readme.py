@@ -24,7 +24,7 @@ from tltool.command_line.usage import STAGES, settings_of
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 PLUGS = {name: text for name, _, text in BLOCK.findall(TEXTS["CONTRIBUTING.md"])}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -165,7 +165,7 @@ def test_links_and_paths_exist(page: str) -> None:
 
 
 def test_the_index_lists_every_page() -> None:
-    linked = set(re.findall(r"\]\((\w+\.md)\)", TEXTS["docs/index.md"]))
+    linked = set(re.findall(r"\]\(([\w/]+\.md)\)", TEXTS["docs/index.md"]))
     assert linked == {page.removeprefix("docs/") for page in TEXTS if page.startswith("docs/")} - {"index.md"}
     assert len(TEXTS["README.md"].splitlines()) <= 150
 

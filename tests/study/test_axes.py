@@ -51,7 +51,7 @@ def described(name: str, folder: Any) -> dict[str, Any]:
     """Return the description of a study whose files are there, empty, in ``folder``."""
     made = config("study", f"study={name}", *OWN_ROOT.get(name, [f"study.folder={folder}"]))
     for entry in [*made["study"]["targets"].values(), *made["study"]["sources"].values()]:
-        if entry.get("root"):
+        if entry and entry.get("root"):
             entry["root"] = f"{folder}/{entry['root'].rpartition('/')[2]}"
             Path(entry["root"]).touch()
     return made["study"]

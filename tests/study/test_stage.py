@@ -81,6 +81,7 @@ def test_every_cell_is_a_row_of_the_table(home: Path, done: Done) -> None:
         metrics = json.loads((home / line["folder"] / "metrics.json").read_text())
         assert line["error"] == metrics["quantities"]["log10_K_VRH"]["test"]["MAE"]
         assert (line["size"], line["draw"], line["seed"]) == (metrics["train_size"], metrics["draw"], metrics["seed"])
+    assert (home / FOLDER / "claims.csv").read_text().startswith("study,claim,verdict,target")
     assert "Page: " in done.stderr
     assert "Study small" in (home / FOLDER / "page.html").read_text()
 

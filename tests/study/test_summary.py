@@ -134,3 +134,15 @@ def test_harder_tests_give_a_factor_for_each_mode() -> None:
     grid = blocks[at + 2]
     assert isinstance(grid, Grid)
     assert [(line[3], line[-1]) for line in grid.rows] == [("scratch", "1.50"), ("tuned", "2.00")]
+
+
+def test_the_table_of_claims_has_a_row_for_each_comparison() -> None:
+    said = [
+        {"says": "It helps.", "mode": "tuned", "lower": True},
+        {"says": "Now.", "mode": "tuned", "size": 7, "lower": True},
+    ]
+    table = page.claims(summary(rows(), claims=said))
+    assert list(table["rows"].dropna()) == [50, 100, 200]
+    assert set(table["verdict"][:3]) == {"reproduced"}
+    assert (table["low"][:3] < table["difference"][:3]).all()
+    assert list(table.iloc[3][["claim", "verdict"]]) == ["Now.", "not at this size"]

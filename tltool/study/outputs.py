@@ -22,6 +22,7 @@ def write(axes: Axes, tasks: Sequence[Task], states: Mapping[Path, State], folde
     try:
         table.write(table.frame(axes, tasks, states), folder, "cells")
         table.write(compose.differences(found), folder, "differences")
+        table.write(compose.claims(found), folder, "claims")
         table.write(compose.curves(found), folder, "figure")
         figures.write(shown, folder / "figures")
         html.write(blocks, folder / "page.html")

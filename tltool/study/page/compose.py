@@ -15,6 +15,11 @@ from tltool.study.page import harder, leaderboard, seen, wording
 from tltool.study.summary import Line, Place, Summary
 from tltool.study.table import Row
 
+CLAIM_COLUMNS = (
+    "study", "claim", "verdict", "target", "split", "rows", "mode", "source", "draws", "difference", "low", "high",
+    "p_holm", "verdict_of_comparison",
+)  # fmt: skip
+
 _HOW_TO_READ = (
     "A draw is another choice of training rows; all draws, sizes and modes of a target have the same test rows, and "
     "small training sets are parts of larger ones. A difference is the error of a mode minus that of {baseline} with "
@@ -110,6 +115,22 @@ def curves(found: Summary) -> pd.DataFrame:
             for rows, errors in line.errors.items()
         ]
     )
+
+
+def claims(found: Summary) -> pd.DataFrame:
+    """Return the claims, a row for each comparison that one is about, as shares of the error of the baseline."""
+    lines: list[dict[str, object]] = []
+    for judged in found.claims:
+        about: dict[str, object] = {"study": found.axes.name, "claim": judged.claim.says, "verdict": judged.verdict}
+        for one in judged.found:
+            low, high = (end / one.baseline if one.baseline else math.nan for end in one.over_draws)
+            own = {"target": one.kind.target, "split": one.kind.split, "rows": one.kind.size, "mode": one.kind.mode}
+            values = {"source": one.kind.source, "draws": one.n, "difference": one.relative, "low": low, "high": high}
+            last = {"p_holm": one.p_holm, "verdict_of_comparison": one.verdict}
+            lines.append({**about, **own, **values, **last})
+        if not judged.found:
+            lines.append(about)
+    return pd.DataFrame(lines, columns=CLAIM_COLUMNS).astype({"rows": "Int64", "draws": "Int64"})
 
 
 def _claims(found: Summary) -> list[Block]:

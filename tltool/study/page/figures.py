@@ -75,6 +75,8 @@ def panel(where: Where, curves: Sequence[Points], what: str, title: str) -> None
         plain_log_axis(axes, "x")
         plain_log_axis(axes, "y")
         ticks = sorted({rows for curve in curves for rows in curve.rows})
+        if len(ticks) == 1:  # without a width matplotlib would have to choose one
+            axes.set_xlim(ticks[0] / 1.5, ticks[0] * 1.5)
         if len(ticks) <= 8:
             axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
             axes.minorticks_off()
