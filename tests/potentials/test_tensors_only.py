@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,13 @@ def test_weights_are_converted_once(tmp_path: Path) -> None:
     assert weights(file, cache, pick).digest == first.digest
     torch.save({"tensors": {"a": torch.zeros(3)}, "settings": {}}, file)
     assert weights(file, cache, pick).tensors["a"].tolist() == [0, 0, 0]
+
+
+def test_arrays_of_numbers_are_data(tmp_path: Path) -> None:
+    file = tmp_path / "w.pth"
+    torch.save({"tensors": {}, "settings": {"shift": np.arange(3, dtype=np.float32)}}, file)
+    found = weights(file, tmp_path / "cache", lambda held: ({}, {"shift": held["settings"]["shift"].tolist()}))
+    assert found.settings == {"shift": [0.0, 1.0, 2.0]}
 
 
 class Evil:

@@ -1,7 +1,7 @@
 """Weights that a package has as a pickle, converted once to safetensors and plain values.
 
-PyTorch's ``weights_only`` reads the pickle: it builds tensors and plain values and calls nothing else, so that a
-package with changed weights cannot run code through them.
+PyTorch's ``weights_only`` reads the pickle: it builds tensors, arrays and plain values and calls nothing else, so that
+a package with changed weights cannot run code through them.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -43,7 +44,8 @@ def weights(pickle: Path, cache: Path, pick: Callable[[Any], tuple[dict[str, Ten
     except (OSError, SafetensorError, ValueError):
         pass  # not converted yet, or damaged
     try:
-        tensors, settings = pick(torch.load(pickle, map_location="cpu", weights_only=True))
+        with torch.serialization.safe_globals(_arrays()):
+            tensors, settings = pick(torch.load(pickle, map_location="cpu", weights_only=True))
         text = json.dumps(settings)
     except Exception as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -52,6 +54,13 @@ def weights(pickle: Path, cache: Path, pick: Callable[[Any], tuple[dict[str, Ten
         ) from error
     _keep(folder, {name: one.contiguous() for name, one in tensors.items()}, text)
     return Weights(tensors, settings, digest)
+
+
+def _arrays() -> list[Any]:
+    """Return what builds an array of numbers from a pickle; pickles name the place of NumPy 1 or of NumPy 2."""
+    rebuild = np.empty(0).__reduce__()[0]
+    places = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    return [*places, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
 
 
 def _keep(folder: Path, tensors: dict[str, Tensor], text: str) -> None:
