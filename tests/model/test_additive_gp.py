@@ -15,7 +15,7 @@ from tltool import instantiate
 from tltool.errors import ConfigError
 from tltool.model import marginal_likelihood
 from tltool.model.additive_gp import AdditiveGP, ProcessHead
-from tltool.model.marginal_likelihood import Kernels, covariance, distances
+from tltool.model.marginal_likelihood import Kernels, covariance, distances, products, variance
 
 WIDTHS = {"useful": 3, "useless": 4}
 
@@ -44,6 +44,17 @@ def test_the_covariance_is_that_of_the_sum_of_matern_kernels(seed: int, amplitud
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_a_kernel_of_infinite_length_is_linear() -> None:
+    rng = np.random.default_rng(1)
+    one, other = rng.normal(size=(5, 7)), rng.normal(size=(6, 7))
+    kernels = Kernels(np.array([1.3, 2.0]), np.array([0.7, np.inf]), 0.1)
+    columns = [[0, 1, 2], [3, 4, 5, 6]]
+    expected = 1.3 * Matern(0.7 * np.sqrt(3), nu=1.5)(one[:, :3], other[:, :3]) + 2.0
+    expected += 2.0 * one[:, 3:] @ other[:, 3:].T / 4
+    np.testing.assert_allclose(covariance(kernels, one, other, columns), expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(variance(kernels, one, columns), np.diag(covariance(kernels, one, one, columns)))
+
+
 def test_half_of_a_symmetric_covariance_is_enough() -> None:
     one = np.random.default_rng(0).normal(size=(150, 7))
     kernels = Kernels(np.array([1.3, 0.0, 2.0]), np.array([0.7, 1.0, 2.0]), 0.1)
@@ -60,6 +71,11 @@ def test_the_gradient_of_the_marginal_likelihood_is_that_of_its_value() -> None:
     value = lambda logs: marginal_likelihood._negative(logs, *given_to)[0]  # noqa: E731
     step = 1e-5 * np.eye(5)
     slopes = [(value(at + e) - value(at - e)) / 2e-5 for e in step]
+    np.testing.assert_allclose(marginal_likelihood._negative(at, *given_to)[1], slopes, rtol=1e-5, atol=1e-6)
+    blocks[1] = products(inputs[:, 3:], inputs[:, 3:])
+    given_to = ([of[lower] for of in blocks], *given_to[1:])
+    at = np.array([0.1, -0.5, 0.8, -1.0])
+    slopes = [(value(at + e) - value(at - e)) / 2e-5 for e in 1e-5 * np.eye(4)]
     np.testing.assert_allclose(marginal_likelihood._negative(at, *given_to)[1], slopes, rtol=1e-5, atol=1e-6)
 
 
@@ -89,6 +105,27 @@ def test_blocks_alone_and_together() -> None:
     assert head.blocks == {
         "useful+useless": [0, 1, 2, 3, 4, 5, 6], "useful": [0, 1, 2], "useless": [3, 4, 5, 6]
     }  # fmt: skip
+
+
+def test_a_line_far_beyond_the_training_rows() -> None:
+    inputs, noise = rows(80)[0], 0.01 * np.random.default_rng(2).normal(size=80)
+    labels = 2.0 * inputs[:, 0] + np.sin(2.5 * inputs[:, 1]) + noise
+    further = inputs + 2.5 * np.eye(7)[0]
+    truth = labels - noise + 5.0
+    errors = {}
+    for linear in ("[]", "[useful]"):
+        head = regressor(f"mode.regressor.linear={linear}").fitted(inputs, labels, WIDTHS)
+        mean, std = head.predict(further, return_std=True)
+        errors[linear] = np.abs(mean - truth).mean()
+        assert (np.abs(mean - truth) < 3 * std).mean() > 0.9
+    assert errors["[useful]"] < 0.7 * errors["[]"]
+    assert list(head.blocks) == ["useful", "useless", "useful (linear)"]
+
+
+def test_each_source_has_a_linear_kernel_of_its_own() -> None:
+    widths = {"labels": 2, "megnet_labels": 2, "unlabels": 3}
+    head = regressor("mode.regressor.linear=[labels]").fitted(*rows(30), widths)
+    assert list(head.blocks)[3:] == ["labels (linear)", "megnet_labels (linear)"]
 
 
 def test_a_few_wrong_labels_do_little_with_a_heavy_tail() -> None:

@@ -103,7 +103,18 @@ def test_an_empty_head_takes_what_it_loads_and_no_columns_beyond_its_own() -> No
             process_ensemble.empty(31, head.made_with()).load_state_dict(state)
 
 
-@pytest.mark.parametrize("wrong", ["members=0", "share=0", "share=1.5"])
+def test_a_trial_takes_fewer_processes() -> None:
+    sizes = []
+    for trial in (False, True):
+        head = process_ensemble.fitted(regressor("mode.regressor.members=4"), *rows(30), WIDTHS, trial=trial)
+        assert isinstance(head, ProcessEnsemble)
+        sizes.append(len(head.processes))
+    assert sizes == [4, 3]
+    alone = regressor("mode.regressor.trial_members=1")
+    assert isinstance(process_ensemble.fitted(alone, *rows(30), WIDTHS, trial=True), ProcessHead)
+
+
+@pytest.mark.parametrize("wrong", ["members=0", "trial_members=0", "share=0", "share=1.5"])
 def test_what_makes_no_ensemble(wrong: str) -> None:
     with pytest.raises(ConfigError, match=rf"mode\.regressor: .*{wrong.partition('=')[0]}="):
         regressor(f"mode.regressor.{wrong}")

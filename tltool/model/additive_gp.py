@@ -5,6 +5,7 @@ amplitude and length (``marginal_likelihood``). Sizes: n training rows, f featur
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from tltool.errors import ConfigError, NumericError
 from tltool.model import marginal_likelihood
-from tltool.model.marginal_likelihood import Floats, Kernels, covariance, distances
+from tltool.model.marginal_likelihood import Floats, Kernels, covariance, distances, products, variance
 from tltool.model.sklearn_head import FixedHead
 
 _FURTHEST = 8.0
@@ -26,61 +27,71 @@ _BUFFERS = ("rows", "solved", "noise", "amplitude", "length", "offset")
 class AdditiveGP:
     """The regressor: how a ``ProcessHead`` is fitted.
 
-    ``joint`` lists groups of blocks that also get a kernel together. Kernels are fitted to ``fit_rows`` of the training
-    rows and conditioned on ``most_rows`` of them at most; ``restarts`` as in ``marginal_likelihood``. ``tail`` are the
-    degrees of freedom of Student's t distribution of the noise, null for normal noise; auto takes 4 where that has a
-    leave-one-out error that is smaller by more than two standard errors. ``members`` and ``share`` are those of
-    the ``ProcessEnsemble`` that is fitted to ``ensemble_rows`` or fewer.
+    ``joint`` lists groups of blocks that also get a kernel together, ``linear`` names blocks that also get a linear
+    one (of several sources each has its own: the name may have another before it). Kernels are fitted to ``fit_rows``
+    of the training rows and conditioned on ``most_rows`` of them at most; ``restarts`` as in ``marginal_likelihood``.
+    ``tail`` are the degrees of freedom of Student's t distribution of the noise, null for normal noise; auto takes 4
+    where that has a leave-one-out error that is smaller by more than two standard errors. ``members`` and ``share``
+    are those of the ``ProcessEnsemble`` that is fitted to ``ensemble_rows`` or fewer; the trials of mode=auto take
+    ``trial_members``.
     """
 
     def __init__(
         self,
         *,
         joint: list[list[str]],
+        linear: list[str],
         fit_rows: int,
         most_rows: int,
         restarts: int,
         tail: float | str | None,
         members: int,
+        trial_members: int,
         share: float,
         ensemble_rows: int,
         random_state: int,
     ) -> None:
         known = tail is None or tail == "auto" or (not isinstance(tail, str) and tail > 0)
-        if members < 1 or not 0 < share <= 1:
+        if min(members, trial_members) < 1 or not 0 < share <= 1:
             raise ConfigError(
-                f"mode.regressor: members={members} must be 1 or more, and share={share} above 0 and at most 1."
+                f"mode.regressor: members={members} and trial_members={trial_members} must be 1 or more, and "
+                f"share={share} above 0 and at most 1."
             )
         if fit_rows < 2 or most_rows < fit_rows or restarts < 0 or not known:
             raise ConfigError(
                 f"mode.regressor: fit_rows={fit_rows} must be 2 or more, most_rows={most_rows} no fewer, "
                 f"restarts={restarts} 0 or more and tail={tail} positive, auto or null."
             )
-        self.joint, self.fit_rows, self.most_rows = joint, fit_rows, most_rows
+        self.joint, self.linear, self.fit_rows, self.most_rows = joint, linear, fit_rows, most_rows
         self.restarts, self.tail, self.random_state = restarts, tail, random_state
-        self.members, self.share, self.ensemble_rows = members, share, ensemble_rows
+        self.members, self.trial_members, self.share, self.ensemble_rows = members, trial_members, share, ensemble_rows
 
     def fitted(self, inputs: Floats, labels: Floats, widths: Mapping[str, int]) -> "ProcessHead":
         """Return one process fitted to ``labels`` (n,) of standardised ``inputs`` (n, f).
 
         ``widths`` says how many of the features each block has, in their order.
         """
-        head = ProcessHead(inputs.shape[1], widths=dict(widths), joint=[list(names) for names in self.joint])
-        columns = list(head.blocks.values())
+        joint = [list(names) for names in self.joint]
+        head = ProcessHead(inputs.shape[1], widths=dict(widths), joint=joint, linear=list(self.linear))
+        columns, straight = list(head.blocks.values()), head.straight
         order = np.random.default_rng(self.random_state).permutation(len(labels))[: self.most_rows]
         rows, labels = np.clip(inputs[order], -_FURTHEST, _FURTHEST), labels[order]
         centre, scale = float(labels.mean()), float(labels.std())
         goals = (labels - centre) / (scale if scale > 0 else 1.0)
-        tail, kernels = self._chosen(rows, goals, columns)
+        tail, kernels = self._chosen(rows, goals, columns, straight)
         prior = covariance(kernels, rows, rows, columns)
         head.condition(kernels, rows, goals, _weights(tail, kernels, prior, goals), (centre, scale), prior)
         return head
 
-    def _chosen(self, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]]) -> tuple[float | None, Kernels]:
-        """Return the degrees of freedom of the noise and the kernels fitted with it."""
+    def _chosen(
+        self, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]], straight: int
+    ) -> tuple[float | None, Kernels]:
+        """Return the degrees of freedom of the noise and the kernels fitted with it, the last ``straight`` linear."""
         few, few_goals = rows[: self.fit_rows], goals[: self.fit_rows]
-        apart = [distances(few[:, of], few[:, of]) for of in columns]
-        normal = marginal_likelihood.maximised(apart, few_goals, np.ones(len(few)), self.restarts, self.random_state)
+        curved = len(columns) - straight
+        pairs = [(distances if k < curved else products)(few[:, of], few[:, of]) for k, of in enumerate(columns)]
+        fit = partial(marginal_likelihood.maximised, pairs, few_goals, seed=self.random_state, linear=straight)
+        normal = fit(np.ones(len(few)), self.restarts)
         if self.tail is None:
             return None, normal
         tail = _TAIL if isinstance(self.tail, str) else self.tail
@@ -89,7 +100,7 @@ class AdditiveGP:
             # By what the other rows say of each: a process that fits every label exactly has no residual.
             solved, diagonal = _inverted(prior, normal.noise * weights, few_goals)
             weights = (tail + weights * solved**2 / diagonal) / (tail + 1.0)
-        heavy = marginal_likelihood.maximised(apart, few_goals, weights, 0, self.random_state, nearby=normal)
+        heavy = fit(weights, 0, nearby=normal)
         if isinstance(self.tail, str):
             some, of = rows[:_COMPARED], goals[:_COMPARED]
             errors = [
@@ -105,10 +116,10 @@ class AdditiveGP:
 class ProcessHead(FixedHead):
     """The conditioned process as a head: (c, f) -> (c, 1), on the CPU in double precision, with no gradient.
 
-    ``widths`` says how many features each block has, in their order; ``joint`` as in ``AdditiveGP``. All that was
-    fitted is in buffers, which take the sizes of what is loaded: ``rows`` (n, f), ``solved`` (n,) the weight of each
-    row, its ``noise`` (n,), ``amplitude`` (b,) and ``length`` (b,), and ``offset`` (2,), mean and standard deviation of
-    the labels.
+    ``widths`` says how many features each block has, in their order; ``joint`` and ``linear`` as in ``AdditiveGP``.
+    All that was fitted is in buffers, which take the sizes of what is loaded: ``rows`` (n, f), ``solved`` (n,) the
+    weight of each row, its ``noise`` (n,), ``amplitude`` (b,) and ``length`` (b,), and ``offset`` (2,), mean and
+    standard deviation of the labels.
     """
 
     rows: Tensor
@@ -118,12 +129,14 @@ class ProcessHead(FixedHead):
     length: Tensor
     offset: Tensor
 
-    def __init__(self, dim: int, /, *, widths: dict[str, int], joint: list[list[str]]) -> None:
+    def __init__(
+        self, dim: int, /, *, widths: dict[str, int], joint: list[list[str]], linear: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         if sum(widths.values()) != dim or min(widths.values(), default=0) < 1:
             raise ConfigError(f"The blocks of the Gaussian process have {sum(widths.values())} features, not {dim}.")
-        self.dim, self.widths, self.joint = dim, widths, joint
-        self.blocks = _columns(widths, joint)
+        self.dim, self.widths, self.joint, self.linear = dim, widths, joint, list(linear)
+        self.blocks, self.straight = _columns(widths, joint, linear)
         blocks = self.blocks
         shapes = {"rows": (0, dim), "amplitude": (len(blocks),), "length": (len(blocks),), "offset": (2,)}
         for name in _BUFFERS:
@@ -157,7 +170,7 @@ class ProcessHead(FixedHead):
 
     def made_with(self) -> dict[str, Any]:
         """Return what makes this head again, empty."""
-        return {"widths": self.widths, "joint": self.joint}
+        return {"widths": self.widths, "joint": self.joint, "linear": self.linear}
 
     def shares(self) -> dict[str, float]:
         """Return the share of each block in the variance of the process."""
@@ -169,13 +182,14 @@ class ProcessHead(FixedHead):
 
         That of a label has the noise in it. The first call with it takes the time of a fit.
         """
-        cross = self._covariance(np.clip(inputs, -_FURTHEST, _FURTHEST))
+        inputs = np.clip(inputs, -_FURTHEST, _FURTHEST)
+        cross = self._covariance(inputs)
         centre, scale = self.offset.tolist()
         mean: Floats = centre + scale * (cross @ self.solved.cpu().numpy())
         if not return_std:
             return mean
         half = _solved(self._lower(), cross.T)
-        known = float(self.amplitude.sum()) - (half**2).sum(0)
+        known = variance(self._kernels(), inputs, list(self.blocks.values())) - (half**2).sum(0)
         noise = float(self.noise.median()) if len(self.noise) else 0.0
         std: Floats = scale * np.sqrt(np.maximum(known, 0.0) + noise)
         return mean, std
@@ -208,8 +222,13 @@ class ProcessHead(FixedHead):
         self._factor = None
 
 
-def _columns(widths: Mapping[str, int], joint: Sequence[Sequence[str]]) -> dict[str, list[int]]:
-    """Return the columns that each kernel sees: those of the groups of ``joint`` that are there, then each block's."""
+def _columns(
+    widths: Mapping[str, int], joint: Sequence[Sequence[str]], linear: Sequence[str]
+) -> tuple[dict[str, list[int]], int]:
+    """Return the columns that each kernel sees, and how many kernels at the end are linear.
+
+    First come those of the groups of ``joint`` that are there, then each block's, then the linear ones.
+    """
     ends = np.cumsum(list(widths.values())).tolist()
     alone = {name: list(range(end - width, end)) for (name, width), end in zip(widths.items(), ends, strict=True)}
     together = {
@@ -217,7 +236,12 @@ def _columns(widths: Mapping[str, int], joint: Sequence[Sequence[str]]) -> dict[
         for names in joint
         if len(names) > 1 and set(names) <= set(alone)
     }
-    return together | alone
+    straight = {
+        f"{name} (linear)": columns
+        for name, columns in alone.items()
+        if any(name == word or name.endswith(f"_{word}") for word in linear)
+    }
+    return together | alone | straight, len(straight)
 
 
 def _weights(tail: float | None, kernels: Kernels, prior: Floats, goals: Floats) -> Floats:

@@ -1,9 +1,10 @@
 """Hyper-parameters of a Gaussian process with one kernel per block of features, by its marginal likelihood.
 
-The covariance of two rows is the sum over blocks of amplitude * k(r / length) with the Matern 3/2 kernel
-k(t) = (1 + sqrt(3) t) exp(-sqrt(3) t), and r the root mean square difference of the block's features. Formulas are
-those of Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eqs. 2.25, 2.26, 5.9. Sizes: n rows,
-b blocks, m further rows.
+The covariance of two rows is the sum over blocks of amplitude * k(r / length) with the Matern 3/2 kernel k(t) = (1 +
+sqrt(3) t) exp(-sqrt(3) t), and r the root mean square difference of the block's features. A linear kernel is amplitude
+* (1 + the mean product of the features) instead, and has an infinite length: the label is a constant and a weighted
+sum of them. Formulas are those of Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), eqs. 2.25,
+2.26, 5.9, and section 4.2.2. Sizes: n rows, b blocks, m further rows.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,10 @@ _PRIOR_MEAN, _PRIOR_STD = 1.0, 3.0
 
 
 class Kernels(NamedTuple):
-    """``amplitude`` (b,) and ``length`` (b,) of each block, and the ``noise``: variances in those of the labels."""
+    """``amplitude`` (b,) and ``length`` (b,) of each block, and the ``noise``: variances in those of the labels.
+
+    The length of a linear kernel is infinite.
+    """
 
     amplitude: Floats
     length: Floats
@@ -46,6 +50,12 @@ def distances(one: Floats, other: Floats) -> Floats:
     return np.sqrt(square, out=square)
 
 
+def products(one: Floats, other: Floats) -> Floats:
+    """Return (n, m): one more than the mean product of the features of rows (n, f) and (m, f)."""
+    found: Floats = one @ other.T / one.shape[1] + 1.0
+    return found
+
+
 def covariance(kernels: Kernels, one: Floats, other: Floats, columns: Sequence[Sequence[int]]) -> Floats:
     """Return (n, m): the covariance of rows (n, f) and (m, f), whose block k are the ``columns[k]``."""
     total = np.zeros((len(one), len(other)))
@@ -57,6 +67,10 @@ def covariance(kernels: Kernels, one: Floats, other: Floats, columns: Sequence[S
         # Of a symmetric matrix the lower half is enough.
         beside = slice(0, min(first + _ROWS, len(one)) if symmetric else len(other))
         for k in used:
+            if np.isinf(kernels.length[k]):
+                given = products(one[piece, columns[k]], other[beside, columns[k]])
+                total[piece, beside] += kernels.amplitude[k] * given
+                continue
             scaled = distances(one[piece, columns[k]], other[beside, columns[k]])
             scaled *= _ROOT3 / kernels.length[k]
             decay = np.exp(-scaled)
@@ -69,6 +83,16 @@ def covariance(kernels: Kernels, one: Floats, other: Floats, columns: Sequence[S
     return total
 
 
+def variance(kernels: Kernels, rows: Floats, columns: Sequence[Sequence[int]]) -> Floats:
+    """Return (n,): the prior variance of each of ``rows`` (n, f), the diagonal of its ``covariance``."""
+    straight = np.isinf(kernels.length)
+    found: Floats = np.full(len(rows), kernels.amplitude[~straight].sum())
+    for amplitude, linear, of in zip(kernels.amplitude, straight, columns, strict=True):
+        if linear:
+            found += amplitude * (1.0 + np.square(rows[:, of]).mean(axis=1))
+    return found
+
+
 def maximised(
     blocks: Sequence[Floats],
     labels: Floats,
@@ -76,22 +100,25 @@ def maximised(
     restarts: int,
     seed: int,
     nearby: Kernels | None = None,
+    linear: int = 0,
 ) -> Kernels:
     """Return the kernels of largest marginal likelihood for ``labels`` (n,), of mean 0 and variance 1.
 
-    ``blocks`` are the ``distances`` (n, n) in each block, ``weights`` (n,) the factors on the noise of the rows.
-    The search starts from kernels ``nearby``, else from equal amplitudes, and ``restarts`` times from random ones. A
-    block that is left with less than a thousandth of the variance gets the amplitude zero.
+    ``blocks`` are the ``distances`` (n, n) in each block, but the last ``linear`` of them are ``products``, for linear
+    kernels; ``weights`` (n,) are the factors on the noise of the rows. The search starts from kernels ``nearby``, else
+    from equal amplitudes, and ``restarts`` times from random ones. A block that is left with less than a thousandth of
+    the variance gets the amplitude zero.
     """
     from scipy.optimize import minimize
 
     b, rng = len(blocks), np.random.default_rng(seed)
-    start = np.r_[np.full(b, -np.log(b)), np.full(b, np.log(2.0)), np.log(0.1)]
+    curved = b - linear
+    start = np.r_[np.full(b, -np.log(b)), np.full(curved, np.log(2.0)), np.log(0.1)]
     if nearby is not None:
         with np.errstate(divide="ignore"):
-            start = np.log(np.r_[nearby.amplitude, nearby.length, nearby.noise])
-    starts = [start, *(start + rng.normal(0.0, [1.0] * 2 * b + [1.5]) for _ in range(restarts))]
-    bounds = [*[_AMPLITUDE] * b, *[_LENGTH] * b, _NOISE]
+            start = np.log(np.r_[nearby.amplitude, nearby.length[:curved], nearby.noise])
+    starts = [start, *(start + rng.normal(0.0, [1.0] * (b + curved) + [1.5]) for _ in range(restarts))]
+    bounds = [*[_AMPLITUDE] * b, *[_LENGTH] * curved, _NOISE]
     inner = [(low + 1e-6, high - 1e-6) for low, high in bounds]
     lower = np.tril_indices(len(labels))
     packed = [np.ascontiguousarray(of[lower]) for of in blocks]
@@ -108,13 +135,18 @@ def maximised(
         for given in starts
     ]
     best = np.exp(min(found, key=lambda result: float(result.fun)).x)
-    amplitude, length, noise = best[:b], best[b : 2 * b], float(best[-1])
+    amplitude, length, noise = best[:b], np.r_[best[b:-1], np.full(linear, np.inf)], float(best[-1])
     return Kernels(np.where(_shares(amplitude, length, blocks) > _LEAST_SHARE, amplitude, 0.0), length, noise)
 
 
 def _shares(amplitude: Floats, length: Floats, blocks: Sequence[Floats]) -> Floats:
     """Return (b,): the variance that each block gives to the differences of rows, as a share of that of all."""
-    varies = np.array([1.0 - _matern(of, ell).mean() for of, ell in zip(blocks, length, strict=True)])
+    varies = np.array(
+        [
+            np.trace(of) / len(of) - of.mean() if np.isinf(ell) else 1.0 - _matern(of, ell).mean()
+            for of, ell in zip(blocks, length, strict=True)
+        ]
+    )
     given: Floats = amplitude * varies
     return given / max(float(given.sum()), 1e-300)
 
@@ -128,19 +160,20 @@ def _matern(distance: Floats, length: float) -> Floats:
 def _negative(
     logs: Floats, blocks: Sequence[Floats], lower: tuple[Ints, Ints], labels: Floats, weights: Floats
 ) -> tuple[float, Floats]:
-    """Return minus the logarithm of marginal likelihood times prior, and its gradient in ``logs`` (2 b + 1,).
+    """Return minus the logarithm of marginal likelihood times prior, and its gradient in ``logs``.
 
     ``blocks`` are the distances of the pairs of rows at the indices ``lower`` of the triangle (n (n + 1) / 2,): the
-    matrices are symmetric, so half of each is enough.
+    matrices are symmetric, so half of each is enough. ``logs`` has their amplitudes, as many lengths as blocks are not
+    linear, and the noise.
     """
     from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack
 
-    b, n = len(blocks), len(labels)
+    b, n, curved = len(blocks), len(labels), len(logs) - 1 - len(blocks)
     values = np.exp(logs)
     noise = values[-1] * weights
     sums = np.zeros(len(lower[0]))
     in_amplitude, in_length = [], []
-    for amplitude, length, distance in zip(values[:b], values[b : 2 * b], blocks, strict=True):
+    for amplitude, length, distance in zip(values[:curved], values[b:-1], blocks[:curved], strict=True):
         scaled = distance * (_ROOT3 / length)
         decay = np.exp(-scaled)
         decay *= amplitude
@@ -151,6 +184,9 @@ def _negative(
         slope *= scaled
         in_length.append(slope)
         sums += decay
+    for amplitude, product in zip(values[curved:b], blocks[curved:], strict=True):
+        in_amplitude.append(amplitude * product)
+        sums += in_amplitude[-1]
     total = np.zeros((n, n))
     total[lower] = sums
     total[np.diag_indices(n)] += noise + _JITTER
@@ -168,6 +204,6 @@ def _negative(
     slopes = [0.5 * float(pairs @ of) for of in (*in_amplitude, *in_length)]
     gradient = np.array([*slopes, 0.5 * float(diagonal @ noise)])
     value = 0.5 * float(labels @ solved) + logarithm + 0.5 * n * np.log(2.0 * np.pi)
-    away = (logs[b : 2 * b] - _PRIOR_MEAN) / _PRIOR_STD
-    gradient[b : 2 * b] += away / _PRIOR_STD
+    away = (logs[b:-1] - _PRIOR_MEAN) / _PRIOR_STD
+    gradient[b:-1] += away / _PRIOR_STD
     return value + 0.5 * float(away @ away), gradient

@@ -25,30 +25,39 @@ _SHARPNESS = 10.0
 class ProcessEnsemble(FixedHead):
     """The weighted mean of ``members`` processes as a head: (c, f) -> (c, 1), with no gradient.
 
-    ``widths`` says how many features each block has, in their order; each process sees the ``share`` of the features of
-    every block, one at least. ``joint`` as in ``AdditiveGP``. The buffer ``kept`` (members, g) has their columns,
-    ``weights`` (members,) what they count; it sums to one.
+    ``widths`` says how many features each block has, in their order; each process sees the ``share`` of the features
+    of every block, one at least. ``joint`` and ``linear`` as in ``AdditiveGP``. The buffer ``kept`` (members, g) has
+    their columns, ``weights`` (members,) what they count; it sums to one.
     """
 
     kept: Tensor
     weights: Tensor
 
     def __init__(
-        self, dim: int, /, *, widths: dict[str, int], joint: list[list[str]], members: int, share: float
+        self,
+        dim: int,
+        /,
+        *,
+        widths: dict[str, int],
+        joint: list[list[str]],
+        members: int,
+        share: float,
+        linear: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if sum(widths.values()) != dim or members < 1 or not 0 < share <= 1:
             raise ConfigError(f"{members} processes with the share {share} of {dim} features are no ensemble.")
-        self.dim, self.widths, self.joint, self.share = dim, widths, joint, share
+        self.dim, self.widths, self.share = dim, widths, share
+        self.kernels: dict[str, Any] = {"joint": joint, "linear": list(linear)}
         few = _few(widths, share)
-        made = (ProcessHead(sum(few.values()), widths=few, joint=joint) for _ in range(members))
+        made = (ProcessHead(sum(few.values()), widths=few, **self.kernels) for _ in range(members))
         self.processes = nn.ModuleList(made)
         self.register_buffer("kept", torch.zeros((members, sum(few.values())), dtype=torch.int64))
         self.register_buffer("weights", torch.full((members,), 1.0 / members, dtype=torch.float64))
 
     def made_with(self) -> dict[str, Any]:
         """Return what makes this head again, empty."""
-        return {"widths": self.widths, "joint": self.joint, "members": len(self.processes), "share": self.share}
+        return {"widths": self.widths, **self.kernels, "members": len(self.processes), "share": self.share}
 
     def shares(self) -> dict[str, float]:
         """Return the share of each block in the variance of the processes, their weighted mean."""
@@ -89,22 +98,27 @@ PROCESSES = (ProcessHead, ProcessEnsemble)
 """The heads that are Gaussian processes."""
 
 
-def fitted(regressor: AdditiveGP, inputs: Floats, labels: Floats, widths: Mapping[str, int]) -> FixedHead:
+def fitted(
+    regressor: AdditiveGP, inputs: Floats, labels: Floats, widths: Mapping[str, int], trial: bool = False
+) -> FixedHead:
     """Return the head that ``regressor`` makes of ``labels`` (n,) and standardised ``inputs`` (n, f).
 
-    It is an ensemble if there are few rows and several ``regressor.members``, else one process of all features.
+    It is an ensemble if there are few rows and several ``regressor.members``, of a ``trial`` ``trial_members`` at most,
+    else one process of all features.
     """
-    if regressor.members == 1 or len(labels) > regressor.ensemble_rows:
+    members = min(regressor.members, regressor.trial_members) if trial else regressor.members
+    if members == 1 or len(labels) > regressor.ensemble_rows:
         return regressor.fitted(inputs, labels, widths)
     head = ProcessEnsemble(
         inputs.shape[1],
         widths=dict(widths),
         joint=[list(names) for names in regressor.joint],
-        members=regressor.members,
+        linear=list(regressor.linear),
+        members=members,
         share=regressor.share,
     )
     few = _few(widths, regressor.share)
-    for k in range(regressor.members):
+    for k in range(members):
         kept = _drawn(widths, few, np.random.default_rng([regressor.random_state, k]))
         head.kept[k] = torch.from_numpy(kept)
         head.processes[k] = regressor.fitted(inputs[:, kept], labels, few)

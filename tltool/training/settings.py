@@ -102,7 +102,8 @@ class Fit:
     ``optimiser`` makes the optimiser from parameter groups, ``log`` gets each event, and ``backend`` has kernels,
     device and threads. ``together`` may train the model at the same time as the models of other runs: it gets the
     arguments of ``train`` and returns its result, or None to let this run train alone. ``keeper`` saves the training
-    state, and ``ids`` are those of all rows of the data, for messages.
+    state, and ``ids`` are those of all rows of the data, for messages. ``trial`` says that the model only serves to
+    compare modes and is thrown away.
     """
 
     settings: Settings
@@ -114,6 +115,7 @@ class Fit:
     together: "Callable[[Training], Trained | None] | None" = None
     keeper: Keeper | None = None
     ids: Sequence[str] | None = None
+    trial: bool = False
 
 
 class Trained(NamedTuple):

@@ -148,7 +148,7 @@ def _process(
     if len(inputs) > regressor.most_rows:
         said = f"The Gaussian process takes {regressor.most_rows:,} of {len(inputs):,} training rows ("
         _say(fit, said + "mode.regressor.most_rows).")
-    head = process_ensemble.fitted(regressor, inputs, goals, widths)
+    head = process_ensemble.fitted(regressor, inputs, goals, widths, trial=fit.trial)
     shares = head.shares()  # type: ignore[operator]
     parts = ", ".join(f"{block} {share:.0%}" for block, share in shares.items() if share > 0)
     none = [block for block, share in shares.items() if share == 0]

@@ -122,7 +122,7 @@ def _try(
     """Cross-validate ``mode`` against the ``best`` errors so far, with so many seconds ``left``."""
     clock = _Clock(folds, left)
     # Alone: a fit that ends early must not end those of other runs of a sweep that would be trained with it.
-    alone = replace(fit, log=clock.log, together=None)
+    alone = replace(fit, log=clock.log, together=None, trial=True)
     errors = np.full(len(data.split["train"]), np.nan)
     predictions = np.full((len(errors), data.labels.shape[1]), np.nan)
 
