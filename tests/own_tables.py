@@ -5,7 +5,7 @@ from typing import Any
 
 from tltool.data import own_labels
 from tltool.data.adapters import folder
-from tltool.data.record import Record
+from tltool.data.record import Dropped, Record
 from tltool.quantities import Quantity
 
 CIF = """data_x
@@ -32,6 +32,9 @@ NODE = {
     "header_line": None,
     "decimal_commas": [],
     "repeated": "error",
+    "weight": None,
+    "uncertainty": None,
+    "conditions": [],
     "define": {},
 }
 
@@ -43,13 +46,18 @@ def settled(
     if text:
         (root / name).write_text(text, encoding="utf-8")
     data = {"name": "folder", "root": str(root), "quantities": None, "define": {}} | keys
-    adapter = NODE | data.pop("adapter", {}) | {"labels": data["quantities"]}
+    further = {key: data[key] for key in ("weight", "uncertainty", "conditions") if key in data}
+    adapter = NODE | further | data.pop("adapter", {}) | {"labels": data["quantities"]}
     config = {"target": {"name": "folder", "quantities": data["quantities"], "data": data | {"adapter": adapter}}}
     told: list[str] = []
     return own_labels.settled(config, own or {}, told.append)["target"], " ".join(told)
 
 
-def labels(target: dict[str, Any]) -> dict[str, dict[str, float]]:
+def records(target: dict[str, Any]) -> list[Record | Dropped]:
+    """Return what the adapter reads with a settled description."""
     keys = {key: value for key, value in target["data"]["adapter"].items() if key != "_target_"}
-    items = folder.read(Path(target["data"]["root"]), **keys)
-    return {item.id: dict(item.labels) for item in items if isinstance(item, Record)}
+    return list(folder.read(Path(target["data"]["root"]), **keys))
+
+
+def labels(target: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {item.id: dict(item.labels) for item in records(target) if isinstance(item, Record)}

@@ -94,7 +94,21 @@ def standing_at(place: str, group: str) -> Iterator[None]:
 
 
 _KEYS = {
-    "data": ("adapter", "define", "fetch", "file", "name", "parts", "pattern", "quantities", "root", "sha256"),
+    "data": (
+        "adapter",
+        "conditions",
+        "define",
+        "fetch",
+        "file",
+        "name",
+        "parts",
+        "pattern",
+        "quantities",
+        "root",
+        "sha256",
+        "uncertainty",
+        "weight",
+    ),  # fmt: skip
     "mode": ("[a-z_0-9]+",),
     "readout": ("statistics",),
 }

@@ -151,6 +151,9 @@ def of_table(root: Path, **keys) -> dict:
         "header_line": None,
         "decimal_commas": [],
         "repeated": "error",
+        "weight": None,
+        "uncertainty": None,
+        "conditions": [],
         "define": {},
     }
     data = {"name": "formulas", "root": str(root), "quantities": ["class"], "define": {}, "adapter": adapter} | keys
@@ -176,7 +179,7 @@ def test_rows_of_one_crystal_are_averaged_on_request(root: Path) -> None:
         "d": {"kappa": 4.0, "class": 0.0},
     }
     target["data"]["adapter"]["repeated"] = "first"
-    with pytest.raises(ConfigError, match="repeated='first' is not known; use error or mean"):
+    with pytest.raises(ConfigError, match="repeated='first' is not known; use error, mean, count, deviation"):
         labels(target)
 
 

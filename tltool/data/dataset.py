@@ -27,7 +27,20 @@ from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DamagedError, DataError, nearest
 
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
-KEYS = (*PROVENANCE, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter", "define")
+KEYS = (
+    *PROVENANCE,
+    "root",
+    "quantities",
+    "file",
+    "pattern",
+    "sha256",
+    "fetch",
+    "adapter",
+    "define",
+    "weight",
+    "uncertainty",
+    "conditions",
+)
 Report = Callable[[str], None]
 _CURRENT = "current.json"
 _REPEATED = "the id is in an earlier file"

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tltool.data import store
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
+from tltool.data.formats.rows.further_columns import DEVIATION, WEIGHT
 from tltool.data.record import Floats, Ints
 from tltool.data.store import Store
 
@@ -67,7 +68,10 @@ def of(
 
 
 def content(records: Store, quantities: Iterable[str]) -> dict[str, str]:
-    """Return a digest of crystals, ids and labels for each quantity, independent of the order of the records."""
+    """Return a digest of crystals, ids and labels for each quantity, independent of the order of the records.
+
+    What says how much rows count in training is in it.
+    """
     crystals = hashlib.sha256()
     order = np.argsort(np.array(list(records.ids)), kind="stable")
     for start in range(0, len(order), _BLOCK):
@@ -77,6 +81,9 @@ def content(records: Store, quantities: Iterable[str]) -> dict[str, str]:
         crystals.update(some.numbers.astype("u1").tobytes())
         for values in (some.frac, some.lattice, *([] if some.amounts is None else [some.amounts])):
             crystals.update(_narrow(values).tobytes())
+    for tag in (WEIGHT, DEVIATION):
+        if tag in records.tags:
+            crystals.update("\n".join(records.tags[tag][row] for row in order.tolist()).encode())
     found = {}
     for name in quantities:
         of_quantity = crystals.copy()

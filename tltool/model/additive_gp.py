@@ -66,45 +66,54 @@ class AdditiveGP:
         self.restarts, self.tail, self.random_state = restarts, tail, random_state
         self.members, self.trial_members, self.share, self.ensemble_rows = members, trial_members, share, ensemble_rows
 
-    def fitted(self, inputs: Floats, labels: Floats, widths: Mapping[str, int]) -> "ProcessHead":
+    def fitted(
+        self, inputs: Floats, labels: Floats, widths: Mapping[str, int], counts: Floats | None = None
+    ) -> "ProcessHead":
         """Return one process fitted to ``labels`` (n,) of standardised ``inputs`` (n, f).
 
-        ``widths`` says how many of the features each block has, in their order.
+        ``widths`` says how many of the features each block has, in their order. ``counts`` (n,) says how much each row
+        counts: the variance of its noise is divided by that; None for equally much.
         """
         joint = [list(names) for names in self.joint]
         head = ProcessHead(inputs.shape[1], widths=dict(widths), joint=joint, linear=list(self.linear))
         columns, straight = list(head.blocks.values()), head.straight
         order = np.random.default_rng(self.random_state).permutation(len(labels))[: self.most_rows]
         rows, labels = np.clip(inputs[order], -_FURTHEST, _FURTHEST), labels[order]
-        centre, scale = float(labels.mean()), float(labels.std())
+        counts = np.ones(len(order)) if counts is None else counts[order]
+        share, factors = counts / counts.sum(), 1.0 / counts
+        centre = float(share @ labels)
+        scale = float(np.sqrt(share @ (labels - centre) ** 2))
         goals = (labels - centre) / (scale if scale > 0 else 1.0)
-        tail, kernels = self._chosen(rows, goals, columns, straight)
+        tail, kernels = self._chosen(rows, goals, columns, straight, factors)
         prior = covariance(kernels, rows, rows, columns)
-        head.condition(kernels, rows, goals, _weights(tail, kernels, prior, goals), (centre, scale), prior)
+        head.condition(kernels, rows, goals, _weights(tail, kernels, prior, goals, factors), (centre, scale), prior)
         return head
 
     def _chosen(
-        self, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]], straight: int
+        self, rows: Floats, goals: Floats, columns: Sequence[Sequence[int]], straight: int, factors: Floats
     ) -> tuple[float | None, Kernels]:
-        """Return the degrees of freedom of the noise and the kernels fitted with it, the last ``straight`` linear."""
-        few, few_goals = rows[: self.fit_rows], goals[: self.fit_rows]
+        """Return the degrees of freedom of the noise and the kernels fitted with it, the last ``straight`` linear.
+
+        ``factors`` (n,) are those on the noise of the rows.
+        """
+        few, few_goals, few_factors = rows[: self.fit_rows], goals[: self.fit_rows], factors[: self.fit_rows]
         curved = len(columns) - straight
         pairs = [(distances if k < curved else products)(few[:, of], few[:, of]) for k, of in enumerate(columns)]
         fit = partial(marginal_likelihood.maximised, pairs, few_goals, seed=self.random_state, linear=straight)
-        normal = fit(np.ones(len(few)), self.restarts)
+        normal = fit(few_factors, self.restarts)
         if self.tail is None:
             return None, normal
         tail = _TAIL if isinstance(self.tail, str) else self.tail
-        weights, prior = np.ones(len(few)), covariance(normal, few, few, columns)
+        weights, prior = few_factors, covariance(normal, few, few, columns)
         for _ in range(3):
             # By what the other rows say of each: a process that fits every label exactly has no residual.
             solved, diagonal = _inverted(prior, normal.noise * weights, few_goals)
-            weights = (tail + weights * solved**2 / diagonal) / (tail + 1.0)
+            weights = few_factors * (tail + weights / few_factors * solved**2 / diagonal) / (tail + 1.0)
         heavy = fit(weights, 0, nearby=normal)
         if isinstance(self.tail, str):
             some, of = rows[:_COMPARED], goals[:_COMPARED]
             errors = [
-                _left_out(degrees, kernels, covariance(kernels, some, some, columns), of)
+                _left_out(degrees, kernels, covariance(kernels, some, some, columns), of, factors[:_COMPARED])
                 for degrees, kernels in ((None, normal), (tail, heavy))
             ]
             better = errors[0] - errors[1]
@@ -244,26 +253,26 @@ def _columns(
     return together | alone | straight, len(straight)
 
 
-def _weights(tail: float | None, kernels: Kernels, prior: Floats, goals: Floats) -> Floats:
-    """Return (n,): the factor on the noise of each row, 1 for normal noise.
+def _weights(tail: float | None, kernels: Kernels, prior: Floats, goals: Floats, factors: Floats) -> Floats:
+    """Return (n,): the factor on the noise of each row; for normal noise the ``factors`` (n,) that are given.
 
     Student's t is normal noise with a factor of its own for each row, which grows with the square of the row's
     residual, averaged over the posterior (Tipping and Lawrence, Neurocomputing 69, 123 (2005), sec. 3).
     """
-    weights = np.ones(len(goals))
+    weights = factors
     if tail is None:
         return weights
     for _ in range(4 if len(goals) <= _COMPARED else 1):
         noise = kernels.noise * weights
         solved, diagonal = _inverted(prior, noise, goals)
         square = (noise * solved) ** 2 + noise - noise**2 * diagonal
-        weights = (tail + square / kernels.noise) / (tail + 1.0)
+        weights = factors * (tail + square / (kernels.noise * factors)) / (tail + 1.0)
     return weights
 
 
-def _left_out(tail: float | None, kernels: Kernels, prior: Floats, goals: Floats) -> Floats:
+def _left_out(tail: float | None, kernels: Kernels, prior: Floats, goals: Floats, factors: Floats) -> Floats:
     """Return (n,): the absolute leave-one-out errors (Rasmussen and Williams, eq. 5.12)."""
-    weights = _weights(tail, kernels, prior, goals)
+    weights = _weights(tail, kernels, prior, goals, factors)
     solved, diagonal = _inverted(prior, kernels.noise * weights, goals)
     found: Floats = np.abs(solved / diagonal)
     return found

@@ -99,16 +99,21 @@ PROCESSES = (ProcessHead, ProcessEnsemble)
 
 
 def fitted(
-    regressor: AdditiveGP, inputs: Floats, labels: Floats, widths: Mapping[str, int], trial: bool = False
+    regressor: AdditiveGP,
+    inputs: Floats,
+    labels: Floats,
+    widths: Mapping[str, int],
+    counts: Floats | None = None,
+    trial: bool = False,
 ) -> FixedHead:
     """Return the head that ``regressor`` makes of ``labels`` (n,) and standardised ``inputs`` (n, f).
 
-    It is an ensemble if there are few rows and several ``regressor.members``, of a ``trial`` ``trial_members`` at most,
-    else one process of all features.
+    ``counts`` as in ``AdditiveGP.fitted``. It is an ensemble if there are few rows and several ``regressor.members``,
+    of a ``trial`` ``trial_members`` at most, else one process of all features.
     """
     members = min(regressor.members, regressor.trial_members) if trial else regressor.members
     if members == 1 or len(labels) > regressor.ensemble_rows:
-        return regressor.fitted(inputs, labels, widths)
+        return regressor.fitted(inputs, labels, widths, counts)
     head = ProcessEnsemble(
         inputs.shape[1],
         widths=dict(widths),
@@ -121,7 +126,7 @@ def fitted(
     for k in range(members):
         kept = _drawn(widths, few, np.random.default_rng([regressor.random_state, k]))
         head.kept[k] = torch.from_numpy(kept)
-        head.processes[k] = regressor.fitted(inputs[:, kept], labels, few)
+        head.processes[k] = regressor.fitted(inputs[:, kept], labels, few, counts)
     errors = np.array([process.left_out_error() for process in head.processes])  # type: ignore[operator]
     weights = np.exp(-_SHARPNESS * (errors / max(errors.min(), 1e-300) - 1.0))
     head.weights = torch.from_numpy(weights / weights.sum())

@@ -100,27 +100,42 @@ def composition(graph: Graph) -> Tensor:
     return cells.view(-1, 119) / graph.n_sites()[:, None]
 
 
-def fit_scaler(labels: Tensor, fractions: Tensor, reference: bool, logarithmic: bool, minmax: bool = False) -> Scaler:
+def fit_scaler(
+    labels: Tensor,
+    fractions: Tensor,
+    reference: bool,
+    logarithmic: bool,
+    minmax: bool = False,
+    weights: Tensor | None = None,
+) -> Scaler:
     """Return the scaler of ``labels`` (r,) of the training rows, whose ``composition`` is ``fractions`` (r, 119).
 
     ``reference`` fits one energy-like value per element by ridge regression, its strength (1e-4 to 100) chosen by
     leave-one-out.
     ``logarithmic`` labels must be positive. ``minmax`` scales the labels to -1 to 1, not to unit standard deviation.
+    ``weights`` (r,) say how much each label counts; None for equally much.
     """
     scaler = Scaler(logarithmic)
     known = torch.isfinite(labels)
     values = labels[known].double().cpu()
     values = values.log() if logarithmic else values
+    counts = torch.ones_like(values) if weights is None else weights[known].double().cpu()
     rest = values
     if reference:
         from sklearn.linear_model import RidgeCV
 
         inputs = fractions[known].double().cpu().numpy()
-        ridge = RidgeCV(alphas=[10.0**k for k in range(-4, 3)]).fit(inputs, values.numpy())
+        ridge = RidgeCV(alphas=[10.0**k for k in range(-4, 3)])
+        ridge.fit(inputs, values.numpy(), sample_weight=None if weights is None else counts.numpy())
         scaler.reference.copy_(torch.from_numpy(ridge.coef_))
         rest = values - torch.from_numpy(inputs @ ridge.coef_)
     low, high = rest.min(), rest.max()
-    scaler.mean.copy_((low + high) / 2 if minmax else rest.mean())
-    spread = (high - low) / 2 if minmax else rest.std(correction=0)
+    mean, spread = rest.mean(), rest.std(correction=0)
+    if weights is not None:
+        share = counts / counts.sum()
+        mean = share @ rest
+        spread = (share @ (rest - mean).square()).sqrt()
+    scaler.mean.copy_((low + high) / 2 if minmax else mean)
+    spread = (high - low) / 2 if minmax else spread
     scaler.spread.copy_(spread if spread > 1e-12 else torch.ones(()))
     return scaler

@@ -25,7 +25,7 @@ from tltool.training.fit import run
 from tltool.training.saved_state.resume import Progress
 from tltool.training.scaled_labels import goals_of
 from tltool.training.settings import Fit, Trained, Training
-from tltool.training.single_fit import groups_of, schedule_of, steps_of
+from tltool.training.single_fit import counts_of, groups_of, schedule_of, steps_of
 from tltool.training.validation import errors_of
 from tltool.transfer.steps import embeddings
 
@@ -68,7 +68,8 @@ def _key(training: Training) -> tuple[Any, ...] | None:
     table = data.table.neighbour.data_ptr(), len(data.table.neighbour), len(data.table)
     sizes = len(data.split["train"]), len(data.split["val"])
     kind = values.func if isinstance(values, partial) else None
-    return shape, fit.settings, fit.learning_rate, rates, table, sizes, data.quantities, kind
+    weighted = data.weight is not None, data.deviation is not None
+    return shape, fit.settings, fit.learning_rate, rates, table, sizes, data.quantities, kind, weighted
 
 
 def _cpp(fit: Fit) -> CppKernels | None:
@@ -102,6 +103,8 @@ class StackedFit:
         self.schedule = schedule_of(self.settings, self.optimiser, steps_of(self.settings, self.n_rows))
         self._weights = loss.weights_of(self.settings.weights, data)
         self._loss_groups = _loss_groups(given)
+        counts = [found for t in given if (found := counts_of(t.model, t.data)) is not None]
+        self._counts = torch.stack(counts) if counts else None
         self._goals = torch.stack([goals_of(t.model, t.data) for t in given])
         self._orders = [torch.Generator().manual_seed(t.fit.seed) for t in given]
         self._values = _values(given)
@@ -179,7 +182,9 @@ class StackedFit:
         count = len(self.given)
         goals = self._goals[torch.arange(count)[:, None], rows]
         values, targets = (table.transpose(0, 1).flatten(1) for table in (self._values(self.stack, rows), goals))
-        found = loss.by_quantity(self.settings.loss, values, targets, self._loss_groups)
+        of_rows = None if self._counts is None else self._counts[torch.arange(count)[:, None], rows]
+        counts = None if of_rows is None else of_rows.transpose(0, 1).flatten(1)
+        found = loss.by_quantity(self.settings.loss, values, targets, self._loss_groups, counts)
         means, there = (of_all.view(count, -1) for of_all in found)
         return loss.mean(means, there, self._weights)
 

@@ -16,6 +16,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import ClassScaler
 
 KINDS = ("l1", "mse", "huber")
+_LEAST = 1e-12
 
 
 class Group(NamedTuple):
@@ -81,24 +82,36 @@ def balanced(kind: str, means: Tensor, there: Tensor, log_scales: Tensor) -> Ten
     return (terms * there).sum() / there.sum().clamp_min(1)
 
 
-def of_labels(kind: str, values: Tensor, targets: Tensor, groups: Groups = None) -> Tensor:
-    """Return the sum over present labels / (rows with a label * quantities); arguments as for ``loss``.
+def of_labels(
+    kind: str, values: Tensor, targets: Tensor, groups: Groups = None, counts: Tensor | None = None
+) -> Tensor:
+    """Return the sum over present labels / (rows with a label * quantities); arguments as for ``by_quantity``.
 
-    So every label counts alike, whatever its quantity, as in Devi and others, doi:10.1038/s41524-024-01486-1.
+    So every label counts alike, whatever its quantity, as in Devi and others, doi:10.1038/s41524-024-01486-1. A row
+    counts as much as the label of it that counts most.
     """
     errors, present = _errors(kind, values, targets, groups)
-    sums, rows = all_reduce.with_count(errors.sum(0), present.any(1).sum())
-    return sums.sum() / (rows * present.shape[1]).clamp_min(1)
+    if counts is None:
+        sums, rows = all_reduce.with_count(errors.sum(0), present.any(1).sum())
+        return sums.sum() / (rows * present.shape[1]).clamp_min(1)
+    sums, rows = all_reduce.with_count((errors * counts).sum(0), (present * counts).amax(1).sum())
+    return sums.sum() / (rows * present.shape[1]).clamp_min(_LEAST)
 
 
-def by_quantity(kind: str, values: Tensor, targets: Tensor, groups: Groups = None) -> tuple[Tensor, Tensor]:
+def by_quantity(
+    kind: str, values: Tensor, targets: Tensor, groups: Groups = None, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the mean loss over present labels of each quantity (q,), and 1 if it has a label, else 0 (q,).
 
-    Several processes, each with its rows of a batch, all get what the whole batch gives.
+    ``counts`` (c, q) says how much each label counts in the mean; None for equally much. Several processes, each with
+    its rows of a batch, all get what the whole batch gives.
     """
     errors, present = _errors(kind, values, targets, groups)
-    sums, counts = all_reduce.with_count(errors.sum(0), present.sum(0))
-    return sums / counts.clamp_min(1), (counts > 0).to(errors.dtype)
+    if counts is None:
+        sums, total = all_reduce.with_count(errors.sum(0), present.sum(0))
+        return sums / total.clamp_min(1), (total > 0).to(errors.dtype)
+    sums, total = all_reduce.with_count((errors * counts).sum(0), (present * counts).sum(0))
+    return sums / total.clamp_min(_LEAST), (total > 0).to(errors.dtype)
 
 
 def _errors(kind: str, values: Tensor, targets: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:

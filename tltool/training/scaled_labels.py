@@ -1,5 +1,6 @@
 """Between labels and what a network is to give for them: the scalers of a fit, and the goals that they make."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,43 @@ def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler | Cl
     parts = torch.split(rows, evaluation_size(data.table))
     fractions = torch.cat([composition(data.table.select(part)) for part in parts])
     logs = logarithmic(data, scale)
-    labels = data.labels[rows]
+    labels, weights = data.labels[rows], label_weights(data, logs)
     found: dict[str, Scaler | ClassScaler] = {}
-    for name, at in data.columns.items():
-        about = data.known[name]
-        numbers = (labels[:, at.start], fractions, reference, name in logs, scale == "minmax")
+    for k, (name, at) in enumerate(data.columns.items()):
+        about, counts = data.known[name], None if weights is None else weights[rows, k]
+        numbers = (labels[:, at.start], fractions, reference, name in logs, scale == "minmax", counts)
         found[name] = ClassScaler(about.class_names) if about.is_class else fit_scaler(*numbers)
     return found
+
+
+def label_weights(data: Batches, logs: Collection[str]) -> Tensor | None:
+    """Return (n, q): how much each label counts in training, 1 on average over the training rows; None if equally.
+
+    It is ``data.weight`` of the row as it stands, or falls with the square of the standard deviation ``data.deviation``
+    of the label, which of the quantities ``logs`` is that of the logarithm: the relative one. Then the mean over the
+    training rows is 1. Raise ConfigError for a deviation of a class.
+    """
+    if data.weight is None and data.deviation is None:
+        return None
+    found = data.labels.new_ones(len(data.labels), len(data.quantities))
+    if data.weight is not None:
+        found = found * data.weight[:, None]
+    if data.deviation is None:
+        return found
+    rows = data.split["train"]
+    for k, (name, at) in enumerate(data.columns.items()):
+        if data.known[name].is_class:
+            raise ConfigError(f"data.uncertainty: {name} is a class, which has no uncertainty; use data.weight.")
+        label = data.labels[:, at.start]
+        deviation = data.deviation / label.abs() if name in logs else data.deviation
+        share = torch.where(torch.isfinite(label), deviation, torch.nan).square().reciprocal()
+        found[:, k] *= torch.nan_to_num(share / share[rows].nanmean(), nan=1.0)
+    return found
+
+
+def logarithmic_of(model: PropertyModel) -> list[str]:
+    """Return the quantities that ``model`` learns as their logarithms."""
+    return [name for name, scaler in model.scalers.items() if bool(scaler.logarithmic)]
 
 
 def logarithmic(data: Batches, scale: str) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from tltool import instantiate, machine
 from tltool.config_tree import place_of
 from tltool.data import cheaper_level, splits, structure_checks, union
-from tltool.data.batches import batches
+from tltool.data.batches import batches, row_weights
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset, Means
 from tltool.data.graph.crystal_graphs import GraphSettings
@@ -116,6 +116,9 @@ def parted(
         some[without] = np.nan
     records = _with_strata(data.store, quantities)
     found: Split | Folds = instantiate.call(config["split"], records, some, plugins=config["plugins"], place="split")
+    found, none = row_weights.learnt(found, records)
+    if none:
+        say(f"{none:,} rows have the weight zero: they are tested, and nothing learns from them.")
     if base is None and config["fit"]["scale"] == "auto" and isinstance(found, Split):
         for name in quantities:
             if scaled_labels.is_logarithmic(data.store.known.named(name), data.store.label(name)[found.train]):

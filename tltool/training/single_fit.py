@@ -24,7 +24,7 @@ from tltool.training import distributed, loss
 from tltool.training.bad_steps import BadSteps
 from tltool.training.ema import Average, average_of
 from tltool.training.saved_state.resume import Progress
-from tltool.training.scaled_labels import goals_of
+from tltool.training.scaled_labels import goals_of, label_weights, logarithmic_of
 from tltool.training.settings import Epoch, Settings, Training, Values
 from tltool.training.validation import validate
 
@@ -54,6 +54,7 @@ class SingleFit:
             settings=self.settings,
             weights=loss.weights_of(self.settings.weights, data),
             groups=loss.groups_of(data, model),
+            counts=counts_of(model, data),
             penalty=training.penalty,
             log_scales=self.log_scales,
             optimiser=self.optimiser,
@@ -161,13 +162,17 @@ class SingleFit:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A step that computes the gradients of a batch; ``clipped`` are the parameters whose gradients are clipped."""
+    """A step that computes the gradients of a batch; ``clipped`` are the parameters whose gradients are clipped.
+
+    ``counts`` (n + 1, q) says how much each label counts, with a last row for padding; None for equally much.
+    """
 
     model: PropertyModel
     compute: Values
     settings: Settings
     weights: Tensor | None
     groups: loss.Groups
+    counts: Tensor | None
     penalty: Callable[[], Tensor] | None
     log_scales: Tensor
     optimiser: Optimizer
@@ -191,13 +196,20 @@ class Step:
         """Return the loss for the log, and the objective that is minimised."""
         kind, balance = self.settings.loss, self.settings.loss_balance
         found = self.compute(self.model, batch)
-        means, there = loss.by_quantity(kind, found, batch.labels, self.groups)
+        counts = None if self.counts is None else self.counts[batch.rows]
+        means, there = loss.by_quantity(kind, found, batch.labels, self.groups, counts)
         error = objective = loss.mean(means, there, self.weights)
         if balance == "uncertainty":
             objective = loss.balanced(kind, means, there, self.log_scales)
         elif balance == "labels":
-            objective = loss.of_labels(kind, found, batch.labels, self.groups)
+            objective = loss.of_labels(kind, found, batch.labels, self.groups, counts)
         return error, objective if self.penalty is None else objective + self.penalty()
+
+
+def counts_of(model: PropertyModel, data: Batches) -> Tensor | None:
+    """Return (n + 1, q): how much each label counts in the loss (``label_weights``), 0 for padding; None if equally."""
+    found = label_weights(data, logarithmic_of(model))
+    return None if found is None else torch.cat([found, found.new_zeros(1, found.shape[1])])
 
 
 def passes(

@@ -25,8 +25,8 @@ from tltool.model.sklearn_head import FixedHead, Standardise, as_head
 from tltool.model.surgery import edit, feature_readout
 from tltool.potentials import physics
 from tltool.training.fit import Fit, train
-from tltool.training.scaled_labels import goals_of, scalers
-from tltool.transfer.steps import classifiers, embeddings
+from tltool.training.scaled_labels import goals_of, label_weights, logarithmic_of, scalers
+from tltool.transfer.steps import classifiers, embeddings, weighted
 from tltool.transfer.steps.load_report import announce
 
 _SET_MODEL = f"{SetModel.__module__}.{SetModel.__name__}"
@@ -94,7 +94,7 @@ def features(
 
     table = embeddings.table(model, data)
     if isinstance(model.trunk, Standardise):
-        model.trunk.fit(table[data.split["train"]])
+        model.trunk.fit(table[data.split["train"]], _of_rows(data))
     table = _hidden(model, table)
     values = partial(embeddings.values_of_hidden, table)
     announce(source, model, data, fit, values)
@@ -110,19 +110,21 @@ def _fit_heads(model: PropertyModel, data: Batches, table: Tensor, regressor: An
     rows = data.split["train"]
     goals = goals_of(model, data)[rows].double().cpu().numpy()
     inputs = table[rows].double().cpu().numpy()
+    weights = label_weights(data, logarithmic_of(model))
     heads: dict[str, nn.Module] = {}
-    for name, at in data.columns.items():
+    for k, (name, at) in enumerate(data.columns.items()):
         present = np.isfinite(goals[:, at.start])
         rows_of, goal = inputs[present], goals[present, at]
+        counts = None if weights is None else weights[rows, k].double().cpu().numpy()[present]
         if isinstance(model.scalers[name], ClassScaler):
             classes = (goal[:, 0] if goal.shape[1] == 1 else goal.argmax(1)).astype(np.int64)
             names = data.known[name].class_names
-            heads[name] = classifiers.fitted_head(regressor, rows_of, classes, len(names), partial(_say, fit))
+            heads[name] = classifiers.fitted_head(regressor, rows_of, classes, len(names), partial(_say, fit), counts)
         elif isinstance(regressor, AdditiveGP):
-            heads[name] = _process(regressor, rows_of, goal[:, 0], model, fit, name)
+            heads[name] = _process(regressor, rows_of, goal[:, 0], counts, model, fit, name)
         else:
             classifiers.require_regressor(regressor, name)
-            heads[name] = _estimator(regressor, rows_of, goal[:, 0])
+            heads[name] = _estimator(regressor, rows_of, goal[:, 0], counts)
     model.heads = nn.ModuleDict(heads).to(data.labels.device)
 
 
@@ -130,25 +132,36 @@ def _say(fit: Fit, text: str) -> None:
     fit.log({"event": "say", "text": text})
 
 
-def _estimator(regressor: Any, inputs: Floats, goals: Floats) -> nn.Module:
+def _of_rows(data: Batches) -> Tensor | None:
+    """Return (r,): how much each training row counts, whatever its labels; None if equally."""
+    return None if data.weight is None else data.weight[data.split["train"]]
+
+
+def _estimator(regressor: Any, inputs: Floats, goals: Floats, counts: Floats | None) -> nn.Module:
     from sklearn.base import clone
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         # A kernel's parameter that ends at its bound is no fault: a feature that says nothing.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = clone(regressor).fit(inputs, goals)
+        fitted = weighted.fit(clone(regressor), inputs, goals, counts)
     return as_head(fitted, inputs.shape[1])
 
 
 def _process(
-    regressor: AdditiveGP, inputs: Floats, goals: Floats, model: PropertyModel, fit: Fit, name: str
+    regressor: AdditiveGP,
+    inputs: Floats,
+    goals: Floats,
+    counts: Floats | None,
+    model: PropertyModel,
+    fit: Fit,
+    name: str,
 ) -> nn.Module:
     widths = getattr(model.readout, "widths", None) or {"trunk": inputs.shape[1]}
     if len(inputs) > regressor.most_rows:
         said = f"The Gaussian process takes {regressor.most_rows:,} of {len(inputs):,} training rows ("
         _say(fit, said + "mode.regressor.most_rows).")
-    head = process_ensemble.fitted(regressor, inputs, goals, widths, trial=fit.trial)
+    head = process_ensemble.fitted(regressor, inputs, goals, widths, counts, trial=fit.trial)
     shares = head.shares()  # type: ignore[operator]
     parts = ", ".join(f"{block} {share:.0%}" for block, share in shares.items() if share > 0)
     none = [block for block, share in shares.items() if share == 0]
@@ -231,7 +244,9 @@ def _on_sites(
     light = replace(data, table=data.table.without_edges())
     graph = light.graph("train")
     # Each crystal counts once, however large its cell.
-    pool.scale.fit(table[light.table.nodes(data.split["train"])], graph.multiplicity / graph.n_sites()[graph.crystal])
+    counts, of_rows = graph.multiplicity / graph.n_sites()[graph.crystal], _of_rows(data)
+    counts = counts if of_rows is None else counts * of_rows[graph.crystal]
+    pool.scale.fit(table[light.table.nodes(data.split["train"])], counts)
 
     def values(model: PropertyModel, batch: Batch) -> Tensor:
         rows = table[light.table.nodes(batch.rows)]

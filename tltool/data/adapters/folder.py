@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 from tltool.data.download.listing import RECORD
 from tltool.data.formats import csv_rows, label_choice, label_columns, label_table, structure_files
 from tltool.data.formats.label_choice import Wish
-from tltool.data.formats.label_columns import Columns, Labels
+from tltool.data.formats.label_columns import Columns
 from tltool.data.formats.label_table import Layout
+from tltool.data.formats.rows import further_columns, repeated_rows
+from tltool.data.formats.rows.further_columns import Further
+from tltool.data.formats.rows.repeated_rows import Said
 from tltool.data.own_labels import Settled
 from tltool.data.record import Dropped, Record, reason
 from tltool.errors import DataError
@@ -20,11 +23,25 @@ _SEPARATORS = {",": "", ";": "semicolons separate its cells", "\t": "tabs separa
 
 
 class _Row(NamedTuple):
-    """A row of the table: where it stands, its id as it stands there, and what it says."""
+    """What the table says of a crystal: where it stands, its id as it stands there, and what is said by suffix.
+
+    A suffix is what the id of a record has after that of its crystal (``further_columns``), nothing without conditions.
+    """
 
     where: str
     name: str
-    said: Labels
+    said: dict[str, Said]
+
+
+class _Reading(NamedTuple):
+    """How to read the rows of the table."""
+
+    id_column: str
+    wanted: Columns
+    further: Further
+    header_line: int | None
+    commas: Sequence[str]
+    repeated: str
 
 
 def read(
@@ -38,6 +55,9 @@ def read(
     header_line: int | None,
     decimal_commas: list[str],
     repeated: str,
+    weight: str | None,
+    uncertainty: str | None,
+    conditions: dict[str, str] | list[str],
     define: dict[str, Any] | None,
 ) -> Iterator[Record | Dropped]:
     """Yield a record per structure in ``root`` that has a row, and in words what is left out.
@@ -46,17 +66,20 @@ def read(
     ``columns`` are those that hold the quantities ``labels``, one by one, each in its unit. A CSV of two columns may
     have no header if one quantity is asked for. The header stands in ``header_line``, or first if that is None; the
     columns ``decimal_commas`` have a comma for the point. ``repeated`` rows of one id are an error, or their mean is
-    taken (``label_columns.averaged``). ``define`` has the definitions of quantities that do not
+    taken (``repeated_rows``). ``weight``, ``uncertainty`` and ``conditions`` are further columns
+    (``further_columns``). ``define`` has the definitions of quantities that do not
     ship. ``settle`` finds all these keys. Raises DataError for a CSV that is missing, lacks a column, has a row
     of another length or names an id twice, and for two files of one id; ConfigError for an unknown quantity.
     """
     wanted = label_columns.columns(labels, columns, [], {}, {}, table_of(define or {}))
-    label_columns.require_repeated(repeated)
+    beside = further_columns.further(weight, uncertainty, conditions)
+    repeated_rows.require(repeated, labels, uncertainty is not None)
     path = root / table
     if not path.is_file():
         raise DataError(f"{path}: there is no such table of labels; name it with data.adapter.table=FILE.")
     bare = [id_column, *columns] if len(columns) == 1 else []
-    rows, nameless = _rows(path, id_column, wanted, bare, header_line, decimal_commas, repeated == "mean")
+    further_columns.require_different(beside, [id_column, *columns], str(path))
+    rows, nameless = _rows(path, _Reading(id_column, wanted, beside, header_line, decimal_commas, repeated), bare)
     yield from nameless
     by_file = _by_file(rows)
     origin: dict[str, Path] = {}
@@ -68,53 +91,55 @@ def read(
             origin[name] = file
             row = rows.get(name) or _of((*file.absolute().parent.parts, name), by_file.get(name, ()), path)
             used |= {row.name} if row else set()
-            yield _record(name, crystal, row)
+            yield from _records(name, crystal, row, beside)
     for row in rows.values():
         if row.name not in used:
             yield Dropped(row.name, "no structure file", row.where)
 
 
-def _record(name: str, crystal: Any, row: _Row | None) -> Record | Dropped:
+def _records(name: str, crystal: Any, row: _Row | None, wanted: Further) -> Iterator[Record | Dropped]:
     if isinstance(crystal, DataError):
-        return Dropped(name, reason(crystal))
-    if row is None:
-        return Dropped(name, "no row in the table")
-    return label_columns.record(name, crystal, row.said, {}, row.where)
+        yield Dropped(name, reason(crystal))
+    elif row is None:
+        yield Dropped(name, "no row in the table")
+    else:
+        for suffix, said in row.said.items():
+            if said.beside.fault:
+                yield Dropped(name, said.beside.fault, row.where)
+                continue
+            tags = further_columns.tags(name, said.beside, wanted)
+            yield label_columns.record(name + suffix, crystal, said.labels, tags, row.where)
 
 
-def _rows(
-    path: Path,
-    id_column: str,
-    wanted: Columns,
-    bare: Sequence[str],
-    header_line: int | None,
-    commas: Sequence[str],
-    mean: bool,
-) -> tuple[dict[str, _Row], list[Dropped]]:
+def _rows(path: Path, how: _Reading, bare: Sequence[str]) -> tuple[dict[str, _Row], list[Dropped]]:
     """Return the rows by id, without the suffix of a structure file, and those that have none."""
     rows: dict[str, _Row] = {}
-    every: dict[str, list[Labels]] = {}
+    every: dict[tuple[str, str], list[Said]] = {}
     nameless = []
-    for where, cells in csv_rows.read(path, [id_column, *wanted.labels.values()], bare, header_line):
-        given = label_columns.text(cells[id_column])
+    columns = [how.id_column, *how.wanted.labels.values(), *how.further.columns]
+    for where, cells in csv_rows.read(path, columns, bare, how.header_line):
+        given = label_columns.text(cells[how.id_column])
         name = structure_files.stem(given)
         if not name:
             nameless.append(Dropped(where, "no id", path.name))
             continue
-        if name in rows and not mean:
+        points = {column: label_columns.decimal_point(cells[column]) for column in how.commas}
+        found = {label: points.get(column, cells[column]) for label, column in how.wanted.labels.items()}
+        beside = further_columns.beside(cells, how.further)
+        several = every.setdefault((name, beside.fault or beside.suffix), [])
+        if several and how.repeated == "error" and not beside.fault:
+            under = f" under the same conditions ({beside.suffix[1:]})" if beside.suffix else ""
             raise DataError(
-                f"{path}: the id {name!r} occurs twice; keep one row of it, or take the mean of its rows with "
+                f"{path}: the id {name!r} occurs twice{under}; keep one row of it, or take the mean of its rows with "
                 "data.adapter.repeated=mean."
             )
-        points = {column: label_columns.decimal_point(cells[column]) for column in commas}
-        found = {label: points.get(column, cells[column]) for label, column in wanted.labels.items()}
-        said = label_columns.labels(found, wanted.known)
-        every.setdefault(name, []).append(said)
-        rows.setdefault(name, _Row(f"{path.name}, {where}", given, said))
+        several.append(Said(label_columns.labels(found, how.wanted.known), beside))
+        rows.setdefault(name, _Row(f"{path.name}, {where}", given, {}))
     if not rows:
         raise DataError(f"{path}: has no row with an id; give it an id and a label per line.")
-    several = {name: label_columns.averaged(found, wanted.known) for name, found in every.items() if len(found) > 1}
-    return {name: row._replace(said=several.get(name, row.said)) for name, row in rows.items()}, nameless
+    for (name, suffix), said in repeated_rows.every_joined(every, how.wanted.known, how.repeated, str(path)).items():
+        rows[name].said[suffix] = said
+    return rows, nameless
 
 
 def _by_file(rows: dict[str, _Row]) -> dict[str, list[_Row]]:
@@ -159,15 +184,19 @@ def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /
         headers = [header for header in found.header if header != id_column]
     else:
         id_column, headers = _without_header(found, path, node)
+    further = further_columns.settled(node, headers, path.name)
+    beside = further_columns.further(**further)
+    headers = [header for header in headers if header not in beside.columns]
     chosen = label_choice.choose(headers, lambda header: _judged(found, path, header), wish, known, path.name)
     keys = {
         "table": path.relative_to(root).as_posix(),
         "id_column": id_column,
         "header_line": found.line if found.title else None,
         "decimal_commas": chosen.commas,
-        "repeated": node.get("repeated") or label_columns.REPEATED[0],
+        "repeated": node.get("repeated") or repeated_rows.REPEATED[0],
+        **further,
     }
-    return Settled(keys, chosen, [_told(found, path, id_column, chosen)])
+    return Settled(keys, chosen, [_told(found, path, id_column, chosen, beside)])
 
 
 def _table(root: Path, given: str | None) -> Path:
@@ -240,10 +269,11 @@ def _judged(found: Layout, path: Path, header: str) -> label_table.Column:
     return next(column for _, column in label_table.columns(found, path, [k]))
 
 
-def _told(found: Layout, path: Path, id_column: str, chosen: label_choice.Chosen) -> str:
+def _told(found: Layout, path: Path, id_column: str, chosen: label_choice.Chosen, beside: Further) -> str:
     """Return in one line what was assumed of the table and its labels."""
     how = [f"ids in column {id_column!r}"] if found.header else ["no header: ids, then labels"]
     how += [_SEPARATORS[found.separator]] if _SEPARATORS[found.separator] else []
     how += [f"decimal commas in {', '.join(chosen.commas)}"] if chosen.commas else []
+    how += further_columns.told(beside)
     how += [f"a title, {found.title[:40]!r}, above the header"] if found.title else []
     return label_choice.told(path.name, how, chosen)

@@ -6,13 +6,16 @@ without structures has a column of formulas.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tltool.data.download.listing import RECORD
 from tltool.data.formats import formulas, label_choice, label_columns, label_sample, structure_value, tables
 from tltool.data.formats.label_choice import Wish
-from tltool.data.formats.label_columns import Columns, Labels
+from tltool.data.formats.label_columns import Columns
 from tltool.data.formats.label_sample import Sample
+from tltool.data.formats.rows import further_columns, repeated_rows
+from tltool.data.formats.rows.further_columns import Further
+from tltool.data.formats.rows.repeated_rows import Said
 from tltool.data.formats.tables import Row
 from tltool.data.own_labels import Settled
 from tltool.data.record import Crystal, Dropped, Record, reason
@@ -21,6 +24,15 @@ from tltool.instantiate import Idle
 from tltool.quantities import Quantities, table_of
 
 _NONE = ("", "nan", "null", "None")
+
+
+class _Reading(NamedTuple):
+    """How to read the labels of a row, and what stands beside them."""
+
+    wanted: Columns
+    further: Further
+    header_line: int | None
+    commas: list[str]
 
 
 def read(
@@ -38,6 +50,9 @@ def read(
     header_line: int | None,
     decimal_commas: list[str],
     repeated: str,
+    weight: str | None,
+    uncertainty: str | None,
+    conditions: dict[str, str] | list[str],
     define: dict[str, Any] | None,
 ) -> Iterator[Record | Dropped]:
     """Yield a record per row of the table ``root`` (a file, or a folder with one table), and in words what is left out.
@@ -48,8 +63,9 @@ def read(
     those in ``per_cell``; a row with a label beyond ``largest`` is left out. ``tags`` maps names to columns that are
     kept as words. A dotted column leads into nested values. The header of a CSV stands in ``header_line``, or first if
     that is None; the columns ``decimal_commas`` have a comma for the point. ``repeated`` rows of one id are an error,
-    or the first is kept with the mean of their labels (``label_columns.averaged``). ``define`` has the definitions of
-    quantities that do not ship. Raises DataError for a file that cannot be read, a column that it lacks and an id that
+    or the first is kept with the mean of their labels (``repeated_rows``). ``weight``, ``uncertainty`` and
+    ``conditions`` are further columns (``further_columns``). ``define`` has the definitions of quantities that do not
+    ship. Raises DataError for a file that cannot be read, a column that it lacks and an id that
     occurs twice.
     """
     wanted = label_columns.columns(labels, columns, per_cell, largest, tags, table_of(define or {}))
@@ -62,18 +78,26 @@ def read(
         raise ConfigError(
             f"data.adapter.structure_column={cell} must be one column, or lattice, species and positions."
         )
-    label_columns.require_repeated(repeated)
+    further = further_columns.further(weight, uncertainty, conditions)
+    repeated_rows.require(repeated, labels, uncertainty is not None)
     path = _file(root)
     stem = path.name.split(".")[0]
     seen: dict[str, str] = {}
-    means = _means(path, id_column, wanted, header_line, decimal_commas) if id_column and repeated == "mean" else {}
-    used = [*cell, *label_columns.names(wanted), *([id_column] if id_column else [])]
-    for n, (where, row) in enumerate(tables.rows(path, used, header_line), start=1):
-        name = label_columns.text(tables.value(row, id_column)) if id_column else f"{stem}-{n}"
-        if not name:
+    own = [*label_columns.names(wanted), *([id_column] if id_column else [])]
+    further_columns.require_different(further, [*cell, *own], str(path))
+    how = _Reading(wanted, further, header_line, decimal_commas)
+    means = _means(path, id_column, how, repeated) if id_column and repeated != "error" else {}
+    for n, (where, row) in enumerate(tables.rows(path, [*cell, *own, *further.columns], header_line), start=1):
+        crystal_name = label_columns.text(tables.value(row, id_column)) if id_column else f"{stem}-{n}"
+        if not crystal_name:
             yield Dropped(where, "no id", path.name)
             continue
-        if name in seen and repeated == "mean":
+        found = _said(row, how)
+        name = crystal_name + found.beside.suffix
+        if found.beside.fault:
+            yield Dropped(crystal_name, found.beside.fault, f"{path.name}, {where}")
+            continue
+        if name in seen and repeated != "error":
             continue
         if name in seen:
             raise DataError(
@@ -81,7 +105,7 @@ def read(
                 "of such rows with data.adapter.repeated=mean."
             )
         seen[name] = where
-        said, at = means.get(name) or _said(row, wanted, decimal_commas), f"{path.name}, {where}"
+        (said, beside), at = means.get(name) or found, f"{path.name}, {where}"
         if lost := label_columns.unlabelled(name, said, at):
             yield lost
             continue
@@ -90,25 +114,31 @@ def read(
         except DataError as error:
             yield Dropped(name, reason(error), at)
         else:
-            yield label_columns.converted(name, crystal, said, tables.cells(row, wanted.tags), wanted, at)
+            tags = tables.cells(row, wanted.tags) | further_columns.tags(crystal_name, beside, further)
+            yield label_columns.converted(name, crystal, said, tags, wanted, at)
 
 
-def _said(row: Row, wanted: Columns, decimal_commas: list[str]) -> Labels:
-    """Return what the cells of labels in a ``row`` say."""
-    cells = tables.cells(row, wanted.labels)
-    cells |= {q: label_columns.decimal_point(cells[q]) for q, c in wanted.labels.items() if c in decimal_commas}
-    return label_columns.labels(cells, wanted.known)
+def _said(row: Row, how: _Reading) -> Said:
+    """Return what the cells of labels in a ``row`` say, and what stands beside them."""
+    cells = tables.cells(row, how.wanted.labels)
+    cells |= {q: label_columns.decimal_point(cells[q]) for q, c in how.wanted.labels.items() if c in how.commas}
+    beside = {column: tables.value(row, column) for column in how.further.columns}
+    return Said(
+        label_columns.labels(cells, how.wanted.known),
+        further_columns.beside(beside, how.further),
+    )
 
 
-def _means(
-    path: Path, id_column: str, wanted: Columns, header_line: int | None, decimal_commas: list[str]
-) -> dict[str, Labels]:
-    """Return what the rows of each id that occurs more than once say together."""
-    every: dict[str, list[Labels]] = {}
-    for _, row in tables.rows(path, [id_column, *label_columns.names(wanted)], header_line):
-        name = label_columns.text(tables.value(row, id_column))
-        every.setdefault(name, []).append(_said(row, wanted, decimal_commas))
-    return {name: label_columns.averaged(found, wanted.known) for name, found in every.items() if len(found) > 1}
+def _means(path: Path, id_column: str, how: _Reading, repeated: str) -> dict[str, Said]:
+    """Return what the rows of each id, under the same conditions, say together."""
+    every: dict[str, list[Said]] = {}
+    columns = [id_column, *label_columns.names(how.wanted), *how.further.columns]
+    for _, row in tables.rows(path, columns, how.header_line):
+        found = _said(row, how)
+        if not found.beside.fault:
+            name = label_columns.text(tables.value(row, id_column)) + found.beside.suffix
+            every.setdefault(name, []).append(found)
+    return repeated_rows.every_joined(every, how.wanted.known, repeated, str(path))
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:
@@ -124,13 +154,17 @@ def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /
     Raises DataError for a file that cannot be read and a label that is not a number.
     """
     path = _file(root)
-    sample = Sample([], [], None, []) if label_choice.is_settled(wish, known) else label_sample.sampled(path)
+    beside = further_columns.further(node.get("weight"), node.get("uncertainty"), node.get("conditions"))
+    settled = label_choice.is_settled(wish, known) and not beside.columns
+    sample = Sample([], [], None, []) if settled else label_sample.sampled(path)
+    further = further_columns.settled(node, sample.headers, path.name)
     id_column, how = node.get("id_column"), list(sample.told)
     if sample.headers and id_column == "id" and "id" not in sample.headers:
         id_column = next(iter(label_choice.id_columns(sample.headers)), None)
         how += [f"ids in column {id_column!r}" if id_column else "ids are the numbers of the rows"]
     column = node.get("formula_column") or node.get("structure_column") or ()
     taken = {id_column, *([column] if isinstance(column, str) else column), *(node.get("tags") or {}).values()}
+    taken |= set(further_columns.further(**further).columns)
     if node.get("formula_column") is None:
         taken |= {
             header for header in sample.headers if label_choice.key(header) in ("structure", "cif", "poscar", "atoms")
@@ -147,8 +181,9 @@ def settle(root: Path, node: Mapping[str, Any], wish: Wish, known: Quantities, /
     chosen = label_sample.chosen(sample, taken, wish, known, path.name)
     chosen = label_sample.with_every_class(chosen, path, sample, wish)
     how += [f"decimal commas in {', '.join(chosen.commas)}"] if chosen.commas else []
+    how += further_columns.told(further_columns.further(**further))
     keys = {"id_column": id_column, "header_line": sample.header_line, "decimal_commas": chosen.commas}
-    keys |= {"repeated": node.get("repeated") or label_columns.REPEATED[0]}
+    keys |= {"repeated": node.get("repeated") or repeated_rows.REPEATED[0], **further}
     return Settled(keys, chosen, [label_choice.told(path.name, how, chosen)])
 
 

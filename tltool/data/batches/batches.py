@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
-from tltool.data.batches import tensor_table
+from tltool.data.batches import row_weights, tensor_table
 from tltool.data.dataset import Dataset
+from tltool.data.formats.rows.further_columns import DEVIATION, WEIGHT
 from tltool.data.record import Floats
 from tltool.data.splits import Split
+from tltool.data.store import Store
 from tltool.quantities import Quantities, Quantity, columns_of, shipped
 
 _BLOCK = 65_536
@@ -26,6 +28,9 @@ class Batches:
     ``base`` (n, q) contains the values from which labels are differences (a cheaper level of theory), None for labels
     themselves. ``bare`` says that the records are formulas, without structures and edges. ``known`` has the definitions
     of the quantities.
+
+    ``weight`` (n,) says how much each row counts in training, ``deviation`` (n,) the standard deviation of its labels
+    in their unit; None where the data do not say it (``row_weights``).
     """
 
     table: tensor_table.Table
@@ -35,6 +40,8 @@ class Batches:
     base: Tensor | None = None
     bare: bool = False
     known: Quantities = field(default_factory=shipped)
+    weight: Tensor | None = None
+    deviation: Tensor | None = None
 
     @property
     def columns(self) -> dict[str, slice]:
@@ -72,7 +79,9 @@ class Batches:
         """Return the same with every tensor on ``device``."""
         rows = {name: part.to(device) for name, part in self.split.items()}
         base = None if self.base is None else self.base.to(device)
-        return replace(self, table=self.table.to(device), labels=self.labels.to(device), split=rows, base=base)
+        weight, deviation = (None if of is None else of.to(device) for of in (self.weight, self.deviation))
+        moved = replace(self, table=self.table.to(device), labels=self.labels.to(device), split=rows, base=base)
+        return replace(moved, weight=weight, deviation=deviation)
 
 
 def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats | None = None) -> Batches:
@@ -88,7 +97,15 @@ def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats
     learned = labels if low is None else labels - low
     low = None if low is None else low.to(kind)
     bare = data.store.amounts is not None
-    return Batches(tensor_table.table(data.graphs), learned.to(kind), names, parts, low, bare, data.store.known)
+    found = Batches(tensor_table.table(data.graphs), learned.to(kind), names, parts, low, bare, data.store.known)
+    weight, deviation = (_column(data.store, tag) for tag in (WEIGHT, DEVIATION))
+    return replace(found, weight=weight, deviation=deviation)
+
+
+def _column(records: Store, tag: str) -> Tensor | None:
+    """Return the numbers (n,) of a tag; None without it."""
+    found = row_weights.column(records, tag)
+    return None if found is None else torch.from_numpy(found).to(torch.get_default_dtype())
 
 
 def _of(label: Tensor, about: Quantity) -> Tensor:

@@ -75,7 +75,7 @@ def choose(headers: Sequence[str], judge: Callable[[str], Column], wish: Wish, k
     """
     left: list[str] = []
     if wish.columns is not None:
-        columns = [_found(column, headers, where) for column in wish.columns]
+        columns = [column_called(column, headers, where) for column in wish.columns]
     elif wish.names is not None:
         columns = _of_names(wish, headers, judge, known, where)
     else:
@@ -123,7 +123,7 @@ def _has_commas(kind: Column, about: Quantity) -> bool:
     return kind.kind == "comma" and not about.is_class
 
 
-def _found(column: str, headers: Sequence[str], where: str) -> str:
+def column_called(column: str, headers: Sequence[str], where: str) -> str:
     """Return the header that ``column`` names: itself, or the only one of that name without unit or capitals."""
     if column in headers:
         return column
@@ -147,7 +147,7 @@ def _of_names(
     """
     names = list(wish.names or ())
     try:
-        return [_found(name, headers, where) for name in names]
+        return [column_called(name, headers, where) for name in names]
     except DataError as error:
         usual = [h for h in headers if key(h) in _LABEL]
         if len(names) > 1:

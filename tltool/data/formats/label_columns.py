@@ -7,8 +7,7 @@ among its classes. ``quantities.py`` has the limits of each quantity.
 
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -24,8 +23,6 @@ _COMMA = re.compile(r"[-+]?[0-9.]+(?:,[0-9]+)+(?:[eE][-+]?[0-9]+)?")
 _MINUS = "\N{MINUS SIGN}"
 _MISSING = {"", "nan", "-nan", "+nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "?"}
 _CLASSES = {"true": 1.0, "false": 0.0}
-REPEATED = ("error", "mean")
-"""What may become of several rows of one crystal: an error, or their mean."""
 _NOT = "not a number"
 _SHOWN = 6  # classes in a message
 
@@ -103,33 +100,6 @@ def labels(found: Mapping[str, Any], known: Quantities | None = None, /) -> Labe
         else:
             if value is not None:
                 said.good[name] = value
-    return said
-
-
-def require_repeated(word: str) -> None:
-    """Raise ConfigError for a value that the key ``data.adapter.repeated`` cannot have."""
-    if word not in REPEATED:
-        raise ConfigError(f"data.adapter.repeated={word!r} is not known; use {' or '.join(REPEATED)}.")
-
-
-def averaged(several: Sequence[Labels], known: Quantities) -> Labels:
-    """Return what rows of one crystal say together: the mean of numbers, and the class that most of them name.
-
-    A cell that is no label counts only where no row has one; a class is bad if two are named equally often.
-    """
-    said = Labels({}, {})
-    for name in dict.fromkeys(name for one in several for name in (*one.good, *one.bad)):
-        values = [one.good[name] for one in several if name in one.good]
-        if not values:
-            said.bad[name] = next(one.bad[name] for one in several if name in one.bad)
-        elif not known.named(name).is_class:
-            said.good[name] = sum(values) / len(values)
-        else:
-            (first, count), *others = Counter(values).most_common()
-            if others and others[0][1] == count:
-                said.bad[name] = "named differently in its rows", f"{len(values)} rows"
-            else:
-                said.good[name] = first
     return said
 
 

@@ -16,6 +16,7 @@ from tltool import metrics
 from tltool.data.record import Floats, Ints
 from tltool.errors import InapplicableError
 from tltool.model.sklearn_head import ClassifierHead, probabilities
+from tltool.transfer.steps import weighted
 
 COUNTERPARTS = {
     "Ridge": "LogisticRegression",
@@ -34,24 +35,28 @@ _FEWEST = 1e-6
 Say = Callable[[str], None]
 
 
-def fitted_head(regressor: Any, inputs: Floats, labels: Ints, n_classes: int, say: Say) -> nn.Module:
+def fitted_head(
+    regressor: Any, inputs: Floats, labels: Ints, n_classes: int, say: Say, counts: Floats | None = None
+) -> nn.Module:
     """Return a head with log-odds (two classes) or logarithms of probabilities: a classifier fitted to ``labels`` (r,).
 
     ``inputs`` (r, f) are standardised; ``labels`` are the numbers of classes, 0 to ``n_classes`` - 1, some of which may
-    have no row. Raise InapplicableError for a regressor that has no counterpart.
+    have no row. ``counts`` (r,) says how much each row counts, None for equally much. Raise InapplicableError for a
+    regressor that has no counterpart, and for one that cannot count rows differently.
     """
     made = _classifier(regressor, inputs.shape[1])
     if len(np.unique(labels)) < 2:
         return _constant(labels, inputs.shape[1], n_classes)
     if isinstance(made, list):
-        return _linear(_best(made, inputs, labels, n_classes), inputs.shape[1], n_classes)
+        return _linear(_best(made, inputs, labels, n_classes, counts), inputs.shape[1], n_classes)
+    weighted.require(made, counts)
     if _name(made) == "GaussianProcessClassifier" and len(inputs) > _MOST_PROCESS_ROWS:
         say(f"The Gaussian process classifier takes {_MOST_PROCESS_ROWS} of {len(inputs):,} training rows.")
         drawn = np.random.default_rng(made.random_state or 0).permutation(len(inputs))[:_MOST_PROCESS_ROWS]
         inputs, labels = inputs[drawn], labels[drawn]
         if len(np.unique(labels)) < 2:
             return _constant(labels, inputs.shape[1], n_classes)
-    fitted = _fitted(made, inputs, labels)
+    fitted = _fitted(made, inputs, labels, counts)
     if _name(made) == "LogisticRegression":
         return _linear(fitted, inputs.shape[1], n_classes)
     return ClassifierHead(fitted, n_classes)
@@ -103,17 +108,17 @@ def _name(estimator: Any) -> str:
     return type(estimator).__name__
 
 
-def _fitted(estimator: Any, inputs: Floats, labels: Ints) -> Any:
+def _fitted(estimator: Any, inputs: Floats, labels: Ints, counts: Floats | None) -> Any:
     from sklearn.base import clone
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         # A kernel's parameter that ends at its bound is no fault, nor are weights that go on growing in separable data.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return clone(estimator).fit(inputs, labels)
+        return weighted.fit(clone(estimator), inputs, labels, counts)
 
 
-def _best(estimators: Sequence[Any], inputs: Floats, labels: Ints, n_classes: int) -> Any:
+def _best(estimators: Sequence[Any], inputs: Floats, labels: Ints, n_classes: int, counts: Floats | None) -> Any:
     """Return the logistic regression with the smallest Brier score in stratified cross-validation, of all rows."""
     from sklearn.base import clone
     from sklearn.exceptions import ConvergenceWarning
@@ -131,9 +136,10 @@ def _best(estimators: Sequence[Any], inputs: Floats, labels: Ints, n_classes: in
             warm.set_params(C=estimator.C)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                warm.fit(inputs[~held], labels[~held])
-            errors[k] += float(metrics.brier(probabilities(warm, inputs[held], n_classes), label[held]).sum())
-    return _fitted(estimators[int(np.argmin(errors))], inputs, labels)
+                weighted.fit(warm, inputs[~held], labels[~held], None if counts is None else counts[~held])
+            brier = metrics.brier(probabilities(warm, inputs[held], n_classes), label[held])
+            errors[k] += float(brier.sum() if counts is None else counts[held] @ brier)
+    return _fitted(estimators[int(np.argmin(errors))], inputs, labels, counts)
 
 
 def _linear(fitted: Any, width: int, n_classes: int) -> nn.Module:
