@@ -95,20 +95,9 @@ def standing_at(place: str, group: str) -> Iterator[None]:
 
 _KEYS = {
     "data": (
-        "adapter",
-        "conditions",
-        "define",
-        "fetch",
-        "file",
-        "name",
-        "parts",
-        "pattern",
-        "quantities",
-        "root",
-        "sha256",
-        "uncertainty",
-        "weight",
-    ),  # fmt: skip
+        *("adapter", "conditions", "define", "fetch", "file", "name", "parts", "pattern", "quantities", "root"),
+        *("sha256", "uncertainty", "weight"),
+    ),
     "mode": ("[a-z_0-9]+",),
     "readout": ("statistics",),
 }

@@ -27,20 +27,8 @@ from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DamagedError, DataError, nearest
 
 PROVENANCE = ("name", "address", "licence", "citation", "functional")
-KEYS = (
-    *PROVENANCE,
-    "root",
-    "quantities",
-    "file",
-    "pattern",
-    "sha256",
-    "fetch",
-    "adapter",
-    "define",
-    "weight",
-    "uncertainty",
-    "conditions",
-)
+FURTHER = ("weight", "uncertainty", "conditions")
+KEYS = (*PROVENANCE, *FURTHER, "root", "quantities", "file", "pattern", "sha256", "fetch", "adapter", "define")
 Report = Callable[[str], None]
 _CURRENT = "current.json"
 _REPEATED = "the id is in an earlier file"
@@ -278,6 +266,7 @@ def _key(root: Path, description: Mapping[str, Any], means: Means) -> str:
     code = prepare.code_of(instantiate.locate(adapter["_target_"], means.plugins, "adapter").__module__)
     facts = [str(root.resolve()), adapter, code, store.SCHEMA, prepare.PART]
     facts += [means.checks or structure_checks.shipped()]
+    facts += [description[key] for key in FURTHER if key in description]
     facts += [description.get("define"), {name: quantities.described(q) for name, q in quantities.shipped().items()}]
     return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:12]
 
