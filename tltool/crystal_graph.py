@@ -48,6 +48,8 @@ class Graph:
     """(c,) int64: place of each crystal's functional among those that the model tells apart; None where it does not."""
     potential: Tensor | None = None
     """(c, w) float: what frozen potentials say of each crystal, NaN where they cannot; None where none is asked."""
+    conditions: Tensor | None = None
+    """(c, k) float: under which conditions each crystal was measured, each in its unit; None where none is asked."""
     line: "Graph | None" = None
     """The line graph, for encoders that see angles. Its nodes are the edges, in their order, and stand for as many
     directed edges as those; an edge of it is the angle between an edge from j into i and one that precedes it, from k

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tltool.data import origin
+from tltool.data.formats.rows.further_columns import CRYSTAL
 from tltool.data.overlap import fingerprint
 from tltool.data.record import Floats, Ints, formula
 from tltool.data.store import Store
@@ -173,14 +174,15 @@ def spread(order: Ints, classes: Ints | None) -> Ints:
 def _names(records: Store, rows: Ints) -> list[str]:
     """Return the names that identify the crystals of ``rows``: ids, or names that several data sets share."""
     if not origin.is_of_several(records):
-        return [records.ids[int(row)] for row in rows]
+        names = records.tags.get(CRYSTAL, records.ids)
+        return [names[int(row)] or records.ids[int(row)] for row in rows]
     every = list(origin.crystals(records))
     return [every[int(row)] for row in rows]
 
 
 def crystals(records: Store, rows: Ints) -> Ints:
     """Return (r,): the number of each row's crystal, counted from 0 in order of occurrence."""
-    if not origin.is_of_several(records):
+    if not origin.is_of_several(records) and CRYSTAL not in records.tags:
         return np.arange(len(rows))
     number: dict[str, int] = {}
     return np.array([number.setdefault(name, len(number)) for name in _names(records, rows)], dtype=np.int64)

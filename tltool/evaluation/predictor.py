@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice, repeat
@@ -22,7 +22,9 @@ from tltool.data.record import Crystal, formula
 from tltool.elements import symbols
 from tltool.errors import ConfigError, DataError, TltoolError, is_out_of_memory
 from tltool.evaluation import class_labels, conformal, reference_predictions, uncertainty
+from tltool.evaluation import conditions as measured_under
 from tltool.model.property_model import PropertyModel
+from tltool.model.surgery.conditions import KEY
 from tltool.potentials import placement
 from tltool.quantities import shipped
 from tltool.run_folder import bundled_models
@@ -54,8 +56,10 @@ class Predictor:
         state: Mapping[str, float] | None = None,
         coverage: float | None = None,
         cache: Path | None = None,
+        conditions: Mapping[str, float] | None = None,
     ) -> None:
         self.model = model
+        self._conditions = measured_under.given(model.spec, conditions or {})
         self.coverage = conformal.checked(coverage) if coverage is not None and model.uncertainty else None
         self._state = states.given(model.spec, state or {})
         name = row_functionals.chosen(model.spec, functional)
@@ -73,8 +77,16 @@ class Predictor:
         """
         return self.table(python_objects.attempts(structures), batch_size, base)
 
-    def table(self, items: Iterable[Item], batch_size: int = 256, base: "Base | None" = None) -> "pd.DataFrame":
+    def table(
+        self,
+        items: Iterable[Item],
+        batch_size: int = 256,
+        base: "Base | None" = None,
+        conditions: Mapping[str, Sequence[float]] | None = None,
+    ) -> "pd.DataFrame":
         """Return ``COLUMNS`` for (id, crystal or the error in its place) ``items``, in their order.
+
+        ``conditions`` are those of each id, for a model that takes some; those given for all structures otherwise.
 
         A model of differences needs ``base``: the value that it adds to, by id and quantity, or a model that predicts
         it. Raises ConfigError without.
@@ -90,6 +102,9 @@ class Predictor:
         if not self.model.spec.get("base") and base is not None:
             raise ConfigError("The model predicts values, not differences to a base; leave base= out.")
 
+        if self.model.spec.get(KEY) and self._conditions is None and conditions is None:
+            raise ConfigError(measured_under.missing(self.model.spec, "a folder"))
+        self._conditions_of = conditions or {}
         rows: list[dict[str, Any]] = []
         waiting = map(self._possible, items)
         while piece := list(islice(waiting, batch_size)):
@@ -139,12 +154,17 @@ class Predictor:
     @torch.no_grad()
     def _rows(self, items: list[Item], base: "Base | None" = None) -> Iterator[dict[str, Any]]:
         low = base.values(items) if isinstance(base, Predictor) else base or {}
-        good = [crystal for _, crystal in items if not isinstance(crystal, DataError)]
+        pairs = [(name, crystal) for name, crystal in items if not isinstance(crystal, DataError)]
+        good = [crystal for _, crystal in pairs]
         predictions: Iterator[list[float]] = iter(())
         own: Iterator[list[dict[str, Any]]] = iter(())
         columns = self.model.columns
         if good:
             graph = self.graph(good)
+            if self.model.spec.get(KEY):
+                under = [self._conditions_of.get(name, self._conditions) for name, _ in pairs]
+                numbers = torch.tensor(under, dtype=torch.get_default_dtype(), device=graph.number.device)
+                graph = replace(graph, conditions=numbers)
             found = self.model(graph)
             predictions, own = iter(found.tolist()), self._intervals(graph, found)
         for name, crystal in items:
@@ -231,6 +251,7 @@ def load_model(
     plugins: Iterable[str] = (),
     kernels: str = "auto",
     coverage: float | None = 0.9,
+    conditions: Mapping[str, float] | None = None,
 ) -> Predictor:
     """Return the model in the folder ``path`` (a model or run folder) ready to predict, on the device ``where``.
 
@@ -238,8 +259,9 @@ def load_model(
 
     ``functional`` names the one to predict, for a model that tells functionals apart; without, it is that of the data
     that the model was last trained on. ``state`` {tag: number} gives the numbers of the crystal that it takes, and
-    ``plugins`` the packages that its functions may be of. Raises ConfigError if the model does not know it, or there is
-    no such one, and for another state than it takes.
+    ``plugins`` the packages that its functions may be of. ``conditions`` {name: number} are those of all structures,
+    such as their temperature. Raises ConfigError if the model does not know it, or there is no such one, and for other
+    numbers than it takes.
 
     ``coverage`` is that of the intervals, for a model that has them: its table then has ``INTERVAL_COLUMNS`` too. None
     leaves them out.
@@ -249,7 +271,13 @@ def load_model(
     """
     say = partial(print, file=sys.stderr)
     return opened(
-        path, backend.choose(kernels, where, torch.get_num_threads(), say), functional, state, plugins, coverage
+        path,
+        backend.choose(kernels, where, torch.get_num_threads(), say),
+        functional,
+        state,
+        plugins,
+        coverage,
+        conditions=conditions,
     )
 
 
@@ -261,12 +289,14 @@ def opened(
     plugins: Iterable[str] = (),
     coverage: float | None = None,
     cache: Path | None = None,
+    conditions: Mapping[str, float] | None = None,
 ) -> Predictor:
     """Return what ``load_model`` does, computing with ``backend``; weights of potentials are kept in ``cache``."""
     folder = bundled_models.folder(str(path)) if bundled_models.is_one(str(path)) else Path(path)
     if (folder / "model" / "manifest.json").is_file():
         folder = folder / "model"
-    return Predictor(reference_predictions.loaded(folder, backend, plugins), functional, state, coverage, cache)
+    model = reference_predictions.loaded(folder, backend, plugins)
+    return Predictor(model, functional, state, coverage, cache, conditions)
 
 
 def _status(crystal: Crystal) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tltool.crystal_graph import Graph
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import evaluation_size
-from tltool.data.record import Floats
+from tltool.data.record import Floats, Ints
 from tltool.evaluation import conformal
 from tltool.model.property_model import PropertyModel
 from tltool.model.scaler import ClassScaler
@@ -214,17 +214,22 @@ def _neighbourhood(model: PropertyModel, data: Batches) -> Arrays:
     mean, scale = table.mean(0), table.std(0)
     scale = np.where(scale > 1e-6, scale, 1.0)
     table = (table - mean) / scale
-    limit = np.percentile(_nearest(table, table, itself=True), _PERCENTILE) if len(table) > 1 else 0.0
+    crystal = np.arange(len(rows)) if data.crystal is None else data.crystal[rows].cpu().numpy()
+    several = len(np.unique(crystal)) > 1
+    limit = np.percentile(_nearest(table, table, crystal), _PERCENTILE) if several else 0.0
     found = {"mean": mean, "scale": scale, "embedding": table.astype(np.float32)}
     return found | {"limit": np.array([limit * (1 + 1e-6)])}
 
 
-def _nearest(rows: Floats, others: Floats, *, itself: bool = False) -> Floats:
-    """Return (c,): the distance of each of ``rows`` to the nearest of ``others``; of ``itself``, to another row."""
+def _nearest(rows: Floats, others: Floats, crystal: Ints | None = None) -> Floats:
+    """Return (c,): the distance of each of ``rows`` to the nearest of ``others``.
+
+    If both are the same rows, ``crystal`` (c,) numbers their crystals: then it is that to the nearest other crystal.
+    """
     from scipy.spatial.distance import cdist
 
     found = cdist(rows, others)
-    if itself:
-        np.fill_diagonal(found, np.inf)
+    if crystal is not None:
+        found[crystal[:, None] == crystal[None, :]] = np.inf
     nearest: Floats = found.min(1)
     return nearest

@@ -12,7 +12,15 @@ from tltool.data.batches.batches import Batches, batches
 from tltool.data.dataset import Dataset
 from tltool.data.splits import Split, by_ids
 from tltool.errors import CheckpointError, ConfigError, DataError
-from tltool.evaluation import class_labels, conformal, digests, overlap_audit, reference_predictions, results
+from tltool.evaluation import (
+    class_labels,
+    conditions,
+    conformal,
+    digests,
+    overlap_audit,
+    reference_predictions,
+    results,
+)
 from tltool.evaluation.result_tables import show_errors
 from tltool.potentials import placement
 from tltool.quantities import require_same_units
@@ -37,6 +45,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         dataset, data, name = _own(config, path.parent, model.spec, folder)
     data = row_functionals.placed(data, dataset.store, model.spec, config["functional"])
     data = crystal_state.placed(data, dataset.store, model.spec)
+    data = conditions.placed(data, dataset.store, model.spec.get("conditions") or {})
     if model.reads_potentials:
         data = placement.placed(data, dataset.store, model.spec, Path(config["cache"]).expanduser(), folder.say)
     watch = overlap_audit.auditor(config, "eval", setup.workers(config))

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tltool.data.formats import csv_rows, formulas, label_columns, structure_files
+from tltool.data.formats.rows import beside_structures
 from tltool.data.record import reason
 from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, DataError, ResourceError
-from tltool.evaluation import uncertainty
+from tltool.evaluation import conditions, uncertainty
 from tltool.evaluation.predictor import Base, Item, Predictor, opened
 from tltool.evaluation.result_tables import show_predictions
+from tltool.model.surgery.conditions import KEY
 from tltool.run_folder import prediction_table
 from tltool.run_folder.bundled_models import called
 from tltool.run_folder.find import model_folder
@@ -29,13 +31,16 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend, /) -> None:
     folder.say(f"Model: {called(path)}")
     cache = Path(config["cache"]).expanduser()
     words = (config["functional"], config["state"], config["plugins"], config["coverage"])
-    predictor = opened(path, backend, *words, cache)
+    predictor = opened(path, backend, *words, cache, config["conditions"])
     if predictor.model.uncertainty and predictor.coverage:
         for line in uncertainty.without(predictor.model, predictor.coverage):
             folder.say(line)
     base = _base(config["base"], predictor, config, backend) if config["base"] else None
-    items = _items(Path(config["input"]).expanduser(), setup.checks(config))
-    table = predictor.table(items, int(config["batch_size"]), base)
+    root = Path(config["input"]).expanduser()
+    items, under = _items(root, setup.checks(config)), None
+    if (units := predictor.model.spec.get(KEY)) and not config["conditions"]:
+        items, under = _under_conditions(root, list(items), units, predictor.model.spec)
+    table = predictor.table(items, int(config["batch_size"]), base, under)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         prediction_table.write(table, output)
@@ -72,6 +77,29 @@ def _base(name: str, predictor: Predictor, config: Mapping[str, Any], backend: B
             raise DataError(f"base={path}, {where}, id {name!r}: {key} is {why}: {cell}; correct it.")
         found |= {(name, key): value for key, value in said.good.items()}
     return found
+
+
+def _under_conditions(
+    root: Path, items: list[Item], units: Mapping[str, str], spec: Mapping[str, Any]
+) -> tuple[Iterator[Item], dict[str, tuple[float, ...]]]:
+    """Return each of ``items`` once for each row of the table beside it, and the conditions by the new id.
+
+    Raise DataError without a table, or if it has no column of a condition.
+    """
+    path = beside_structures.table_in(root)
+    if path is None:
+        raise DataError(conditions.missing(spec, root))
+    names = {structure_files.stem(name.rpartition("/")[2]) for name, _ in items}
+    rows = beside_structures.conditions(path, units, names)
+    of_item = {name: rows.get(name) or rows.get(name.rpartition("/")[2]) or [] for name, _ in items}
+    every = [(name + one.suffix, crystal, one.fault) for name, crystal in items for one in of_item[name]]
+    every += [(name, crystal, f"no row in {path.name}") for name, crystal in items if not of_item[name]]
+    under = {name + one.suffix: one.conditions for name, _ in items for one in of_item[name] if not one.fault}
+    found = (
+        (name, DataError(f"{name}: {fault}") if fault and not isinstance(crystal, DataError) else crystal)
+        for name, crystal, fault in every
+    )
+    return found, under
 
 
 def _items(root: Path, checks: Checks) -> Iterator[Item]:

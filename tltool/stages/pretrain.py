@@ -13,7 +13,7 @@ from tltool.data.dataset import Dataset
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Ints
 from tltool.errors import ConfigError
-from tltool.evaluation import digests, overlap_audit, provenance, results
+from tltool.evaluation import conditions, digests, overlap_audit, provenance, results
 from tltool.evaluation.overlap_audit import Auditor
 from tltool.evaluation.result_tables import show_errors
 from tltool.model.surgery.edit import new_heads
@@ -31,6 +31,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     """Train a fresh model on ``config['data']``; write the model and its errors to the run folder."""
     clock = results.Clock()
     graph_settings = GraphSettings(**config["graph"])
+    conditions.refuse(config["data"])
     dataset = setup.data_set(config, config["data"], graph_settings, folder.say)
     watch = overlap_audit.auditor(config, "pretrain", setup.workers(config))
     drop = _to_drop(config, dataset, graph_settings, watch, folder) if watch.action == "drop_source" else None

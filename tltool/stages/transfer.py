@@ -20,6 +20,7 @@ from tltool.data.split_folds import GROUPS, Folds
 from tltool.data.splits import checked
 from tltool.errors import CheckpointError, ConfigError, DataError, standing_at
 from tltool.evaluation import (
+    conditions,
     conformal,
     cross_validated,
     digests,
@@ -101,6 +102,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
         data = crystal_state.placed(data, dataset.store, source.spec)
+        source, data = conditions.taken_up(source, data, dataset.store, conditions.wanted(target["data"]))
     if name != "scratch" or source.reads_potentials:
         data = placement.placed(data, dataset.store, source.spec, Path(config["cache"]).expanduser(), folder.say)
     data = data.to(backend.device)

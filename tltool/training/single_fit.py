@@ -244,7 +244,7 @@ def _replayable(training: Training) -> bool:
     What a mode computes from rows by itself knows of no padding; what it freezes on the way would change the step.
     Several processes meet in the middle of a step.
     """
-    own = training.values is not None or training.before is not None
+    own = training.values is not None or training.before is not None or training.data.table.conditions is not None
     return training.fit.settings.cuda_graphs and not own and not all_reduce.active()
 
 

@@ -1,5 +1,6 @@
 """Compute the features of the frozen backbone once for each record, and fit a regressor on them."""
 
+import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -81,6 +82,11 @@ def features(
         raise InapplicableError(
             "mode.level=trunk and set models take one network as source; name one, or levels as in mode.level=[1]."
         )
+    if source.spec.get("conditions") and (levels is None or isinstance(regressor, SetModel)):
+        raise InapplicableError(
+            "mode.level=trunk and set models read the crystal alone, and data.conditions names more; use levels, as in "
+            "mode.level=[1], with a regressor of scikit-learn."
+        )
     if isinstance(regressor, SetModel):
         return _on_sites(source, model, data, fit, levels, regressor, fresh)
     if levels is not None:
@@ -161,7 +167,8 @@ def _process(
     if len(inputs) > regressor.most_rows:
         said = f"The Gaussian process takes {regressor.most_rows:,} of {len(inputs):,} training rows ("
         _say(fit, said + "mode.regressor.most_rows).")
-    head = process_ensemble.fitted(regressor, inputs, goals, widths, counts, trial=fit.trial)
+    fitting = _joint_with_conditions(regressor, widths)
+    head = process_ensemble.fitted(fitting, inputs, goals, widths, counts, trial=fit.trial)
     shares = head.shares()  # type: ignore[operator]
     parts = ", ".join(f"{block} {share:.0%}" for block, share in shares.items() if share > 0)
     none = [block for block, share in shares.items() if share == 0]
@@ -171,6 +178,17 @@ def _process(
     )
     fit.log({"event": "blocks", "quantity": name, "shares": shares})
     return head
+
+
+def _joint_with_conditions(regressor: AdditiveGP, widths: Mapping[str, int]) -> AdditiveGP:
+    """Return ``regressor`` with joint kernels of conditions and crystal, as a condition acts differently on each."""
+    if "conditions" not in widths:
+        return regressor
+    others = [name for name in widths if name != "conditions"]
+    groups = [*regressor.joint, *([others] if len(others) > 1 else [])] or [others]
+    twin = copy.copy(regressor)
+    twin.joint = [*regressor.joint, *([*names, "conditions"] for names in groups)]
+    return twin
 
 
 def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str, Idle]:

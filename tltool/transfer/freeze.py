@@ -5,7 +5,8 @@ from functools import partial
 import torch
 
 from tltool.data.batches.batches import Batches
-from tltool.model.property_model import PropertyModel
+from tltool.errors import ConfigError
+from tltool.model.property_model import PropertyModel, is_under
 from tltool.model.surgery import edit
 from tltool.training.fit import Fit, Values, train
 from tltool.training.scaled_labels import scalers
@@ -27,6 +28,10 @@ def freeze(
     if refit_statistics:
         edit.refit_statistics(model, data.graph("train"))
     edit.freeze(model, parts)
+    if model.spec.get("conditions") and is_under("trunk.add.weight", model.frozen):
+        raise ConfigError(
+            f"mode.parts={list(parts)} freezes the layer that reads data.conditions; leave the trunk out."
+        )
     values: Values | None = None
     if embeddings.is_fixed(model):
         # Nothing below the trunk changes: each record is embedded once, not once an epoch.

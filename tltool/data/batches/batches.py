@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
+from tltool.data import splits
 from tltool.data.batches import row_weights, tensor_table
 from tltool.data.dataset import Dataset
-from tltool.data.formats.rows.further_columns import DEVIATION, WEIGHT
+from tltool.data.formats.rows.further_columns import CRYSTAL, DEVIATION, WEIGHT
 from tltool.data.record import Floats
 from tltool.data.splits import Split
 from tltool.data.store import Store
@@ -30,7 +32,8 @@ class Batches:
     of the quantities.
 
     ``weight`` (n,) says how much each row counts in training, ``deviation`` (n,) the standard deviation of its labels
-    in their unit; None where the data do not say it (``row_weights``).
+    in their unit; None where the data do not say it (``row_weights``). ``crystal`` (n,) numbers the crystals, where
+    several rows are of one, so that folds keep them together.
     """
 
     table: tensor_table.Table
@@ -42,6 +45,7 @@ class Batches:
     known: Quantities = field(default_factory=shipped)
     weight: Tensor | None = None
     deviation: Tensor | None = None
+    crystal: Tensor | None = None
 
     @property
     def columns(self) -> dict[str, slice]:
@@ -99,7 +103,10 @@ def batches(data: Dataset, quantities: Iterable[str], split: Split, base: Floats
     bare = data.store.amounts is not None
     found = Batches(tensor_table.table(data.graphs), learned.to(kind), names, parts, low, bare, data.store.known)
     weight, deviation = (_column(data.store, tag) for tag in (WEIGHT, DEVIATION))
-    return replace(found, weight=weight, deviation=deviation)
+    crystal = None
+    if CRYSTAL in data.store.tags:
+        crystal = torch.from_numpy(splits.crystals(data.store, np.arange(len(data.store))))
+    return replace(found, weight=weight, deviation=deviation, crystal=crystal)
 
 
 def _column(records: Store, tag: str) -> Tensor | None:

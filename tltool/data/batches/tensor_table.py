@@ -46,7 +46,8 @@ class Batch:
 class Table:
     """A ``GraphTable`` as tensors on one device, ready to be cut into batches (``edge`` offsets per crystal added).
 
-    ``state`` (n, k), ``functional`` (n,) and ``potential`` (n, w) are as in ``Graph``, for models that take them.
+    ``state`` (n, k), ``functional`` (n,), ``potential`` (n, w) and ``conditions`` (n, k) are as in ``Graph``, for
+    models that take them.
     """
 
     first_node: Tensor
@@ -63,6 +64,7 @@ class Table:
     state: Tensor | None = None
     functional: Tensor | None = None
     potential: Tensor | None = None
+    conditions: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.first_node) - 1
@@ -92,6 +94,7 @@ class Table:
             state=None if self.state is None else self.state[rows],
             functional=None if self.functional is None else self.functional[rows],
             potential=None if self.potential is None else self.potential[rows],
+            conditions=None if self.conditions is None else self.conditions[rows],
             line=line,
         )
 

@@ -1,6 +1,6 @@
 """Trunks, the layers between readout and heads, which are kept in a transfer. Sizes: c crystals."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -77,6 +77,34 @@ class Residual(nn.Module):
             added = F.relu(layer(embedding))
             embedding = (added if self.share is None else self.share[k] * added) + skip(embedding)
         return embedding
+
+
+class Conditioned(nn.Module):
+    """The ``trunk`` in ``parts``, and added to it a layer that also reads the last ``conditions`` of its input.
+
+    (c, dim) -> (c, dim of the trunk). The layer starts at zero, so that the trunk alone decides at first.
+    """
+
+    def __init__(self, dim: int, /, *, conditions: int, width: int, parts: dict[str, Callable[..., nn.Module]]) -> None:
+        super().__init__()
+        sizes.require_whole("trunk", 1, conditions=conditions, width=width)
+        self.conditions = conditions
+        self.trunk = parts["trunk"](dim - conditions)
+        self.dim = int(self.trunk.dim)  # type: ignore[arg-type]
+        self.read = nn.Linear(self.dim + conditions, width)
+        self.add = nn.Linear(width + conditions, self.dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with the trunk alone."""
+        nn.init.zeros_(self.add.weight)
+        nn.init.zeros_(self.add.bias)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Map ``embedding`` (c, dim), the last of whose features are the conditions."""
+        hidden, own = self.trunk(embedding[:, : -self.conditions]), embedding[:, -self.conditions :]
+        added = F.softplus(self.read(torch.cat([hidden, own], dim=1)))
+        return hidden + self.add(torch.cat([added, own], dim=1))  # type: ignore[no-any-return]
 
 
 def checked(widths: list[int]) -> list[int]:

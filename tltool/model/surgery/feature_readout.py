@@ -13,9 +13,10 @@ from tltool.model.readouts.concatenated import OF_NETWORK, Concatenated
 from tltool.model.readouts.joined_sources import JoinedSources
 from tltool.model.readouts.pool import Pool, checked_levels, encoder_facts, pool_of_sites
 from tltool.model.readouts.potential_features import PHYSICS, PotentialFeatures
+from tltool.model.readouts.with_conditions import WithConditions
 from tltool.model.scaler import ClassScaler
 from tltool.model.sklearn_head import FixedHead, Standardise
-from tltool.model.surgery import edit
+from tltool.model.surgery import conditions, edit
 
 Made = tuple[nn.Module, dict[str, Any]]
 """A readout, and its YAML node."""
@@ -55,6 +56,8 @@ def give_features(model: PropertyModel, levels: list[int], statistics: list[str]
             "A frozen potential has levels and labels only; name some, as in mode.level=[1] or "
             "mode.extra_features=[labels]."
         )
+    if isinstance(model.readout, WithConditions):
+        found = conditions.beside(model, found, list(model.readout.names), None)
     readout, node = found
     model.readout = readout.to(device)
     model.more_sources, model.potentials = {}, {}

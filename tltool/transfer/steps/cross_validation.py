@@ -28,16 +28,21 @@ class Standing(NamedTuple):
 def cut(data: Batches, settings: Settings, folds: int, seed: int) -> Iterator[tuple[Batches, torch.Tensor]]:
     """Yield, for each fold, ``data`` with this fold as test and the others as train, and the indices of its rows.
 
-    Only training rows of ``data`` are in these two parts; its test rows are in none. Its validation rows keep their
-    part where ``settings`` select or stop by it, as the outer fit will; they are never counted as an error.
+    Rows of one crystal are in one fold. Only training rows of ``data`` are in these two parts; its test rows are in
+    none. Its validation rows keep their part where ``settings`` select or stop by it, as the outer fit will; they are
+    never counted as an error.
     """
     rows = data.split["train"]
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    unit = torch.arange(len(rows))
+    if data.crystal is not None:
+        unit = torch.unique(data.crystal.to(rows.device)[rows], return_inverse=True)[1].cpu()
+    order = torch.randperm(int(unit.max()) + 1, generator=generator)
     stops = settings.select == "best" or settings.patience is not None
     val = data.split["val"] if stops else rows[:0]
     for k in range(folds):
         held = torch.zeros(len(rows), dtype=torch.bool)
-        held[order[k::folds]] = True
+        held[torch.isin(unit, order[k::folds])] = True
         where = held.to(rows.device)
         yield replace(data, split={"train": rows[~where], "val": val, "test": rows[where]}), held
 
