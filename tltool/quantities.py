@@ -20,7 +20,7 @@ import yaml
 
 from tltool.errors import CheckpointError, ConfigError, nearest
 
-SCALES = ("linear", "log", "auto")
+SCALES = ("linear", "log", "logit", "auto")
 KINDS = ("number", "class")
 PER = ("atom", "cell", "")
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?")
@@ -37,7 +37,8 @@ class Quantity(NamedTuple):
     failed, and is not used. ``log10_of`` names the quantity that it is the log10 of, if any. ``kind`` is ``number`` or
     ``class``; the label of a class is its place, from 0, among ``class_names``: the words of ``classes``, or 0 and 1
     without. ``scale`` says how a number is learnt: ``log`` as its logarithm if all training labels are above zero,
-    ``auto`` if they also span two decades. ``per`` says if it is given per atom or per cell.
+    ``auto`` if they also span two decades, ``logit`` as its logit between ``least`` and ``most``. ``per`` says if it is
+    given per atom or per cell.
     """
 
     name: str
@@ -205,6 +206,8 @@ def _consistent(about: Quantity, place: str) -> Quantity:
     """Return ``about``; raise ConfigError if parts of it exclude each other."""
     if about.least >= about.most:
         raise ConfigError(f"{place}: least={about.least:g} must be below most={about.most:g}.")
+    if about.scale == "logit" and not (math.isfinite(about.least) and math.isfinite(about.most)):
+        raise ConfigError(f"{place}: scale: logit needs the bounds of the quantity, such as least: 0, most: 1.")
     if about.is_class and about.scale not in ("linear", "auto"):
         raise ConfigError(f"{place}: a class has no scale; leave scale={about.scale} out.")
     if about.classes and not about.is_class:

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from support import QUOTIENT
 
 from tltool.data.batches import tensor_table
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal
-from tltool.model.scaler import ClassScaler, composition, fit_scaler
+from tltool.model.scaler import ClassScaler, Scaler, composition, fit_scaler
 
 
 def test_there_and_back_and_zero_mean(crystals: list[Crystal]) -> None:
@@ -91,3 +93,38 @@ def test_a_class_scaler_gives_probabilities_and_their_cross_entropy() -> None:
     apart = two.distance(one, torch.tensor([[1.0], [0.0]]))
     torch.testing.assert_close(apart[0], torch.tensor(2.0).log())
     assert torch.isfinite(apart).all()
+
+
+@given(st.floats(0, 1), st.floats(0.01, 100), st.floats(-50, 50))
+def test_a_scaler_with_bounds_stays_between_them(share: float, width: float, low: float) -> None:
+    """There and back, and no value of a network gives a label beyond the bounds."""
+    bounds = (low, low + width)
+    scaler = Scaler(bounds=bounds)
+    label = torch.tensor([low + share * width], dtype=torch.float64)
+    inside = label.clamp(low + 1e-3 * width, low + width * (1 - 1e-3))
+    torch.testing.assert_close(scaler.plain(scaler.learnt(label)), inside, rtol=1e-6, atol=1e-6 * width)
+    found = scaler.plain(torch.tensor([-1e9, -3.0, 0.0, 3.0, 1e9], dtype=torch.float64))
+    assert (found >= bounds[0]).all()
+    assert (found <= bounds[1]).all()
+    assert (found.diff() >= 0).all()
+    step = 1e-6 * width
+    middle = torch.tensor([low + (0.2 + 0.6 * share) * width], dtype=torch.float64)
+    slope = (scaler.learnt(middle + step) - scaler.learnt(middle - step)) / (2 * step)
+    torch.testing.assert_close(scaler.steepness(middle), slope, rtol=1e-3, atol=0.0)
+
+
+def test_a_scaler_with_bounds_is_fitted_to_logits(crystals: list[Crystal]) -> None:
+    labels = torch.tensor([0.1, 0.5, 0.9, 0.0, torch.nan, 1.0], dtype=torch.float64)
+    scaler = fit_scaler(labels, torch.zeros(6, 119), False, False, bounds=(0.0, 1.0))
+    logits = scaler.learnt(labels[torch.isfinite(labels)])
+    assert float(scaler.mean) == pytest.approx(float(logits.mean()), abs=1e-6)
+    assert float(scaler.spread) == pytest.approx(float(logits.std(correction=0)), rel=1e-5)
+    assert float(scaler.distance(labels[:1], labels[:1])) == 0.0
+
+
+def test_weights_of_a_scaler_are_rows_of_their_number() -> None:
+    labels, counts = torch.tensor([1.0, 4.0, 2.0, torch.nan]), torch.tensor([1.0, 3.0, 2.0, 7.0])
+    one = fit_scaler(labels, torch.zeros(4, 119), False, False, weights=counts)
+    other = fit_scaler(torch.repeat_interleave(labels, counts.long()), torch.zeros(13, 119), False, False)
+    torch.testing.assert_close(one.mean, other.mean)
+    torch.testing.assert_close(one.spread, other.spread)

@@ -12,6 +12,7 @@ from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.errors import ConfigError, InapplicableError
 from tltool.model.property_model import PropertyModel
+from tltool.model.scaler import Scaler
 from tltool.training.fit import predict
 from tltool.training.scaled_labels import label_weights
 
@@ -80,13 +81,13 @@ def test_the_uncertainty_of_a_label_counts_by_its_inverse_square(data: Batches) 
     rows = data.split["train"]
     deviation = torch.linspace(0.1, 1.0, len(data.labels))
     positive = replace(data, labels=data.labels.abs() + 1.0, deviation=deviation)
-    plain = label_weights(positive, [])[rows, 0]
+    plain = label_weights(positive, {"e_form": Scaler()})[rows, 0]
     assert float(plain.mean()) == pytest.approx(1.0, rel=1e-5)
     torch.testing.assert_close(plain / plain[0], (deviation[rows[0]] / deviation[rows]) ** 2)
     relative = deviation[rows] / positive.labels[rows, 0]
-    logs = label_weights(positive, ["e_form"])[rows, 0]
+    logs = label_weights(positive, {"e_form": Scaler(True)})[rows, 0]
     torch.testing.assert_close(logs / logs[0], (relative[0] / relative) ** 2)
-    assert label_weights(data, []) is None
+    assert label_weights(data, {"e_form": Scaler()}) is None
 
 
 def test_what_cannot_count_rows_differently_says_so(source: PropertyModel, data: Batches) -> None:

@@ -43,6 +43,9 @@ def name_quantities(model: PropertyModel, data: Batches) -> None:
     spec = model.spec
     spec["quantities"] = {name: described(data.known[name]) for name in data.quantities}
     spec["logarithmic"] = [name for name, s in model.scalers.items() if isinstance(s, Scaler) and s.logarithmic]
+    bounded = {name: list(s.bounds) for name, s in model.scalers.items() if isinstance(s, Scaler) and s.bounds}
+    spec.pop("bounded", None)
+    spec |= {"bounded": bounded} if bounded else {}
     spec["classified"] = [name for name, s in model.scalers.items() if isinstance(s, ClassScaler)]
 
 

@@ -22,7 +22,7 @@ from tltool.data.batches.tensor_table import evaluation_size
 from tltool.data.record import Floats, Ints
 from tltool.evaluation import conformal
 from tltool.model.property_model import PropertyModel
-from tltool.model.scaler import ClassScaler
+from tltool.model.scaler import ClassScaler, Scaler
 from tltool.model.sklearn_head import EstimatorHead
 from tltool.training.fit import predict
 
@@ -44,7 +44,7 @@ class Bounds(NamedTuple):
 def scale_of(model: PropertyModel, data: Batches, part: str) -> Floats:
     """Return (r, v): the standard deviation that ``model`` gives for each row of ``part``, 1 where it gives none.
 
-    On the scale that is learnt: of the logarithm of the label where that is.
+    On the scale that is learnt: of the logarithm or the logit of the label where that is.
     """
     found = [_scale(model, batch.graph) for batch in data.of(part, evaluation_size(data.table))]
     return np.concatenate(found) if found else np.ones((0, data.labels.shape[1]))
@@ -185,15 +185,19 @@ def _scale(model: PropertyModel, graph: Graph) -> Floats:
 
 
 def _learnt(model: PropertyModel, name: str, values: Floats) -> Floats:
-    """Return ``values`` of a quantity on the scale that is learnt: logarithms, or as they are."""
-    if not getattr(model.scalers[name], "logarithmic", False):
+    """Return ``values`` of a quantity on the scale that is learnt: logarithms, logits, or as they are."""
+    scaler = model.scalers[name]
+    if isinstance(scaler, Scaler) and scaler.bounds:
+        return scaler.learnt(torch.from_numpy(values)).numpy()
+    if not getattr(scaler, "logarithmic", False):
         return values
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(values > 0, np.log(values), np.nan)
 
 
 def _label(model: PropertyModel, name: str, values: Floats) -> Floats:
-    return np.exp(values) if getattr(model.scalers[name], "logarithmic", False) else values
+    scaler = model.scalers[name]
+    return scaler.plain(torch.from_numpy(values)).numpy() if isinstance(scaler, Scaler) else values
 
 
 def number_columns(model: PropertyModel) -> dict[str, int]:

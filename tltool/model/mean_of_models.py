@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from tltool.crystal_graph import Graph
 from tltool.model.property_model import PropertyModel
+from tltool.model.scaler import Scaler
 
 
 class MeanOfModels(PropertyModel):
     """The mean of the predictions of ``members`` with ``weights``, of which the sum is 1.
 
-    For a quantity that the first member learnt as its logarithm it is the mean of logarithms. In all else the model is
-    its first member: a next transfer starts from the backbone of that.
+    It is taken on the scale on which the first member learnt the quantity, such as that of logarithms. In all else the
+    model is its first member: a next transfer starts from the backbone of that.
     """
 
     def __init__(self, members: Mapping[str, PropertyModel], weights: Sequence[float]) -> None:
@@ -50,6 +51,12 @@ class MeanOfModels(PropertyModel):
         """Return the means (c, v), each in the unit of its quantity, or of the probability of a class."""
         found = torch.stack([super().forward(graph), *(member(graph) for member in self.others().values())], dim=-1)
         weights = found.new_tensor(self.weights)
-        logs = [scaler.logarithmic for scaler, at in self._scaled() for _ in range(at.start, at.stop)]
-        columns = [(found[:, k].log() @ weights).exp() if log else found[:, k] @ weights for k, log in enumerate(logs)]
-        return torch.stack(columns, dim=1)
+        scalers = [scaler for scaler, at in self._scaled() for _ in range(at.start, at.stop)]
+        return torch.stack([mean_by(scaler, found[:, k], weights) for k, scaler in enumerate(scalers)], dim=1)
+
+
+def mean_by(scaler: nn.Module, labels: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean (c,) of ``labels`` (c, m) by ``weights`` (m,), on the scale that the ``scaler`` learns."""
+    if isinstance(scaler, Scaler):
+        return scaler.plain(scaler.learnt(labels) @ weights)
+    return labels @ weights

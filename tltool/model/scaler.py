@@ -13,6 +13,8 @@ from tltool.crystal_graph import Graph
 
 _FURTHEST = 5.0
 _LEAST = 1e-9  # probability whose logarithm is taken
+_FROM_BOUND = 1e-3
+"""The logit of a label nearer to a bound than so much of the range is that of the label so far away."""
 
 
 class Scaler(nn.Module):
@@ -21,7 +23,8 @@ class Scaler(nn.Module):
     ``mean`` and ``spread`` are scalars and ``reference`` (119,), all in the quantity's unit. Fitted on the training
     split only, and again for every new quantity. A ``logarithmic`` one does this with the natural logarithm of the
     label, which must be positive; predictions are limited to five standard deviations around the mean, so that the
-    exponential does not diverge.
+    exponential does not diverge. One with ``bounds`` does it with the logit, log((label - low) / (high - label)), so
+    that predictions stay between the bounds.
     """
 
     mean: Tensor
@@ -29,24 +32,45 @@ class Scaler(nn.Module):
     reference: Tensor
     width = 1
 
-    def __init__(self, logarithmic: bool = False) -> None:
+    def __init__(self, logarithmic: bool = False, bounds: tuple[float, float] | None = None) -> None:
         super().__init__()
-        self.logarithmic = logarithmic
+        self.logarithmic, self.bounds = logarithmic, bounds
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))
         self.register_buffer("reference", torch.zeros(119))
 
     def to_label(self, value: Tensor, graph: Graph) -> Tensor:
         """Return labels (c,) in the quantity's unit from network values (c,)."""
-        if self.logarithmic:
+        if self.logarithmic or self.bounds:
             value = value.clamp(-_FURTHEST, _FURTHEST)
-        label = self.mean + self.spread * value + self._of_elements(graph)
-        return label.exp() if self.logarithmic else label
+        return self.plain(self.mean + self.spread * value + self._of_elements(graph))
 
     def to_value(self, label: Tensor, graph: Graph) -> Tensor:
         """Return network values (c,) from labels (c,); NaN stays NaN."""
-        label = label.log() if self.logarithmic else label
-        return (label - self.mean - self._of_elements(graph)) / self.spread
+        return (self.learnt(label) - self.mean - self._of_elements(graph)) / self.spread
+
+    def learnt(self, label: Tensor) -> Tensor:
+        """Return labels on the scale that is learnt: as they are, their logarithms, or their logits."""
+        if self.bounds:
+            low, high = self.bounds
+            share = ((label - low) / (high - low)).clamp(_FROM_BOUND, 1 - _FROM_BOUND)
+            return share.log() - (1 - share).log()
+        return label.log() if self.logarithmic else label
+
+    def plain(self, learnt: Tensor) -> Tensor:
+        """Return the labels of what ``learnt`` gives."""
+        if self.bounds:
+            low, high = self.bounds
+            return low + (high - low) * learnt.sigmoid()
+        return learnt.exp() if self.logarithmic else learnt
+
+    def steepness(self, label: Tensor) -> Tensor:
+        """Return the derivative of ``learnt`` at each label, as it is away from the bounds."""
+        if self.bounds:
+            low, high = self.bounds
+            share = ((label - low) / (high - low)).clamp(_FROM_BOUND, 1 - _FROM_BOUND)
+            return 1 / ((high - low) * share * (1 - share))
+        return 1 / label.abs() if self.logarithmic else torch.ones_like(label)
 
     def distance(self, one: Tensor, other: Tensor) -> Tensor:
         """Return (c,): the difference of the labels ``one`` and ``other`` (c,) in scaled standard deviations.
@@ -55,7 +79,7 @@ class Scaler(nn.Module):
         row may have such a label, because only training rows decide about the scale.
         """
         if not self.logarithmic:
-            return (one - other).abs() / float(self.spread)
+            return (self.learnt(one) - self.learnt(other)).abs() / float(self.spread)
         apart = (one.log() - other.log()).abs() / float(self.spread)
         return torch.where((one <= 0) | (other <= 0), 2 * _FURTHEST, apart)
 
@@ -107,18 +131,18 @@ def fit_scaler(
     logarithmic: bool,
     minmax: bool = False,
     weights: Tensor | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Scaler:
     """Return the scaler of ``labels`` (r,) of the training rows, whose ``composition`` is ``fractions`` (r, 119).
 
     ``reference`` fits one energy-like value per element by ridge regression, its strength (1e-4 to 100) chosen by
     leave-one-out.
     ``logarithmic`` labels must be positive. ``minmax`` scales the labels to -1 to 1, not to unit standard deviation.
-    ``weights`` (r,) say how much each label counts; None for equally much.
+    ``weights`` (r,) say how much each label counts; None for equally much. With ``bounds`` logits are learnt.
     """
-    scaler = Scaler(logarithmic)
+    scaler = Scaler(logarithmic, bounds)
     known = torch.isfinite(labels)
-    values = labels[known].double().cpu()
-    values = values.log() if logarithmic else values
+    values = scaler.learnt(labels[known].double().cpu())
     counts = torch.ones_like(values) if weights is None else weights[known].double().cpu()
     rest = values
     if reference:

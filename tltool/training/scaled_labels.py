@@ -1,12 +1,12 @@
 """Between labels and what a network is to give for them: the scalers of a fit, and the goals that they make."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tltool.data.batches.batches import Batches
 from tltool.data.batches.tensor_table import evaluation_size
@@ -29,21 +29,33 @@ def scalers(data: Batches, reference: bool, scale: str) -> dict[str, Scaler | Cl
     rows = rows[:: -(-len(rows) // _SCALER_ROWS) or 1]
     parts = torch.split(rows, evaluation_size(data.table))
     fractions = torch.cat([composition(data.table.select(part)) for part in parts])
-    logs = logarithmic(data, scale)
-    labels, weights = data.labels[rows], label_weights(data, logs)
+    logs, limits = logarithmic(data, scale), bounds(data, scale)
+    empty = {name: Scaler(name in logs, limits.get(name)) for name in data.quantities}
+    labels, weights = data.labels[rows], label_weights(data, empty)
     found: dict[str, Scaler | ClassScaler] = {}
     for k, (name, at) in enumerate(data.columns.items()):
         about, counts = data.known[name], None if weights is None else weights[rows, k]
-        numbers = (labels[:, at.start], fractions, reference, name in logs, scale == "minmax", counts)
+        numbers = (labels[:, at.start], fractions, reference, name in logs, scale == "minmax", counts, limits.get(name))
         found[name] = ClassScaler(about.class_names) if about.is_class else fit_scaler(*numbers)
     return found
 
 
-def label_weights(data: Batches, logs: Collection[str]) -> Tensor | None:
+def bounds(data: Batches, scale: str) -> dict[str, tuple[float, float]]:
+    """Return the bounds of each quantity that is learnt as its logit: of the scale ``logit``, unless ``scale`` is set.
+
+    Differences from a base never are.
+    """
+    if scale != "auto" or data.base is not None:
+        return {}
+    abouts = [data.known[name] for name in data.number_columns]
+    return {about.name: (about.least, about.most) for about in abouts if about.scale == "logit"}
+
+
+def label_weights(data: Batches, scalers: Mapping[str, nn.Module]) -> Tensor | None:
     """Return (n, q): how much each label counts in training, 1 on average over the training rows; None if equally.
 
     It is ``data.weight`` of the row as it stands, or falls with the square of the standard deviation ``data.deviation``
-    of the label, which of the quantities ``logs`` is that of the logarithm: the relative one. Then the mean over the
+    of the label on the scale that the ``scalers`` learn: of a logarithm the relative one. Then the mean over the
     training rows is 1. Raise ConfigError for a deviation of a class.
     """
     if data.weight is None and data.deviation is None:
@@ -58,15 +70,10 @@ def label_weights(data: Batches, logs: Collection[str]) -> Tensor | None:
         if data.known[name].is_class:
             raise ConfigError(f"data.uncertainty: {name} is a class, which has no uncertainty; use data.weight.")
         label = data.labels[:, at.start]
-        deviation = data.deviation / label.abs() if name in logs else data.deviation
+        deviation = data.deviation * scalers[name].steepness(label)  # type: ignore[operator]
         share = torch.where(torch.isfinite(label), deviation, torch.nan).square().reciprocal()
         found[:, k] *= torch.nan_to_num(share / share[rows].nanmean(), nan=1.0)
     return found
-
-
-def logarithmic_of(model: PropertyModel) -> list[str]:
-    """Return the quantities that ``model`` learns as their logarithms."""
-    return [name for name, scaler in model.scalers.items() if bool(scaler.logarithmic)]
 
 
 def logarithmic(data: Batches, scale: str) -> list[str]:

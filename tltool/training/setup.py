@@ -123,6 +123,10 @@ def parted(
         for name in quantities:
             if scaled_labels.is_logarithmic(data.store.known.named(name), data.store.label(name)[found.train]):
                 say(f"{name} is learnt as its logarithm, and reported as it is (scale; docs/quantities.md).")
+            about = data.store.known.named(name)
+            if about.scale == "logit":
+                bounds = f"between {about.least:g} and {about.most:g}"
+                say(f"{name} is learnt as its logit {bounds}, and reported as it is (scale; docs/quantities.md).")
     return found
 
 

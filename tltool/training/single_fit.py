@@ -24,7 +24,7 @@ from tltool.training import distributed, loss
 from tltool.training.bad_steps import BadSteps
 from tltool.training.ema import Average, average_of
 from tltool.training.saved_state.resume import Progress
-from tltool.training.scaled_labels import goals_of, label_weights, logarithmic_of
+from tltool.training.scaled_labels import goals_of, label_weights
 from tltool.training.settings import Epoch, Settings, Training, Values
 from tltool.training.validation import validate
 
@@ -208,7 +208,7 @@ class Step:
 
 def counts_of(model: PropertyModel, data: Batches) -> Tensor | None:
     """Return (n + 1, q): how much each label counts in the loss (``label_weights``), 0 for padding; None if equally."""
-    found = label_weights(data, logarithmic_of(model))
+    found = label_weights(data, dict(model.scalers.items()))
     return None if found is None else torch.cat([found, found.new_zeros(1, found.shape[1])])
 
 

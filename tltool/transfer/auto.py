@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from tltool import instantiate, machine, metrics
 from tltool.data.batches.batches import Batches
 from tltool.data.record import Floats
 from tltool.errors import ConfigError, NumericError, standing_at
 from tltool.instantiate import TRAINING, Idle
-from tltool.model.mean_of_models import MeanOfModels
+from tltool.model.mean_of_models import MeanOfModels, mean_by
 from tltool.model.property_model import PropertyModel
 from tltool.renamed import renamed_key
 from tltool.training.fit import Fit
@@ -131,10 +132,10 @@ def _advice(name: str) -> str:
 
 def _mean(tried: Mapping[str, Tried], weights: Mapping[str, float], data: Batches, model: PropertyModel) -> Floats:
     """Return (n,): the errors on training rows of the mean of candidates with ``weights``."""
-    logs = [bool(scaler.logarithmic) for scaler in model.scalers.values() for _ in range(int(scaler.width))]  # type: ignore[arg-type]
-    found = np.stack([tried[name].predictions for name in weights], axis=-1)
-    shares = np.array(list(weights.values()))
-    columns = [np.exp(np.log(found[:, k]) @ shares) if log else found[:, k] @ shares for k, log in enumerate(logs)]
+    scalers = [scaler for scaler in model.scalers.values() for _ in range(int(scaler.width))]  # type: ignore[arg-type]
+    found = torch.from_numpy(np.stack([tried[name].predictions for name in weights], axis=-1))
+    shares = torch.tensor(list(weights.values()), dtype=found.dtype)
+    columns = [mean_by(scaler, found[:, k], shares).numpy() for k, scaler in enumerate(scalers)]
     return cross_validation.row_errors(np.stack(columns, axis=1), data)
 
 

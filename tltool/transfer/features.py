@@ -26,7 +26,7 @@ from tltool.model.sklearn_head import FixedHead, Standardise, as_head
 from tltool.model.surgery import edit, feature_readout
 from tltool.potentials import physics
 from tltool.training.fit import Fit, train
-from tltool.training.scaled_labels import goals_of, label_weights, logarithmic_of, scalers
+from tltool.training.scaled_labels import goals_of, label_weights, scalers
 from tltool.transfer.steps import classifiers, embeddings, weighted
 from tltool.transfer.steps.load_report import announce
 
@@ -116,7 +116,7 @@ def _fit_heads(model: PropertyModel, data: Batches, table: Tensor, regressor: An
     rows = data.split["train"]
     goals = goals_of(model, data)[rows].double().cpu().numpy()
     inputs = table[rows].double().cpu().numpy()
-    weights = label_weights(data, logarithmic_of(model))
+    weights = label_weights(data, dict(model.scalers.items()))
     heads: dict[str, nn.Module] = {}
     for k, (name, at) in enumerate(data.columns.items()):
         present = np.isfinite(goals[:, at.start])
@@ -219,7 +219,7 @@ def _all_blocks(source: PropertyModel, bare: bool) -> list[str]:
     if bare:
         return ["elements"]
     has_labels = not any(isinstance(head, FixedHead) for head in source.heads.values())
-    has_labels &= not any(isinstance(scaler, ClassScaler) for scaler in source.scalers.values())
+    has_labels &= not any(isinstance(s, ClassScaler) or s.bounds for s in source.scalers.values())
     return ["elements", "geometry", *(["labels"] if has_labels else [])]
 
 

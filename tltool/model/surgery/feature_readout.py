@@ -140,6 +140,11 @@ def _readout(
         raise InapplicableError(
             "mode.extra_features: labels needs a source whose heads are networks, but this source has an estimator."
         )
+    if "labels" in extra and any(getattr(scaler, "bounds", None) for scaler in model.scalers.values()):
+        raise InapplicableError(
+            "mode.extra_features: labels needs a source that learnt numbers or logarithms, but this source learnt the "
+            "logit of one; use trunk."
+        )
     own: dict[str, Callable[..., nn.Module]] = {"head": model.fresh_head}
     own |= {"readout": partial(_same, model.readout), "trunk": partial(_same, model.trunk)}
     with standing_at("mode", "readout"):

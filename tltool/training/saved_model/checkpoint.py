@@ -10,6 +10,7 @@ that it is whole or absent.
 import copy
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -44,6 +45,7 @@ _SHARED = (
     "quantities",
     "elements",
     "logarithmic",
+    "bounded",
     "classified",
     "provenance",
     "further_provenance",
@@ -100,7 +102,15 @@ def _scaler(name: str, spec: Mapping[str, Any]) -> Scaler | ClassScaler:
     """Return the scaler of a quantity; those of ``classified`` are classes, which older models learnt as numbers."""
     if name in (spec.get("classified") or ()):
         return ClassScaler(defined(name, spec["quantities"][name], f"quantities.{name}").class_names)
-    return Scaler(name in (spec.get("logarithmic") or ()))
+    bounds = (spec.get("bounded") or {}).get(name)
+    return Scaler(name in (spec.get("logarithmic") or ()), None if bounds is None else _bounds(name, bounds))
+
+
+def _bounds(name: str, given: Any) -> tuple[float, float]:
+    low, high = map(float, given)
+    if not -math.inf < low < high < math.inf:
+        raise ConfigError(f"bounded.{name}={given!r} must be two numbers, the smaller first.")
+    return low, high
 
 
 def graph_settings(spec: Mapping[str, Any]) -> GraphSettings:
