@@ -218,6 +218,11 @@ class Judged(NamedTuple):
     relative: str
 
 
+def of_epochs(about: Quantity) -> str:
+    """Return what the validation error of an epoch is called: of a class it is the probability of the wrong classes."""
+    return "probability error" if about.is_class else "MAE"
+
+
 def judged(about: Quantity | None) -> Judged:
     """Return the metrics that verdicts on a quantity rest on; None is one that is not known, and so a number."""
     return Judged("Brier", "Brier/shares") if about is not None and about.is_class else Judged("MAE", "MAE/MAD")

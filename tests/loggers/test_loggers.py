@@ -153,6 +153,26 @@ def test_csv_has_a_row_an_epoch_with_units(tmp_path: Path) -> None:
     ]
 
 
+def test_the_error_of_a_class_is_no_mae(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    loggers = made(config("pretrain", "logger=csv")["logger"], tmp_path / "run")
+    events = [
+        {"event": "quantities", "units": {"class": "1"}, "errors": {"class": "probability error"}},
+        {
+            "event": "epoch",
+            "epoch": 1,
+            "seconds": 1.5,
+            "learning_rate": 0.1,
+            "train_loss": 0.5,
+            "val_MAE": {"class": 1},
+        },
+    ]
+    for event in events:
+        loggers["csv"].log(event)
+    header = (tmp_path / "run" / "epochs.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header.endswith(",train loss,val probability error class")
+
+
 def test_on_the_command_line(tmp_path: Path) -> None:
     run(tmp_path, "pretrain", "logger=csv", "logger.csv.file=table.csv", *SHORT)
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text(encoding="utf-8").splitlines()))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tltool import metrics
 from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset
 from tltool.data.overlap import crystal_index
@@ -47,6 +48,16 @@ def name_quantities(model: PropertyModel, data: Batches) -> None:
     spec.pop("bounded", None)
     spec |= {"bounded": bounded} if bounded else {}
     spec["classified"] = [name for name, s in model.scalers.items() if isinstance(s, ClassScaler)]
+
+
+def event(data: Batches) -> dict[str, Any]:
+    """Return the event that says of each quantity its unit, and what the error of an epoch is."""
+    units = {name: data.known[name].unit for name in data.quantities}
+    return {
+        "event": "quantities",
+        "units": units,
+        "errors": {name: metrics.of_epochs(data.known[name]) for name in data.quantities},
+    }
 
 
 def named(description: Mapping[str, Any]) -> dict[str, str]:

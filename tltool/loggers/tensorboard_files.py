@@ -26,6 +26,7 @@ class TensorBoard:
         self._folder = folder
         self._writer = SummaryWriter(str(folder / file))
         self._step = 0
+        self._errors: dict[str, str] = {}
         self._units = {name: about.unit for name, about in shipped().items()}
 
     def log(self, event: Mapping[str, Any], /) -> None:
@@ -34,13 +35,16 @@ class TensorBoard:
             self._writer.add_text("news", str(event["text"]), self._step)
         if event.get("event") == "quantities":
             self._units |= event["units"]
+            self._errors |= event.get("errors", {})
         if event.get("event") != "epoch":
             return
         self._step += 1
         self._add("train loss", event["train_loss"])
         self._add("learning rate", event["learning_rate"])
         for name, error in event["val_MAE"].items():
-            self._add(f"val MAE/{name} ({self._units.get(name, '')})".removesuffix(" ()"), error)
+            word = self._errors.get(name, "MAE")
+            unit = self._units.get(name, "") if word == "MAE" else ""
+            self._add(f"val {word}/{name} ({unit})".removesuffix(" ()"), error)
 
     def close(self, state: str, /) -> None:
         """Add the test errors of a finished run, and close the files."""

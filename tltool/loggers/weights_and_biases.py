@@ -30,21 +30,25 @@ class WeightsAndBiases:
         self._folder = folder
         self._run = wandb.init(project=project, mode=mode, dir=str(folder), name=folder.name, config=config)
         self._step = 0
+        self._errors: dict[str, str] = {}
         self._units = {name: about.unit for name, about in shipped().items()}
 
     def log(self, event: Mapping[str, Any], /) -> None:
         """Add a row if ``event`` is an epoch."""
         if event.get("event") == "quantities":
             self._units |= event["units"]
+            self._errors |= event.get("errors", {})
         if event.get("event") != "epoch":
             return
         self._step += 1
-        headers = {
-            name: f"val MAE {name} ({self._units.get(name, '')})".removesuffix(" ()") for name in event["val_MAE"]
-        }
-        errors = {headers[name]: error for name, error in event["val_MAE"].items()}
+        errors = {self._header(name): error for name, error in event["val_MAE"].items()}
         row = {"epoch": event["epoch"], "train loss": event["train_loss"], "learning rate": event["learning_rate"]}
         self._run.log(row | errors, step=self._step)
+
+    def _header(self, name: str) -> str:
+        word = self._errors.get(name, "MAE")
+        unit = self._units.get(name, "") if word == "MAE" else ""
+        return f"val {word} {name} ({unit})".removesuffix(" ()")
 
     def close(self, state: str, /) -> None:
         """Add the test errors of a finished run to the summary, and end the run there."""

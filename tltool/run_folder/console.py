@@ -83,6 +83,7 @@ class Screen:
         self._title, self._label = title, label
         self._progress: Progress | None = None
         self._alone, self._shown = label is None, time.monotonic()
+        self._errors: dict[str, str] = {}
 
     @contextlib.contextmanager
     def for_all(self) -> Iterator[None]:
@@ -96,10 +97,12 @@ class Screen:
     def log(self, event: Mapping[str, Any], /) -> None:
         """Show the part of ``event`` that is for people."""
         kind = event.get("event")
+        if kind == "quantities":
+            self._errors |= event.get("errors", {})
         if not self._alone:
             if kind == "epoch" and time.monotonic() - self._shown > _SILENCE:
                 self._shown = time.monotonic()
-                self._print(f"{self._label}  epoch {event['epoch']} of {event['epochs']}, {_epoch(event)}")
+                self._print(f"{self._label}  epoch {event['epoch']} of {event['epochs']}, {self._epoch(event)}")
         elif kind == "epoch":
             self._show_epoch(event)
         elif kind == "load_report":
@@ -118,7 +121,7 @@ class Screen:
 
     def _show_epoch(self, event: Mapping[str, Any]) -> None:
         epoch, epochs = event["epoch"], event["epochs"]
-        text = _epoch(event)
+        text = self._epoch(event)
         if self.console.is_terminal:
             if self._progress is None:
                 bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -140,14 +143,18 @@ class Screen:
             self._print(f"Elements that are not in the source's training data: {event['unseen_elements']}.")
         for name, start in event["new_functionals"].items():
             self._print(f"The functional {name} is new to the source; its vector starts from {start}.")
-        errors = ", ".join(f"{name} {value:.4g}" for name, value in event["step_0_val_MAE"].items())
-        if errors:
-            self._print(f"Before the first update: val MAE {errors}")
+        if errors := self._told(event["step_0_val_MAE"]):
+            self._print(f"Before the first update: {errors}")
+
+    def _epoch(self, event: Mapping[str, Any]) -> str:
+        return ", ".join(filter(None, [f"loss {event['train_loss']:.4f}", self._told(event["val_MAE"])]))
+
+    def _told(self, errors: Mapping[str, float]) -> str:
+        """Return the validation ``errors`` of the quantities, those of one kind together: val MAE a 0.1, b 0.2."""
+        by_word: dict[str, list[str]] = {}
+        for name, value in errors.items():
+            by_word.setdefault(self._errors.get(name, "MAE"), []).append(f"{name} {value:.4g}")
+        return ", ".join(f"val {word} {', '.join(of)}" for word, of in by_word.items())
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False)
-
-
-def _epoch(event: Mapping[str, Any]) -> str:
-    errors = ", ".join(f"{name} {value:.4g}" for name, value in event["val_MAE"].items())
-    return f"loss {event['train_loss']:.4f}" + (f", val MAE {errors}" if errors else "")

@@ -37,7 +37,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     drop = _to_drop(config, dataset, graph_settings, watch, folder) if watch.action == "drop_source" else None
     data, split = setup.split_batches(config, dataset, list(config["quantities"]), folder.say, without=drop)
     folder.write_split(split.items(), dataset.store.ids)
-    folder.log({"event": "quantities", "units": {name: data.known[name].unit for name in data.quantities}})
+    folder.log(provenance.event(data))
     spec: dict[str, Any] = {"functionals": _told_apart(config, dataset, folder), "state": list(config["state"])}
     data = row_functionals.placed(data, dataset.store, spec)
     data = crystal_state.placed(data, dataset.store, spec).to(backend.device)

@@ -98,7 +98,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         split = checked(left, len(dataset.store), needs_val=False, remedy="use overlap=report")
     data = batches.batches(dataset, quantities, split, base)
     folder.write_split(split.items(), dataset.store.ids)
-    folder.log({"event": "quantities", "units": {name: data.known[name].unit for name in data.quantities}})
+    folder.log(provenance.event(data))
     source, data = row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
         data = crystal_state.placed(data, dataset.store, source.spec)
