@@ -57,6 +57,9 @@ def measured(count: int, sample: int, rounds: int) -> dict[str, float]:
             "header_line": None,
             "decimal_commas": [],
             "repeated": "error",
+            "weight": None,
+            "uncertainty": None,
+            "conditions": {},
             "define": None,
         }
         description = {"name": "folder", "root": str(folder / "in"), "adapter": adapter}

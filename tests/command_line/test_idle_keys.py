@@ -291,7 +291,7 @@ STRUCTURE = {
     },
     "transfer": {"source", "target.name", "target.quantities", "overlap.action", "coverage"},
     "eval": {"model", "functional", "overlap.action", "coverage"},
-    "predict": {"model", "input", "output", "batch_size", "functional", "state", "base", "coverage"},
+    "predict": {"model", "input", "output", "batch_size", "functional", "state", "conditions", "base", "coverage"},
     "report": {"inputs", "output"},
     "study": {"dry_run", "pilot", "failed"},
 }  # fmt: skip

@@ -15,7 +15,15 @@ from tltool.errors import ConfigError, DataError
 
 Write = Callable[[str], Path]
 COLUMNS = {"gap": "gap_ev", "K_VRH": "bulk"}
-PLAIN: dict[str, Any] = {"header_line": None, "decimal_commas": [], "repeated": "error", "define": {}}
+PLAIN: dict[str, Any] = {
+    "header_line": None,
+    "decimal_commas": [],
+    "repeated": "error",
+    "define": {},
+    "weight": None,
+    "uncertainty": None,
+    "conditions": {},
+}
 
 
 @pytest.fixture

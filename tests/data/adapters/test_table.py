@@ -17,7 +17,8 @@ from tltool.errors import ConfigError, DataError
 KEYS: dict[str, Any] = {"id_column": "id", "structure_column": "structure", "formula_column": None,
                         "labels": ["gap", "e_form"], "columns": ["gap_ev", "data.e_form"], "per_cell": [],
                         "largest": {}, "tags": {}, "header_line": None, "decimal_commas": [],
-                        "repeated": "error", "define": {}}  # fmt: skip
+                        "repeated": "error", "define": {}, "weight": None, "uncertainty": None,
+                        "conditions": {}}  # fmt: skip
 
 
 def salt(metal: str = "Na", a: float = 4.0) -> Structure:
