@@ -48,7 +48,7 @@ def measured(count: int, sample: int, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         crystals.write(folder / "in", bundled(count, 0))
-        adapter = {
+        adapter: dict[str, object] = {
             "_target_": "tltool.data.adapters.folder.read",
             "table": crystals.TABLE,
             "id_column": "id",
