@@ -1,6 +1,7 @@
 """One door per dependency, and what may stand where."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,18 @@ DOORS = {
 FORBIDDEN_NAMES = {"utils.py", "common.py", "helpers.py", "base.py", "util.py", "misc.py"}
 
 
+@cache
+def trees() -> dict[Path, list[ast.AST]]:
+    """Return the nodes of each file of the code."""
+    files = sorted((ROOT / "tltool").rglob("*.py"))
+    return {path: list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in files}
+
+
+@cache
 def imports() -> list[tuple[str, str]]:
     found = []
-    for path in sorted((ROOT / "tltool").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, nodes in trees().items():
+        for node in nodes:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module]
@@ -75,6 +84,5 @@ def test_a_folder_holds_at_most_14_modules() -> None:
 
 
 def test_user_input_is_never_checked_with_assert() -> None:
-    for path in sorted((ROOT / "tltool").rglob("*.py")):
-        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-        assert not [n for n in ast.walk(tree) if isinstance(n, ast.Assert)], path
+    for path, nodes in trees().items():
+        assert not [n for n in nodes if isinstance(n, ast.Assert)], path
