@@ -68,8 +68,8 @@ def _content(file: Path) -> bytes:
         return b"".join(table[...].tobytes() for table in tables if isinstance(table, h5py.Dataset))
 
 
-def started(words: list[str], home: Path) -> int:
-    """Start a run in a process of its own, with all its processes in one group; return the process id."""
+def started(words: list[str], home: Path, before: Callable[[], None] = lambda: None) -> int:
+    """Start a run, after ``before``, in a process of its own, with all its processes in one group; return its id."""
     pid = os.fork()
     if pid:
         with suppress(OSError):  # whichever of the two comes first
@@ -83,6 +83,7 @@ def started(words: list[str], home: Path) -> int:
         with (home / "said.txt").open("a") as said:
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
+            before()
             code = cli._answer(words)
     finally:
         os._exit(code)

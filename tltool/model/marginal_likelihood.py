@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tltool import interruption
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -168,6 +170,7 @@ def _negative(
     """
     from scipy.linalg import LinAlgError, cho_solve, cholesky, lapack
 
+    interruption.check()
     b, n, curved = len(blocks), len(labels), len(logs) - 1 - len(blocks)
     values = np.exp(logs)
     noise = values[-1] * weights

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from tltool.data.batches.batches import Batches
+from tltool.data.cache import users
 from tltool.data.record import Crystal, Floats
 from tltool.data.store import Store
 from tltool.errors import CheckpointError, InapplicableError
@@ -44,6 +45,7 @@ def opened(spec: Mapping[str, Any], cache: Path) -> list[Potential]:
     """
     found = []
     for one in spec.get(KEY) or ():
+        users.hold(cache / "potentials")
         potential = catalogue.opened(str(one["name"]), cache)
         if potential.digest[:16] != one["digest"]:
             package = catalogue.about(str(one["name"]))["package"]

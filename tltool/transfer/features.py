@@ -1,7 +1,6 @@
 """Compute the features of the frozen backbone once for each record, and fit a regressor on them."""
 
 import copy
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -27,7 +26,7 @@ from tltool.model.surgery import edit, feature_readout
 from tltool.potentials import physics
 from tltool.training.fit import Fit, train
 from tltool.training.scaled_labels import goals_of, label_weights, scalers
-from tltool.transfer.steps import classifiers, embeddings, weighted
+from tltool.transfer.steps import classifiers, embeddings, sklearn_fit
 from tltool.transfer.steps.load_report import announce
 
 _SET_MODEL = f"{SetModel.__module__}.{SetModel.__name__}"
@@ -144,14 +143,7 @@ def _of_rows(data: Batches) -> Tensor | None:
 
 
 def _estimator(regressor: Any, inputs: Floats, goals: Floats, counts: Floats | None) -> nn.Module:
-    from sklearn.base import clone
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        # A kernel's parameter that ends at its bound is no fault: a feature that says nothing.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = weighted.fit(clone(regressor), inputs, goals, counts)
-    return as_head(fitted, inputs.shape[1])
+    return as_head(sklearn_fit.fitted(regressor, inputs, goals, counts), inputs.shape[1])
 
 
 def _process(

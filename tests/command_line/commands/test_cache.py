@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -22,12 +23,27 @@ from tltool.run_folder import disk, owner
 from tltool.run_folder.run import Run
 
 
+def demo_in(cache: Path) -> None:
+    dataset.opened(config("pretrain")["data"], QUOTIENT, Means(cache, [], 1, lambda text: None))
+
+
+@pytest.fixture(scope="module")
+def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a prepared data set, which nobody uses."""
+    folder = tmp_path_factory.mktemp("cache") / "c"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(users, "_mine", set())
+        demo_in(folder)
+        users._gone(os.getpid())
+    return folder
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, demo_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with a prepared data set, a download and kernels, and two runs of which one is of a sweep."""
     monkeypatch.setattr(users, "_mine", set())
-    description = config("pretrain")["data"]
-    dataset.opened(description, QUOTIENT, Means(tmp_path / "c", [], 1, lambda text: None))
+    shutil.copytree(demo_cache, tmp_path / "c")
+    demo_in(tmp_path / "c")
     for name in ("downloads/pbe-0a1b2c3d", "kernels"):
         (tmp_path / "c" / name).mkdir(parents=True)
         (tmp_path / "c" / name / "file").write_bytes(b"x" * 2_000_000)
@@ -103,6 +119,21 @@ def test_a_data_set_goes_with_its_lock_once_nobody_uses_it(home: Path) -> None:
     users._gone(os.getpid())
     cache(words(home, f"remove={place.name}", "yes=true"))
     assert sorted(path.name for path in (home / "c").iterdir()) == ["downloads", "kernels"]
+
+
+def test_features_of_potentials_stay_while_a_run_uses_them(home: Path) -> None:
+    folder = home / "c" / "potentials"
+    opens = "from tltool.potentials import catalogue, placement; catalogue.opened = lambda name, cache: sys.exit(name)"
+    code = (
+        f"{opens}\ntry:\n    placement.opened({{'potentials': [{{'name': 'tiny'}}]}}, Path({str(home / 'c')!r}))\n"
+        "except SystemExit:\n    pass"
+    )
+    with another(code):
+        (process,) = users.of(folder)
+        with pytest.raises(ResourceError, match=f"^potentials is used by process {process.pid} on "):
+            cache(words(home, "remove=potentials", "yes=true"))
+    cache(words(home, "remove=potentials", "yes=true"))
+    assert not folder.exists()
 
 
 def test_what_another_process_uses_stays_until_it_ends(home: Path) -> None:

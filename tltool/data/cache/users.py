@@ -65,6 +65,13 @@ def note(folder: Path) -> None:
         _mine.add(file)
 
 
+def hold(folder: Path) -> None:
+    """Make ``folder`` where it is missing, and note that this process uses it, once no other one removes it."""
+    with suppress(ResourceError, OSError), locked(folder, lambda text: None):
+        folder.mkdir(parents=True, exist_ok=True)
+        note(folder)
+
+
 def of(folder: Path) -> list[Process]:
     """Return the processes that use ``folder``; those of other machines count, since they cannot be asked."""
     found = []

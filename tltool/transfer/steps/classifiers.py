@@ -16,7 +16,7 @@ from tltool import metrics
 from tltool.data.record import Floats, Ints
 from tltool.errors import InapplicableError
 from tltool.model.sklearn_head import ClassifierHead, probabilities
-from tltool.transfer.steps import weighted
+from tltool.transfer.steps import sklearn_fit, weighted
 
 COUNTERPARTS = {
     "Ridge": "LogisticRegression",
@@ -56,7 +56,7 @@ def fitted_head(
         inputs, labels = inputs[drawn], labels[drawn]
         if len(np.unique(labels)) < 2:
             return _constant(labels, inputs.shape[1], n_classes)
-    fitted = _fitted(made, inputs, labels, counts)
+    fitted = sklearn_fit.fitted(made, inputs, labels, counts)
     if _name(made) == "LogisticRegression":
         return _linear(fitted, inputs.shape[1], n_classes)
     return ClassifierHead(fitted, n_classes)
@@ -108,16 +108,6 @@ def _name(estimator: Any) -> str:
     return type(estimator).__name__
 
 
-def _fitted(estimator: Any, inputs: Floats, labels: Ints, counts: Floats | None) -> Any:
-    from sklearn.base import clone
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        # A kernel's parameter that ends at its bound is no fault, nor are weights that go on growing in separable data.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return weighted.fit(clone(estimator), inputs, labels, counts)
-
-
 def _best(estimators: Sequence[Any], inputs: Floats, labels: Ints, n_classes: int, counts: Floats | None) -> Any:
     """Return the logistic regression with the smallest Brier score in stratified cross-validation, of all rows."""
     from sklearn.base import clone
@@ -139,7 +129,7 @@ def _best(estimators: Sequence[Any], inputs: Floats, labels: Ints, n_classes: in
                 weighted.fit(warm, inputs[~held], labels[~held], None if counts is None else counts[~held])
             brier = metrics.brier(probabilities(warm, inputs[held], n_classes), label[held])
             errors[k] += float(brier.sum() if counts is None else counts[held] @ brier)
-    return _fitted(estimators[int(np.argmin(errors))], inputs, labels, counts)
+    return sklearn_fit.fitted(estimators[int(np.argmin(errors))], inputs, labels, counts)
 
 
 def _linear(fitted: Any, width: int, n_classes: int) -> nn.Module:
