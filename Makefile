@@ -91,8 +91,10 @@ full-size: $(INSTALLED)
 	$(BIN)/python scripts/full_size.py --folder $(FOLDER) $(if $(COUNT),--count $(COUNT)) $(if $(KEEP),--keep)
 
 # Kills runs at random and compares what they give in the end with runs that were never stopped; COUNT kills in all.
+# Then fills the disk at every write of a run in turn, and at every size of it.
 soak: $(INSTALLED)
 	$(BIN)/python scripts/soak.py --count $(or $(COUNT),200)
+	$(BIN)/python scripts/full_disk.py
 
 # Reads COUNT changed files with every reader; what is not read as it should be is kept in tests/faults/corpus.
 fuzz: $(INSTALLED)

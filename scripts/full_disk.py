@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,21 +47,22 @@ def commands() -> list[Command]:
     return [
         Command("pretrain", pretrain, pretrain, "disk", _of_pretraining),
         Command("transfer", [*transfer, "hydra.run.dir=disk/a"], [*transfer, "hydra.run.dir=disk/b"], "disk", _of_last),
-        Command(
-            "prepare", prepare, [*prepare[:-1], "hydra.run.dir=again"], "disk", lambda home: soak.digest(home, "disk/cache/*/*.h5")
-        ),
-    ]  # fmt: skip
+        Command("prepare", prepare, [*prepare[:-1], "hydra.run.dir=again"], "disk", _of_cache),
+    ]
 
 
 def _of_pretraining(home: Path) -> str:
     finished = [f.parent for f in home.glob("disk/runs/pretrain/*/metrics.json") if (f.parent / "model").is_dir()]
-    found = soak.digest(finished[-1], "predictions.csv", "split.csv", "model/*.safetensors") if finished else "nothing"
-    return found
+    return soak.digest(finished[-1], "predictions.csv", "split.csv", "model/*.safetensors") if finished else "nothing"
 
 
 def _of_last(home: Path) -> str:
     folder = home / "disk" / ("b" if (home / "disk" / "b").is_dir() else "a")
     return soak.digest(folder, "predictions.csv", "model/*.safetensors")
+
+
+def _of_cache(home: Path) -> str:
+    return soak.digest(home, "disk/cache/*/*.h5")
 
 
 def full_at(number: int, folder: Path) -> None:
@@ -111,7 +113,7 @@ def at_every_write(command: Command, place: Path, step: int, expected: str) -> t
     number = 1
     while number < MOST:
         home = _home(place / f"{command.name}-{number}")
-        code, said = run(command.words, home, lambda: full_at(number, home / command.place))
+        code, said = run(command.words, home, partial(full_at, number, home / command.place))
         if fault := wrong(command, home, code, said, expected):
             faults.append(f"{command.name}, write {number}: {fault}")
         passed = code == 0 and "No space left" not in said and "disk is full" not in said
@@ -143,11 +145,13 @@ def mounted(folder: Path, size: int) -> Iterator[Callable[[int], None]]:
     """Mount a disk of ``size`` kB; give what changes its size."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(folder)], check=True)
     try:
-        yield lambda other: subprocess.run(
-            ["mount", "-o", f"remount,size={other}k", str(folder)], check=True
-        ).check_returncode()
+        yield partial(_resize, folder)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _resize(folder: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}k", str(folder)], check=True)
 
 
 def may_mount(place: Path) -> bool:

@@ -80,9 +80,10 @@ def started(words: list[str], home: Path, before: Callable[[], None] = lambda: N
         with suppress(OSError):
             os.setpgid(0, 0)
         os.chdir(home)
-        with (home / "said.txt").open("a") as said:
+        with (home / "said.txt").open("a", buffering=1) as said:
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
+            sys.stdout = sys.stderr = said
             before()
             code = cli._answer(words)
     finally:
