@@ -86,7 +86,7 @@ def test_every_shipped_definition_is_read_back() -> None:
     ("node", "words"),
     [
         ({"units": "K"}, r"no key 'units'\. Did you mean 'unit'"),
-        ({"scale": "ln"}, r"scale='ln' is not known; use linear, log, auto"),
+        ({"scale": "ln"}, r"scale='ln' is not known; use linear, log, logit, auto"),
         ({"kind": "number", "least": 2, "most": 1}, r"least=2 must be below most=1"),
         ({"unit": "x" * 41}, r"unit=.* must be a text of at most 40"),
         ({"unit": "a\nb"}, r"unit=.* must be a text"),
