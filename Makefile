@@ -27,14 +27,16 @@ demo: $(RUNS)
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh
 
 # Of two processes each takes whole files for as long as there are some: what a file prepares is prepared once.
+# Tests marked 'long' are left to 'make check'.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long"
 
 # Lint, types, floors and the fast tests of what differs from the branch BASE.
 quick: $(INSTALLED)
 	$(BIN)/python scripts/quick.py --base $(or $(BASE),main)
 
-check: lint types floors test
+check: lint types floors
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

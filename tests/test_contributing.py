@@ -139,6 +139,7 @@ def test_a_logger_hears(home: Path) -> None:
     assert len((home / "short" / "epochs.csv").read_text(encoding="utf-8").splitlines()) == 3
 
 
+@pytest.mark.long
 def test_the_contract_tests_find_them_and_they_keep_the_contracts(home: Path) -> None:
     mirrors = ["model/test_encoders.py", "transfer/test_laws.py", "loggers/test_loggers.py"]
     tests = ["test_configs.py", "test_doors.py", "test_metrics.py", *mirrors]

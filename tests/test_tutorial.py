@@ -14,7 +14,7 @@ from support import ROOT
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 BLOCKS = re.findall(
     r"^```(sh|python)\n(.*?)^```$",

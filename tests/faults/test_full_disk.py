@@ -12,6 +12,7 @@ import full_disk
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "step"), [("pretrain", 11), ("transfer", 11), ("prepare", 3)])
 def test_09_whichever_write_finds_no_space_the_rest_is_as_with_space(
     name: str, step: int, tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -78,6 +78,7 @@ def a_program(path: Path, text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_01_slurm_warns_and_queues_again(tmp_path: Path) -> None:
     """Play the scheduler for the script of docs/reliability.md: SIGTERM to the step, and what asks for another turn."""
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")

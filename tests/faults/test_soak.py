@@ -13,6 +13,7 @@ import soak
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["pretrain cgcnn", "prepare"])
 def test_02_a_kill_at_random_changes_no_bit(
     name: str, tmp_path: Path, cache_folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

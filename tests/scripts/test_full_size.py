@@ -39,6 +39,7 @@ def test_entries_are_bundled_crystals_at_other_volumes(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_of_it_in_small(tmp_path: Path) -> None:
     words = [
         "--count",
