@@ -22,7 +22,12 @@ from tltool.renamed import renamed, renamed_key
 PLACES = {
     "adapter": ("tltool.data.adapters.",),
     "fetch": ("tltool.data.materials_project.fetch.fetch",),
-    "split": ("tltool.data.splits.", "tltool.data.matbench_folds.", "tltool.data.split_folds."),
+    "split": (
+        "tltool.data.splits.",
+        "tltool.data.matbench_folds.",
+        "tltool.data.split_folds.",
+        "tltool.data.held_out.leave_out.leave_out",
+    ),
     "encoder": ("tltool.model.encoders.",),
     "readout": ("tltool.model.readouts.",),
     "trunk": ("tltool.model.layers.mlp.", "tltool.model.readouts.atom_set.", "tltool.model.sklearn_head."),
