@@ -2,11 +2,11 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from commands import Done, run
-from forks import begin
 from support import config
 
 from tltool.command_line import launch
@@ -17,15 +17,15 @@ JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 SUBMITIT = ["hydra/launcher=submitit_local", "hydra.launcher.cpus_per_task=1"]
 
 
-def sweep(home: Path, *words: str, **env: str) -> Done:
-    process = begin(home, *words, **env)
-    said = process.communicate(timeout=480)
-    return Done(process.returncode or 0, *said)
+def sweep(home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    cache = os.environ.get("TLTOOL_TEST_CACHE", str(home / "cache"))
+    command = [sys.executable, "-m", "tltool", "prepare", "-m", *words, f"cache={cache}"]
+    return subprocess.run(command, cwd=home, env=os.environ | env, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.parametrize("launcher", [JOBLIB, SUBMITIT], ids=["joblib", "submitit"])
 def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path: Path, launcher: list[str]) -> None:
-    done = sweep(tmp_path, "prepare", "-m", *launcher, "data=demo", "threads=1,none,2")
+    done = sweep(tmp_path, *launcher, "data=demo", "threads=1,none,2")
     assert done.returncode == 2, done.stderr
     (stage,) = (tmp_path / "runs").iterdir()
     (folder,) = stage.iterdir()
@@ -42,8 +42,13 @@ def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path
 
 def test_the_cells_of_a_sweep_have_a_gpu_each(tmp_path: Path) -> None:
     """Made-up numbers: torch finds no GPU, and computes on the processor."""
-    words = ["pretrain", "-m", "seed=0,1,2", "fit.epochs=1", "split.train_size=32", "split.test=0.02", "split.val=0.02"]
-    done = sweep(tmp_path, *words, "kernels=torch", CUDA_VISIBLE_DEVICES="4,7")
+    words = ["pretrain", "-m", "seed=0,1,2", "fit.epochs=1", "split.train_size=32", "split.test=0.02"]
+    words += ["split.val=0.02", "kernels=torch"]
+    cache = os.environ.get("TLTOOL_TEST_CACHE", str(tmp_path / "cache"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tltool", *words, f"cache={cache}"],
+        cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": "4,7"}, capture_output=True, text=True, timeout=480,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "distributed over 2 GPUs" in done.stderr
     files = (tmp_path / "runs").rglob("environment.json")
@@ -76,7 +81,10 @@ def test_how_many_cells_at_once(gpus: str, words: str, added: list[str], monkeyp
 
 def test_a_launcher_and_torchrun_do_not_go_together(tmp_path: Path) -> None:
     env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    done = sweep(tmp_path, "pretrain", "-m", *JOBLIB, "seed=0,1", **env)
+    done = subprocess.run(
+        [sys.executable, "-m", "tltool", "pretrain", "-m", *JOBLIB, "seed=0,1"],
+        cwd=tmp_path, env=os.environ | env, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
     assert done.returncode == 2
     assert "tltool: A launcher and torchrun do not go together; leave one of them out." in done.stderr
 
@@ -89,6 +97,7 @@ def test_the_slurm_launcher_takes_partition_gpus_and_time() -> None:
 
 @pytest.mark.skipif(any((Path(p) / "srun").exists() for p in os.environ["PATH"].split(":")), reason="Slurm is here")
 def test_without_slurm_one_sentence_says_so(tmp_path: Path) -> None:
-    done = run(tmp_path, "prepare", "-m", "hydra/launcher=slurm", "threads=1,2", code=6)
+    done = sweep(tmp_path, "hydra/launcher=slurm", "threads=1,2")
+    assert done.returncode == 6
     assert done.stderr.splitlines()[-1].startswith("tltool: Slurm is not here")
     assert "Traceback" not in done.stderr

@@ -1,12 +1,14 @@
 """What to run next: as many pairs as settle the difference seen, by the user's own command with scratch beside it."""
 
+import itertools
 import math
 import shlex
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from run_folders import make_run
-from support import config, each_choice
+from support import config
 
 from tltool.reporting.finished_runs import collect, read
 from tltool.reporting.next_runs import advice, cross_validation, pairs_needed, repeat
@@ -136,10 +138,12 @@ def test_the_command_runs_the_same_study(tmp_path, words, varied):
 
 def product(words):
     """Return every combination of a sweep's choices."""
-    cells = [[]]
-    for word in words:
-        cells = [[*cell, choice] for cell in cells for (choice,) in each_choice([word])]
-    return cells
+    parsed = OverridesParser.create().parse_overrides(words)
+    choices = [
+        [f"{o.get_key_element()}={of}" for of in o.sweep_string_iterator()] if o.is_sweep_override() else [word]
+        for o, word in zip(parsed, words, strict=True)
+    ]
+    return [list(cell) for cell in itertools.product(*choices)]
 
 
 def digest(node, varied, fixed, *without):

@@ -6,16 +6,19 @@ these steps have one of their own.
 """
 
 import json
-import warnings
+import os
+import subprocess
+import sys
 
 import pytest
-from forks import fork
+from support import ROOT
 from torch.utils import backend_registration
 
 pytestmark = pytest.mark.slow
 
 STEP = """
 import json
+import sys
 from dataclasses import fields, replace
 import torch
 from torch import Tensor, nn
@@ -85,7 +88,7 @@ def step(encoder, spoilt):
         follow(Average(model, others, [p.detach() for p in parameters]), 0.9)
     return str(error.device)
 
-for case in CASES:
+for case in sys.argv[1:]:
     try:
         said = step(*case.split("-"))
     except Exception as error:
@@ -103,17 +106,13 @@ SPOILT = {"cgcnn-number": "the host takes part", "cgcnn-value": "DataDependentOu
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def said() -> dict[str, str]:
     """What became of each step: the device of its error, or why it failed."""
-
-    def work() -> None:
-        warnings.simplefilter("ignore")
-        exec(compile(STEP, "STEP", "exec"), {"__name__": "step", "CASES": [*GOOD, *SPOILT]})
-
-    process = fork(work, tmp_path_factory.mktemp("device"))
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return dict(json.loads(line) for line in out.splitlines())
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, "-W", "ignore", "-c", STEP, *GOOD, *SPOILT]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(line) for line in done.stdout.splitlines())
 
 
 @needs_a_name

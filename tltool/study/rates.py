@@ -1,7 +1,7 @@
 """How long trainings take that were never measured here: rates of a reference machine, and how fast this one is.
 
-A rate belongs to one thread. ``speed`` compares the machine on which the rates were measured with this one by a piece of
-work like that of an encoder.
+A rate belongs to one thread. ``speed`` compares the machine on which the rates were measured with this one by a piece
+of work like that of an encoder.
 """
 
 import time
