@@ -21,8 +21,8 @@ class Rate(NamedTuple):
 
 
 _RATES: Mapping[str, Rate] = {
-    "CGCNN": Rate(1.0, 0.4),
-    "MEGNet": Rate(5.0, 2.0),
+    "CGCNN": Rate(0.5, 0.4),
+    "MEGNet": Rate(2.5, 2.0),
 }
 """Encoder of published sizes -> its rate.
 
