@@ -4,8 +4,6 @@ Its weights ship with the package, as pickles; ``tensors_only`` reads them.
 """
 
 import contextlib
-import io
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from tltool.data.record import Crystal, Floats
 from tltool.errors import ConfigError
 from tltool.potentials import tensors_only
 from tltool.potentials.potential import Mechanics, Sites
+from tltool.potentials.quiet import quiet
 
 if TYPE_CHECKING:
     from chgnet import PredTask
@@ -34,7 +33,7 @@ class CHGNet:
     """
 
     def __init__(self, cache: Path, /, *, weights: str) -> None:
-        with _quiet():
+        with quiet():
             import chgnet
             from chgnet.model.model import CHGNet as Network
         folder = Path(chgnet.__file__).parent / "pretrained"
@@ -43,7 +42,7 @@ class CHGNet:
             known = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
             raise ConfigError(f"weights={weights} are not in the package chgnet; use one of {known}.")
         found = tensors_only.weights(files[0], cache, _pick)
-        with _quiet():
+        with quiet():
             self._network = Network(**found.settings, mlp_out_bias=weights == _OLD_BIAS, version=weights)
         self._network.load_state_dict(found.tensors)
         self._network.eval().requires_grad_(False)
@@ -81,7 +80,7 @@ class CHGNet:
         self._levels.clear()
         graph = self._graph(crystal)
         gradients = contextlib.nullcontext() if task != "e" else torch.no_grad()
-        with gradients, _quiet():
+        with gradients, quiet():
             found: Any = self._network.predict_graph(graph, task=task)
         return dict(found)
 
@@ -95,17 +94,9 @@ class CHGNet:
         if crystal.numbers.max() > known:
             raise ValueError(f"element {int(crystal.numbers.max())} is not among the {known} that CHGNet knows")
         structure = Structure(Lattice(crystal.lattice), crystal.numbers.tolist(), crystal.frac)
-        with _quiet():
+        with quiet():
             found: CrystalGraph = self._network.graph_converter(structure)
         return found
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Keep what the package prints, and what it warns of on import, from the user."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _pick(held: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,9 +4,7 @@ Its weights ship with the package, as pickles; ``tensors_only`` reads them.
 """
 
 import contextlib
-import io
 import json
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from tltool.data.record import Crystal, Floats
 from tltool.errors import ConfigError
 from tltool.potentials import tensors_only
 from tltool.potentials.potential import Mechanics, Sites
+from tltool.potentials.quiet import quiet
 
 _PREFIX = "SevenNet_"
 _GPA = 160.2176634
@@ -36,7 +35,7 @@ class SevenNet:
     """
 
     def __init__(self, cache: Path, /, *, weights: str) -> None:
-        with _quiet():
+        with quiet():
             import sevenn
             from sevenn.checkpoint import _config_cp_routine
             from sevenn.model_build import build_E3_equivariant_model
@@ -48,7 +47,7 @@ class SevenNet:
             raise ConfigError(f"weights={weights} are not in the package sevenn; use one of {known}.")
         found = tensors_only.weights(files[0], cache, _pick)
         settings = found.settings | {"_type_map": {int(z): k for z, k in found.settings["_type_map"].items()}}
-        with _quiet():
+        with quiet():
             config = _config_cp_routine(settings)  # type: ignore[no-untyped-call]
             self._network = build_E3_equivariant_model(config)
             tensors = patch_state_dict_if_old(found.tensors, config, self._network)  # type: ignore[no-untyped-call]
@@ -94,7 +93,7 @@ class SevenNet:
     def _run(self, crystal: Crystal, gradients: bool) -> Any:
         self._levels.clear()
         data = self._graph(crystal)
-        with _quiet(), contextlib.nullcontext() if gradients else torch.no_grad():
+        with quiet(), contextlib.nullcontext() if gradients else torch.no_grad():
             data = self._network._preprocess(data)
             for name, layer in self._network.named_children():
                 if gradients or name != "force_output":
@@ -108,20 +107,12 @@ class SevenNet:
             raise ValueError("a formula has no structure")
         if strange := sorted(set(crystal.numbers.tolist()) - self._known):
             raise ValueError(f"element {strange[0]} is not among the {len(self._known)} that SevenNet knows")
-        with _quiet():
+        with quiet():
             from sevenn.atom_graph_data import AtomGraphData
             from sevenn.train.dataload import unlabeled_atoms_to_graph
 
             atoms = Atoms(crystal.numbers, scaled_positions=crystal.frac, cell=crystal.lattice, pbc=True)
             return AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, self._cutoff))
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Keep what the package prints, and what it warns of on import, from the user."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _pick(held: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
