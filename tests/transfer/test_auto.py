@@ -219,3 +219,16 @@ def test_wrong_settings_are_named(source: PropertyModel, target: Batches) -> Non
     model = instantiate.call(node("mode.folds=50", "~mode.candidates.scratch"), source, tiny, a_fit(epochs=1))
     assert model.spec["auto"]["folds"] == 5
     assert np.isfinite(predict(model, tiny, "test")).all()
+
+
+def test_a_trial_of_processes_says_what_the_kept_ones_take_longer(source: PropertyModel, target: Batches) -> None:
+    settings = node("mode.candidates.level_1.regressor.members=6", "mode.candidates.level_1.regressor.trial_members=2")
+    events: dict[bool, list[float]] = {}
+    for trial in (True, False):
+        found: list[dict] = []
+        fit = replace(a_fit(log=found.append), trial=trial)
+        instantiate.call(settings["candidates"]["level_1"], source, target, fit)
+        events[trial] = [event["seconds"] for event in found if event["event"] == "kept_takes_longer"]
+    assert events[False] == []
+    (longer,) = events[True]
+    assert longer > 0

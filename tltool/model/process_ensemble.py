@@ -98,6 +98,13 @@ PROCESSES = (ProcessHead, ProcessEnsemble)
 """The heads that are Gaussian processes."""
 
 
+def members_of(regressor: AdditiveGP, rows: int, trial: bool = False) -> int:
+    """Return how many processes ``regressor`` fits to so many ``rows``."""
+    if rows > regressor.ensemble_rows:
+        return 1
+    return min(regressor.members, regressor.trial_members) if trial else regressor.members
+
+
 def fitted(
     regressor: AdditiveGP,
     inputs: Floats,
@@ -111,8 +118,8 @@ def fitted(
     ``counts`` as in ``AdditiveGP.fitted``. It is an ensemble if there are few rows and several ``regressor.members``,
     of a ``trial`` ``trial_members`` at most, else one process of all features.
     """
-    members = min(regressor.members, regressor.trial_members) if trial else regressor.members
-    if members == 1 or len(labels) > regressor.ensemble_rows:
+    members = members_of(regressor, len(labels), trial)
+    if members == 1:
         return regressor.fitted(inputs, labels, widths, counts)
     head = ProcessEnsemble(
         inputs.shape[1],

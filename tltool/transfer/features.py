@@ -1,6 +1,7 @@
 """Compute the features of the frozen backbone once for each record, and fit a regressor on them."""
 
 import copy
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -160,7 +161,12 @@ def _process(
         said = f"The Gaussian process takes {regressor.most_rows:,} of {len(inputs):,} training rows ("
         _say(fit, said + "mode.regressor.most_rows).")
     fitting = _joint_with_conditions(regressor, widths)
+    began = time.perf_counter()
     head = process_ensemble.fitted(fitting, inputs, goals, widths, counts, trial=fit.trial)
+    if fit.trial:
+        tried, kept = (process_ensemble.members_of(regressor, len(inputs), trial) for trial in (True, False))
+        seconds = (kept / tried - 1) * (time.perf_counter() - began)
+        fit.log({"event": "kept_takes_longer", "seconds": seconds})
     shares = head.shares()  # type: ignore[operator]
     parts = ", ".join(f"{block} {share:.0%}" for block, share in shares.items() if share > 0)
     none = [block for block, share in shares.items() if share == 0]

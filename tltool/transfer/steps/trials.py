@@ -29,7 +29,7 @@ _AT_LEAST = 0.3
 class Tried(NamedTuple):
     """Errors (n,) and predictions (n, v) of a candidate on the training rows, NaN where not tried.
 
-    ``why`` it was given up, or empty.
+    ``why`` it was given up, or empty; ``seconds_kept`` is what its fit to all training rows is expected to take.
     """
 
     errors: Floats
@@ -37,6 +37,7 @@ class Tried(NamedTuple):
     folds: int
     seconds: float
     why: str
+    seconds_kept: float = 0.0
 
 
 class _TooSlowError(Exception):
@@ -46,19 +47,27 @@ class _TooSlowError(Exception):
 class _Clock:
     """Foresees the time of a cross-validation; with so many seconds ``left`` (None: no limit) it ends what is slower.
 
-    Its ``log`` takes the events of a fit: after an epoch it knows how long all epochs of all folds will take.
+    Its ``log`` takes the events of a fit. An epoch says how long all epochs of all folds will take; the first epoch
+    does not count, since compilation and warm-up are in it. The event ``kept_takes_longer``
+    says how many seconds more than this trial the same fit takes in the model that is kept.
     """
 
     def __init__(self, folds: int, left: float | None) -> None:
         self.folds, self.left, self.began = folds, left, time.perf_counter()
-        self.done, self._fold_began = 0, self.began
+        self.done, self._fold_began, self._first_epoch, self._longer = 0, self.began, self.began, 0.0
 
     def log(self, event: Mapping[str, Any]) -> None:
         """Raise _TooSlowError if the epochs so far say that the candidate is too slow."""
+        if event.get("event") == "kept_takes_longer":
+            self._longer += event["seconds"]
         if event.get("event") == "epoch":
-            spent = time.perf_counter() - self._fold_began
+            now, past = time.perf_counter(), event["epoch"] - 1
+            if past == 0:
+                self._first_epoch = now
+            spent = now - self._fold_began
+            each = (now - self._first_epoch) / past if past else 0.0
             if spent > _AT_LEAST:
-                self._check(self._fold_began - self.began, spent * event["epochs"] / event["epoch"])
+                self._check(self._fold_began - self.began, spent + each * (event["epochs"] - event["epoch"]))
 
     def end_fold(self) -> None:
         """Count a fold; raise _TooSlowError if the folds so far say that the candidate is too slow."""
@@ -70,12 +79,16 @@ class _Clock:
         """Return the seconds since the beginning."""
         return time.perf_counter() - self.began
 
+    def seconds_kept(self) -> float:
+        """Return what the fit to all training rows is expected to take; zero before the first fold has ended."""
+        return (self.seconds() + self._longer) / self.done if self.done else 0.0
+
     def _check(self, spent: float, of_fold: float) -> None:
         """Compare what a fit takes, ``of_fold`` seconds, with the time left after those ``spent`` on whole folds."""
-        # All training rows together are one fit more.
-        whole = spent + of_fold * (self.folds + 1 - self.done)
-        if self.left is not None and whole > self.left:
-            raise _TooSlowError(f"{self.folds} folds need about {spent + of_fold * (self.folds - self.done):.0f} s")
+        needed = spent + of_fold * (self.folds - self.done)
+        kept = of_fold + self._longer / max(self.done, 1)
+        if self.left is not None and needed + kept > self.left:
+            raise _TooSlowError(f"{self.folds} folds need about {needed:.0f} s, and the fit to all rows {kept:.0f} s")
 
 
 def compared(
@@ -98,7 +111,7 @@ def compared(
     tried: dict[str, Tried] = {}
     for name, mode in candidates.items():
         whole = [t for t in tried.values() if not t.why]
-        later = sum(t.seconds / folds for t in whole)
+        later = sum(t.seconds_kept for t in whole)
         left = None if limit is None or not whole else limit - (time.perf_counter() - began) - later
         needed = name in without and all(t.why for other, t in tried.items() if other in without)
         best = None if needed or not whole else min((t.errors for t in whole), key=lambda errors: float(errors.mean()))
@@ -127,7 +140,7 @@ def _try(
     predictions = np.full((len(errors), data.labels.shape[1]), np.nan)
 
     def result(why: str) -> Tried:
-        return Tried(errors, predictions, clock.done, clock.seconds(), why)
+        return Tried(errors, predictions, clock.done, clock.seconds(), why, clock.seconds_kept())
 
     for fold, held in cross_validation.cut(data, fit.settings, folds, fit.seed):
         try:
