@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tltool import elements, plot_style, plots
@@ -193,3 +195,18 @@ def test_the_summary_has_a_point_for_each_mode_and_fills_the_sure_ones(monkeypat
     points = [line for line in axes.lines if line.get_marker() == "o"]
     assert [round(float(line.get_xdata()[0]), 3) for line in points] == [0.5, 0.4, 0.6, 0.5]
     assert [line.get_markerfacecolor() != "none" for line in points] == [True, True, False, True]
+
+
+@given(st.floats(-9, 9), st.floats(0.002, 12))
+def test_a_logarithmic_axis_has_from_three_to_ten_round_ticks(start, decades):
+    low, high = 10.0**start, 10.0 ** (start + decades)
+    ticks = plot_style.log_ticks(low, high)
+    assert 3 <= len(ticks) <= 10
+    assert ticks == sorted(ticks)
+    assert low * (1 - 1e-9) <= ticks[0]
+    assert ticks[-1] <= high * (1 + 1e-9)
+
+
+def test_ticks_of_errors_are_as_a_reader_would_choose_them():
+    assert plot_style.log_ticks(0.95, 1.7) == pytest.approx([1, 1.2, 1.4, 1.6])
+    assert plot_style.log_ticks(0.03, 0.3) == pytest.approx([0.03, 0.05, 0.07, 0.1, 0.2, 0.3])

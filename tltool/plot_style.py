@@ -35,6 +35,7 @@ Values = Sequence[float] | npt.NDArray[np.floating[Any]]
 INK, PALE, RIM = "#24292f", "#c4c9cf", "#d5d9dd"
 COLOURS = ("#5b6470", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("s", "o", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", ":", "-.")
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # ships with matplotlib, so a picture looks the same everywhere
     "font.size": 9.5,
@@ -67,6 +68,17 @@ INKS = {INK: "ink", "#57606a": "dim", "#8a9199": "edge", "#e6e9ec": "grid", PALE
 def palette(names: Sequence[str]) -> dict[str, str]:
     """Return a colour for each of ``names``, so that several pictures can give one name the same colour."""
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+
+
+def curve_style(k: int) -> dict[str, Any]:
+    """Return colour, dashes and marker of curve ``k`` of a panel; curve 0, the baseline, is grey, and alone in it.
+
+    No two of the first 24 curves after it look the same: when all colours are used, other dashes begin.
+    """
+    others = COLOURS[1:]
+    colour = COLOURS[0] if k == 0 else others[(k - 1) % len(others)]
+    dashes = DASHES[max(k - 1, 0) // len(others) % len(DASHES)]
+    return {"color": colour, "linestyle": dashes, "marker": MARKERS[k % len(MARKERS)]}
 
 
 def decimals(value: float, significant: int = 3) -> int:
@@ -105,12 +117,38 @@ def limits(values: npt.NDArray[np.floating[Any]]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return 3 to 10 round values in the range of a logarithmic axis, ``low`` and ``high`` above 0.
+
+    They are 1, 2, 3, 5 and 7 of each decade, fewer of them where the range has many decades, and multiples of a round
+    step where it has less than one.
+    """
+    low, high = low * (1 - 1e-9), high * (1 + 1e-9)  # an end of the axis may be a tick, in spite of rounding
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for leading in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        found = [n * 10.0**k for k in range(first, last + 1) for n in leading if low <= n * 10.0**k <= high]
+        if len(found) <= 10:
+            break
+    if len(found) >= 3:
+        return found[:: math.ceil(len(found) / 10)]
+    step = next(s for k in range(first, first - 12, -1) for s in (5 * 10.0**k, 2 * 10.0**k, 10.0**k)
+                if math.floor(high / s) - math.ceil(low / s) >= 2)  # fmt: skip
+    return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
 def plain_log_axis(axes: Axes, name: str) -> None:
-    """Label 1, 2 and 5 of each decade with plain numbers: errors seldom span the decades that powers of ten need."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Label round values with plain numbers: errors seldom span the decades that powers of ten need."""
+    from matplotlib.ticker import FuncFormatter, Locator, NullFormatter
+
+    class Round(Locator):
+        def __call__(self) -> list[float]:
+            return self.tick_values(*sorted(axis.get_view_interval()))
+
+        def tick_values(self, low: float, high: float) -> list[float]:
+            return log_ticks(low, high) if 0 < low < high < math.inf else []
 
     axis = axes.xaxis if name == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7), numticks=12))
+    axis.set_major_locator(Round())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -17,6 +17,7 @@ from tltool import elements
 from tltool.errors import DataError
 from tltool.plot_style import (
     COLOURS,
+    DASHES,
     INK,
     MARKERS,
     PALE,
@@ -155,7 +156,7 @@ def learning_curves(
             epochs, values = [p[0] for p in points], np.array([p[1] for p in points], float)
             # One epoch is no line: without a marker it would not be seen.
             marker = "o" if len(points) < 2 else None
-            style = ("-", "--", ":")[i // len(COLOURS) % 3]
+            style = DASHES[i // len(COLOURS) % len(DASHES)]
             axes.plot(epochs, values, style, color=colours[name], linewidth=1.8, marker=marker, label=name)
             if (epoch := (kept or {}).get(name)) in epochs:
                 ring: Any = {"markersize": 7, "markerfacecolor": "none", "markeredgewidth": 1.6}

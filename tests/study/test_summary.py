@@ -10,7 +10,7 @@ from tltool.reporting.render.blocks import Grid, Heading, Picture
 from tltool.study.axes import Claim
 from tltool.study.differences import compare
 from tltool.study.page import compose as page
-from tltool.study.page import figures, wording
+from tltool.study.page import figures, names, slopes, wording
 from tltool.study.summary import Summary, summarise
 
 MODES = {"scratch": {}, "tuned": {"mode": "finetune"}}
@@ -60,17 +60,17 @@ def test_the_interval_over_test_rows_is_of_the_predictions(tmp_path: Path) -> No
 
 def test_the_rows_that_equal_and_the_slopes_are_said_in_words() -> None:
     found = summary(rows(gain=0.8))
-    [text] = wording.heads(found)
-    assert text.startswith(
-        "gaps: tuned from pbe is better at 50, 100 and 200 rows compared with scratch; at 50 rows its"
-    )
+    first, text = wording.heads(found)
+    assert first.startswith("3 comparisons with scratch: 3 better, 0 worse, 0 not settled")
+    assert text.startswith("gaps: tuned compared with scratch: better at 50, 100 and 200 rows; at 50 rows its error is")
     equal = found.laws[0].equal[0].rows
     assert equal == pytest.approx(50 * 0.8 ** (-1 / 0.4), rel=0.1)
-    assert f"that of scratch at {equal:,.0f} [" in text
-    assert "cannot be told apart" in wording.slopes(found.laws[0], "scratch")
+    assert f"which scratch reaches with {equal:,.0f} [" in text
+    assert list(wording.slopes(found)) == ["gaps: no slope can be told from that of scratch."]
     steep = [one._replace(error=one.error * (one.cell.kind.size or 1) ** -0.3) if one.cell.kind.mode == "tuned" else one
              for one in rows()]  # fmt: skip
-    assert "it is steeper" in wording.slopes(summary(steep).laws[0], "scratch")
+    said = "gaps: that of tuned is steeper; no other slope can be told from that of scratch."
+    assert list(wording.slopes(summary(steep))) == [said]
 
 
 def test_the_rows_of_the_pretraining_have_a_slope_of_their_own() -> None:
@@ -84,7 +84,51 @@ def test_the_rows_of_the_pretraining_have_a_slope_of_their_own() -> None:
     ]
     made = summary(found, sources=sources)
     assert [(law.size, round(law.slope.exponent, 6)) for law in made.source_laws] == [(50, -0.1), (100, -0.1)]
-    assert "the slopes differ" in wording.of_source(made.source_laws[0])
+    assert wording.two_slopes(made.source_laws[0]) == "differ"
+    grid = slopes.blocks(made)[-1]
+    assert isinstance(grid, Grid)
+    assert [line[4:] for line in grid.rows] == [
+        [n, "-0.10 [-0.10, -0.10]", "-0.40 [-0.40, -0.40]", "differ"] for n in ("50", "100")
+    ]
+
+
+def test_rows_beyond_those_of_the_baseline_are_said_with_their_bound() -> None:
+    for gain, said, cell in [
+        (0.3, "which scratch does not reach with 200 rows", "> 200"),
+        (3.0, "more than that of scratch with 50 rows", "< 50"),
+    ]:
+        found = summary(rows(gain=gain))
+        assert list(wording.heads(found))[1].endswith(f", {said}.")
+        assert wording.rows_equal(found.laws[0].equal[0], [50, 100, 200]).startswith(cell)
+
+
+def test_a_mode_that_takes_nothing_of_a_source_is_not_said_to_come_from_one() -> None:
+    sources = {"pbe": {"source": "bundled"}, "other": {"source": "bundled/megnet"}}
+    modes = {**MODES, "tuned": {"mode": "features", "once": True}}
+    found = summary(rows(), sources=sources, modes=modes)
+    assert found.named("tuned", "pbe") == "tuned"
+    assert list(wording.heads(found))[1].startswith("gaps: tuned compared with scratch")
+    assert summary(rows(), sources=sources).named("tuned", "pbe") == "tuned from pbe"
+    blocks = page.compose(found, rows(), [], {}, [])
+    [verdicts] = [block for block in blocks if isinstance(block, Grid) and "verdict" in block.header]
+    assert {line[2] for line in verdicts.rows} == {"-"}
+
+
+def test_the_page_says_what_every_name_stands_for() -> None:
+    sources = {"pbe": {"settings": ["fit.epochs=3"], "sizes": [500, 2000], "about": "PBE gaps"}}
+    modes = {"scratch": {"about": "fresh  weights"}, "tuned": {"mode": "finetune", "settings": ["fit.epochs=9"]}}
+    found = summary([], sources=sources, modes=modes, splits={"random": [], "new": ["split=prototype"]})
+    [grid] = list(names.blocks(found))
+    assert isinstance(grid, Grid)
+    assert grid.rows == [
+        ["target", "gaps", "target=gaps"],
+        ["mode", "scratch", "fresh weights"],
+        ["mode", "tuned", "mode=finetune fit.epochs=9"],
+        ["source", "pbe-500", "PBE gaps; 500 crystals"],
+        ["source", "pbe-2000", "PBE gaps; 2,000 crystals"],
+        ["split", "random", "a random one"],
+        ["split", "new", "split=prototype"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +149,7 @@ def test_the_page_has_the_figure_first_and_every_comparison() -> None:
     shown = list(figures.pictures(found))
     blocks = page.compose(found, rows(), [], {}, shown)
     assert [type(block) for block in blocks[:3]][0::2] == [Heading, Picture]
-    [grid] = [block for block in blocks if isinstance(block, Grid)]
+    [grid] = [block for block in blocks if isinstance(block, Grid) and "verdict" in block.header]
     assert [(line[0], line[3]) for line in grid.rows] == [("50", "better"), ("100", "better"), ("200", "better")]
     assert len(page.curves(found)) == 6
     assert len(page.differences(found)) == 3

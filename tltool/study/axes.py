@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from tltool.errors import ConfigError, nearest
 
 _KEYS = {
-    "sources": ("source", "settings", "root", "sizes"),
-    "targets": ("target", "root", "settings", "sizes"),
-    "modes": ("mode", "once", "settings"),
+    "sources": ("source", "settings", "root", "sizes", "about"),
+    "targets": ("target", "root", "settings", "sizes", "about"),
+    "modes": ("mode", "once", "settings", "about"),
 }
 
 
@@ -20,7 +20,7 @@ class Source(NamedTuple):
     """Where weights come from: a model that is there (``given``), or a pretraining of the study on ``rows`` crystals.
 
     ``family`` is the name in the YAML, which the sizes of one pretraining share. ``words`` are the overrides of the
-    pretraining. ``rows`` is None for a model that is there, and for all rows of the data.
+    pretraining. ``rows`` is None for a model that is there, and for all rows of the data. ``about`` says what it is.
     """
 
     name: str
@@ -28,22 +28,25 @@ class Source(NamedTuple):
     rows: int | None
     given: str
     words: tuple[str, ...]
+    about: str = ""
 
 
 class Target(NamedTuple):
-    """A small data set: its name in the study, the overrides that choose it, and the training sizes on it."""
+    """A small data set: its name in the study, the overrides that choose it, the training sizes, and what it is."""
 
     name: str
     words: tuple[str, ...]
     sizes: tuple[int | None, ...]
+    about: str = ""
 
 
 class Mode(NamedTuple):
-    """A way to transfer, and its overrides; ``once``: it takes nothing of a source, so the first source is enough."""
+    """A way to transfer, its overrides, and what it is; ``once``: it takes nothing of a source, so one is enough."""
 
     name: str
     once: bool
     words: tuple[str, ...]
+    about: str = ""
 
 
 class Claim(NamedTuple):
@@ -120,9 +123,9 @@ def _kept(entries: Any) -> Mapping[str, Any]:
 def _sources(name: str, entry: Mapping[str, Any]) -> Iterator[Source]:
     place = f"study.sources.{name}"
     if entry.get("source"):
-        if len(entry) > 1:
+        if set(entry) - {"source", "about"}:
             raise ConfigError(f"{place} has both source, a model that is there, and settings of a pretraining.")
-        yield Source(name, name, None, str(entry["source"]), ())
+        yield Source(name, name, None, str(entry["source"]), (), _about(entry))
         return
     words = _words(f"{place}.settings", entry.get("settings"))
     if entry.get("root"):
@@ -130,7 +133,8 @@ def _sources(name: str, entry: Mapping[str, Any]) -> Iterator[Source]:
     for given in _list(f"{place}.sizes", entry.get("sizes", [None])):
         size = _size(f"{place}.sizes", given)
         own = f"{name}-{size}" if len(entry.get("sizes", [None])) > 1 else name
-        yield Source(own, name, size, "", (*words, f"split.train_size={'null' if size is None else size}"))
+        count = f"split.train_size={'null' if size is None else size}"
+        yield Source(own, name, size, "", (*words, count), _about(entry))
 
 
 def _target(name: str, entry: Mapping[str, Any], sizes: Any) -> Target:
@@ -138,12 +142,12 @@ def _target(name: str, entry: Mapping[str, Any], sizes: Any) -> Target:
     root = [f"target.data.root={_path(place, entry['root'])}"] if entry.get("root") else []
     words = (f"target={entry.get('target', name)}", *root, *_words(place, entry.get("settings")))
     at = f"{place}.sizes" if "sizes" in entry else "study.sizes"
-    return Target(name, words, tuple(_size(at, size) for size in _list(at, entry.get("sizes", sizes))))
+    return Target(name, words, tuple(_size(at, size) for size in _list(at, entry.get("sizes", sizes))), _about(entry))
 
 
 def _mode(name: str, entry: Mapping[str, Any]) -> Mode:
     words = (f"mode={entry.get('mode', name)}", *_words(f"study.modes.{name}.settings", entry.get("settings")))
-    return Mode(name, bool(entry.get("once", entry.get("mode", name) == "scratch")), words)
+    return Mode(name, bool(entry.get("once", entry.get("mode", name) == "scratch")), words, _about(entry))
 
 
 def _claims(node: Mapping[str, Any], sources: Sequence[Source]) -> Iterator[Claim]:
@@ -159,6 +163,10 @@ def _claims(node: Mapping[str, Any], sources: Sequence[Source]) -> Iterator[Clai
         rows = None if size is None else int(size)
         named = largest.get(str(source), str(source or ""))
         yield Claim(str(entry["says"]), mode, named, str(target or ""), rows, bool(entry["lower"]))
+
+
+def _about(entry: Mapping[str, Any]) -> str:
+    return " ".join(str(entry.get("about") or "").split())
 
 
 def _refuse_unknown(place: str, entry: Any, known: Sequence[str]) -> None:

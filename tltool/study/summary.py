@@ -76,6 +76,15 @@ class Summary(NamedTuple):
     source_laws: tuple[SourceLaw, ...]
     claims: tuple[Judged, ...]
 
+    def source_of(self, mode: str, source: str) -> str:
+        """Return ``source``; a dash for a mode that takes nothing of it."""
+        return "-" if any(one.once and one.name == mode for one in self.axes.modes) else source
+
+    def named(self, mode: str, source: str) -> str:
+        """Return the words for a mode: with its source where there are several, and it takes something of them."""
+        alone = len(self.axes.sources) == 1 or self.source_of(mode, source) == "-"
+        return mode if alone else f"{mode} from {source}"
+
 
 def summarise(axes: Axes, rows: Sequence[Row]) -> Summary:
     """Return the statistics of the finished cells ``rows``."""

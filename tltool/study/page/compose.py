@@ -11,7 +11,7 @@ from tltool.reporting.comparable import grouped
 from tltool.reporting.render.blocks import Block, Bullets, Grid, Heading, Paragraph, Picture, Verbatim
 from tltool.reporting.wording import fixed, probability
 from tltool.study.cells import State, Task
-from tltool.study.page import harder, leaderboard, seen, wording
+from tltool.study.page import harder, leaderboard, names, seen, slopes, wording
 from tltool.study.summary import Line, Place, Summary
 from tltool.study.table import Row
 
@@ -54,9 +54,10 @@ def compose(
     blocks += [*pictures]
     sections: dict[str, list[Block]] = {
         "In short": [Bullets(heads)] if (heads := list(wording.heads(found))) else [],
+        "Names": list(names.blocks(found)),
         "Claims": _claims(found),
         "Verdicts": list(_verdicts(found)),
-        "Slopes": _slopes(found),
+        "Slopes": slopes.blocks(found),
         "Harder tests": [*harder.factors(found), *harder.beyond(found, rows)],
         "Matbench": list(leaderboard.blocks(rows)),
         "Seen and unseen crystals": list(seen.blocks(found, rows)),
@@ -153,13 +154,20 @@ def _verdicts(found: Summary) -> Iterator[Block]:
             "p (Holm)",
         ]
         header += ["equal rows", wording.planned(), f"{place.metric}{unit}", f"{found.axes.baseline}{unit}"]
-        rows = []
+        rows, sizes = [], list(found.baselines[place].errors)
         for law in laws:
+            source = found.source_of(law.line.mode, law.line.source)
             for size, one in law.line.differences.items():
                 equal = next((each for each in law.equal if each.at == size), None)
-                cells = [f"{size:,}", law.line.mode, law.line.source, one.verdict, f"{one.relative:+.1%}"]
+                cells = [
+                    f"{size:,}",
+                    law.line.mode,
+                    source,
+                    one.verdict,
+                    f"{one.relative:+.1%}",
+                ]
                 cells += [_share(one.over_draws, one.baseline), _share(one.over_rows, one.baseline), str(one.n)]
-                cells += [probability(one.p_holm), wording.rows_equal(equal), wording.planning(one)]
+                cells += [probability(one.p_holm), wording.rows_equal(equal, sizes), wording.planning(one)]
                 rows.append([*cells, fixed(one.error), fixed(one.baseline, one.error)])
         yield Grid(header, "rlll" + "r" * 9, rows)
 
@@ -167,12 +175,6 @@ def _verdicts(found: Summary) -> Iterator[Block]:
 def _share(interval: tuple[float, float], baseline: float) -> str:
     low, high = (end / baseline if baseline else math.nan for end in interval)
     return f"{low:+.1%} to {high:+.1%}" if math.isfinite(low) else "-"
-
-
-def _slopes(found: Summary) -> list[Block]:
-    texts = [wording.slopes(law, found.axes.baseline) for law in found.laws if math.isfinite(law.slope.exponent)]
-    texts += [wording.of_source(law) for law in found.source_laws]
-    return [Bullets(texts)] if texts else []
 
 
 def _title(place: Place) -> str:

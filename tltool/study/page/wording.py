@@ -11,43 +11,51 @@ from tltool.study.summary import Judged, Law, SourceLaw, Summary
 
 
 def heads(found: Summary) -> Iterator[str]:
-    """Yield one sentence for each mode and source of a target: where it beats the baseline, and what that is worth."""
+    """Yield how many comparisons are settled; then a sentence for each mode and source of a target."""
+    verdicts = [one.verdict for one in found.differences]
+    if verdicts:
+        better, worse = (verdicts.count(word) for word in ("better", "worse"))
+        yield (
+            f"{plural(len(verdicts), 'comparison')} with {found.axes.baseline}: {better:,} better, {worse:,} worse, "
+            f"{len(verdicts) - better - worse:,} not settled (after the correction for their number)."
+        )
     for law in found.laws:
-        line = law.line
-        groups = grouped(line.differences.items(), lambda pair: pair[1].verdict)
+        groups = grouped(law.line.differences.items(), lambda pair: pair[1].verdict)
         parts = [f"{word} at {_rows([rows for rows, _ in some])}" for word, some in groups.items()]
         if not parts:
             continue
-        text = f"{_named(law)} is {_joined(parts)} compared with {found.axes.baseline}"
-        rows, first = next(iter(line.differences.items()))
+        text = f"{_named(law, found)} compared with {found.axes.baseline}: {_joined(parts)}"
+        rows, first = next(iter(law.line.differences.items()))
         text += f"; at {rows:,} rows its error is {abs(first.relative):.0%} {_side(first.mean)}"
         equal = next((one for one in law.equal if one.at == rows), None)
-        yield f"{text}{'' if equal is None else f', {_worth(equal, found)}'}."
+        yield f"{text}{'' if equal is None else f', {_worth(equal, law, found)}'}."
 
 
-def slopes(law: Law, baseline: str) -> str:
-    """Return in one sentence whether the error of a line falls with rows as that of the baseline does."""
-    text = (
-        f"{_named(law)}: the error falls as rows to the power {_slope(law.slope)}, that of {baseline} as rows to the "
-        f"power {_slope(law.baseline)}"
-    )
+def slopes(found: Summary) -> Iterator[str]:
+    """Yield in one sentence for each figure whose error falls with rows otherwise than that of the baseline."""
+    known = [law for law in found.laws if math.isfinite(law.slope.exponent)]
+    for place, laws in grouped(known, lambda law: law.line.place).items():
+        other = [law for law in laws if law.difference.interval.leaves_zero_out]
+        parts = [f"that of {found.named(law.line.mode, law.line.source)} is {steepness(law)}" for law in other]
+        rest = "no slope" if not other else "no other slope"
+        text = f"{rest} can be told from that of {found.axes.baseline}."
+        where = place.target if place.split == "random" else f"{place.target} ({place.split})"
+        yield f"{where}: {_joined(parts)}; {text}" if parts else f"{where}: {text}"
+
+
+def steepness(law: Law) -> str:
+    """Return in words how the slope of a mode differs from that of the baseline."""
     if not law.difference.interval.leaves_zero_out:
-        return f"{text}; the two slopes cannot be told apart (difference {_slope(law.difference)})."
-    way = "less steep" if law.difference.exponent > 0 else "steeper"
-    return f"{text}; it is {way} (difference {_slope(law.difference)})."
+        return "not told apart"
+    return "less steep" if law.difference.exponent > 0 else "steeper"
 
 
-def of_source(law: SourceLaw) -> str:
-    """Return in one sentence how the error falls with the rows of the pretraining, and with those of the target."""
-    where = f"{law.place.target}, {law.mode} from {law.family}, {law.size:,} target rows"
-    inside = law.slope.interval.low <= law.of_target.interval.high
-    inside = inside and law.of_target.interval.low <= law.slope.interval.high
-    same = "the intervals overlap, so the slopes may be the same" if inside else "the slopes differ"
-    return (
-        f"{where}: with the rows of the pretraining the error goes as rows to the power {_slope(law.slope)}, with "
-        f"target rows as {_slope(law.of_target)}; {same}. The interval leaves out the chance of the pretraining, "
-        "which was made once for each size."
-    )
+def two_slopes(law: SourceLaw) -> str:
+    """Return in words whether the error falls with the rows of the pretraining as with those of the target."""
+    one, other = law.slope.interval, law.of_target.interval
+    if not (math.isfinite(one.low) and math.isfinite(other.low)):
+        return "not known"
+    return "not told apart" if one.low <= other.high and other.low <= one.high else "differ"
 
 
 def planning(one: Difference) -> str:
@@ -82,14 +90,12 @@ def interval(found: Interval, like: float) -> str:
     return f"[{fixed(found.low, like)}, {fixed(found.high, like)}]" if math.isfinite(found.low) else "-"
 
 
-def rows_equal(equal: Equal | None) -> str:
-    """Return the rows of the baseline that equal a mode, with their interval."""
+def rows_equal(equal: Equal | None, sizes: Sequence[int]) -> str:
+    """Return the rows of the baseline that equal a mode, with their interval; ``sizes`` are those of the baseline."""
     if equal is None:
         return "-"
-    ends = (
-        f" [{_count(equal.interval.low)}, {_count(equal.interval.high)}]" if math.isfinite(equal.interval.low) else ""
-    )
-    return f"{_count(equal.rows)}{ends}"
+    low, high = (_count(end, sizes) for end in equal.interval)
+    return _count(equal.rows, sizes) + (f" [{low}, {high}]" if math.isfinite(equal.interval.low) else "")
 
 
 def planned() -> str:
@@ -97,28 +103,30 @@ def planned() -> str:
     return f"draws for {PLANNED:.0%}"
 
 
-def _worth(equal: Equal, found: Summary) -> str:
+def _worth(equal: Equal, law: Law, found: Summary) -> str:
+    sizes = list(found.baselines[law.line.place].errors)
     if math.isinf(equal.rows):
-        return f"below that of {found.axes.baseline} at its largest number of rows"
+        return f"which {found.axes.baseline} does not reach with {max(sizes):,} rows"
     if not equal.rows:
-        return f"above that of {found.axes.baseline} at its smallest number of rows"
-    return f"that of {found.axes.baseline} at {rows_equal(equal)} rows"
+        return f"more than that of {found.axes.baseline} with {min(sizes):,} rows"
+    return f"which {found.axes.baseline} reaches with {rows_equal(equal, sizes)} rows"
 
 
-def _count(rows: float) -> str:
-    return "more than measured" if math.isinf(rows) else "fewer than measured" if not rows else f"{rows:,.0f}"
+def _count(rows: float, sizes: Sequence[int]) -> str:
+    return f"> {max(sizes):,}" if math.isinf(rows) else f"< {min(sizes):,}" if not rows else f"{rows:,.0f}"
 
 
-def _slope(slope: Slope) -> str:
+def exponent(slope: Slope) -> str:
+    """Return the exponent of a power law with its interval."""
     text = f"{slope.exponent:.2f}"
     ends = slope.interval
     return f"{text} [{ends.low:.2f}, {ends.high:.2f}]" if math.isfinite(ends.low) else text
 
 
-def _named(law: Law) -> str:
+def _named(law: Law, found: Summary) -> str:
     place = law.line.place
     split = "" if place.split == "random" else f" ({place.split})"
-    return f"{place.target}{split}: {law.line.mode} from {law.line.source}"
+    return f"{place.target}{split}: {found.named(law.line.mode, law.line.source)}"
 
 
 def _side(difference: float) -> str:
