@@ -17,6 +17,11 @@ from pathlib import Path
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = "<!-- written by scripts/study_pages.py -->"
 END = "<!-- end -->"
+READ = (
+    "What a cell, a draw and the verdicts are: [studies.md](../studies.md#what-a-study-is); how differences, "
+    "intervals and slopes are made: [the statistics](../studies.md#the-statistics)."
+)
+"""What every page says before its tables."""
 SHOWN = 6
 """Comparisons of a claim that the table has."""
 _WORKS = {
@@ -39,7 +44,7 @@ def keep(run: Path, docs: Path) -> None:
         shutil.copy(figure, place / figure.name)
     page = docs / "studies" / f"{run.name}.md"
     head = page.read_text(encoding="utf-8").partition(MARK)[0] if page.is_file() else f"# Study {run.name}\n\n"
-    page.write_text(f"{head}{MARK}\n\n{body(run, place)}", encoding="utf-8")
+    page.write_text(f"{head}{MARK}\n\n{READ}\n\n{body(run, place)}", encoding="utf-8")
 
 
 def body(run: Path, place: Path) -> str:

@@ -65,7 +65,9 @@ def test_results_of_a_run_become_a_page_and_lines_of_the_table(tmp_path: Path) -
     for _ in range(2):
         study_pages.main([str(run), "--docs", str(docs)])
         text = (docs / "studies" / "hoffmann.md").read_text()
-        assert text.startswith(f"# By hand\n\nOn two cores.\n\n{study_pages.MARK}\n\nDoes it help? 4 cells.\n")
+        assert text.startswith(
+            f"# By hand\n\nOn two cores.\n\n{study_pages.MARK}\n\n{study_pages.READ}\n\nDoes it help? 4 cells.\n"
+        )
         assert "![gap: test MAE](hoffmann/gaps_hse.svg)" in text
         assert "How to read" not in text
         found = (docs / "experiments.md").read_text()

@@ -1,6 +1,7 @@
 """Times by rates: they grow with the work, and a pretraining that was done says more than a rate."""
 
 import pytest
+from support import config
 
 from tltool.study import rates
 from tltool.study.rates import Past
@@ -40,6 +41,20 @@ def test_the_encoder_of_a_config_and_of_a_saved_model() -> None:
     assert rates.encoder({"_target_": "tltool.model.encoders.cgcnn.CGCNN", "dim": 64}) == "CGCNN"
     assert rates.encoder({"part": "MEGNet"}) == "MEGNet"
     assert rates.encoder({}) == ""
+
+
+def test_alignn_has_a_rate_of_its_small_sizes_alone() -> None:
+    small, full = (
+        rates.encoder(config("pretrain", f"encoder={name}")["encoder"]) for name in ("alignn_small", "alignn")
+    )
+    assert small == "ALIGNN of 2 + 2 blocks of 64"
+    assert rates.of_pretraining(1_000, small, []) == pytest.approx(rates.START + 2 * 9.0)
+    assert rates.of_pretraining(1_000, full, []) is None
+    assert (
+        rates.of_cell(50, TUNE, 100, full)
+        == rates.of_cell(50, TUNE, 100, small)
+        > rates.of_cell(50, TUNE, 100, "MEGNet")
+    )
 
 
 def test_the_speed_of_this_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
