@@ -144,8 +144,8 @@ def plain_log_axis(axes: Axes, name: str) -> None:
         def __call__(self) -> list[float]:
             return self.tick_values(*sorted(axis.get_view_interval()))
 
-        def tick_values(self, low: float, high: float) -> list[float]:
-            return log_ticks(low, high) if 0 < low < high < math.inf else []
+        def tick_values(self, vmin: float, vmax: float) -> list[float]:
+            return log_ticks(vmin, vmax) if 0 < vmin < vmax < math.inf else []
 
     axis = axes.xaxis if name == "x" else axes.yaxis
     axis.set_major_locator(Round())
