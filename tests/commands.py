@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from tltool import cli
+from tltool.training.setup import use_threads
 
 
 class Done(NamedTuple):
@@ -37,7 +38,7 @@ def threads_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        use_threads(before)
 
 
 @contextlib.contextmanager

@@ -23,8 +23,9 @@ from tltool.model.surgery.edit import new_heads
 from tltool.training.backend import CPU
 from tltool.training.fit import train
 from tltool.training.scaled_labels import scalers
+from tltool.training.setup import use_threads
 
-torch.set_num_threads(1)
+use_threads(1)
 settings.register_profile("tltool", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("tltool")
 

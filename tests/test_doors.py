@@ -34,6 +34,7 @@ DOORS = {
     "wandb": {"loggers/weights_and_biases.py"},
     "pickle": set(),
     "joblib": set(),
+    "threadpoolctl": {"training/setup.py"},
 }  # fmt: skip
 FORBIDDEN_NAMES = {"utils.py", "common.py", "helpers.py", "base.py", "util.py", "misc.py"}
 

@@ -1,12 +1,22 @@
-"""What has no logarithm is in no part of the split, and is counted and named."""
+"""What has no logarithm is in no part of the split, and is counted and named; a run has one number of threads."""
+
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
+from commands import run, threads_kept
 from support import QUOTIENT, config
+from threadpoolctl import threadpool_info
 
 from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
 from tltool.data.record import Crystal, Record
 from tltool.data.store import gather
+from tltool.stages import pretrain
 from tltool.training import setup
 
 
@@ -26,3 +36,33 @@ def test_moduli_without_a_logarithm_are_counted() -> None:
     said.clear()
     setup.split_batches(config("pretrain"), data, ["K_VRH"], said.append)
     assert said == ["1 of 40 crystals have no label for K_VRH and are left out."]
+
+
+def threads_of_all() -> set[int]:
+    """Return the numbers of threads that libraries compute with, or will when they are loaded."""
+    later = {int(os.environ[name]) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return later | {torch.get_num_threads()} | {library["num_threads"] for library in threadpool_info()}
+
+
+@pytest.fixture
+def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with threads_kept():
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            monkeypatch.setenv(name, os.environ[name])
+        yield
+
+
+@pytest.mark.usefixtures("_restored")
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_library_of_a_run_has_its_number_of_threads(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SciPy's BLAS is another than that of NumPy, and the OpenMP of scikit-learn another than that of PyTorch.
+    for name in ("scipy.linalg", "sklearn.linear_model"):
+        importlib.import_module(name)
+    setup.use_threads(3 - count)
+    seen: list[set[int]] = []
+    monkeypatch.setattr(pretrain, "run", lambda *_: seen.append(threads_of_all()))
+    run(tmp_path, "pretrain", f"threads={count}", "runs=runs")
+    assert seen == [{count}]
+    assert threads_of_all() == {3 - count}

@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from tltool import machine
@@ -49,7 +48,7 @@ def run(
     open_run = None
     try:
         distributed.meet()
-        torch.set_num_threads(setup.threads(config["threads"], angles=False))
+        setup.use_threads(setup.threads(config["threads"], angles=False))
         open_run = Run(folder, stage, company, continues=_continues(config, of_many))
         _work(stage, config, open_run, shlex.join(["tltool", stage, *words]))
     except (Exception, KeyboardInterrupt, SystemExit) as error:

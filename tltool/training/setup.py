@@ -1,5 +1,6 @@
 """Build the data set, the batches and the fit of a stage from its config."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from tltool import instantiate, machine
 from tltool.config_tree import place_of
@@ -35,7 +37,7 @@ Say = Callable[[str], None]
 
 def data_set(config: Config, description: Config, graph_settings: GraphSettings, say: Callable[[str], None]) -> Dataset:
     """Return the data set of a data YAML, prepared with ``graph_settings``."""
-    torch.set_num_threads(threads(config["threads"], angles=graph_settings.angles))
+    use_threads(threads(config["threads"], angles=graph_settings.angles))
     with distributed.first(), standing_at(place_of(description, config), "data"):
         return union.opened(description, graph_settings, means(config, say))
 
@@ -61,6 +63,18 @@ def threads(wanted: int | str, *, angles: bool) -> int:
     if not isinstance(wanted, int) or wanted < 1:
         raise ConfigError(f"threads={wanted!r} is not known; use auto or a number.")
     return wanted
+
+
+def use_threads(count: int) -> None:
+    """Compute with ``count`` CPU threads from now on: PyTorch, NumPy, SciPy and scikit-learn.
+
+    Left alone, the BLAS of NumPy takes a thread per core for the smallest matrix. The threads wait for each other, many
+    times longer than they compute when another run has the cores.
+    """
+    torch.set_num_threads(count)
+    threadpool_limits(count)
+    # What is loaded later reads these.
+    os.environ |= {"OMP_NUM_THREADS": str(count), "OPENBLAS_NUM_THREADS": str(count)}
 
 
 def workers(config: Config) -> int:
