@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
+from tltool import instantiate
 from tltool.command_line.overrides import Cell
 from tltool.data import splits
 from tltool.data.batches import batches
@@ -23,6 +24,7 @@ from tltool.data.dataset import Dataset
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Crystal
 from tltool.data.store import Store
+from tltool.model.additive_gp import AdditiveGP
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import described, quantity
 from tltool.training.backend import CPU
@@ -124,6 +126,12 @@ def fresh_model(
         if name.endswith((".mean", ".variance")) and name.startswith("encoder"):
             buffer.copy_(torch.rand_like(buffer) + 0.5)
     return model.to(torch.get_default_dtype())
+
+
+def additive_gp(*overrides: str) -> AdditiveGP:
+    """Return the Gaussian process of ``configs/mode/regressor``, not yet fitted."""
+    node = config("transfer", "mode=features", "mode/regressor=additive_gp", *overrides)["mode"]["regressor"]
+    return instantiate.call(node, place="regressor")
 
 
 def dump(*names: str) -> bytes:

@@ -23,7 +23,7 @@ DOORS = {
     "requests": {"data/download/http.py"},
     "mp_api": {"data/materials_project/client.py"},
     "urllib3": {"data/download/http.py"},
-    "skops": {"training/saved_model/checkpoint.py"},
+    "skops": {"training/saved_model/estimator_file.py"},
     "safetensors": {"training/saved_model/checkpoint.py", "potentials/tensors_only.py"},
     "chgnet": {"potentials/chgnet.py"},
     "sevenn": {"potentials/sevennet.py"},

@@ -9,20 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
-from support import config
+from support import additive_gp
 
-from tltool import instantiate
 from tltool.errors import ConfigError
 from tltool.model import marginal_likelihood
-from tltool.model.additive_gp import AdditiveGP, ProcessHead
+from tltool.model.additive_gp import ProcessHead
 from tltool.model.marginal_likelihood import Kernels, covariance, distances, products, variance
 
 WIDTHS = {"useful": 3, "useless": 4}
-
-
-def regressor(*overrides: str) -> AdditiveGP:
-    node = config("transfer", "mode=features", "mode/regressor=additive_gp", *overrides)["mode"]["regressor"]
-    return instantiate.call(node, place="regressor")
 
 
 def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +75,7 @@ def test_the_gradient_of_the_marginal_likelihood_is_that_of_its_value() -> None:
 
 def test_predictions_are_those_of_scikit_learn_with_the_same_kernel() -> None:
     inputs, labels = rows(40)
-    head = regressor("mode.regressor.tail=null").fitted(inputs, labels, {"all": 7})
+    head = additive_gp("mode.regressor.tail=null").fitted(inputs, labels, {"all": 7})
     amplitude, length = float(head.amplitude[0]), float(head.length[0]) * np.sqrt(7)
     kernel = ConstantKernel(amplitude, "fixed") * Matern(length, "fixed", nu=1.5)
     noise = float(head.noise[0]) + 1e-8
@@ -96,12 +90,12 @@ def test_predictions_are_those_of_scikit_learn_with_the_same_kernel() -> None:
 
 def test_a_useless_block_gets_no_amplitude_and_a_useful_one_does() -> None:
     inputs, labels = rows(120)
-    shares = regressor("mode.regressor.joint=[]").fitted(inputs, labels, WIDTHS).shares()
+    shares = additive_gp("mode.regressor.joint=[]").fitted(inputs, labels, WIDTHS).shares()
     assert shares == {"useful": 1.0, "useless": 0.0}
 
 
 def test_blocks_alone_and_together() -> None:
-    head = regressor("mode.regressor.joint=[[useful,useless],[useful,absent]]").fitted(*rows(30), WIDTHS)
+    head = additive_gp("mode.regressor.joint=[[useful,useless],[useful,absent]]").fitted(*rows(30), WIDTHS)
     assert head.blocks == {
         "useful+useless": [0, 1, 2, 3, 4, 5, 6], "useful": [0, 1, 2], "useless": [3, 4, 5, 6]
     }  # fmt: skip
@@ -114,7 +108,7 @@ def test_a_line_far_beyond_the_training_rows() -> None:
     truth = labels - noise + 5.0
     errors = {}
     for linear in ("[]", "[useful]"):
-        head = regressor(f"mode.regressor.linear={linear}").fitted(inputs, labels, WIDTHS)
+        head = additive_gp(f"mode.regressor.linear={linear}").fitted(inputs, labels, WIDTHS)
         mean, std = head.predict(further, return_std=True)
         errors[linear] = np.abs(mean - truth).mean()
         assert (np.abs(mean - truth) < 3 * std).mean() > 0.9
@@ -124,7 +118,7 @@ def test_a_line_far_beyond_the_training_rows() -> None:
 
 def test_each_source_has_a_linear_kernel_of_its_own() -> None:
     widths = {"labels": 2, "megnet_labels": 2, "unlabels": 3}
-    head = regressor("mode.regressor.linear=[labels]").fitted(*rows(30), widths)
+    head = additive_gp("mode.regressor.linear=[labels]").fitted(*rows(30), widths)
     assert list(head.blocks)[3:] == ["labels (linear)", "megnet_labels (linear)"]
 
 
@@ -134,7 +128,7 @@ def test_a_few_wrong_labels_do_little_with_a_heavy_tail() -> None:
     wrong[::20] += 8.0
     further, truth = rows(200, seed=2)
     errors = {
-        tail: np.abs(regressor(f"mode.regressor.tail={tail}").fitted(inputs, wrong, WIDTHS).predict(further) - truth)
+        tail: np.abs(additive_gp(f"mode.regressor.tail={tail}").fitted(inputs, wrong, WIDTHS).predict(further) - truth)
         for tail in ("4.0", "auto", "null")
     }
     assert errors["4.0"].mean() < 0.7 * errors["null"].mean()
@@ -146,14 +140,14 @@ def test_auto_takes_normal_noise_where_that_is_what_the_labels_have() -> None:
     for seed in range(3):
         inputs, labels = rows(60, seed)
         labels = labels + 0.3 * np.random.default_rng(seed).normal(size=60)
-        heads = [regressor(f"mode.regressor.tail={tail}").fitted(inputs, labels, WIDTHS) for tail in ("auto", "null")]
+        heads = [additive_gp(f"mode.regressor.tail={tail}").fitted(inputs, labels, WIDTHS) for tail in ("auto", "null")]
         chosen.append(torch.equal(heads[0].solved, heads[1].solved))
     assert sum(chosen) >= 2
 
 
 def test_standard_deviations_grow_away_from_the_rows_and_cover_the_labels() -> None:
     inputs, labels = rows(150)
-    head = regressor("mode.regressor.tail=null").fitted(inputs, labels, WIDTHS)
+    head = additive_gp("mode.regressor.tail=null").fitted(inputs, labels, WIDTHS)
     further, truth = rows(300, seed=3)
     mean, std = head.predict(further, return_std=True)
     assert 0.5 < (np.abs(mean - truth) < std).mean() < 0.9
@@ -163,22 +157,22 @@ def test_standard_deviations_grow_away_from_the_rows_and_cover_the_labels() -> N
 
 def test_it_is_fitted_to_some_rows_and_remembers_no_more_than_it_may() -> None:
     inputs, labels = rows(60)
-    head = regressor("mode.regressor.fit_rows=20", "mode.regressor.most_rows=30").fitted(inputs, labels, WIDTHS)
+    head = additive_gp("mode.regressor.fit_rows=20", "mode.regressor.most_rows=30").fitted(inputs, labels, WIDTHS)
     assert head.rows.shape == (30, 7)
-    again = regressor("mode.regressor.fit_rows=20", "mode.regressor.most_rows=30").fitted(inputs, labels, WIDTHS)
+    again = additive_gp("mode.regressor.fit_rows=20", "mode.regressor.most_rows=30").fitted(inputs, labels, WIDTHS)
     assert torch.equal(head.solved, again.solved)
     for wrong in ("most_rows=10", "tail=often", "tail=-1", "restarts=-1"):
         with pytest.raises(ConfigError, match=wrong):
-            regressor(f"mode.regressor.{wrong}")
+            additive_gp(f"mode.regressor.{wrong}")
 
 
 def test_equal_labels_and_equal_rows_are_no_fault() -> None:
-    head = regressor().fitted(np.zeros((5, 7)), np.full(5, 2.0), WIDTHS)
+    head = additive_gp().fitted(np.zeros((5, 7)), np.full(5, 2.0), WIDTHS)
     np.testing.assert_allclose(head.predict(np.ones((2, 7))), 2.0)
 
 
 def test_an_empty_head_takes_the_sizes_of_what_it_loads_and_no_others() -> None:
-    head = regressor().fitted(*rows(25), WIDTHS)
+    head = additive_gp().fitted(*rows(25), WIDTHS)
     empty = ProcessHead(7, **head.made_with())
     empty.load_state_dict(head.state_dict())
     further = rows(9, seed=4)[0]

@@ -5,20 +5,14 @@ import copy
 import numpy as np
 import pytest
 import torch
-from support import config
+from support import additive_gp
 
-from tltool import instantiate
 from tltool.errors import ConfigError
 from tltool.model import process_ensemble
-from tltool.model.additive_gp import AdditiveGP, ProcessHead
+from tltool.model.additive_gp import ProcessHead
 from tltool.model.process_ensemble import ProcessEnsemble
 
 WIDTHS = {"useful": 20, "useless": 10, "one": 1}
-
-
-def regressor(*overrides: str) -> AdditiveGP:
-    node = config("transfer", "mode=features", "mode/regressor=additive_gp", *overrides)["mode"]["regressor"]
-    return instantiate.call(node, place="regressor")
 
 
 def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -31,7 +25,7 @@ def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ensemble(n: int = 30, *overrides: str) -> ProcessEnsemble:
-    head = process_ensemble.fitted(regressor("mode.regressor.members=3", *overrides), *rows(n), WIDTHS)
+    head = process_ensemble.fitted(additive_gp("mode.regressor.members=3", *overrides), *rows(n), WIDTHS)
     assert isinstance(head, ProcessEnsemble)
     return head
 
@@ -57,7 +51,7 @@ def test_a_process_without_the_feature_that_matters_counts_nothing() -> None:
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(40, 8))
     labels = inputs[:, 6] + 0.01 * rng.normal(size=40)
-    head = process_ensemble.fitted(regressor(), inputs, labels, {"levels": 6, "labels": 2})
+    head = process_ensemble.fitted(additive_gp(), inputs, labels, {"levels": 6, "labels": 2})
     assert isinstance(head, ProcessEnsemble)
     sees = (head.kept == 6).any(1).numpy()
     assert 0 < sees.sum() < 8
@@ -67,13 +61,13 @@ def test_a_process_without_the_feature_that_matters_counts_nothing() -> None:
 
 def test_more_rows_than_for_an_ensemble_make_one_process() -> None:
     few = "mode.regressor.ensemble_rows=19"
-    assert isinstance(process_ensemble.fitted(regressor(few), *rows(20), WIDTHS), ProcessHead)
-    assert isinstance(process_ensemble.fitted(regressor(few), *rows(19), WIDTHS), ProcessEnsemble)
+    assert isinstance(process_ensemble.fitted(additive_gp(few), *rows(20), WIDTHS), ProcessHead)
+    assert isinstance(process_ensemble.fitted(additive_gp(few), *rows(19), WIDTHS), ProcessEnsemble)
 
 
 def test_the_leave_one_out_error_is_that_of_leaving_rows_out() -> None:
     inputs, labels = rows(12)
-    head = regressor("mode.regressor.tail=null").fitted(inputs, labels, WIDTHS)
+    head = additive_gp("mode.regressor.tail=null").fitted(inputs, labels, WIDTHS)
     goals = (labels - labels.mean()) / labels.std()
     prior = head._covariance(head.rows.numpy()) + np.diag(head.noise.numpy())
     order = [int(np.abs(inputs - row).sum(1).argmin()) for row in head.rows.numpy()]
@@ -86,7 +80,7 @@ def test_the_leave_one_out_error_is_that_of_leaving_rows_out() -> None:
 
 
 def test_one_member_is_a_process_of_all_features() -> None:
-    head = process_ensemble.fitted(regressor("mode.regressor.members=1"), *rows(20), WIDTHS)
+    head = process_ensemble.fitted(additive_gp("mode.regressor.members=1"), *rows(20), WIDTHS)
     assert isinstance(head, ProcessHead)
     assert head.rows.shape == (20, 31)
 
@@ -106,17 +100,17 @@ def test_an_empty_head_takes_what_it_loads_and_no_columns_beyond_its_own() -> No
 def test_a_trial_takes_fewer_processes() -> None:
     sizes = []
     for trial in (False, True):
-        head = process_ensemble.fitted(regressor("mode.regressor.members=4"), *rows(30), WIDTHS, trial=trial)
+        head = process_ensemble.fitted(additive_gp("mode.regressor.members=4"), *rows(30), WIDTHS, trial=trial)
         assert isinstance(head, ProcessEnsemble)
         sizes.append(len(head.processes))
     assert sizes == [4, 3]
-    alone = regressor("mode.regressor.trial_members=1")
+    alone = additive_gp("mode.regressor.trial_members=1")
     assert isinstance(process_ensemble.fitted(alone, *rows(30), WIDTHS, trial=True), ProcessHead)
 
 
 @pytest.mark.parametrize("wrong", ["members=0", "trial_members=0", "share=0", "share=1.5"])
 def test_what_makes_no_ensemble(wrong: str) -> None:
     with pytest.raises(ConfigError, match=rf"mode\.regressor: .*{wrong.partition('=')[0]}="):
-        regressor(f"mode.regressor.{wrong}")
+        additive_gp(f"mode.regressor.{wrong}")
     with pytest.raises(ConfigError, match="are no ensemble"):
         process_ensemble.empty(31, ensemble().made_with() | {"share": 0.0})

@@ -7,9 +7,8 @@ import pytest
 import torch
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-from support import config
+from support import additive_gp
 
-from tltool import instantiate
 from tltool.interruption import RunThread, Terminated
 from tltool.transfer.steps import sklearn_fit
 
@@ -29,8 +28,7 @@ def of_classes() -> None:
 
 
 def additive() -> None:
-    node = config("transfer", "mode=features", "mode/regressor=additive_gp")["mode"]["regressor"]
-    instantiate.call(node).fitted(INPUTS, VALUES, {"one": 1, "two": 2})
+    additive_gp().fitted(INPUTS, VALUES, {"one": 1, "two": 2})
 
 
 @pytest.mark.parametrize("fit", [of_scikit_learn, of_classes, additive])

@@ -36,9 +36,9 @@ from tltool.model.process_ensemble import PROCESSES, empty
 from tltool.model.property_model import PropertyModel
 from tltool.model.readouts.pool import encoder_facts
 from tltool.model.scaler import ClassScaler, Scaler
-from tltool.model.sklearn_head import ClassifierHead, EstimatorHead
+from tltool.model.sklearn_head import EstimatorHead
 from tltool.quantities import defined
-from tltool.training.saved_model import plain_yaml, saved_parts, uncertainty_file, upgrades
+from tltool.training.saved_model import estimator_file, plain_yaml, saved_parts, uncertainty_file, upgrades
 
 _NEEDED = ("encoder", "readout", "trunk", "quantities", "graph", "estimators", "elements")
 _SHARED = (
@@ -56,30 +56,6 @@ _SMALL = 2048
 _WEIGHTS, _SPEC, _MANIFEST, _SEEN = "model.safetensors", "model.yaml", "manifest.json", "seen.safetensors"
 _UNCERTAINTY = "uncertainty.safetensors"
 _LARGEST = 16 << 20  # bytes of model.yaml and manifest.json
-_TRUSTED = frozenset(
-    {
-        "sklearn._loss.loss.HalfTweedieLossIdentity",
-        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
-        "sklearn.gaussian_process.kernels.CompoundKernel",
-        "sklearn.gaussian_process.kernels.ConstantKernel",
-        "sklearn.gaussian_process.kernels.DotProduct",
-        "sklearn.gaussian_process.kernels.ExpSineSquared",
-        "sklearn.gaussian_process.kernels.Exponentiation",
-        "sklearn.gaussian_process.kernels.Matern",
-        "sklearn.gaussian_process.kernels.Product",
-        "sklearn.gaussian_process.kernels.RBF",
-        "sklearn.gaussian_process.kernels.RationalQuadratic",
-        "sklearn.gaussian_process.kernels.Sum",
-        "sklearn.gaussian_process.kernels.WhiteKernel",
-        "sklearn.metrics._dist_metrics.EuclideanDistance64",
-        "sklearn.neighbors._ball_tree.BallTree",
-        "sklearn.neighbors._kd_tree.KDTree",
-        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-        "sklearn.tree._tree.Tree",
-    }
-)
-"""What an estimator of scikit-learn may hold beside what skops knows to be harmless; no function is among it."""
 
 
 def build(spec: Mapping[str, Any], plugins: Iterable[str] = ()) -> PropertyModel:
@@ -133,9 +109,7 @@ def save(path: Path, model: PropertyModel) -> None:
         save_file(tensors, temporary / _WEIGHTS)
         estimators = {k: h.estimator for k, h in model.heads.items() if isinstance(h, EstimatorHead)}
         for name, estimator in estimators.items():
-            import skops.io
-
-            skops.io.dump(estimator, temporary / f"head-{name}.skops")
+            estimator_file.save(temporary / f"head-{name}.skops", estimator)
         if model.seen:
             save_arrays(model.seen, temporary / _SEEN)
         if model.uncertainty:
@@ -179,7 +153,7 @@ def load(path: Path, device: torch.device | str = "cpu", plugins: Iterable[str] 
         for name in spec["estimators"]:
             if name not in model.heads:
                 raise ConfigError(f"estimators names {name!r}, which is not a quantity of the model.")
-            model.heads[name] = _estimator_head(model.scalers[name], path / f"head-{name}.skops")
+            model.heads[name] = estimator_file.head(path / f"head-{name}.skops", model.scalers[name])
         for name, made_with in spec.get("processes", {}).items():
             if name not in model.heads:
                 raise ConfigError(f"processes names {name!r}, which the model does not predict.")
@@ -305,35 +279,6 @@ def _bounded(spec: Mapping[str, Any], weights: Path) -> None:
 
     for key in MODEL:
         check(key, spec.get(key))
-
-
-def _estimator_head(scaler: torch.nn.Module, file: Path) -> EstimatorHead:
-    estimator = _estimator(file)
-    if not isinstance(scaler, ClassScaler):
-        return EstimatorHead(estimator)
-    if not hasattr(estimator, "predict_proba"):
-        raise CheckpointError(f"{file} contains no classifier; copy the whole model folder again.")
-    return ClassifierHead(estimator, len(scaler.names))
-
-
-def _estimator(file: Path) -> Any:
-    import skops.io
-
-    try:
-        unknown = skops.io.get_untrusted_types(file=file)
-        strange = sorted(set(unknown) - _TRUSTED)
-        if strange:
-            raise CheckpointError(f"{file} contains {', '.join(strange)}, which is not allowed; do not use this model.")
-        estimator = skops.io.load(file, trusted=unknown)
-    except CheckpointError:
-        raise
-    except Exception as error:  # a file of a stranger makes skops fail in any way there is
-        raise CheckpointError(
-            f"{file} is not an estimator in skops format ({type(error).__name__}); copy it again."
-        ) from error
-    if not hasattr(estimator, "predict"):
-        raise CheckpointError(f"{file} contains no estimator that can predict; do not use this model.")
-    return estimator
 
 
 def _sha256(file: Path) -> str:
