@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.linear_model import RidgeCV
 from support import QUOTIENT
 
 from tltool.data.batches import tensor_table
@@ -50,6 +51,30 @@ def test_references_explain_a_sum_over_elements(crystals: list[Crystal]) -> None
     fractions = composition(graph)
     labels = fractions @ torch.linspace(-3, 3, 119)
     assert fit_scaler(labels, fractions, reference=True, logarithmic=False).spread < 0.05 * labels.std()
+
+
+@given(st.integers(0, 10_000), st.integers(8, 150), st.booleans(), st.floats(0.0, 3.0))
+def test_references_are_those_of_scikit_learn(seed: int, rows: int, weighted: bool, noise: float) -> None:
+    """Of rows that share elements: of others all strengths have the same leave-one-out errors, to rounding."""
+    rng = np.random.default_rng(seed)
+    fractions = np.zeros((rows, 119))
+    for row in fractions:
+        row[rng.integers(1, 13, size=3)] += 1 / 3
+    labels = fractions @ rng.normal(size=119) + noise * rng.normal(size=rows)
+    weights = rng.uniform(0.1, 3.0, size=rows) if weighted else None
+    expected = RidgeCV(alphas=[10.0**k for k in range(-4, 3)]).fit(fractions, labels, sample_weight=weights).coef_
+    given_weights = None if weights is None else torch.from_numpy(weights)
+    scaler = fit_scaler(
+        torch.from_numpy(labels), torch.from_numpy(fractions), reference=True, logarithmic=False, weights=given_weights
+    )
+    np.testing.assert_allclose(scaler.reference.numpy(), expected, atol=1e-5)
+
+
+def test_a_row_alone_has_no_references() -> None:
+    fractions = torch.eye(119)[:1]
+    scaler = fit_scaler(torch.tensor([3.0]), fractions, reference=True, logarithmic=False)
+    assert not scaler.reference.any()
+    assert float(scaler.mean) == 3.0
 
 
 def test_equal_labels_do_not_divide_by_zero(crystals: list[Crystal]) -> None:
