@@ -1,9 +1,12 @@
 """Choose the backend of a run once: kernels, device and threads. It is passed down as one value."""
 
+import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from tltool.model.kernels.install import Kernels
 
 M = TypeVar("M", bound=nn.Module)
+F = TypeVar("F", bound=Callable[..., Any])
+_COMPILER = "torch._dynamo"
 
 
 @dataclass(frozen=True)
@@ -75,3 +80,34 @@ def device_called(name: str) -> torch.device:
         raise ResourceError(
             f"device={name} is not available ({str(error).splitlines()[0]}); use device=auto or cpu."
         ) from error
+
+
+class _UnusedCompiler(ModuleType):
+    """Stands for the compiler until more is asked of it than to leave a function alone; then it gives the real one."""
+
+    @staticmethod
+    def graph_break(msg: str = "") -> None:
+        """Do nothing: there is no graph."""
+
+    @staticmethod
+    def disable(fn: F, recursive: bool = True, **options: Any) -> F:
+        """Return the function as it is."""
+        return fn
+
+    def __getattr__(self, name: str) -> Any:
+        # Those who look through all modules ask for such names; an import of a part asks for the path.
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)
+        if sys.modules.get(_COMPILER) is self:
+            del sys.modules[_COMPILER]
+        return getattr(importlib.import_module(_COMPILER), name)
+
+
+def leave_out_compiler() -> None:
+    """Keep ``torch._dynamo`` from being imported until somebody uses it; do nothing if it was imported already.
+
+    The first optimiser imports it, only to tell the compiler which functions it must leave alone, and that takes as
+    long as the import of PyTorch itself. tltool compiles nothing with it.
+    """
+    if _COMPILER not in sys.modules:
+        sys.modules[_COMPILER] = torch._dynamo = _UnusedCompiler(_COMPILER)

@@ -26,7 +26,7 @@ from tltool.data.structure_checks import Checks
 from tltool.errors import ConfigError, standing_at
 from tltool.run_folder.run import Run
 from tltool.training import distributed, scaled_labels
-from tltool.training.backend import Backend
+from tltool.training.backend import Backend, leave_out_compiler
 from tltool.training.fit import Fit, Settings
 
 _PAY = 2
@@ -220,4 +220,5 @@ def _unheard(event: Config) -> None:
 
 
 def _optimiser(node: Config, plugins: tuple[str, ...], groups: list[dict[str, Any]]) -> Any:
+    leave_out_compiler()
     return instantiate.call(node, groups, plugins=plugins, place="optimiser")
