@@ -48,7 +48,7 @@ def test_alignn_has_a_rate_of_its_small_sizes_alone() -> None:
         rates.encoder(config("pretrain", f"encoder={name}")["encoder"]) for name in ("alignn_small", "alignn")
     )
     assert small == "ALIGNN of 2 + 2 blocks of 64"
-    assert rates.of_pretraining(1_000, small, []) == pytest.approx(rates.START + 2 * 9.0)
+    assert rates.of_pretraining(1_000, small, []) == pytest.approx(rates.START + 2 * 5.5)
     assert rates.of_pretraining(1_000, full, []) is None
     assert (
         rates.of_cell(50, TUNE, 100, full)

@@ -23,14 +23,14 @@ class Rate(NamedTuple):
 _RATES: Mapping[str, Rate] = {
     "CGCNN": Rate(0.5, 0.4),
     "MEGNet": Rate(2.5, 2.0),
-    "ALIGNN of 2 + 2 blocks of 64": Rate(9.0, 9.0),
+    "ALIGNN of 2 + 2 blocks of 64": Rate(5.5, 4.0),
 }
 """Encoder, of published sizes unless they are said -> its rate.
 
 Processor time of pretrainings on ``mp36k`` and of stacked transfers to GLLB-SC gaps (CGCNN) or one to elastic moduli
 (MEGNet), on one core of a virtual machine that was busy otherwise. A pretraining with MEGNet was not measured: its rate
-is to that of a transfer as for CGCNN. The rate of ALIGNN is from pretrainings of 200 and 400 crystals in batches of 16;
-a transfer was taken for as fast. Its other sizes were not measured.
+is to that of a transfer as for CGCNN. The rate of ALIGNN is from a pretraining of 941 crystals and from
+transfers with 50 phonon frequencies, both in batches of 16. Its other sizes were not measured.
 """
 _REGRESSORS: Mapping[str, tuple[float, float]] = {
     "RidgeCV": (0.6, 0.001),
