@@ -95,7 +95,7 @@ def test_what_a_way_through_padding_would_change_goes_as_it_is(
     used = []
     monkeypatch.setattr(cuda_graphs, "way", lambda device: lambda step, *given: used.append(1) or step)
     data = batches_of(part, train_size=32)
-    how = {"head": "new", "lr_scale": None, "layer_decay": 1.0, "probe_first": False, "l2_sp": 0.0}
+    how = {"head": "new", "lr_scale": None, "layer_decay": 1.0, "probe_first": False, "l2_sp": 0.0, "replay": 0.0}
     finetune(source, data, a_fit(epochs=6), unfreeze=1, **how)
     assert not used, "parts join in on the way"
     finetune(source, data, a_fit(epochs=1), unfreeze=None, **how | {"l2_sp": 0.1})

@@ -217,12 +217,15 @@ def _whole(
     return Dataset(records, table, folder, key)
 
 
-def at_hand(folder: Path) -> Dataset | None:
-    """Return the data set that was last opened from this ``folder`` of the cache, or None if it is gone."""
+def at_hand(folder: Path, wanted: GraphSettings | None = None) -> Dataset | None:
+    """Return the data set that was last opened from this ``folder`` of the cache, or None if it is gone.
+
+    None too if its graphs were built with other settings than ``wanted``, where those are given.
+    """
     try:
         now = json.loads((folder / _CURRENT).read_text(encoding="utf-8"))
         parts, graph_settings = [(folder / a, folder / b) for a, b in now["parts"]], GraphSettings(**now["graph"])
-        whole = all(a.is_file() and b.is_file() for a, b in parts)
+        whole = all(a.is_file() and b.is_file() for a, b in parts) and wanted in (None, graph_settings)
         marks = [Mark(*mark) for mark in now.get("marks", ())]
         return _whole(parts, folder, graph_settings, now["attributes"], marks) if whole else None
     except (OSError, ValueError, KeyError, TypeError, DataError):

@@ -162,19 +162,29 @@ def rows_to_drop(data: Dataset, target: Dataset, target_rows: Ints, workers: int
     A crystal that cannot be compared stays, unless formula and prototype are the same; ``say`` prints how many stay.
     For a target of formulas, crystals match by formula only.
     """
-    if target.store.amounts is not None:
-        known, asked = prints(data, workers, say), prints(target, workers, say)[target_rows]
-        return np.unique(crystal_index.pairs(known, asked, formula=True)[1])
-    wanted = index(target, target_rows, workers, say)
-    rows = np.arange(len(data.store))
-    mine = Held(target.store.attributes.get("name", ""), target, target_rows, True)
-    found = audit(wanted, data, rows, workers, [mine], say)
-    if n := int(found.unknown.sum()):
+    shared, unknown = shared_rows(data, np.arange(len(data.store)), target, target_rows, workers, say)
+    if n := len(unknown):
         say(
             f"{n:,} source crystals with a formula of the target are too many or too large to compare; they stay in "
             "the source."
         )
-    return np.array([row for row, how in enumerate(found.how) if how], dtype=np.int64)
+    return shared
+
+
+def shared_rows(
+    data: Dataset, rows: Ints, target: Dataset, target_rows: Ints, workers: int, say: Say = _silent
+) -> tuple[Ints, Ints]:
+    """Return those of the ``rows`` of a source that contain a crystal of ``target_rows``, and those that may do.
+
+    The latter have the formula of one, and cannot be compared.
+    """
+    if target.store.amounts is not None:
+        known, asked = prints(data, workers, say)[rows], prints(target, workers, say)[target_rows]
+        return rows[np.unique(crystal_index.pairs(known, asked, formula=True)[1])], rows[:0]
+    wanted = index(target, target_rows, workers, say)
+    mine = Held(target.store.attributes.get("name", ""), target, target_rows, True)
+    found = audit(wanted, data, rows, workers, [mine], say)
+    return rows[np.array([bool(how) for how in found.how], dtype=bool)], rows[found.unknown]
 
 
 def rows_of_ids(records: Store, file: Path) -> Ints:

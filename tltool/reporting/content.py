@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from tltool import metrics
 from tltool.plot_style import palette
@@ -50,6 +51,7 @@ def compose(runs: Runs) -> list[Block]:
         "Learning curves": figures.curves(rows, colours),
         "Training size": chain(*(figures.sizes(group, colours) for group in groups)),
         "Transfer runs": _list(runs.results, "transfer"),
+        "Errors of the source with replay": _replayed(runs.results),
         "Evaluations": _list(runs.results, "eval"),
         "Citations": [Bullets(cited), Verbatim(citations.entries(cited))] if cited else [],
         "How the tables are made": [_how_to_read(transfers)] if groups else [],
@@ -125,6 +127,27 @@ def _list(results: Sequence[Result], stage: str) -> Iterator[Block]:
     if rows:
         header = [*_RUN, *(f"test {metric.name}" for metric in shown), *_COST]
         yield Grid(header, "llllrrrll" + "r" * len(shown) + "rrl", rows)
+
+
+def _replayed(results: Sequence[Result]) -> Iterator[Block]:
+    """Yield the errors of the source before and after each transfer that replayed rows of it, on its own test rows."""
+    rows = []
+    for run in results:
+        learnt = run.replay.get("quantities")
+        for name, one in (learnt if isinstance(learnt, dict) else {}).items():
+            errors = [_of_test(one, when) for when in ("before", "after")]
+            if all(map(math.isfinite, errors)):
+                numbers = [f"{run.replay.get('weight', math.nan):g}", *(fixed(error, errors[0]) for error in errors)]
+                rows.append([run.name, run.mode, run.target, name, str(one.get("unit", "")), *numbers])
+    if rows:
+        header = ["run", "mode", "target", "quantity of the source", "unit", "weight", "before", "after"]
+        yield Grid(header, "lllllrrr", rows)
+
+
+def _of_test(measured: Mapping[str, Any], when: str) -> float:
+    """Return the error on the test rows, or else on the validation rows; NaN if there is none."""
+    errors = measured.get(when) or {}
+    return float(errors.get("test", errors.get("val", math.nan)))
 
 
 def _comparison(group: Sequence[Summary]) -> Iterator[Block]:

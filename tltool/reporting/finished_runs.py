@@ -36,6 +36,7 @@ class Result(NamedTuple):
     run. ``quantities`` is {quantity: {"unit": ..., "definition", "train", "val", "test": {metric: number}}}.
     ``settings`` of a transfer are its ``mode``, ``fit`` and ``optimiser`` as in the YAML. ``identity`` describes the
     data and settings behind the errors (``tltool.evaluation.digests``). Both are empty for runs of older versions.
+    ``replay`` is what a transfer with ``mode.replay`` measured of its source (``tltool.transfer.steps.replay``).
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Result(NamedTuple):
     citations: tuple[str, ...]
     settings: dict[str, Any]
     identity: dict[str, Any]
+    replay: dict[str, Any] = {}  # noqa: RUF012 - nothing writes into it
 
     def metric(self, quantity: str, metric: str) -> float:
         """Return a metric of the test set, in the quantity's unit; NaN if it is missing or not finite."""
@@ -221,6 +223,7 @@ def read(folder: Path, name: str, stage: str) -> Result:
         citations=tuple(map(str, citations)) if isinstance(citations, list) else (),
         settings=brought_up(_table(found.get("settings"))),
         identity=_table(found.get("identity")),
+        replay=_table(found.get("replay")),
     )
 
 

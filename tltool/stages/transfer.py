@@ -33,6 +33,7 @@ from tltool.evaluation import (
 )
 from tltool.evaluation.cross_validated import Study
 from tltool.evaluation.overlap_audit import Auditor
+from tltool.evaluation.replay import source_rows
 from tltool.evaluation.result_tables import show_errors
 from tltool.model.property_model import PropertyModel
 from tltool.potentials import physics, placement
@@ -99,7 +100,7 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     data = batches.batches(dataset, quantities, split, base)
     folder.write_split(split.items(), dataset.store.ids)
     folder.log(provenance.event(data))
-    source, data = row_functionals.taken_up(source, data, dataset.store)
+    own, (source, data) = source, row_functionals.taken_up(source, data, dataset.store)
     with standing_at("target.data", "data"):
         data = crystal_state.placed(data, dataset.store, source.spec)
         source, data = conditions.taken_up(source, data, dataset.store, conditions.wanted(target["data"]))
@@ -108,6 +109,15 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
     data = data.to(backend.device)
     fit = replace(setup.fit(config, folder, backend), ids=dataset.store.ids)
     mode = instantiate.bound(config["mode"], config["plugins"], "mode")
+    replayed = None
+    if source_rows.wanted(config):
+        held_out = source_rows.held_out(split, tested, name)
+        replayed = folder.once(
+            f"rows of {sources.word(paths)} without {hash(held_out.tobytes())} of {target['data']}",
+            lambda: source_rows.of_source(own, paths[0], dataset, held_out, watch.workers, folder.say),
+        )
+        source_rows.require_same_inputs(own, source)
+        fit = replace(fit, source_rows=replayed.data.to(backend.device))
     content = folder.once(
         f"content of {target['data']}, {quantities}", lambda: digests.content(dataset.store, quantities)
     )
@@ -164,6 +174,8 @@ def run(config: Mapping[str, Any], folder: Run, backend: Backend) -> None:
         ),
     }
     facts |= {"auto": model.spec["auto"]} if "auto" in model.spec else {}
+    if replayed and "replay" in model.spec:
+        facts |= {"replay": model.spec["replay"] | {"left_out": replayed.left_out}}
     if isinstance(parts, Folds) and study:
         seen = dict(zip(tested.tolist(), overlap_audit.words(matches, ""), strict=True)) if matches else {}
         summary = cross_validated.summary_of(folder, study, parts, outcomes, facts, model, seen, coverage)

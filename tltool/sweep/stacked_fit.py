@@ -56,9 +56,10 @@ def train_all(given: Sequence[Training]) -> list[Trained | NumericError | None]:
 
 def _key(training: Training) -> tuple[Any, ...] | None:
     """Return a key that is equal for trainings that can be stacked; None for a training that must be done alone."""
-    model, data, fit, values, scale, penalty, before = training
+    model, data, fit, values, scale, penalty, before, further = training
     shape = stacked_model.alike(model, _cpp(fit))
-    if shape is None or penalty is not None or before is not None or fit.settings.loss_balance != "mean":
+    own = any(one is not None for one in (penalty, before, further))
+    if shape is None or own or fit.settings.loss_balance != "mean":
         return None
     if values is not None and not (isinstance(values, partial) and values.func in _OF_TABLE):
         return None

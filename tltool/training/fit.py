@@ -22,7 +22,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.training import distributed
 from tltool.training.ema import Average, follow
 from tltool.training.saved_state.resume import Progress
-from tltool.training.settings import Fit, Settings, Trained, Training, Values
+from tltool.training.settings import Fit, Further, Settings, Trained, Training, Values
 from tltool.training.single_fit import SingleFit
 from tltool.training.validation import check_structures, predict, validate
 
@@ -39,13 +39,15 @@ def train(
     scale: Callable[[str], float] = lambda name: 1.0,
     penalty: Callable[[], Tensor] | None = None,
     before: Callable[[int], None] | None = None,
+    further: Further | None = None,
 ) -> Trained:
     """Train ``model`` in place on ``data`` and leave it with the selected weights, in evaluation mode.
 
     ``values`` gives network values (c, q) of a model for a batch, by default the whole model's; ``scale`` the
     learning-rate factor of a parameter by name; ``penalty`` a term added to the loss; ``before`` is called with the
-    number of each epoch (from 1) and may freeze and release parameters. Raises NumericError when the loss is not
-    finite, and ConfigError for formulas with a model that needs structures.
+    number of each epoch (from 1) and may freeze and release parameters; ``further`` adds the gradients of another loss
+    to those of each batch. Raises NumericError when the loss is not finite, and ConfigError for formulas with a model
+    that needs structures.
     """
     check_structures(model, data)
     fit.backend.prepare(model)
@@ -54,7 +56,7 @@ def train(
         return Trained(0, 0, float("nan"))
     if len(data.split["train"]) < 1:
         raise NumericError("There are no training rows; check the split.")
-    training = Training(model, data, fit, values, scale, penalty, before)
+    training = Training(model, data, fit, values, scale, penalty, before, further)
     result: Trained | NumericError | None = None
     if fit.together is not None:
         result = fit.together(training)

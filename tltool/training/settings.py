@@ -17,6 +17,8 @@ from tltool.training.saved_state.resume import Keeper
 
 Values = Callable[[PropertyModel, Batch], Tensor]
 """Returns network values (c, q) of a model for a batch of c crystals and q quantities."""
+Further = Callable[[int], Tensor]
+"""Adds the gradients of a further loss, over so many rows of its own, to those of a batch; returns that loss ()."""
 Epoch = Callable[[torch.Generator, int], Iterator[tuple[Tensor, Tensor]]]
 """Yields, for each batch in random order but so many first ones, its loss and its rows.
 
@@ -103,7 +105,8 @@ class Fit:
     device and threads. ``together`` may train the model at the same time as the models of other runs: it gets the
     arguments of ``train`` and returns its result, or None to let this run train alone. ``keeper`` saves the training
     state, and ``ids`` are those of all rows of the data, for messages. ``trial`` says that the model only serves to
-    compare modes and is thrown away.
+    compare modes and is thrown away. ``source_rows`` are rows that the source was trained on, of its own quantities,
+    and its validation and test rows; None where no mode replays them.
     """
 
     settings: Settings
@@ -116,6 +119,7 @@ class Fit:
     keeper: Keeper | None = None
     ids: Sequence[str] | None = None
     trial: bool = False
+    source_rows: Batches | None = None
 
 
 class Trained(NamedTuple):
@@ -139,3 +143,4 @@ class Training(NamedTuple):
     scale: Callable[[str], float]
     penalty: Callable[[], Tensor] | None
     before: Callable[[int], None] | None
+    further: Further | None = None

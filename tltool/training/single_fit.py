@@ -25,7 +25,7 @@ from tltool.training.bad_steps import BadSteps
 from tltool.training.ema import Average, average_of
 from tltool.training.saved_state.resume import Progress
 from tltool.training.scaled_labels import goals_of, label_weights
-from tltool.training.settings import Epoch, Settings, Training, Values
+from tltool.training.settings import Epoch, Further, Settings, Training, Values
 from tltool.training.validation import validate
 
 
@@ -56,6 +56,7 @@ class SingleFit:
             groups=loss.groups_of(data, model),
             counts=counts_of(model, data),
             penalty=training.penalty,
+            further=training.further,
             log_scales=self.log_scales,
             optimiser=self.optimiser,
             clipped=[p for _, p in trainable],
@@ -174,6 +175,7 @@ class Step:
     groups: loss.Groups
     counts: Tensor | None
     penalty: Callable[[], Tensor] | None
+    further: Further | None
     log_scales: Tensor
     optimiser: Optimizer
     clipped: list[nn.Parameter]
@@ -185,12 +187,14 @@ class Step:
             error, objective = self._losses(batch)
         self.optimiser.zero_grad()
         objective.backward()  # type: ignore[no-untyped-call]
+        other = None if self.further is None else self.further(len(batch.rows))
         if self.settings.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.clipped, self.settings.clip)
         else:
             norm = nn.utils.get_total_norm([p.grad for p in self.clipped if p.grad is not None])
         # NaN if the gradient is not finite: one number says whether the step can be taken.
-        return error.detach() + 0.0 * norm
+        found = error.detach() + 0.0 * norm
+        return found if other is None else found + 0.0 * other
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss for the log, and the objective that is minimised."""
@@ -241,10 +245,11 @@ def passes(
 def _replayable(training: Training) -> bool:
     """Return whether every step does the same operations on padded batches.
 
-    What a mode computes from rows by itself knows of no padding; what it freezes on the way would change the step.
-    Several processes meet in the middle of a step.
+    What a mode computes from rows by itself, or of other rows, knows of no padding; what it freezes on the way would
+    change the step. Several processes meet in the middle of a step.
     """
-    own = training.values is not None or training.before is not None or training.data.table.conditions is not None
+    given = (training.values, training.before, training.further, training.data.table.conditions)
+    own = any(one is not None for one in given)
     return training.fit.settings.cuda_graphs and not own and not all_reduce.active()
 
 

@@ -14,6 +14,7 @@ from tltool.model.surgery import edit
 from tltool.model.surgery.layer_depth import below, depths
 from tltool.training.fit import Fit, train
 from tltool.training.scaled_labels import scalers
+from tltool.transfer.steps import replay as replaying
 from tltool.transfer.steps.load_report import announce
 
 
@@ -29,6 +30,7 @@ def finetune(
     unfreeze: int | None,
     probe_first: bool,
     l2_sp: float,
+    replay: float,
 ) -> PropertyModel:
     """Return ``source`` after training all its parameters on ``data``.
 
@@ -38,7 +40,8 @@ def finetune(
     for none. ``unfreeze`` starts with the head alone and lets one step more join in every so many epochs, null for all
     at once (both Howard and Ruder, arXiv:1801.06146). ``probe_first`` trains the head alone before the rest joins in
     (Kumar and others, arXiv:2202.10054). ``l2_sp`` weighs the squared distance to the source's weights (Li and others,
-    arXiv:1802.01483), heads excepted.
+    arXiv:1802.01483), heads excepted. ``replay`` is the weight of the source's loss on rows of its own (see
+    ``steps.replay``); 0 for none.
     """
     torch.manual_seed(fit.seed)
     model = edit.copy_of(source)
@@ -68,7 +71,8 @@ def finetune(
 
     def factor(name: str) -> float:
         given = next((f for pattern, f in (lr_scale or {}).items() if is_under(name, (pattern,))), 1.0)
-        return given * layer_decay ** depth[name]
+        # What is not there is the head of the source.
+        return given * layer_decay ** depth.get(name, 0)
 
     def release(epoch: int) -> None:
         held = below(model, (epoch - 1) // (unfreeze or 1))
@@ -76,7 +80,8 @@ def finetune(
             edit.freeze(model, held)
 
     held_back = release if unfreeze else None
-    train(model, data, fit, scale=factor, penalty=distance if l2_sp else None, before=held_back)
+    with replaying.beside(source, model, fit, replay) as further:
+        train(model, data, fit, scale=factor, penalty=distance if l2_sp else None, before=held_back, further=further)
     if unfreeze:
         edit.freeze(model, [])
     return model
@@ -87,6 +92,6 @@ def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str
     if config["fit"]["epochs"]:
         return {}
     return dict.fromkeys(
-        ("lr_scale", "layer_decay", "unfreeze", "probe_first", "l2_sp"),
+        ("lr_scale", "layer_decay", "unfreeze", "probe_first", "l2_sp", "replay"),
         Idle("fit.epochs=0 trains nothing", "raise fit.epochs"),
     )

@@ -11,6 +11,7 @@ from tltool.model.property_model import PropertyModel
 from tltool.model.surgery import edit, low_rank
 from tltool.training.fit import Fit, train
 from tltool.training.scaled_labels import scalers
+from tltool.transfer.steps import replay as replaying
 from tltool.transfer.steps.load_report import announce
 
 
@@ -25,12 +26,13 @@ def lora(
     maps: list[str],
     head: str,
     refit_statistics: bool,
+    replay: float,
 ) -> PropertyModel:
     """Return ``source`` after training its head and updates of ``rank`` on its linear ``maps`` on ``data``.
 
     ``maps`` are regexes of names; each map W becomes W + (``alpha`` / rank) B A with B, A trained (Hu and others,
     arXiv:2106.09685), added up at the end. Everything else of the backbone rests, running statistics included; ``head``
-    as in ``finetune`` and ``refit_statistics`` as in ``freeze``.
+    and ``replay`` as in ``finetune``, ``refit_statistics`` as in ``freeze``.
     """
     torch.manual_seed(fit.seed)
     model = edit.copy_of(source)
@@ -40,7 +42,8 @@ def lora(
     edit.freeze(model, ["encoder", "readout", "trunk"])
     low_rank.insert(model, maps, rank, alpha)
     announce(source, model, data, fit)
-    train(model, data, fit)
+    with replaying.beside(source, model, fit, replay) as further:
+        train(model, data, fit, further=further)
     model.spec["trainable_parameters"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     low_rank.merge(model)
     return model
@@ -50,4 +53,4 @@ def idle_keys(node: Mapping[str, Any], config: Mapping[str, Any], /) -> dict[str
     """Return the keys that have no effect without training (see ``instantiate.idle_keys``)."""
     if config["fit"]["epochs"]:
         return {}
-    return dict.fromkeys(("rank", "alpha", "maps"), Idle("fit.epochs=0 trains nothing", "raise fit.epochs"))
+    return dict.fromkeys(("rank", "alpha", "maps", "replay"), Idle("fit.epochs=0 trains nothing", "raise fit.epochs"))

@@ -126,6 +126,17 @@ def test_columns_say_what_tells_cells_apart(tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
+def test_what_is_left_of_a_source_that_was_replayed_is_in_the_report(tmp_path):
+    errors = {"unit": "eV/atom", "before": {"val": 0.5, "test": 0.0456}, "after": {"val": 0.5, "test": 0.0789}}
+    unmeasured = {"unit": "eV", "before": {}, "after": {}}
+    replay = {"weight": 0.5, "quantities": {"e_form": errors, "gap": unmeasured}}
+    make_run(tmp_path / "runs" / "with", replay=replay)
+    make_run(tmp_path / "runs" / "without")
+    blocks = compose(collect([tmp_path / "runs"]))
+    at = next(k for k, block in enumerate(blocks) if getattr(block, "text", "") == "Errors of the source with replay")
+    assert blocks[at + 1].rows == [["with", "finetune", "bulk_modulus", "e_form", "eV/atom", "0.5", "0.0456", "0.0789"]]
+
+
 def test_page_needs_nothing_from_outside(three_seeds, tmp_path):
     _, page = pages_of(three_seeds, tmp_path / "out")
     assert page.addresses

@@ -22,8 +22,8 @@ from tltool.model.sklearn_head import FixedHead
 from tltool.model.surgery.low_rank import plain
 
 # What the spec may hold about one transfer alone: how many numbers it trained, where the tensors do not say so, how the
-# mode was chosen, and which functionals were new to the source.
-OF_ONE_TRANSFER = ("trainable_parameters", "auto", "new_functionals")
+# mode was chosen, which functionals were new to the source, and what it kept of the source.
+OF_ONE_TRANSFER = ("trainable_parameters", "auto", "new_functionals", "replay")
 
 
 AnyScaler = Scaler | ClassScaler

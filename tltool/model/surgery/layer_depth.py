@@ -10,8 +10,9 @@ from tltool.model.property_model import PropertyModel
 def depths(model: PropertyModel) -> dict[str, int]:
     """Return {name: depth} of every parameter and buffer, counted from the head.
 
-    0 heads and scalers, 1 readout and trunk, 2 the last block of the encoder, and so on; the rest of the encoder, which
-    comes before its blocks, is deepest. Blocks are the members of the encoder's module lists, in their order.
+    0 heads and scalers, also those of the source while its rows are replayed, 1 readout and trunk, 2 the last block of
+    the encoder, and so on; the rest of the encoder, which comes before its blocks, is deepest. Blocks are the members
+    of the encoder's module lists, in their order.
     """
     lists = [(name, part) for name, part in model.encoder.named_children() if isinstance(part, nn.ModuleList)]
     blocks = [f"encoder.{name}.{k}." for name, part in lists for k in range(len(part))][::-1]
@@ -30,7 +31,7 @@ def below(model: PropertyModel, depth: int) -> list[str]:
 
 
 def _depth(name: str, blocks: list[str]) -> int:
-    if name.startswith(("heads.", "scalers.")):
+    if name.startswith(("heads.", "scalers.", "source_task.")):
         return 0
     if not name.startswith("encoder."):
         return 1
