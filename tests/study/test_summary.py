@@ -92,6 +92,15 @@ def test_the_rows_of_the_pretraining_have_a_slope_of_their_own() -> None:
     ]
 
 
+def test_a_slope_of_one_size_is_a_dash() -> None:
+    sources = {"pbe": {"settings": [], "sizes": [500, 2000]}}
+    found = [row("scratch", 50, d, 1.0, source="pbe-500") for d in range(4)]
+    found += [row("tuned", 50, d, m**-0.1, source=f"pbe-{m}") for d in range(4) for m in (500, 2000)]
+    [law] = summary(found, sources=sources).source_laws
+    assert [wording.exponent(law.slope)[:5], wording.exponent(law.of_target)] == ["-0.10", "-"]
+    assert wording.two_slopes(law) == "not known"
+
+
 def test_rows_beyond_those_of_the_baseline_are_said_with_their_bound() -> None:
     for gain, said, cell in [
         (0.3, "which scratch does not reach with 200 rows", "> 200"),

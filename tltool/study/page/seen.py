@@ -13,9 +13,11 @@ from tltool.study.table import Row
 def blocks(found: Summary, rows: Sequence[Row]) -> Iterator[Block]:
     """Yield the errors of all, of seen and of unseen test crystals, for each mode that takes something of a source."""
     once = {mode.name for mode in found.axes.modes if mode.once}
-    known = [row for row in rows if row.cell.kind.mode not in once and _both(row)]
+    taken = [row for row in rows if row.cell.kind.mode not in once]
     lines = []
-    for kind, some in grouped(known, lambda row: row.cell.kind).items():
+    for kind, some in grouped(taken, lambda row: row.cell.kind).items():
+        if not all(map(_both, some)):  # the mean of some draws alone would not be that of the other tables
+            continue
         every = fmean(row.error for row in some)
         seen, unseen = (fmean(_both(row)[k] for row in some) for k in (0, 1))
         counts = [f"{fmean(_block(row)[word]['n'] for row in some):.0f}" for word in ("seen", "unseen")]

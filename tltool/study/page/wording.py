@@ -117,7 +117,9 @@ def _count(rows: float, sizes: Sequence[int]) -> str:
 
 
 def exponent(slope: Slope) -> str:
-    """Return the exponent of a power law with its interval."""
+    """Return the exponent of a power law with its interval; a dash if there are too few sizes for one."""
+    if not math.isfinite(slope.exponent):
+        return "-"
     text = f"{slope.exponent:.2f}"
     ends = slope.interval
     return f"{text} [{ends.low:.2f}, {ends.high:.2f}]" if math.isfinite(ends.low) else text
