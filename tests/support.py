@@ -14,6 +14,7 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
+from pymatgen.core import Lattice, Structure
 
 from tltool import instantiate
 from tltool.command_line.overrides import Cell
@@ -155,6 +156,20 @@ def store_of(ids: list[str], numbers: list[list[int]] | None = None) -> Store:
     frac[:, 0] = np.concatenate([np.arange(len(z)) / len(z) for z in atoms])
     lattice = np.broadcast_to(5 * np.eye(3), (len(ids), 3, 3))
     return Store(ids, first, np.concatenate(atoms), frac, lattice, {})
+
+
+def of_space_group(name: str, lattice: Lattice, species: list[str], frac: list[Any]) -> Structure:
+    """Return the structure with ``species`` at ``frac`` and wherever the space group puts them."""
+    _space_group(name)
+    return Structure.from_spacegroup(name, lattice, species, frac)
+
+
+@cache
+def _space_group(name: str) -> Any:
+    """Keep the group, which pymatgen else makes anew for each structure: Fm-3m takes a second."""
+    from pymatgen.symmetry.groups import SpaceGroup
+
+    return SpaceGroup(name)
 
 
 def rotated(crystal: Crystal, seed: int) -> Crystal:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pymatgen.core.lattice import Lattice
 from pymatgen.core.structure import Structure
+from support import of_space_group
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
@@ -41,7 +42,7 @@ def double() -> Iterator[None]:
 def structures() -> list[Structure]:
     """Return two crystals with symmetry and six without, all with 12 neighbours per site within 8 Å."""
     made = [
-        Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], CORNER_AND_MIDDLE),
+        of_space_group("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], CORNER_AND_MIDDLE),
         Structure(Lattice.cubic(3.2), ["Cs", "Cl"], CORNER_AND_MIDDLE),
     ]
     draw = np.random.default_rng(0)

@@ -3,12 +3,13 @@ from pathlib import Path
 import ase
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Lattice
+from support import of_space_group
 
 from tltool.data.formats import python_objects
 from tltool.errors import DataError
 
-SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+SALT = of_space_group("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def written(folder: Path, name: str) -> Path:

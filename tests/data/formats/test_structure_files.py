@@ -17,6 +17,7 @@ import pytest
 from pymatgen.core import Element, Lattice, Species, Structure
 from pymatgen.io.cif import CifParser, CifWriter
 from pymatgen.io.vasp.inputs import Poscar
+from support import of_space_group
 
 from tltool.data import store
 from tltool.data.formats import structure_files
@@ -27,7 +28,7 @@ from tltool.errors import DataError
 
 BUNDLED = Path(store.__file__).parent / "bundled"
 SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
-ROCK_SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+ROCK_SALT = of_space_group("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def structure(crystal: Crystal) -> Structure:

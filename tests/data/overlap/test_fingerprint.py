@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
+from support import of_space_group
 
 from tltool.data import store
 from tltool.data.dataset import BUNDLED
@@ -24,7 +25,7 @@ def known() -> list[Crystal]:
 
 
 def cubic(name: str, a: float, species: list[str], frac: list[list[float]]) -> Crystal:
-    return from_structure(Structure.from_spacegroup(name, Lattice.cubic(a), species, frac), "test")
+    return from_structure(of_space_group(name, Lattice.cubic(a), species, frac), "test")
 
 
 def rock_salt(cation: str, a: float) -> Crystal:
@@ -123,7 +124,7 @@ def test_quartz_of_either_hand_is_one() -> None:
     cell = Lattice.hexagonal(4.913, 5.405)
     hands = [("P3_121", 1 / 3, [0.4135, 0.2669, 0.1191 + 1 / 3]), ("P3_221", 2 / 3, [0.4135, 0.2669, 0.7858 - 1 / 3])]
     left, right = (
-        from_structure(Structure.from_spacegroup(name, cell, ["Si", "O"], [[0.4697, 0, z], oxygen]), name)
+        from_structure(of_space_group(name, cell, ["Si", "O"], [[0.4697, 0, z], oxygen]), name)
         for name, z, oxygen in hands
     )
     assert len(left.numbers) == len(right.numbers) == 9

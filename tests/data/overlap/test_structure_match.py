@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Lattice, Structure
-from support import doubled, other_lattice, rotated, shuffled
+from pymatgen.core import Lattice
+from support import doubled, of_space_group, other_lattice, rotated, shuffled
 
 from tltool.data.overlap import structure_match
 from tltool.data.overlap.fingerprint import fingerprint
@@ -17,7 +17,7 @@ from tltool.data.record import Crystal, from_structure
 
 def cubic(name: str, a: float, species: list[str], second: float) -> Crystal:
     frac = [[0, 0, 0], [second] * 3]
-    return from_structure(Structure.from_spacegroup(name, Lattice.cubic(a), species, frac), "test")
+    return from_structure(of_space_group(name, Lattice.cubic(a), species, frac), "test")
 
 
 NACL = cubic("Fm-3m", 5.64, ["Na", "Cl"], 0.5)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from pymatgen.core import Element, Lattice, Structure
-from support import FULL, QUOTIENT, doubled, shuffled
+from pymatgen.core import Element, Lattice
+from support import FULL, QUOTIENT, doubled, of_space_group, shuffled
 
 from tltool.crystal_graph import Graph
 from tltool.data.batches import tensor_table
@@ -23,7 +23,7 @@ def graph_of(crystals: list[Crystal], graph_settings: GraphSettings = QUOTIENT) 
 
 
 def rock_salt(edge: float) -> Crystal:
-    cell = Structure.from_spacegroup("Fm-3m", Lattice.cubic(edge), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    cell = of_space_group("Fm-3m", Lattice.cubic(edge), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     return Crystal(cell.lattice.matrix, cell.frac_coords, np.array(cell.atomic_numbers))
 
 
