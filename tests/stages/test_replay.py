@@ -97,6 +97,7 @@ def test_what_is_missing_is_said_with_the_next_step(home: Path) -> None:
     assert "names 1 crystals that the prepared records no longer have" in done.stderr.replace("\n", " ")
     shutil.move(home / "cache", home / "elsewhere")
     done = run(home, *words, "source=source", code=3)
+    shutil.move(home / "elsewhere", home / "cache")  # for other tests
     assert "prepare them again with tltool prepare and the keys of that run, or use mode.replay=0." in (
         done.stderr.replace("\n", " ")
     )
