@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import config
 
-from tltool.command_line import launch
+from tltool.command_line import gpu_cells
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_the_cells_of_a_sweep_have_a_gpu_each(tmp_path: Path) -> None:
 def test_how_many_cells_at_once(gpus: str, words: str, added: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     stage, *rest = words.split()
-    assert launch._jobs_at_once(stage, rest) == added
+    assert gpu_cells.words(stage, rest) == added
 
 
 def test_a_launcher_and_torchrun_do_not_go_together(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,9 +24,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from tltool import interruption, machine
-from tltool.command_line import early_checks, mistakes, overrides
+from tltool.command_line import early_checks, gpu_cells, mistakes, overrides
 from tltool.command_line.composition import checked, refuse_bombs, sentence
 from tltool.command_line.exit_codes import failed
+from tltool.command_line.usage import TRAINING
 from tltool.data import own_labels
 from tltool.data.materials_project import api_key
 from tltool.errors import CellError, ConfigError, ResourceError, TltoolError
@@ -37,16 +37,10 @@ if TYPE_CHECKING:
     from tltool.run_folder.run import Company
     from tltool.sweep.processes import Job
 
-_ANY_GPU = ("auto", "cuda")
-"""Values of ``device`` that name no GPU, so that each cell of a sweep can have one of its own."""
-
-_SEVERAL = ("pretrain", "transfer")
-"""Stages that several processes of torchrun can work on together."""
-
 
 def launch(stage: str, words: list[str]) -> int:
     """Run ``stage`` with Hydra's command line ``words``; return the exit code, of a sweep the first that failed."""
-    if machine.ranks() > 1 and stage not in _SEVERAL:
+    if machine.ranks() > 1 and stage not in TRAINING:
         return failed(ConfigError(f"{stage} runs in one process; start it without torchrun."))
     try:
         api_key.refuse_overrides(words)  # before Hydra writes them anywhere
@@ -57,30 +51,8 @@ def launch(stage: str, words: list[str]) -> int:
     _prepare_process()
     with TemporaryDirectory(prefix="tltool-") if machine.rank() else nullcontext() as aside:
         # Hydra makes a folder for every run; only that of rank 0 is kept.
-        own = [f"hydra.run.dir={aside}", f"hydra.sweep.dir={aside}"] if aside else _jobs_at_once(stage, words)
+        own = [f"hydra.run.dir={aside}", f"hydra.sweep.dir={aside}"] if aside else gpu_cells.words(stage, words)
         return _compose(Launch(stage, [*words, *own]))
-
-
-def _jobs_at_once(stage: str, words: list[str]) -> list[str]:
-    """Return the words that have a sweep of ``stage`` with ``words`` run one cell per GPU at a time.
-
-    None if they choose a launcher other than joblib, how many cells run at a time, or a device that is no GPU.
-    """
-    given = dict(word.partition("=")[::2] for word in words)
-    launcher = given.get("hydra/launcher")
-    if stage not in _SEVERAL or not {"-m", "--multirun"} & set(words) or machine.ranks() > 1:
-        return []
-    if launcher not in (None, "joblib") or "hydra.launcher.n_jobs" in given:
-        return []
-    number = len(machine.gpus()) if given.get("device", "auto") in _ANY_GPU else 0
-    if launcher is None and number < 2:
-        return []
-    if find_spec("hydra_plugins") is None or find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-        print(f"This sweep uses one of {number} GPUs; pip install 'tltool[joblib]' to use all.", file=sys.stderr)
-        return []
-    if launcher is None:
-        print(f"The runs of this sweep are distributed over {number} GPUs (hydra/launcher=joblib).", file=sys.stderr)
-    return [*([] if launcher else ["hydra/launcher=joblib"]), *([f"hydra.launcher.n_jobs={number}"] if number else [])]
 
 
 def _prepare_process() -> None:
@@ -147,7 +119,7 @@ def cell(stage: str, words: Sequence[str], folders: Iterable[Path]) -> overrides
     ``folders`` have YAML files of the user.
     """
     searched = [f"pkg://tltool.configs.{stage}", *(f"file://{folder}" for folder in folders)]
-    own = [f"hydra.searchpath=[{','.join(searched)}]"] if stage in _SEVERAL else []
+    own = [f"hydra.searchpath=[{','.join(searched)}]"] if stage in TRAINING else []
     state = Singleton.get_state()
     GlobalHydra.instance().clear()  # of the command that is being worked on
     try:
@@ -190,7 +162,7 @@ class Launch:
         about, away = HydraConfig.get(), os.getpid() != self._home
         if away:
             _settle(about.launcher.get("n_jobs"))
-            if "joblib" in about.launcher._target_ and config.get("device") in _ANY_GPU:
+            if "joblib" in about.launcher._target_ and config.get("device") in gpu_cells.ANY_GPU:
                 machine.take_gpu(Path(about.sweep.dir) / ".gpus", int(about.job.num))
         if about.mode == RunMode.MULTIRUN:
             self.sweep = Path(about.sweep.dir)

@@ -13,6 +13,9 @@ STAGES = {
 }
 """Stage -> its module in ``tltool``, and what it does."""
 
+TRAINING = ("pretrain", "transfer")
+"""Stages that train: several processes of torchrun can work on them together, and each run of a sweep takes a GPU."""
+
 _USAGE = """usage: tltool STAGE [overrides]
 
 {stages}
