@@ -27,8 +27,10 @@ from tltool.data.dataset import Dataset
 from tltool.data.split_folds import Fold, Folds, cross_validation
 from tltool.data.splits import Split
 from tltool.errors import TltoolError
-from tltool.evaluation import cross_validated, uncertainty
-from tltool.evaluation.cross_validated import Mode, Outcome, Study
+from tltool.evaluation import uncertainty
+from tltool.evaluation.cross_validation.fits import Mode, Study
+from tltool.evaluation.cross_validation.outcome import Outcome, fold_data
+from tltool.evaluation.cross_validation.summary import remembered
 from tltool.model.property_model import PropertyModel
 from tltool.quantities import quantity
 from tltool.run_folder.find import model_folder
@@ -135,11 +137,11 @@ def one_draw(
         model = mode(source, data, fit)
     except (TltoolError, ValueError, np.linalg.LinAlgError):
         return None
-    model.uncertainty = cross_validated.remembered(model, study, outcomes)
+    model.uncertainty = remembered(model, study, outcomes)
     found = share_of(model, data, labels[test], options.coverage)
     n_val = max(size // 10, 1)
     held = Split(train[n_val:], train[:n_val], test)
-    split_data = cross_validated.fold_data(data, held)
+    split_data = fold_data(data, held)
     other = mode(source, split_data, fit)
     other.uncertainty = uncertainty.of_validation(other, split_data)
     return {f"oof_{k}": v for k, v in found.items()} | {
@@ -149,7 +151,7 @@ def one_draw(
 
 def outcome_of(study: Study, mode: Mode, fold: Fold) -> Outcome:
     """Return what ``mode`` predicts out of ``fold``."""
-    data = cross_validated.fold_data(study.data, fold.split)
+    data = fold_data(study.data, fold.split)
     model = mode(study.source, data, study.fit)
     scale = uncertainty.scale_of(model, data, "test")
     far = np.zeros(len(fold.split.test), dtype=bool)

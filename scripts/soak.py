@@ -31,7 +31,7 @@ from tltool import cli
 
 # These and what stands above is imported so that a fork need not do it.
 from tltool.command_line import job, launch  # noqa: F401
-from tltool.evaluation import cross_validated  # noqa: F401
+from tltool.evaluation.cross_validation import summary  # noqa: F401
 from tltool.sweep import processes, tasks  # noqa: F401
 from tltool.transfer import finetune  # noqa: F401
 

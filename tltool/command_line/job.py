@@ -128,7 +128,7 @@ def is_sweep(words: Sequence[str]) -> bool:
 
 def _told(run: Run, message: str, stage: str, words: Sequence[str], of_many: bool) -> str:
     """Return the ``message`` about an interruption with the command that continues the run or starts it again."""
-    from tltool.evaluation import cross_validated
+    from tltool.evaluation.cross_validation import fits
 
     if stage == "study":
         return (
@@ -138,4 +138,4 @@ def _told(run: Run, message: str, stage: str, words: Sequence[str], of_many: boo
         return f"{message}; start the same {'sweep' if is_sweep(words) else 'study'} again in its folder."
     if stage == "pretrain":
         return resume.told(run.folder, message, stage, words)
-    return cross_validated.told(run.folder, message, stage, words)
+    return fits.told(run.folder, message, stage, words)

@@ -19,7 +19,7 @@ from tltool.data.batches.batches import Batches
 from tltool.data.dataset import Dataset, Means
 from tltool.data.graph.crystal_graphs import GraphSettings
 from tltool.data.record import Floats, Ints
-from tltool.data.split_folds import Folds
+from tltool.data.split_folds import GROUPS, Folds
 from tltool.data.splits import Split
 from tltool.data.store import Store
 from tltool.data.structure_checks import Checks
@@ -103,6 +103,20 @@ def split_batches(
     if isinstance(split, Folds):
         raise ConfigError("split=cv and split=loo train several models, which only tltool transfer does; use another.")
     return batches.batches(data, quantities, split, base), split
+
+
+def with_group_column(config: Config) -> Config:
+    """Return ``config`` with the column that ``split.group`` names among the tags that the adapter keeps.
+
+    Groups that every data set has, and a tag that is named already, need no column.
+    """
+    group, target = config["split"].get("group"), config["target"]
+    adapter = target["data"].get("adapter") or {}
+    if "compare" not in config["split"] or group is None or group in GROUPS or "tags" not in adapter:
+        return config
+    tags = {group: group} | dict(adapter["tags"] or {})
+    data = {**target["data"], "adapter": {**adapter, "tags": tags}}
+    return {**config, "target": {**target, "data": data}}
 
 
 def parted(
