@@ -14,7 +14,11 @@ import support
 import torch
 from support import a_fit, batches_of, fresh_model, graph_settings_of
 from torch import nn
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 
 from tltool.data.batches import padded
 from tltool.data.batches.batches import Batches
@@ -120,7 +124,7 @@ def padded_source(data: Batches) -> Padded:
 
 def test_an_ordinary_step_does_and_so_does_cgat(part: Dataset) -> None:
     data = data_of(part, "cgcnn", 40)
-    with pytest.raises(DynamicOutputShapeException, match="repeat_interleave"):
+    with pytest.raises(DataDependentOutputException):
         step_without_values(data, fresh_model(data.quantities), data.table)
     data = data_of(part, "cgat", 40)
     with pytest.raises(DynamicOutputShapeException, match="nonzero"):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -25,6 +27,38 @@ def test_a_batch_equals_its_members(crystals: list[Crystal], rows: list[int], qu
         assert torch.equal(together.distance[together.distance_index[edges]], alone.distance[alone.distance_index])
         node, edge, spot = node + alone.n_nodes, edge + len(alone.neighbour), spot + len(alone.distance)
     assert (node, edge, spot) == (together.n_nodes, len(together.neighbour), len(together.distance))
+
+
+def test_a_batch_is_what_the_table_holds(crystals: list[Crystal]) -> None:
+    held = crystal_graphs.build(crystals, QUOTIENT)
+    for row in (0, 17, 59):
+        alone = tensor_table.table(held).select(torch.tensor([row]))
+        nodes = slice(*held.first_node[row : row + 2])
+        edges = slice(held.first_edge[nodes.start], held.first_edge[nodes.stop])
+        spots = slice(*held.first_distance[row : row + 2])
+        degree = np.diff(held.first_edge[nodes.start : nodes.stop + 1])
+        expected = {
+            "number": held.number[nodes],
+            "multiplicity": held.multiplicity[nodes],
+            "first_node": [0, len(degree)],
+            "first_edge": [0, *np.cumsum(degree)],
+            "receiver": np.repeat(np.arange(len(degree)), degree),
+            "neighbour": held.neighbour[edges],
+            "edge_multiplicity": held.edge_multiplicity[edges],
+            "distance_index": held.distance_index[edges],
+            "distance": held.distance[spots].astype(np.float32),
+        }
+        for name, values in expected.items():
+            np.testing.assert_array_equal(getattr(alone, name), values, err_msg=name)
+
+
+def test_crystals_without_an_edge_have_a_line_graph_without_a_node() -> None:
+    alone = Crystal(30 * np.eye(3), np.zeros((1, 3)), np.array([2]))
+    angles = replace(QUOTIENT, shells="mutual", angles=True)
+    batch = tensor_table.table(crystal_graphs.build([alone] * 3, angles)).select(torch.tensor([0, 1, 2]))
+    assert batch.line is not None
+    assert (batch.n_nodes, batch.line.n_nodes) == (3, 0)
+    assert batch.line.first_node.tolist() == [0, 0, 0, 0]
 
 
 def test_predictions_do_not_depend_on_the_batch(crystals: list[Crystal]) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tltool.crystal_graph import Graph
@@ -70,27 +71,40 @@ class Table:
         return len(self.first_node) - 1
 
     def select(self, rows: Tensor) -> Graph:
-        """Return the graphs of ``rows`` (c,) int64 as one batch; rows may repeat."""
+        """Return the graphs of ``rows`` (c,) int64 as one batch; rows may repeat.
+
+        A small batch costs as much as its number of operations, so few are made, and the host waits for sizes once.
+        """
         line = None if self.line is None else self.line.select(rows)
-        node, n_nodes, first_node = _ranges(self.first_node, rows)
-        begin, end = self.first_edge[self.first_node[rows]], self.first_edge[self.first_node[rows + 1]]
-        n_edges = end - begin
-        edge = _spread(begin, n_edges)
-        spot, _, first_distance = _ranges(self.first_distance, rows)
-        degree = self.first_edge[node + 1] - self.first_edge[node]
+        both = torch.cat([rows, rows + 1])
+        nodes = self.first_node.index_select(0, both)
+        ragged = torch.stack([nodes, self.first_edge.index_select(0, nodes), self.first_distance.index_select(0, both)])
+        begin, end = ragged.view(3, 2, -1).unbind(1)  # of nodes, edges and distances of each crystal: (3, c) each
+        count = end - begin
+        first = F.pad(count.cumsum(1), (1, 0))  # in the batch: (3, c + 1)
+        n_nodes, n_edges, n_distances = first[:, -1].tolist()
+        first_node, first_distance = first[0], first[2]
+        shift = begin - first[:, :-1]
+        place = torch.arange(max(len(rows), n_nodes, n_edges, n_distances), device=rows.device)
+        crystal, of_edge = (_repeated(place[: len(rows)], count[k], n) for k, n in enumerate((n_nodes, n_edges)))
+        node = place[:n_nodes] + shift[0].index_select(0, crystal)
+        edge = place[:n_edges] + shift[1].index_select(0, of_edge)
+        spot = place[:n_distances] + _repeated(shift[2], count[2], n_distances)
+        first_edge = self.first_edge.index_select(0, node) - shift[1].index_select(0, crystal)
+        first_edge = torch.cat([first_edge, first[1, -1:]])
         kind = torch.get_default_dtype()
         return Graph(
-            number=self.number[node].long(),
-            multiplicity=self.multiplicity[node].to(kind),
-            crystal=torch.repeat_interleave(torch.arange(len(rows), device=rows.device), n_nodes),
+            number=self.number.index_select(0, node).long(),
+            multiplicity=self.multiplicity.index_select(0, node).to(kind),
+            crystal=crystal,
             first_node=first_node,
-            first_edge=_cumulated(degree),
-            receiver=torch.repeat_interleave(torch.arange(len(node), device=rows.device), degree),
-            neighbour=self.neighbour[edge].long() + torch.repeat_interleave(first_node[:-1], n_edges),
-            edge_multiplicity=self.edge_multiplicity[edge].to(kind),
-            distance_index=self.distance_index[edge].long() + torch.repeat_interleave(first_distance[:-1], n_edges),
-            distance=self.distance[spot].to(kind),
-            volume=self.volume[rows].to(kind),
+            first_edge=first_edge,
+            receiver=_repeated(place[:n_nodes], first_edge[1:] - first_edge[:-1], n_edges),
+            neighbour=self.neighbour.index_select(0, edge) + first_node.index_select(0, of_edge),
+            edge_multiplicity=self.edge_multiplicity.index_select(0, edge).to(kind),
+            distance_index=self.distance_index.index_select(0, edge) + first_distance.index_select(0, of_edge),
+            distance=self.distance.index_select(0, spot).to(kind),
+            volume=self.volume.index_select(0, rows).to(kind),
             state=None if self.state is None else self.state[rows],
             functional=None if self.functional is None else self.functional[rows],
             potential=None if self.potential is None else self.potential[rows],
@@ -100,7 +114,10 @@ class Table:
 
     def nodes(self, rows: Tensor) -> Tensor:
         """Return where the nodes of ``rows`` stand among those of the table, in the order of ``select``."""
-        return _ranges(self.first_node, rows)[0]
+        begin = self.first_node[rows]
+        count = self.first_node[rows + 1] - begin
+        shift = begin - (count.cumsum(0) - count)
+        return torch.repeat_interleave(shift, count) + torch.arange(int(count.sum()), device=rows.device)
 
     def numbers(self, rows: Tensor) -> Tensor:
         """Return the atomic numbers of all nodes of ``rows``."""
@@ -162,18 +179,6 @@ def cut(rows: Tensor, size: int, *, shuffled: bool) -> list[Tensor]:
     return found
 
 
-def _ranges(first: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return all positions of ``rows`` in a ragged array, how many each has, and where each begins in the batch."""
-    begin = first[rows]
-    count = first[rows + 1] - begin
-    return _spread(begin, count), count, _cumulated(count)
-
-
-def _spread(begin: Tensor, count: Tensor) -> Tensor:
-    """Return begin[0], begin[0]+1, ... count[0] numbers, then begin[1], ..."""
-    shift = begin - (count.cumsum(0) - count)
-    return torch.repeat_interleave(shift, count) + torch.arange(int(count.sum()), device=count.device)
-
-
-def _cumulated(count: Tensor) -> Tensor:
-    return torch.cat([count.new_zeros(1), count.cumsum(0)])
+def _repeated(values: Tensor, count: Tensor, total: int) -> Tensor:
+    """Return each of ``values`` as often as ``count`` says, ``total`` numbers in all."""
+    return torch.repeat_interleave(values, count, output_size=total)
