@@ -113,6 +113,20 @@ def test_without_validation_rows_the_last_weights_count(part: Dataset) -> None:
     assert train(model, data, a_fit()).best_epoch == 3
 
 
+@pytest.mark.parametrize("largest", [None, 0.5, 100.0])
+def test_gradients_are_clipped_as_pytorch_does_it(largest: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (7,), ())]
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    mine = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
+    norm = single_fit.clipped(mine, largest)
+    expected = torch.nn.utils.clip_grad_norm_(parameters, np.inf if largest is None else largest)
+    assert float(norm) == float(expected)
+    assert all(torch.equal(g, p.grad) for g, p in zip(mine, parameters, strict=True) if p.grad is not None)
+    assert float(single_fit.clipped([], largest)) == 0
+
+
 def test_vectors_take_no_weight_decay() -> None:
     model = fresh_model()
     groups = single_fit.groups_of(

@@ -188,10 +188,7 @@ class Step:
         self.optimiser.zero_grad()
         objective.backward()  # type: ignore[no-untyped-call]
         other = None if self.further is None else self.further(len(batch.rows))
-        if self.settings.clip is not None:
-            norm = nn.utils.clip_grad_norm_(self.clipped, self.settings.clip)
-        else:
-            norm = nn.utils.get_total_norm([p.grad for p in self.clipped if p.grad is not None])
+        norm = clipped([p.grad for p in self.clipped if p.grad is not None], self.settings.clip)
         # NaN if the gradient is not finite: one number says whether the step can be taken.
         found = error.detach() + 0.0 * norm
         return found if other is None else found + 0.0 * other
@@ -208,6 +205,20 @@ class Step:
         elif balance == "labels":
             objective = loss.of_labels(kind, found, batch.labels, self.groups, counts)
         return error, objective if self.penalty is None else objective + self.penalty()
+
+
+@torch.no_grad()
+def clipped(gradients: list[Tensor], largest: float | None) -> Tensor:
+    """Return the norm () of all ``gradients`` together, after scaling those down whose norm is above ``largest``.
+
+    The formula of ``torch.nn.utils.clip_grad_norm_``, which spends half its time on sorting tensors by device.
+    """
+    if not gradients:
+        return torch.zeros(())
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if largest is not None:
+        torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def counts_of(model: PropertyModel, data: Batches) -> Tensor | None:
