@@ -3,6 +3,7 @@
 Nothing heavy is imported before a stage is known.
 """
 
+import shlex
 import sys
 from collections.abc import Callable
 
@@ -88,6 +89,14 @@ def _printed(text: Callable[[], str]) -> int:
 
 
 def _launch(stage: str, words: list[str]) -> int:
-    from tltool.command_line.launch import launch
+    from tltool import interruption
 
-    return launch(stage, words)
+    interruption.install()  # before Hydra, whose import takes half a second
+    try:
+        from tltool.command_line.launch import launch
+
+        return launch(stage, words)
+    except (KeyboardInterrupt, interruption.Terminated):
+        again = shlex.join(["tltool", stage, *words])
+        print(f"tltool: Interrupted before the run began; start it again: {again}", file=sys.stderr)
+        return interruption.CODE

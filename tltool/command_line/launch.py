@@ -93,10 +93,11 @@ def _compose(jobs: "Launch") -> int:
             raise
         return failed(early_checks.not_writable(error))
     except (KeyboardInterrupt, interruption.Terminated):
-        if jobs.sweep is not None:
-            others = [word for word in jobs.words if not word.startswith("hydra.sweep.dir=")]
-            again = shlex.join(["tltool", jobs.stage, *others, f"hydra.sweep.dir={jobs.sweep}"])
-            failed(ResourceError(f"Interrupted; this goes on with the runs that are left: {again}"))
+        if jobs.sweep is None:
+            raise
+        others = [word for word in jobs.words if not word.startswith("hydra.sweep.dir=")]
+        again = shlex.join(["tltool", jobs.stage, *others, f"hydra.sweep.dir={jobs.sweep}"])
+        failed(ResourceError(f"Interrupted; this goes on with the runs that are left: {again}"))
         return interruption.CODE
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
