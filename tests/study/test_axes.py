@@ -31,7 +31,7 @@ def test_every_study_that_ships_can_be_read(name: str, tmp_path: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_run_of_a_study_that_ships_composes(name: str, tmp_path: Any) -> None:
-    """Of the words that a study shows, those of its own command too."""
+    """Each of its targets, modes and splits in one series; of the words that it shows, those of its own command."""
     text = (ROOT / "configs" / "study" / f"{name}.yaml").read_text(encoding="utf-8")
     shown = [shlex.split(line[1:]) for line in text.splitlines() if line.startswith("#   tltool")]
     assert shown
@@ -42,7 +42,12 @@ def test_every_run_of_a_study_that_ships_composes(name: str, tmp_path: Any) -> N
     for source in found.sources:
         if not source.given:
             assert config("pretrain", *source.words)["split"]["train_size"] == source.rows
+    composed: set[str] = set()
     for series in plan(found, tmp_path):
+        new = {f"target {series.target.name}", f"mode {series.mode.name}", f"split {series.split}"} - composed
+        if not new:
+            continue
+        composed |= new
         made = config("transfer", *series.words)
         assert drawn(made, series.cells[-1], "bundled", 0)["split"]["train_size"] == series.cells[-1].kind.size
 
