@@ -17,7 +17,11 @@ from tltool.model.kernels import dgl
 from tltool.model.readouts.pool import reads_elements_alone
 
 READOUTS = sorted(p.stem for p in (ROOT / "configs" / "readout").glob("*.yaml"))
-ENCODERS = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
+_EVERY = sorted(p.stem for p in (ROOT / "configs" / "encoder").glob("*.yaml"))
+# One size of each encoder: what a readout is given differs between their classes.
+ENCODERS = list(
+    {config("pretrain", f"encoder={name}")["encoder"]["_target_"]: name for name in reversed(_EVERY)}.values()
+)
 both = pytest.mark.parametrize(("readout", "encoder"), [(r, e) for r in READOUTS for e in ENCODERS])
 SPREAD = "readout.statistics=[mean,std]"
 
