@@ -25,7 +25,6 @@ import matplotlib.figure  # noqa: F401
 import pandas  # noqa: F401
 import sklearn.linear_model  # noqa: F401
 import torch
-import torch._dynamo
 
 from tltool import cli
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tltool import cli
 
-HEAVY = ("torch._dynamo", "sklearn.linear_model", "pandas", "matplotlib.backends.backend_agg", "hydra.main")
+HEAVY = ("sklearn.linear_model", "pandas", "matplotlib.backends.backend_agg", "hydra.main")
 """What a run imports besides tltool, and what takes long to import."""
 
 
