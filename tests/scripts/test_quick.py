@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,15 @@ from support import ROOT
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import quick
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _read_once() -> Iterator[None]:
+    """Look through the text of a test once for all tests here: for all of them it takes a second."""
+    whole = quick.imported
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quick, "imported", cache(lambda text: frozenset(whole(text))))
+        yield
 
 
 @pytest.mark.parametrize(
