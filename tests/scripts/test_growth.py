@@ -1,23 +1,23 @@
 """The growth script runs from end to end; how fast is never tested."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forks import fork
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+import growth
 
 pytestmark = pytest.mark.slow
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 
-
-def test_a_small_size() -> None:
-    command = [sys.executable, str(SCRIPTS / "growth.py"), "--one", "60", "--workers", "1", "--batch", "32"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(SCRIPTS)}, timeout=240
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+def test_a_small_size(tmp_path: Path) -> None:
+    process = fork(lambda: growth.main(["--one", "60", "--workers", "1", "--batch", "32"]), tmp_path)
+    said, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    found = json.loads(said.splitlines()[-1])
     assert found["crystals"] == 60
     assert min(found["edges"], found["prepare"], found["epoch"], found["peak"]) > 0
