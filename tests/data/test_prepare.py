@@ -1,18 +1,20 @@
 """Preparing shard by shard: in parts, in parallel, and going on after a kill; what comes out does not depend on how."""
 
 import dataclasses
-import os
+import itertools
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from forks import fork
 from support import QUOTIENT, config, dump
 
 from tltool.data import dataset, prepare, store
+from tltool.data.adapters import alexandria
 from tltool.data.dataset import Dataset
 from tltool.data.graph import crystal_graphs
 from tltool.data.graph.crystal_graphs import GraphTable
@@ -138,43 +140,36 @@ def test_taken_graphs_are_the_graphs_of_those_crystals(crystals: list) -> None:
         np.testing.assert_array_equal(values, getattr(expected, name))
 
 
-SLOW = """
-import sys, time
-from pathlib import Path
-from tltool.data import prepare
-from tltool.data.adapters import alexandria
-real = alexandria.read
-def slow(*args, **keys):
-    for item in real(*args, **keys):
-        time.sleep(0.02)
-        yield item
-slow.__module__ = real.__module__
-alexandria.read = slow
-prepare.PART = 2
-from test_prepare import opened
-opened(Path(sys.argv[1]), Path(sys.argv[2]))
-"""
-
-
-@pytest.mark.parametrize("delay", [0.05, 0.2])
+@pytest.mark.parametrize(("at", "finished"), [(4, 0), (16, 2)])
 def test_a_kill_loses_no_finished_file(
-    dumps: Path, tmp_path: Path, delay: float, monkeypatch: pytest.MonkeyPatch
+    dumps: Path, tmp_path: Path, at: int, finished: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A kill as the entry number ``at`` is read, with two crystals in a part and six entries in a file."""
     monkeypatch.setattr(prepare, "PART", 2)
-    cache = tmp_path / "cache"
-    here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": f"{here}:{here.parent}"}
-    command = [sys.executable, "-c", SLOW, str(dumps), str(cache)]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    cache, there = tmp_path / "cache", tmp_path / "there"
+    numbers, real = itertools.count(1), alexandria.read
+
+    def read(*args: Any, **keys: Any) -> Iterator[Any]:
+        for item in real(*args, **keys):
+            if next(numbers) == at:
+                there.touch()
+                signal.pause()
+            yield item
+
+    def work() -> None:
+        read.__module__ = real.__module__
+        alexandria.read = read
+        opened(dumps, cache)
+
+    process = fork(work, tmp_path)
     waited = time.monotonic() + 60
-    while not list(cache.rglob("alexandria_00*-00000.h5")) and time.monotonic() < waited and process.poll() is None:
+    while not there.exists() and time.monotonic() < waited and process.poll() is None:
         time.sleep(0.01)
-    time.sleep(delay)
     process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGKILL, errors.decode()
-    finished = len(list(cache.rglob("alexandria_00*.json")))
-    assert finished < 3
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert list(cache.rglob("alexandria_00*-00000.h5")), "of the first file a part is there"
+    assert len(list(cache.rglob("alexandria_00*.json"))) == finished
     said: list[str] = []
     assert_same(opened(dumps, tmp_path / "other"), opened(dumps, cache, said=said))
     assert sum("of 3 files" in line for line in said) == 3 - finished
