@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from forks import fork
 from support import QUOTIENT, config
 
 from tltool.command_line.commands.cache import cache
@@ -23,27 +24,27 @@ from tltool.run_folder import disk, owner
 from tltool.run_folder.run import Run
 
 
-def demo_in(cache: Path) -> None:
-    dataset.opened(config("pretrain")["data"], QUOTIENT, Means(cache, [], 1, lambda text: None))
+def data_in(cache: Path) -> None:
+    dataset.opened(config("pretrain", "data=dielectric")["data"], QUOTIENT, Means(cache, [], 1, lambda text: None))
 
 
 @pytest.fixture(scope="module")
-def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with a prepared data set, which nobody uses."""
     folder = tmp_path_factory.mktemp("cache") / "c"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(users, "_mine", set())
-        demo_in(folder)
+        data_in(folder)
         users._gone(os.getpid())
     return folder
 
 
 @pytest.fixture
-def home(tmp_path: Path, demo_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, data_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache with a prepared data set, a download and kernels, and two runs of which one is of a sweep."""
     monkeypatch.setattr(users, "_mine", set())
-    shutil.copytree(demo_cache, tmp_path / "c")
-    demo_in(tmp_path / "c")
+    shutil.copytree(data_cache, tmp_path / "c")
+    data_in(tmp_path / "c")
     for name in ("downloads/pbe-0a1b2c3d", "kernels"):
         (tmp_path / "c" / name).mkdir(parents=True)
         (tmp_path / "c" / name / "file").write_bytes(b"x" * 2_000_000)
@@ -58,29 +59,36 @@ def words(home: Path, *more: str) -> list[str]:
 
 
 def prepared(home: Path) -> Path:
-    (found,) = (path for path in (home / "c").iterdir() if path.name.startswith("demo-") and path.is_dir())
+    (found,) = (path for path in (home / "c").iterdir() if path.name.startswith("dielectric-") and path.is_dir())
     return found
 
 
 @contextmanager
 def another(code: str) -> Iterator[None]:
     """Another process that has run ``code``, until it is left."""
-    script = f"from pathlib import Path; import sys, time\n{code}\nprint('ready', flush=True)\ntime.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+
+    def work() -> None:
+        names = {"Path": Path, "sys": sys}  # and what the code holds, as long as this process lives
+        exec(code, names)
+        print("ready", flush=True)
+        signal.pause()
+
+    process = fork(work, Path.cwd())
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        until = time.monotonic() + 60
+        while process.said()[0] != "ready\n":
+            assert process.poll() is None, process.said()
+            assert time.monotonic() < until
+            time.sleep(0.01)
         yield
     finally:
         process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        process.wait(timeout=60)
 
 
 def test_it_lists_what_is_there_what_it_is_and_how_large(home: Path) -> None:
     text = cache(words(home))
-    assert "data=demo, prepared, 3,938 records; used by process" in text, "this process uses it"
+    assert "data=dielectric, prepared, 1,056 records; used by process" in text, "this process uses it"
     assert "download of data=pbe" in text
     assert "  2.0 MB  " in text
     assert "sweep of 2 runs (1 finished, 1 failed)" in text
@@ -150,9 +158,9 @@ def test_what_another_process_uses_stays_until_it_ends(home: Path) -> None:
         for name, who in ((place.name, "prepares it"), ("kernels", "prepares it")):
             with pytest.raises(ResourceError, match=f"{name} is used by a process that {who}"):
                 cache(words(home, f"remove={name}", "yes=true"))
-    (home / "c" / "downloads" / "demo-0a1b2c3d").mkdir()
-    with another(hold.format(str(place))), pytest.raises(ResourceError, match="used by a process that prepares demo-"):
-        cache(words(home, "remove=downloads/demo-0a1b2c3d", "yes=true"))
+    (home / "c" / "downloads" / "dielectric-0a1b2c3d").mkdir()
+    with another(hold.format(str(place))), pytest.raises(ResourceError, match="process that prepares dielectric-"):
+        cache(words(home, "remove=downloads/dielectric-0a1b2c3d", "yes=true"))
 
 
 def test_what_a_run_takes_between_the_question_and_the_answer_stays(home: Path) -> None:
