@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from commands import run
+from forks import begin
 from support import store_of
 
 from tltool.data import store
@@ -94,11 +94,11 @@ def small(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("key", ["runs", "cache"])
 def test_09_a_small_disk_ends_a_run_with_6(tmp_path: Path, small: Path, key: str) -> None:
     """Of a run folder the state and the model do not fit, of a cache the store and the graphs."""
-    command = [sys.executable, "-m", "tltool", "pretrain", *FAST, "keep_every=0", f"{key}={small}/x"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 6, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "No space left on device" in done.stderr or "disk is full" in done.stderr
+    process = begin(tmp_path, "pretrain", *FAST, "keep_every=0", f"{key}={small}/x")
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 6, said
+    assert "Traceback" not in said
+    assert "No space left on device" in said or "disk is full" in said
     for status in tmp_path.glob("**/status.json"):
         assert json.loads(status.read_text())["state"] == "failed"
     assert not list(small.rglob("*.tmp"))
