@@ -6,56 +6,53 @@ these steps have one of their own.
 """
 
 import json
-import os
-import subprocess
-import sys
+import warnings
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
-from support import ROOT
-from torch.utils import backend_registration
-
-pytestmark = pytest.mark.slow
-
-STEP = """
-import json
-import sys
-from dataclasses import fields, replace
 import torch
+from forks import fork
+from support import fresh_model, graph_settings_of
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
-from support import fresh_model, graph_settings_of
+
 from tltool.data import store
 from tltool.data.batches import padded, tensor_table
-from tltool.data.graph import crystal_graphs
-from tltool.data.dataset import BUNDLED
 from tltool.data.batches.padded import Padded
+from tltool.data.batches.tensor_table import Table
+from tltool.data.dataset import BUNDLED
+from tltool.data.graph import crystal_graphs
 from tltool.model.kernels import install
 from tltool.training import loss
 from tltool.training.ema import Average, follow
-from torch.optim.lr_scheduler import OneCycleLR
 
-_setup_privateuseone_for_python_backend("nowhere")
-mode = FakeTensorMode()
+pytestmark = pytest.mark.slow
 
-def moved(tensor):
-    return None if tensor is None else FakeTensor(mode, tensor.detach().to("meta"), torch.device("nowhere", 0))
-
-def moved_table(table):
-    own = {f.name: moved(getattr(table, f.name)) for f in fields(table) if f.name != "line"}
-    return replace(table, **own, line=None if table.line is None else moved_table(table.line))
 
 class NoHost(TorchDispatchMode):
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         seen = [t for t in tree_leaves((args, kwargs, out)) if isinstance(t, Tensor)]
         if any(t.device.type == "cpu" for t in seen):
             raise RuntimeError(f"the host takes part in {func}")
         return out
 
-def step(encoder, spoilt):
+
+def step(encoder: str, spoilt: str, mode: Any) -> str:
+    """Take a step with tensors of the fake ``mode``; return the device of its error."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    def moved(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else FakeTensor(mode, tensor.detach().to("meta"), torch.device("nowhere", 0))
+
+    def moved_table(table: Table) -> Table:
+        own = {f.name: moved(getattr(table, f.name)) for f in fields(table) if f.name != "line"}
+        return replace(table, **own, line=None if table.line is None else moved_table(table.line))
+
     demo = store.load(BUNDLED / "demo.h5")
     crystals = [demo.crystal(row) for row in range(0, 3000, 200)]
     table = tensor_table.table(crystal_graphs.build(crystals, graph_settings_of(encoder)))
@@ -77,7 +74,8 @@ def step(encoder, spoilt):
             values = -values
         error = loss.loss("huber", values, goals)
         parameters = [p for p in model.parameters() if p.requires_grad]
-        for parameter, gradient in zip(parameters, torch.autograd.grad(error, parameters, allow_unused=True)):
+        gradients = torch.autograd.grad(error, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser = torch.optim.AdamW(parameters, fused=True)
@@ -88,31 +86,37 @@ def step(encoder, spoilt):
         follow(Average(model, others, [p.detach() for p in parameters]), 0.9)
     return str(error.device)
 
-for case in sys.argv[1:]:
-    try:
-        said = step(*case.split("-"))
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-    print(json.dumps([case, said]))
-"""
+
+def steps(cases: list[str]) -> None:
+    """Register the device, and print what becomes of each step."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    warnings.simplefilter("ignore")
+    backend_registration._setup_privateuseone_for_python_backend("nowhere")
+    mode = FakeTensorMode()
+    for case in cases:
+        try:
+            said = step(*case.split("-"), mode)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+        print(json.dumps([case, said]))
+
 
 needs_a_name = pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"), reason="this PyTorch has no way to it"
 )
-
 
 GOOD = ("cgcnn-no", "megnet-no", "alignn-no")
 SPOILT = {"cgcnn-number": "the host takes part", "cgcnn-value": "DataDependentOutput"}
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, str]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What became of each step: the device of its error, or why it failed."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, "-W", "ignore", "-c", STEP, *GOOD, *SPOILT]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(line) for line in done.stdout.splitlines())
+    process = fork(lambda: steps([*GOOD, *SPOILT]), tmp_path_factory.mktemp("steps"))
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return dict(json.loads(line) for line in out.splitlines())
 
 
 @needs_a_name
