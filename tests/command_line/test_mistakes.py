@@ -1,12 +1,14 @@
 """Mistakes on a command line: each ends with one sentence that says what to do next, its exit code, and no torch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from commands import run
+from support import ROOT
 
 from tltool.command_line import early_checks
 from tltool.command_line.composition import refuse_bombs
@@ -129,15 +131,19 @@ def test_a_mistake_is_one_sentence_with_the_next_step(
 @pytest.mark.slow
 def test_no_mistake_waits_for_torch(home: Path) -> None:
     code = (
-        "import sys\nfrom tltool import cli\n"
-        "for words in sys.argv[1:]:\n"
-        "    sys.argv = ['tltool', *words.split()]\n"
-        "    try:\n        cli.main()\n    except SystemExit:\n        pass\n"
-        "    print('torch' in sys.modules, words)\n"
-        "    sys.modules.pop('torch', None)\n"
+        "import sys\nimport quick_hydra\nfrom tltool import cli\n"
+        "with quick_hydra.quick():\n"
+        "    for words in sys.argv[1:]:\n"
+        "        sys.argv = ['tltool', *words.split()]\n"
+        "        try:\n            cli.main()\n        except SystemExit:\n            pass\n"
+        "        print('torch' in sys.modules, words)\n"
+        "        sys.modules.pop('torch', None)\n"
     )
     words = [row[0] for row in MISTAKES]
-    done = subprocess.run([sys.executable, "-c", code, *words], cwd=home, capture_output=True, text=True, check=True)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=home, env=env, capture_output=True, text=True, check=True
+    )
     assert [line for line in done.stdout.splitlines() if line.startswith("True")] == []
     assert len(done.stdout.splitlines()) == len(words)
 
