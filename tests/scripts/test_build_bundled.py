@@ -135,6 +135,7 @@ def test_crystals_and_labels_come_out_of_the_tables_as_they_went_in(tmp_path: Pa
         assert (tmp_path / f"{name}.h5").read_bytes() == bytes_of
 
 
+@pytest.mark.long
 def test_the_shipped_stores_come_out_again_to_the_byte(tmp_path: Path) -> None:
     # The tables themselves are too large for the repository; where they are not, what the stores say of them is held.
     for name, table in build_bundled.TABLES.items():
