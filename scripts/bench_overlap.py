@@ -44,10 +44,10 @@ def timed(what: str) -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> None:
     """Run the audit step by step."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a hundredth of the crystals")
+    parser.add_argument("--quick", action="store_true", help="few crystals")
     parser.add_argument("--workers", type=int, default=2, help="processes that find fingerprints")
     options = parser.parse_args(arguments)
-    n_target, n_index = (100, 10_000) if options.quick else (10_000, 1_000_000)
+    n_target, n_index = (100, 2_000) if options.quick else (10_000, 1_000_000)
     generator = np.random.default_rng(0)
     demo = store.load(BUNDLED / "demo.h5")
     known = [demo.crystal(row) for row in range(len(demo))][: n_index // 2]

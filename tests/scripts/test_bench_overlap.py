@@ -15,6 +15,6 @@ pytestmark = pytest.mark.slow
 def test_quick_run_times_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     bench_overlap.main(["--quick", "--workers", "1"])
     printed = capsys.readouterr().out
-    parts = ("index of 10,000", "fingerprints of 100", "look-up", "comparison", "in all")
+    parts = ("index of 2,000", "fingerprints of 100", "look-up", "comparison", "in all")
     assert all(part in printed for part in parts)
     assert "17.0 bytes a crystal" in printed
