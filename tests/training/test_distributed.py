@@ -1,26 +1,29 @@
 """Several processes under ``torchrun`` (gloo, CPU): they learn what one learns, and end together."""
 
 import json
-import os
+import re
 import signal
-import socket
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from runpy import run_module
 from typing import Any
 
 import pytest
 import two_ranks
 from commands import run
 from forks import Begun, begin, fork
+from support import ROOT
+from torch.distributed import TCPStore
 
+from tltool import cli
 from tltool.training.saved_model import checkpoint
 
 pytestmark = pytest.mark.slow
 
 FEW = ["split.train_size=41", "split.val=0.02", "fit.epochs=2", "fit.batch_size=20", "overlap=none", "threads=1"]
 ONE = ["-m", "tltool"]
-PAIR = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+PAIR = ["--standalone", "--nproc_per_node=2"]
 LIMIT = 150  # seconds, of which a quiet machine needs ten
 
 UNWELL = """
@@ -38,14 +41,33 @@ def mode(source, data, fit, /):
 """
 
 
-def started(home: Path, *words: str) -> subprocess.Popen[str]:
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(home)}
-    return subprocess.Popen(
-        [sys.executable, *words], cwd=home, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def torchrun(home: Path, *words: str) -> Begun:
+    """Begin ``torchrun`` with ``words``; it is forked, and its two processes start."""
+
+    def work() -> None:
+        sys.argv = ["torchrun", *PAIR, *ONE, *words]
+        run_module("torch.distributed.run", run_name="__main__")
+
+    return fork(work, home, OMP_NUM_THREADS="1", PYTHONPATH=f"{ROOT}:{home}")
 
 
-def ended(process: "subprocess.Popen[str] | Begun") -> tuple[int, str]:
+def pair(home: Path, work: Callable[[], int | None]) -> tuple[list[Begun], TCPStore]:
+    """Begin two processes that do ``work`` as those of ``torchrun`` do, and where they meet, which has to stay."""
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port)}
+    shared["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    return [fork(work, home, RANK=str(rank), LOCAL_RANK=str(rank), **shared) for rank in range(2)], store
+
+
+def command(*words: str) -> Callable[[], None]:
+    def work() -> None:
+        sys.argv = ["tltool", *words]
+        cli.main()
+
+    return work
+
+
+def ended(process: Begun) -> tuple[int, str]:
     try:
         said = process.communicate(timeout=LIMIT)[1]
     finally:
@@ -64,10 +86,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     # Both at once, and nothing prepared: the two wait for whoever prepares it.
     words = ["pretrain", *FEW, f"cache={folder}/cache"]
-    runs: list[Begun | subprocess.Popen[str]] = [begin(folder, *words, "kernels=torch", "hydra.run.dir=one")]
-    runs += [started(folder, *PAIR, *ONE, *words, "hydra.run.dir=two")]
-    for code, said in map(ended, runs):
+    alone = begin(folder, *words, "kernels=torch", "hydra.run.dir=one")
+    ranks, _store = pair(folder, command(*words, "hydra.run.dir=two"))
+    (one, *both) = map(ended, [alone, *ranks])
+    for code, said in (one, *both):
         assert code == 0, said
+    for said in (one[1], both[0][1] + both[1][1]):
         assert said.count("Run folder: ") == 1
         assert said.count("Pretraining on 41 crystals") == 1
     return folder
@@ -97,25 +121,19 @@ def test_rank_0_alone_writes_and_the_model_loads(home: Path) -> None:
 def test_an_error_on_one_rank_ends_all(home: Path) -> None:
     (home / "unwell.py").write_text(UNWELL)
     words = ["~mode", "+mode._target_=unwell.mode", "plugins=[unwell]", "source=one", "split.train_size=30"]
-    code, said = ended(started(home, *PAIR, *ONE, "transfer", *words, "fit.epochs=500", "hydra.run.dir=unwell"))
+    code, said = ended(torchrun(home, "transfer", *words, "fit.epochs=500", "hydra.run.dir=unwell"))
     assert code != 0
     (sentence,) = [line for line in said.splitlines() if line.startswith("tltool: ")]
     assert sentence.startswith("tltool: Rank 1 is unwell; let it rest.")
-    assert "exitcode: 3" in said
+    assert re.search(r"^ *exitcode *: 3 ", said, re.MULTILINE), said
     status = json.loads((home / "unwell" / "status.json").read_text())
     assert (status["state"], status["code"]) == ("failed", 3)
     assert "DataError" in (home / "unwell" / "error.log").read_text()
 
 
 def test_a_step_of_two_ranks_is_that_of_one(tmp_path: Path) -> None:
-    with socket.create_server(("localhost", 0)) as free:
-        port = str(free.getsockname()[1])
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     encoders = ["cgcnn", "cgat", "alignn_small"]
-    ranks = [
-        fork(lambda: two_ranks.compare(encoders), tmp_path, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
-        for rank in range(2)
-    ]
+    ranks, _store = pair(tmp_path, lambda: two_ranks.compare(encoders))
     for code, said in map(ended, ranks):
         assert code == 0, said
 
