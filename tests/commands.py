@@ -56,8 +56,9 @@ def _imports_from(home: Path) -> Iterator[None]:
     """Import modules of ``home`` as ``python -m`` does there; afterwards forget them."""
     with patch.object(sys, "path", [str(home), *sys.path]):
         yield
+    below = f"{home}{os.sep}"
     for name, module in list(sys.modules.items()):
-        if Path(getattr(module, "__file__", None) or "/").is_relative_to(home):
+        if str(getattr(module, "__file__", None)).startswith(below):
             del sys.modules[name]
 
 
