@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from commands import start
 from support import config
 
 from tltool.command_line import gpu_cells
@@ -23,37 +25,39 @@ def sweep(home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=home, env=os.environ | env, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.parametrize("launcher", [JOBLIB, SUBMITIT], ids=["joblib", "submitit"])
-def test_cells_side_by_side_share_no_folder_and_go_on_past_a_failed_one(tmp_path: Path, launcher: list[str]) -> None:
-    done = sweep(tmp_path, *launcher, "data=demo", "threads=1,none,2")
-    assert done.returncode == 2, done.stderr
-    (stage,) = (tmp_path / "runs").iterdir()
-    (folder,) = stage.iterdir()
-    codes = {p.parent.name: json.loads(p.read_text())["code"] for p in folder.glob("*/status.json")}
-    assert codes == {"0": 0, "2": 0}
-    assert "    name: tltool\n" in (folder / "multirun.yaml").read_text()  # what squeue shows
-    threads = [json.loads((folder / cell / "environment.json").read_text())["threads"] for cell in ("0", "2")]
-    assert threads == [1, 2]
-    if launcher is JOBLIB:
-        # Each says where it is and why it failed, and nothing that would be told apart by nobody.
-        said = [line for line in done.stderr.splitlines() if not line.startswith("Error executing job")]
-        assert sorted(line.split(": ")[0] for line in said) == ["Run folder", "Run folder", "tltool"]
+def states(sweep: Path) -> dict[str, int]:
+    return {p.parent.name: json.loads(p.read_text())["code"] for p in sweep.glob("*/status.json")}
 
 
-def test_the_cells_of_a_sweep_have_a_gpu_each(tmp_path: Path) -> None:
+def about(sweep: Path, key: str) -> list[Any]:
+    """Return what the first and the last of three runs say of their environment."""
+    return [json.loads((sweep / cell / "environment.json").read_text())[key] for cell in "02"]
+
+
+def test_cells_side_by_side_have_a_gpu_each_and_go_on_past_a_failed_one(tmp_path: Path) -> None:
     """Made-up numbers: torch finds no GPU, and computes on the processor."""
-    words = ["pretrain", "-m", "seed=0,1,2", "fit.epochs=1", "split.train_size=32", "split.test=0.02"]
-    words += ["split.val=0.02", "kernels=torch"]
-    cache = os.environ.get("TLTOOL_TEST_CACHE", str(tmp_path / "cache"))
-    done = subprocess.run(
-        [sys.executable, "-m", "tltool", *words, f"cache={cache}"],
-        cwd=tmp_path, env=os.environ | {"CUDA_VISIBLE_DEVICES": "4,7"}, capture_output=True, text=True, timeout=480,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "distributed over 2 GPUs" in done.stderr
-    files = (tmp_path / "runs").rglob("environment.json")
-    devices = sorted(json.loads(file.read_text())["visible_gpus"] for file in files)
-    assert devices in (["4", "4", "7"], ["4", "7", "7"]), "two at a time, each process with its own"
+    words = ["pretrain", "-m", "threads=1,none,2", "fit.epochs=1", "split.train_size=32", "split.test=0.02"]
+    words += ["split.val=0.02", "kernels=torch", "overlap=none", "hydra.sweep.dir=sweep"]
+    done = start(tmp_path, *words, code=2, CUDA_VISIBLE_DEVICES="4,7")
+    assert states(tmp_path / "sweep") == {"0": 0, "2": 0}
+    assert "    name: tltool\n" in (tmp_path / "sweep" / "multirun.yaml").read_text()  # what squeue shows
+    assert about(tmp_path / "sweep", "threads") == [1, 2]
+    # Two at a time: the process of the one that failed goes on with the last.
+    assert sorted(about(tmp_path / "sweep", "visible_gpus")) == ["4", "7"]
+    # Each says where it is and why it failed, and nothing that would be told apart by nobody.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Error executing job")]
+    assert said[0] == "The runs of this sweep are distributed over 2 GPUs (hydra/launcher=joblib)."
+    assert sorted(line.split(": ")[0] for line in said[1:]) == ["Run folder", "Run folder", "tltool"]
+
+
+@pytest.mark.long
+def test_cells_of_submitit_go_on_past_a_failed_one(tmp_path: Path) -> None:
+    done = sweep(tmp_path, *SUBMITIT, "data=demo", "threads=1,none,2")
+    assert done.returncode == 2, done.stderr
+    ((folder,),) = ([*stage.iterdir()] for stage in (tmp_path / "runs").iterdir())
+    assert states(folder) == {"0": 0, "2": 0}
+    assert "    name: tltool\n" in (folder / "multirun.yaml").read_text()
+    assert about(folder, "threads") == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -81,11 +85,7 @@ def test_how_many_cells_at_once(gpus: str, words: str, added: list[str], monkeyp
 
 def test_a_launcher_and_torchrun_do_not_go_together(tmp_path: Path) -> None:
     env = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tltool", "pretrain", "-m", *JOBLIB, "seed=0,1"],
-        cwd=tmp_path, env=os.environ | env, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 2
+    done = start(tmp_path, "pretrain", "-m", *JOBLIB, "seed=0,1", code=2, **env)
     assert "tltool: A launcher and torchrun do not go together; leave one of them out." in done.stderr
 
 
