@@ -19,6 +19,7 @@ from tltool.command_line.usage import STAGES
 pytestmark = pytest.mark.slow
 
 FAST = ["fit.epochs=1", "split.train_size=40"]
+ENDLESS = ["fit.epochs=100000", "split.train_size=40"]
 
 
 @pytest.fixture(autouse=True)
@@ -62,13 +63,9 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["pretrain", "fit.epocs=3"], 2, "Did you mean 'fit.epochs'?"),
-        (["pretrain", "sead=3"], 2, "Did you mean 'seed'?"),
         (["pretrain", "+sead=3"], 2, "pretrain has no key 'sead'. Did you mean 'seed'?"),
-        (["pretrain", "+fit.epocs=3"], 2, "fit takes no 'epocs'"),
         (["pretrain", "+data.rooot=3"], 2, "There is no key data.rooot"),
         (["pretrain", "data=demmo"], 2, "demmo"),
-        (["pretrain", "fit.epochs=many"], 2, "fit.epochs=many must be a whole number"),
         (["pretrain", "quantities=[e_fomr]"], 2, "Did you mean 'e_form'?"),
         (["pretrain", "quantities=[gap]"], 3, "has no label 'gap'"),
         (["pretrain", "data=pbe"], 3, "alexandria_[0-9][0-9][0-9]*.json.bz2"),
@@ -76,7 +73,6 @@ def test_no_stage_and_typos(tmp_path: Path) -> None:
         (["pretrain", "encoder._target_=os.system"], 2, "may not be used"),
         (["pretrain", "split.test=0.00001"], 3, "test split is empty"),
         (["pretrain", "device=cuda:77"], 6, "device=cuda:77"),
-        (["pretrain", "kernels=fast"], 2, "auto, compiled, dgl, torch or triton"),
         (["pretrain", "threads=none"], 2, "threads="),
         (["pretrain", "optimiser.lr=1e30", "fit.clip=null", "fit.schedule=constant"], 5, "lower optimiser.lr"),
         (["transfer", "source=elsewhere"], 4, "'tltool pretrain'"),
@@ -143,8 +139,10 @@ def test_a_run_folder_holds_everything(home: Path) -> None:
 
 
 def test_a_sweep_goes_on_past_a_failed_cell(home: Path) -> None:
-    run(home, "transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, code=2)
-    done = run(home, "transfer", "-m", "mode=features", "mode.level=1,9,0", "split.train_size=40", code=2)
+    run(home, "transfer", "-m", "mode=scratch,features", "seed=0,1", "mode.level=1", *FAST, "workers=1", code=2)
+    # In this process, whose words are read here.
+    words = ["mode=features", "mode.level=1,9,0", "split.train_size=40", "workers=1"]
+    done = run(home, "transfer", "-m", *words, code=2)
     assert "use 0 to 3" in done.stderr
     assert "mode.level=9  failed (" in done.stderr
     assert len(re.findall(r"^mode\.level=[01]  MAE ", done.stderr, re.MULTILINE)) == 2
@@ -179,15 +177,16 @@ def killed_once(ready: Callable[[], bool], *words: str, home: Path) -> str:
 
 def test_termination_leaves_a_status(home: Path) -> None:
     log = home / "long" / "log.jsonl"
-    words = ["transfer", "mode=scratch", "fit.epochs=100000", "hydra.run.dir=long"]
+    words = ["transfer", "mode=scratch", *ENDLESS, "hydra.run.dir=long"]
     said = killed_once(lambda: log.exists() and '"epoch"' in log.read_text(), *words, home=home)
-    again = "tltool transfer mode=scratch fit.epochs=100000 hydra.run.dir=long"
+    again = shlex.join(["tltool", *words])
     assert f"tltool: Terminated; this starts again: {again}\n" in said
     assert json.loads((home / "long" / "status.json").read_text())["state"] == "interrupted"
 
 
 def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
-    words = ["pretrain", "fit.epochs=20", "split.train_size=120", "keep_every=0", "runs=resumed"]
+    words = ["pretrain", "fit.epochs=20", "split.train_size=120", "keep_every=0", "runs=resumed", "overlap=none"]
+    words += ["split.val=0.02", "split.test=0.02"]
     state = home / "resumed" / "pretrain" / "begun" / "state.json"
     said = killed_once(state.exists, *words, "hydra.run.dir=resumed/pretrain/begun", "resume=latest", home=home)
     assert "no interrupted run to continue" in said
@@ -211,7 +210,7 @@ def test_an_interrupted_pretraining_goes_on(home: Path) -> None:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_terminated_sweep_starts_no_further_cell(home: Path, workers: int, sent: signal.Signals) -> None:
     sweep = home / f"long-sweep-{workers}-{sent}"
-    words = ["transfer", "-m", "mode=scratch,finetune", "seed=0,1", "fit.epochs=100000", f"hydra.sweep.dir={sweep}"]
+    words = ["transfer", "-m", "mode=scratch,finetune", "seed=0,1", *ENDLESS, f"hydra.sweep.dir={sweep}"]
     process = begin(home, *words, f"workers={workers}")
     for _ in range(1200):
         logs = [sweep / cell / "log.jsonl" for cell in "01"]
