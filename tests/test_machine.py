@@ -225,7 +225,7 @@ for words in COMMANDS:
 """
     own = ["data=dielectric", "quantities=[gap]"]
     pretrain = ["pretrain", *own, "split.train_size=64", "fit.epochs=1", "overlap=none", "cache=c"]
-    sweep = ["transfer", "-m", "target=bulk_modulus", "mode=scratch", "seed=0,1", "fit.epochs=1", "cache=c"]
+    sweep = ["transfer", "-m", "target=refractive_index", "mode=scratch", "seed=0,1", "fit.epochs=1", "cache=c"]
     prepare = ["prepare", "data=dielectric", "dry_run=true", "cache=c"]
     every = [pretrain, [*sweep, "split.train_size=40", "overlap=none"], prepare, ["cache", "cache=c"]]
 
