@@ -116,7 +116,7 @@ def test_01_slurm_warns_and_queues_again(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_02_a_sweep_that_is_started_again_leaves_out_what_is_finished(tmp_path: Path) -> None:
     words = ["transfer", "-m", "mode=features", "seed=0,1", "split.train_size=40", "source=bundled"]
-    words += ["hydra.sweep.dir=many", "workers=1"]
+    words += ["hydra.sweep.dir=many", "workers=1", "overlap=none", "split.val=0.05", "split.test=0.05"]
     run(tmp_path, *words)
     folders = [tmp_path / "many" / name for name in "01"]
     before = [(folder / "predictions.csv").stat().st_mtime_ns for folder in folders]
