@@ -2,7 +2,9 @@
 
 import json
 import math
+import multiprocessing
 import os
+import pickle
 import re
 import sys
 import time
@@ -15,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import bench_parts
 from bench import __main__ as whole
-from bench import cgcnn, machine, rows, timed
+from bench import cgcnn, machine, rows, sides, tasks, timed, workers
 from bench.rows import Row
 from bench.timed import Part
 
@@ -104,10 +106,19 @@ def test_every_part_has_its_name_in_the_options() -> None:
     assert whole.parsed([]).threads == [1]
 
 
-def test_a_whole_part_gives_every_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # beside threads, from Python 3.12 on
+def test_a_whole_part_gives_every_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Forks of this process, which has imported what both sides take. Those that start get the task as bytes.
+    for module in (timed, workers):
+        monkeypatch.setattr(module, "get_context", lambda how: multiprocessing.get_context("fork"))
     few = ["--crystals", "30", "--sample", "3", "--epochs", "1", "--rounds", "1", "--batch", "16"]
     whole.main(["--parts", "cgcnn", *few, "--json", str(tmp_path / "found.json")])
-    names = cgcnn.names(whole.parsed(few))
+    options = whole.parsed(few)
+    task = tasks.task_of(options.store, options.crystals, options.sample, options.seed)
+    assert pickle.loads(pickle.dumps((sides.Published, sides.Ours, task)))[2].test == task.test
+    names = cgcnn.names(options)
     printed = capsys.readouterr().out
     assert all(re.search(rf"^{name} .* \d", printed, re.MULTILINE) for name in names)
     found = [Row(**row) for row in json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["rows"]]
