@@ -27,8 +27,11 @@ from tltool.model.kernels import cgcnn_gate, install
 from tltool.model.norm import WeightedBatchNorm
 
 demo = store.load(BUNDLED / "demo.h5")
-crystals = [demo.crystal(row) for row in (5, 1200, 2500)]
+crystals = [demo.crystal(row) for row in (930, 1200, 1650)]
 torch.set_default_dtype(torch.float64)
+# The check before the first use, once; where it fails, plain PyTorch would be compared with itself below.
+assert cgcnn_gate._triton_agrees(torch.device("cpu"), torch.float64, 6)
+cgcnn_gate._triton_agrees = lambda *given: True
 for graph_settings, features in ((QUOTIENT, 3), (FULL, 4)):
     table = tensor_table.table(crystal_graphs.build(crystals, graph_settings))
     n, e, d = padded.counts(table).sum(0)
