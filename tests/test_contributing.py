@@ -53,7 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a copy of the repository with the files of the page in it, and a table of 46 rows, three of them bad."""
     home = tmp_path_factory.mktemp("home")
     for name in ("tltool", "configs", "tests"):
-        shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+        others = shutil.ignore_patterns("__pycache__", *["configs"] * (name == "tltool"))
+        shutil.copytree(ROOT / name, home / name, ignore=others)
     shutil.copy(ROOT / "pyproject.toml", home)
     (home / "tltool" / "configs").symlink_to(home / "configs")  # as the installed package has it
     for name, where, table, text in INSERTED.findall(PAGE):
@@ -94,7 +95,7 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def said(home: Path) -> dict[str, str]:
+def said(home: Path, kernel_folder: Path) -> dict[str, str]:
     """What each of the commands said. They run one after another, in one process, with the tltool of ``home``."""
 
     def work() -> None:
@@ -109,7 +110,10 @@ def said(home: Path) -> dict[str, str]:
             texts[name] = text.getvalue()
         (home / "said.json").write_text(json.dumps(texts), encoding="utf-8")
 
-    # The data set made here must not stay behind in a cache that others use.
+    # The data set made here must not stay behind in a cache that others use; kernels are those of all tests.
+    (home / "cache").mkdir()
+    kernel_folder.mkdir(parents=True, exist_ok=True)
+    (home / "cache" / "kernels").symlink_to(kernel_folder)
     process = fork(work, home, TLTOOL_CACHE=str(home / "cache"))
     assert process.wait(timeout=240) == 0, process.said()
     found: dict[str, str] = json.loads((home / "said.json").read_text(encoding="utf-8"))
