@@ -1,5 +1,6 @@
 """What preparing takes is said before it begins, from the list of files and one that was timed."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -77,7 +78,11 @@ def test_what_another_run_prepared_is_left_alone(dumps: Path, tmp_path: Path) ->
     assert not list((tmp_path / "cache").rglob("*.timed.json"))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # beside threads, from Python 3.12 on
 def test_a_killed_process_is_one_sentence(dumps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A fork, which imports nothing anew; test_what_is_said_is_what_comes starts another interpreter.
+    forking = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: forking)
     monkeypatch.setattr(timed_shard, "_measured", _killed)
     with pytest.raises(
         ResourceError, match=r"alexandria_001\.json\.bz2 was killed, probably for lack of memory; free some\."
