@@ -134,7 +134,8 @@ def test_a_metric_that_is_added_to_the_table_shows_up_everywhere(
         Metric("of classes", within, "larger", kind="class"),
     )
     monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, *added))
-    short = ["fit.epochs=1", "split.train_size=40", "threads=1", "device=cpu"]
+    short = ["fit.epochs=1", "split.train_size=40", "split.val=0.05", "split.test=0.05", "overlap=none"]
+    short += ["threads=1", "device=cpu"]
     run(tmp_path, "pretrain", *short)
     done = run(tmp_path, "transfer", "mode=scratch", *short)
 
