@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ CONFIG: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module")
+def data(part: Dataset) -> Batches:
+    """Few rows, which are two steps an epoch."""
+    return batches_of(part, train_size=40)
+
+
 class Killed(Exception):
     """What ends a training in these tests."""
 
@@ -62,6 +69,19 @@ def trained(
         return model, events, None
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(data: Batches) -> Callable[..., tuple[PropertyModel, list[dict[str, Any]], Trained | None]]:
+    """Trainings that nothing interrupts, each made once."""
+    made: dict[str, Any] = {}
+
+    def of(**keys: Any) -> tuple[PropertyModel, list[dict[str, Any]], Trained | None]:
+        if str(keys) not in made:
+            made[str(keys)] = trained(data, **keys)
+        return made[str(keys)]
+
+    return of
+
+
 def a_keeper(folder: Path, begun: Path | None = None, minutes: float | None = 0, **changed: Any) -> resume.Keeper:
     folder.mkdir(exist_ok=True)
     return resume.Keeper(folder, minutes, begun, CONFIG | changed, lambda text: None)
@@ -72,18 +92,19 @@ def a_keeper(folder: Path, begun: Path | None = None, minutes: float | None = 0,
     [
         {},
         {"schedule": "onecycle", "ema": 0.9, "select": "best"},
-        {"schedule": "cosine", "ema": 0.9, "select": "last", "patience": 2},
+        {"schedule": "cosine", "ema": 0.9, "select": "last", "patience": 5},
         {"loss_balance": "uncertainty", "select": "best"},
     ],
 )
 def test_it_goes_on_bit_for_bit(part: Dataset, tmp_path: Path, keys: dict[str, Any]) -> None:
-    data = batches_of(part, ("e_form", "e_above_hull"))
+    data = batches_of(part, ("e_form", "e_above_hull"), train_size=40)
     whole, events, result = trained(data, **keys)
     _, first, nothing = trained(data, a_keeper(tmp_path / "a"), kill=5, **keys)
     assert nothing is None
     _, second, _ = trained(data, a_keeper(tmp_path / "b", tmp_path / "a"), kill=7, **keys)
     model, third, again = trained(data, a_keeper(tmp_path / "c", tmp_path / "b"), **keys)
     assert first + second + third == events
+    assert len(events) == (8 if "patience" in keys else 9), "patience ends it one epoch early"
     assert again == result
     assert all(torch.equal(table, model.state_dict()[name]) for name, table in whole.state_dict().items())
 
@@ -92,8 +113,7 @@ def states(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_two_states_are_there_and_none_after_the_end(part: Dataset, tmp_path: Path) -> None:
-    data = batches_of(part)
+def test_two_states_are_there_and_none_after_the_end(data: Batches, uninterrupted: Any, tmp_path: Path) -> None:
     keeper = a_keeper(tmp_path / "a")
     trained(data, keeper, kill=4)
     assert states(tmp_path / "a") == ["state-000002-0000000.pt", "state-000003-0000000.pt", "state.json"]
@@ -117,7 +137,7 @@ def test_two_states_are_there_and_none_after_the_end(part: Dataset, tmp_path: Pa
     )
     model, events, _ = trained(data, a_keeper(tmp_path / "c", tmp_path / "b"))
     assert not events
-    assert same(model, trained(data)[0])
+    assert same(model, uninterrupted()[0])
 
 
 def same(one: PropertyModel, other: PropertyModel) -> bool:
@@ -125,9 +145,8 @@ def same(one: PropertyModel, other: PropertyModel) -> bool:
 
 
 def test_a_kill_while_it_is_written_leaves_the_ones_before(
-    part: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Batches, uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = batches_of(part)
     save, calls = torch.save, iter(range(10))
 
     def dying(state: Any, file: Any) -> None:
@@ -140,20 +159,23 @@ def test_a_kill_while_it_is_written_leaves_the_ones_before(
     trained(data, a_keeper(tmp_path / "a"))
     monkeypatch.undo()
     assert len(list((tmp_path / "a").glob("state-*.pt"))) == 2
-    whole, events, _ = trained(data)
+    whole, events, _ = uninterrupted()
     model, rest, _ = trained(data, a_keeper(tmp_path / "b", tmp_path / "a"))
     assert rest == events[2:]
     assert same(model, whole)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("call", [1, 3, 12])
+@pytest.mark.parametrize(
+    ("sent", "call"),
+    # In the first step, amid an epoch, in its validation and in an epoch after the second.
+    [(signal.SIGTERM, 1), (signal.SIGINT, 3), (signal.SIGUSR1, 3), (signal.SIGTERM, 5), (signal.SIGTERM, 12)],
+)
 def test_a_signal_in_a_step_or_in_validation_loses_nothing(
-    part: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, call: int
+    data: Batches, uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals, call: int
 ) -> None:
-    keys = {"schedule": "onecycle", "ema": 0.9, "select": "best", "batch_size": 40, "epochs": 4}
-    data, calls = batches_of(part), iter(range(1, 1000))
-    whole, events, result = trained(data, **keys)
+    keys = {"schedule": "onecycle", "ema": 0.9, "select": "best", "batch_size": 10, "epochs": 4}
+    calls = iter(range(1, 1000))
+    whole, events, result = uninterrupted(**keys)
 
     def interrupted(*given: Any) -> None:
         if next(calls) == call:
@@ -188,9 +210,9 @@ def hooked(data: Batches, keeper: resume.Keeper, hook: Any, **keys: Any) -> None
         trained(data, keeper, **keys)
 
 
-def test_a_damaged_state_is_passed_over_for_the_one_before(part: Dataset, tmp_path: Path) -> None:
-    data, said = batches_of(part), []
-    whole, events, _ = trained(data)
+def test_a_damaged_state_is_passed_over_for_the_one_before(data: Batches, uninterrupted: Any, tmp_path: Path) -> None:
+    said: list[str] = []
+    whole, events, _ = uninterrupted()
     trained(data, a_keeper(tmp_path / "a"), kill=6)
     newest, older = sorted((tmp_path / "a").glob("*.pt"), reverse=True)
     flip(newest)
@@ -214,8 +236,7 @@ def flip(file: Path) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
-def test_more_epochs_and_allowed_changes(part: Dataset, tmp_path: Path, schedule: str) -> None:
-    data = batches_of(part)
+def test_more_epochs_and_allowed_changes(data: Batches, uninterrupted: Any, tmp_path: Path, schedule: str) -> None:
     fit = {"batch_size": 32, "loss": "l1", "schedule": schedule}
     small, large = {"fit": fit | {"epochs": 6}}, {"fit": fit | {"epochs": 9}}
     trained(data, a_keeper(tmp_path / "a", **small), kill=4, schedule=schedule, epochs=6)
@@ -231,18 +252,17 @@ def test_more_epochs_and_allowed_changes(part: Dataset, tmp_path: Path, schedule
     with pytest.raises(ConfigError, match=r"other values of fit\.epochs"):
         resume.keeper(fewer, tmp_path, print)
     _, rest, _ = trained(data, keeper, schedule=schedule, epochs=9)
-    _, whole, _ = trained(data, schedule=schedule, epochs=9)
+    _, whole, _ = uninterrupted(schedule=schedule)
     rates = [event["learning_rate"] for event in rest]
     assert [event["epoch"] for event in rest] == [4, 5, 6, 7, 8, 9]
     assert rates == pytest.approx([event["learning_rate"] for event in whole[3:]], rel=1e-6)
 
 
-def test_what_cannot_be_gone_on_with(part: Dataset, tmp_path: Path) -> None:
-    data = batches_of(part)
+def test_what_cannot_be_gone_on_with(data: Batches, part: Dataset, tmp_path: Path) -> None:
     trained(data, a_keeper(tmp_path / "a"), kill=4)
     with pytest.raises(CheckpointError, match="has no saved training state"):
         trained(data, a_keeper(tmp_path / "b", tmp_path))
-    other = batches_of(part, seed=1)
+    other = batches_of(part, seed=1, train_size=40)
     with pytest.raises(CheckpointError, match="other rows or labels"):
         trained(other, a_keeper(tmp_path / "b", tmp_path / "a"))
     with pytest.raises(ConfigError, match="keep_every=-1"):
@@ -253,8 +273,8 @@ def test_what_cannot_be_gone_on_with(part: Dataset, tmp_path: Path) -> None:
         trained(data, gone)
 
 
-def test_by_name_and_by_latest(part: Dataset, tmp_path: Path) -> None:
-    data, said = batches_of(part), []
+def test_by_name_and_by_latest(data: Batches, tmp_path: Path) -> None:
+    said: list[str] = []
     runs = tmp_path / "runs"
     config = CONFIG | {"runs": str(runs)}
     for name, state, started in (("one", "interrupted", "1"), ("two", "running", "2"), ("three", "finished", "3")):
@@ -278,8 +298,8 @@ def test_by_name_and_by_latest(part: Dataset, tmp_path: Path) -> None:
         begun(resume=str(runs / "pretrain" / "one"), seed=1, fit={"epochs": 9, "loss": "mse"})
 
 
-def test_a_run_that_works_is_not_taken(part: Dataset, tmp_path: Path) -> None:
-    data, said = batches_of(part), []
+def test_a_run_that_works_is_not_taken(data: Batches, tmp_path: Path) -> None:
+    said: list[str] = []
     config = CONFIG | {"runs": str(tmp_path)}
     folders = [tmp_path / "pretrain" / name for name in ("one", "two")]
     for started, folder in enumerate(folders):
@@ -312,8 +332,7 @@ def test_a_run_that_works_is_not_taken(part: Dataset, tmp_path: Path) -> None:
         assert resume.keeper(config | {"resume": "latest"}, tmp_path, said.append).begun == folders[0]
 
 
-def test_a_state_that_was_overtaken_is_gone(part: Dataset, tmp_path: Path) -> None:
-    data = batches_of(part)
+def test_a_state_that_was_overtaken_is_gone(data: Batches, tmp_path: Path) -> None:
     trained(data, a_keeper(tmp_path / "a"), kill=3)
     trained(data, a_keeper(tmp_path / "b", tmp_path / "a", minutes=60), kill=5)
     assert (tmp_path / "a" / "state.json").exists(), "the second has kept nothing yet"
@@ -327,8 +346,7 @@ def test_a_state_that_was_overtaken_is_gone(part: Dataset, tmp_path: Path) -> No
     assert not list((tmp_path / "b").iterdir())
 
 
-def test_a_state_of_another_version_is_refused(part: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = batches_of(part)
+def test_a_state_of_another_version_is_refused(data: Batches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(data, a_keeper(tmp_path / "a"), kill=3)
     read = files.read
     monkeypatch.setattr(files, "read", lambda folder, say: read(folder, say) | {"model": {}})
