@@ -29,7 +29,12 @@ KEYS = {
     "folds": 3, "tolerance": 0.0, "most_members": 4, "without_source": [], "most_rows": {}, "max_seconds": None,
     "max_seconds_per_row": 0.0,
 }  # fmt: skip
-GAUSSIAN = ["labels", "descriptors", "process", "levels", "level_1", "corrected"]
+FEW = [
+    *(f"~mode.candidates.{name}" for name in ("levels", "level_1", "corrected", "gentle", "scratch")),
+    *(f"mode.candidates.{name}.regressor.members=2" for name in ("descriptors", "process")),
+    *(f"mode.candidates.{name}.regressor.trial_members=1" for name in ("descriptors", "process")),
+]
+"""One candidate of each kind, and quick ones."""
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +48,14 @@ def node(*overrides: str) -> dict:
 
 def test_auto_without_tolerance_is_the_best_mode_to_the_bit(source: PropertyModel, target: Batches) -> None:
     events: list[dict] = []
-    settings = node("~mode.candidates.gentle", "~mode.candidates.scratch", "mode.tolerance=0")
+    settings = node(*FEW, "mode.tolerance=0")
     model = instantiate.call(settings, source, target, a_fit(seed=4, log=events.append))
     choice = model.spec["auto"]
     alone = instantiate.call(settings["candidates"][choice["chosen"]], source, target, a_fit(seed=4))
     assert (predict(model, target, "test") == predict(alone, target, "test")).all()
     assert all(torch.equal(v, alone.state_dict()[k]) for k, v in model.state_dict().items())
     assert (choice["folds"], choice["rows"]) == (3, 30)
-    assert list(choice["candidates"]) == [*GAUSSIAN, "ridge", "kernel_ridge", "finetune"]
+    assert list(choice["candidates"]) == ["labels", "descriptors", "process", "ridge", "kernel_ridge", "finetune"]
     errors = {name: row["error"] for name, row in choice["candidates"].items() if not row["given_up"]}
     assert choice["chosen"] == min(errors, key=errors.get)
     assert choice["error"] == pytest.approx(errors[choice["chosen"]])
@@ -67,8 +72,7 @@ def test_auto_without_tolerance_is_the_best_mode_to_the_bit(source: PropertyMode
 def test_the_mean_of_the_best_survives_the_disk_and_is_a_source(
     source: PropertyModel, target: Batches, tmp_path: Path
 ) -> None:
-    few = ["~mode.candidates.gentle", "~mode.candidates.scratch", "~mode.candidates.finetune"]
-    settings = node(*few, "mode.tolerance=0.5", "mode.most_members=3")
+    settings = node(*FEW, "~mode.candidates.finetune", "mode.tolerance=0.5", "mode.most_members=3")
     model = instantiate.call(settings, source, target, a_fit(seed=4))
     names = model.spec["auto"]["chosen"].split(" + ")
     assert len(names) == 3
@@ -123,7 +127,7 @@ def test_labels_of_validation_and_test_rows_do_not_matter(source: PropertyModel,
     poisoned = target.labels.clone()
     for name in ("val", "test"):
         poisoned[target.split[name]] = 1e6
-    settings = node("~mode.candidates.gentle", "~mode.candidates.scratch")
+    settings = node(*FEW)
     found = [
         instantiate.call(settings, source, data, a_fit(select="last", epochs=2)).spec["auto"]["candidates"]
         for data in (target, replace(target, labels=poisoned))
@@ -186,7 +190,7 @@ def test_a_candidate_that_is_too_slow_ends_in_the_middle_of_a_fold(source: Prope
 def test_a_candidate_is_left_out_with_more_rows_than_it_takes(source: PropertyModel, target: Batches) -> None:
     said: list[str] = []
     fit = replace(a_fit(epochs=1), log=lambda event: said.append(event.get("text", "")))
-    settings = node("~mode.candidates.scratch", "mode.most_rows.descriptors=29", "+mode.most_rows.ridge=30")
+    settings = node(*FEW, "mode.most_rows.descriptors=29", "+mode.most_rows.ridge=30")
     model = instantiate.call(settings, source, target, fit)
     assert "descriptors" not in model.spec["auto"]["candidates"]
     assert "ridge" in model.spec["auto"]["candidates"]
@@ -216,7 +220,7 @@ def test_wrong_settings_are_named(source: PropertyModel, target: Batches) -> Non
     with pytest.raises(ConfigError, match="needs at least 4 training rows"):
         auto(source, few, a_fit(), candidates={"a": scratch}, **KEYS)
     tiny = replace(target, split={**target.split, "train": target.split["train"][:5]})
-    model = instantiate.call(node("mode.folds=50", "~mode.candidates.scratch"), source, tiny, a_fit(epochs=1))
+    model = instantiate.call(node("mode.folds=50", *FEW), source, tiny, a_fit(epochs=1))
     assert model.spec["auto"]["folds"] == 5
     assert np.isfinite(predict(model, tiny, "test")).all()
 
