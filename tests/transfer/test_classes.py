@@ -20,6 +20,8 @@ from tltool.transfer.steps import classifiers, cross_validation
 
 MODES = [*sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml")), "features/atom_set"]
 REGRESSORS = sorted(p.stem for p in (ROOT / "configs" / "mode" / "regressor").glob("*.yaml"))
+FEW = [f"~mode.candidates.{name}" for name in ("descriptors", "levels", "level_1", "corrected", "gentle", "scratch")]
+"""Leaves mode=auto one candidate of each kind."""
 WITHOUT = {"kernel_ridge", "svr"}
 """Regressors that no classifier with probabilities stands for."""
 DEFINE = {
@@ -76,7 +78,7 @@ def require_probabilities(found: np.ndarray, classes: int) -> None:
 def test_a_mode_gives_probabilities_that_survive_the_disk(
     mode: str, name: str, source: PropertyModel, data: dict[str, Batches], tmp_path
 ) -> None:
-    keys = ["mode.folds=2", "~mode.candidates.gentle"] if mode == "auto" else []
+    keys = ["mode.folds=2", *FEW] if mode == "auto" else []
     model = run(mode, source, data[name], *keys)
     found = predict(model, data[name], "test")
     require_probabilities(found, len(DEFINE[name]["classes"]))
