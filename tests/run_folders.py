@@ -97,3 +97,11 @@ def make_run(
     lines = [{"event": "load_report", "loaded": 3}, *(epochs if stage != "eval" else [])]
     (folder / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"event": "epo')
     return folder
+
+
+def make_three_seeds(folder):
+    """Write three runs from scratch and three of finetune, which is better with each seed; return ``folder``."""
+    for seed, (scratch, finetune) in enumerate([(0.20, 0.10), (0.24, 0.12), (0.22, 0.14)]):
+        make_run(folder / f"s{seed}", "scratch", seed, scratch)
+        make_run(folder / f"f{seed}", "finetune", seed, finetune)
+    return folder

@@ -1,23 +1,27 @@
 import pytest
-from run_folders import make_run
+from run_folders import make_three_seeds
 
 from tltool import plots
 
 
 @pytest.fixture
 def three_seeds(tmp_path):
-    for seed, (scratch, finetune) in enumerate([(0.20, 0.10), (0.24, 0.12), (0.22, 0.14)]):
-        make_run(tmp_path / "runs" / f"s{seed}", "scratch", seed, scratch)
-        make_run(tmp_path / "runs" / f"f{seed}", "finetune", seed, finetune)
-    return tmp_path / "runs"
+    return make_three_seeds(tmp_path / "runs")
+
+
+def drawn(files, *_, **__):
+    files.png.write(b"\x89PNG")
+    files.svg.write(b"<svg></svg>")
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Draw no periodic table: half the time of a report."""
-
-    def drawn(files, *_, **__):
-        files.png.write(b"\x89PNG")
-        files.svg.write(b"<svg></svg>")
-
     monkeypatch.setattr(plots, "periodic_table", drawn)
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Draw no picture, which is nearly all the time of a report."""
+    for name in ("summary", "parity", "periodic_table", "learning_curves", "sizes"):
+        monkeypatch.setattr(plots, name, drawn)

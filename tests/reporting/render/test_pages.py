@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from run_folders import make_run
+from run_folders import make_run, make_three_seeds
 
 from tltool.reporting.content import compose
 from tltool.reporting.finished_runs import collect
@@ -57,12 +57,19 @@ def pages_of(folder, out):
     return (out / "report.md").read_text(), Page((out / "report.html").read_text())
 
 
-def test_report_has_its_sections_numbers_and_pictures(three_seeds, tmp_path):
-    make_run(three_seeds / "pre", stage="pretrain", mae=0.033, target="formation_energy", data="mp")
-    make_run(three_seeds / "eval", stage="eval", mae=0.044, target="elastic", source=None)
-    make_run(three_seeds / "small" / "s", "scratch", 0, 0.3, size=20, citations=["Doe, 2020"])
-    make_run(three_seeds / "stopped", state="interrupted")
-    text, page = pages_of(three_seeds, tmp_path / "out")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A report with all its sections: the folders of its runs and of its pages, the Markdown, what a browser sees."""
+    runs = make_three_seeds(tmp_path_factory.mktemp("whole") / "runs")
+    make_run(runs / "pre", stage="pretrain", mae=0.033, target="formation_energy", data="mp")
+    make_run(runs / "eval", stage="eval", mae=0.044, target="elastic", source=None)
+    make_run(runs / "small" / "s", "scratch", 0, 0.3, size=20, citations=["Doe, 2020"])
+    make_run(runs / "stopped", state="interrupted")
+    return runs, runs.parent / "out", *pages_of(runs, runs.parent / "out")
+
+
+def test_report_has_its_sections_numbers_and_pictures(whole):
+    _, out, text, page = whole
     sections = re.findall(r"^## (.*)$", text, re.M)
     assert sections == [
         "Pretraining runs", "Transfer", "Parity", "Error by element", "Learning curves", "Training size",
@@ -90,10 +97,10 @@ def test_report_has_its_sections_numbers_and_pictures(three_seeds, tmp_path):
     pictures = re.findall(r"!\[.*\]\((.*)\)", text)
     assert len(pictures) == page.images == 7
     for name in pictures:
-        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("bare")
 def test_runs_that_are_not_compared_are_listed_and_what_is_not_settled_has_its_command(three_seeds, tmp_path):
     make_run(three_seeds / "other", "freeze", 0, 0.1, identity={"data": "other", "file": "b.csv"})
     make_run(three_seeds / "old", "finetune", 5, 0.1, identity=None)
@@ -112,7 +119,7 @@ def test_runs_that_are_not_compared_are_listed_and_what_is_not_settled_has_its_c
     assert page.row("finetune (best)")[1] == "3"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("bare")
 def test_columns_say_what_tells_cells_apart(tmp_path):
     for name, identity in (("a", {}), ("b", {"train": "again"})):
         make_run(tmp_path / "runs" / name, "scratch", 0, identity=identity)
@@ -125,7 +132,7 @@ def test_columns_say_what_tells_cells_apart(tmp_path):
     assert [head.rpartition(", ")[2] for head in heads if "file" in head] == ["file 0.csv", "file 1.csv"]
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("bare")
 def test_what_is_left_of_a_source_that_was_replayed_is_in_the_report(tmp_path):
     errors = {"unit": "eV/atom", "before": {"val": 0.5, "test": 0.0456}, "after": {"val": 0.5, "test": 0.0789}}
     unmeasured = {"unit": "eV", "before": {}, "after": {}}
@@ -137,14 +144,14 @@ def test_what_is_left_of_a_source_that_was_replayed_is_in_the_report(tmp_path):
     assert blocks[at + 1].rows == [["with", "finetune", "bulk_modulus", "e_form", "eV/atom", "0.5", "0.0456", "0.0789"]]
 
 
-def test_page_needs_nothing_from_outside(three_seeds, tmp_path):
-    _, page = pages_of(three_seeds, tmp_path / "out")
+def test_page_needs_nothing_from_outside(whole):
+    _, out, _, page = whole
     assert page.addresses
     targets = {address[1:] for address in page.addresses if address.startswith("#")}
     assert targets <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.addresses)
-    text = (tmp_path / "out" / "report.html").read_text()
+    text = (out / "report.html").read_text()
     assert not re.search(r"(src|href)\s*=\s*[\"']?https?://|url\((?!#)|@import", text)
     assert '<meta name="color-scheme" content="light dark">' in text
 
@@ -195,7 +202,7 @@ def test_missing_or_damaged_side_files_do_not_stop_the_report(tmp_path, content)
     assert page.images == 0
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("bare")
 def test_curves_fall_back_to_the_loss(tmp_path):
     folder = make_run(tmp_path / "a", "scratch", 0)
     lines = [{"event": "epoch", "epoch": n, "train_loss": 1 / n} for n in (1, 2, 2)]
@@ -204,10 +211,10 @@ def test_curves_fall_back_to_the_loss(tmp_path):
     assert "training loss (scaled labels)" in text
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_report_is_the_same_twice(three_seeds, tmp_path):
-    assert pages_of(three_seeds, tmp_path / "a")[0] == pages_of(three_seeds, tmp_path / "b")[0]
-    assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
+def test_a_report_is_the_same_twice(whole, tmp_path):
+    runs, out, text, _ = whole
+    assert pages_of(runs, tmp_path / "again")[0] == text
+    assert (tmp_path / "again" / "report.html").read_bytes() == (out / "report.html").read_bytes()
 
 
 @pytest.mark.usefixtures("quick")
