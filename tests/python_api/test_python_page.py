@@ -19,7 +19,6 @@ def test_what_the_page_shows_runs(
     """The page's blocks, one after another, in a folder with a pretraining and a transfer of the names that it uses."""
     text = PAGE.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TLTOOL_CACHE", str(tmp_path / "cache"))
     for run in set(re.findall(r'"(runs/[^"]+)"', text)):
         checkpoint.save(tmp_path / run / "model", source)
         (tmp_path / run / "status.json").write_text(json.dumps({"state": "finished", "finished": "2026"}))
