@@ -74,7 +74,7 @@ def test_every_mode_learns_from_a_condition(
     mode: str, taken: tuple[PropertyModel, Batches], whole: Dataset, tmp_path: Path
 ) -> None:
     """The labels are those of the temperature; the model says so of new crystals too, from a file as from memory."""
-    keys = {"epochs": 60, "batch_size": 10, "select": "last", "ema": 0.0, "reference": False}
+    keys = {"epochs": 25, "batch_size": 10, "select": "last", "ema": 0.0, "reference": False}
     model = run(mode, taken, *QUICK.get(mode.rpartition("/")[2], []), **keys)
     model.spec |= {"elements": list(range(1, 100))}
     checkpoint.save(tmp_path / "model", model)
