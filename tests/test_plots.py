@@ -154,6 +154,35 @@ def test_both_gives_the_same_figure_as_png_and_as_svg_without_a_background():
     assert "#ffffff" not in text
 
 
+def test_a_figure_is_laid_out_once_and_drawn_once_for_each_file(monkeypatch):
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    done = []
+    draw, execute = Figure.draw, ConstrainedLayoutEngine.execute
+    monkeypatch.setattr(Figure, "draw", lambda *given: done.append("drawn") or draw(*given))
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *given: done.append("laid out") or execute(*given))
+    plots.parity(plot_style.Both(io.BytesIO(), io.BytesIO()), [1, 2.0], [2, 1.0], ["test", "test"], "eV", "t")
+    assert done == ["laid out", "drawn", "drawn"]
+
+
+def test_names_of_axes_are_within_the_picture():
+    """The layout is that of matplotlib, which makes room for them."""
+    buffer = io.BytesIO()
+    plots.parity(buffer, [1e5, 2e5], [2e5, 1e5], ["test", "test"], "eV", "t")
+    ink = np.asarray(Image.open(buffer).convert("L")) < 200
+    rim = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
+    assert not rim.any()
+    assert ink[:, :40].any(), "the name of the vertical axis stands there"
+
+
+def test_cells_of_elements_are_drawn_in_one_order(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_cell", lambda axes, symbol, *given, **named: drawn.append(symbol))
+    plots.periodic_table(io.BytesIO(), {"O": 0.1, "H": 0.2}, "eV", "t")
+    assert drawn == ["O", "H", *(symbol for symbol in elements.places() if symbol not in ("O", "H"))]
+
+
 def axes_of(monkeypatch, picture, *given, **named):
     from matplotlib.figure import Figure
 

@@ -94,11 +94,16 @@ def canvas(where: Where, inches: tuple[float, float]) -> Iterator[tuple[Figure, 
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=inches, dpi=160, layout="constrained", facecolor="white")
+        layout = ConstrainedLayoutEngine()
+        figure = Figure(figsize=inches, dpi=160, layout=layout, facecolor="white")
         FigureCanvasAgg(figure)
         yield figure, figure.add_subplot()
+        # Once for both files: a figure that knows of its layout is laid out and drawn once more for each.
+        layout.execute(figure)
+        figure.set_layout_engine(None)
         # Without the name and version of the program, the same numbers give the same bytes.
         figure.savefig(where.png if isinstance(where, Both) else where, format="png", metadata={"Software": None})
         if isinstance(where, Both):

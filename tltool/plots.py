@@ -253,8 +253,11 @@ def periodic_table(
             small_print = [f"{value:.{digits}f}", f"n={counts.get(symbol, 0)}" if counts is not None else ""]
             few = counts is not None and counts.get(symbol, 0) < _FEW
             _cell(axes, symbol, colours(norm(value)), small_print, hatched=few)
-        for symbol in set(_places()) - set(known):
-            _cell(axes, symbol, None, [])
+        for symbol in _places():
+            if symbol not in known:
+                _cell(axes, symbol, None, [])
+        for part in (*axes.patches, *axes.texts):
+            part.set_in_layout(False)  # they lie within the axes, and to measure them takes a third of the time
         if known:
             # The gap above the transition metals is the one place where a colour scale costs no room.
             bar_axes = axes.inset_axes((4.0, -2.45, 8.0, 0.32), transform=axes.transData)
