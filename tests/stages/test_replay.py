@@ -20,9 +20,9 @@ TRANSFER = ["transfer", "target=bulk_modulus", "split.train_size=60", "fit.epoch
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a source model of the bundled formation energies, and a cache of its own."""
+    """A folder with a source model of the bundled formation energies."""
     folder = tmp_path_factory.mktemp("replay")
-    run(folder, "pretrain", *SHORT, "split.train_size=500", f"cache={folder}/cache", "hydra.run.dir=source")
+    run(folder, "pretrain", *SHORT, "split.train_size=500", "hydra.run.dir=source")
     return folder
 
 
@@ -32,7 +32,7 @@ def test_test_crystals_are_not_replayed_and_the_error_of_the_source_is_told(
     given = []
     of_source = source_rows.of_source
     monkeypatch.setattr(source_rows, "of_source", lambda *words: given.append(of_source(*words)) or given[-1])
-    done = run(home, *TRANSFER, f"cache={home}/cache", "mode.replay=0.5", "hydra.run.dir=replayed")
+    done = run(home, *TRANSFER, "mode.replay=0.5", "hydra.run.dir=replayed")
     ((data, left_out),) = given
     facts = json.loads((home / "replayed" / "metrics.json").read_text())["replay"]
     trained = pd.read_csv(home / "source" / "split.csv").query("split == 'train'")
@@ -60,16 +60,16 @@ def test_test_crystals_are_not_replayed_and_the_error_of_the_source_is_told(
     assert errors["before"]["test"] == pytest.approx(own, rel=1e-4)
     # The model that is kept is a model of the target alone, which can be a source again.
     assert list(checkpoint.load(home / "replayed" / "model").heads) == ["log10_K_VRH"]
-    words = [*TRANSFER[:-1], "source=replayed", "mode.replay=1", "mode.head=keep", f"cache={home}/cache"]
+    words = [*TRANSFER[:-1], "source=replayed", "mode.replay=1", "mode.head=keep"]
     again = run(home, *words, "hydra.run.dir=again")
     assert "training rows of the source (elastic)" in again.stderr.replace("\n", " ")
-    assert "Replaying" not in run(home, *TRANSFER, f"cache={home}/cache", "hydra.run.dir=plain").stderr
+    assert "Replaying" not in run(home, *TRANSFER, "hydra.run.dir=plain").stderr
     assert "replay" not in json.loads((home / "plain" / "metrics.json").read_text())
 
 
 def test_candidates_and_folds_replay_too(home: Path) -> None:
     words = [word for word in TRANSFER if not word.startswith("split.")]
-    words += ["split=cv", "split.folds=2", "split.repeats=1", "split.compare=none", f"cache={home}/cache"]
+    words += ["split=cv", "split.folds=2", "split.repeats=1", "split.compare=none"]
     done = run(home, *words, "mode.replay=1", "hydra.run.dir=folds")
     trained = pd.read_csv(home / "source" / "split.csv").query("split == 'train'")
     shared = set(trained.id) & set(pd.read_csv(home / "folds" / "folds.csv").id)
@@ -78,7 +78,7 @@ def test_candidates_and_folds_replay_too(home: Path) -> None:
     only = ["~mode.candidates." + name for name in ("labels", "descriptors", "process", "levels", "level_1")]
     only += ["~mode.candidates." + name for name in ("corrected", "ridge", "kernel_ridge", "scratch", "gentle")]
     keys = ["mode=auto", *only, "mode.folds=2"]
-    run(home, *TRANSFER, *keys, f"cache={home}/cache", "mode.candidates.finetune.replay=1", "hydra.run.dir=auto")
+    run(home, *TRANSFER, *keys, "mode.candidates.finetune.replay=1", "hydra.run.dir=auto")
     assert json.loads((home / "auto" / "metrics.json").read_text())["replay"]["weight"] == 1.0
 
 
@@ -90,14 +90,16 @@ def test_what_is_missing_is_said_with_the_next_step(home: Path) -> None:
     )
     shutil.copytree(home / "source", home / "bare")
     (home / "bare" / "split.csv").unlink()
-    done = run(home, *words, f"cache={home}/cache", "source=bare", code=3)
+    done = run(home, *words, "source=bare", code=3)
     assert "split.csv, which says them, cannot be read (FileNotFoundError)" in done.stderr.replace("\n", " ")
     (home / "bare" / "split.csv").write_text("id,split\nnobody,train\n")
-    done = run(home, *words, f"cache={home}/cache", "source=bare", code=3)
+    done = run(home, *words, "source=bare", code=3)
     assert "names 1 crystals that the prepared records no longer have" in done.stderr.replace("\n", " ")
-    shutil.move(home / "cache", home / "elsewhere")
-    done = run(home, *words, "source=source", code=3)
-    shutil.move(home / "elsewhere", home / "cache")  # for other tests
+    model = checkpoint.load(home / "source" / "model")
+    model.spec["provenance"][-1]["prepared"] = str(home / "gone")
+    shutil.copytree(home / "source", home / "without", ignore=shutil.ignore_patterns("model"))
+    checkpoint.save(home / "without" / "model", model)
+    done = run(home, *words, "source=without", code=3)
     assert "prepare them again with tltool prepare and the keys of that run, or use mode.replay=0." in (
         done.stderr.replace("\n", " ")
     )
