@@ -39,6 +39,7 @@ defaults:
 modes:
   frozen: {mode: freeze, settings: ['mode.parts=[encodr]']}
 sizes: [20]
+draws: 1
 """
 SMALL = ["--config-dir", "configs", "study=small", "device=cpu", "workers=1"]
 FOLDER = Path("runs/study/small")
@@ -134,15 +135,15 @@ def test_an_interruption_says_how_it_goes_on(home: Path, done: Done, monkeypatch
 def test_a_cell_that_fails_is_listed_and_left(home: Path, done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     own = ["study=broken" if word == "study=small" else word for word in SMALL]
     said = run(home, "study", *own, code=2).stderr
-    assert "4 of 10 cells failed; the table and the page have the others." in said
-    assert "Failed: bulk_modulus, 20 rows, frozen from tiny-60, draw 0 and 3 more cells: " in said
+    assert "2 of 5 cells failed; the table and the page have the others." in said
+    assert "Failed: bulk_modulus, 20 rows, frozen from tiny-60, draw 0 and 1 more cell: " in said
     table = pd.read_csv(home / FOLDER / "cells.csv")
-    assert (table["state"] == "failed").sum() == 4
+    assert (table["state"] == "failed").sum() == 2
     assert table.loc[table["state"] == "failed", "message"].str.contains("no part has the name 'encodr'").all()
     with monkeypatch.context() as patch:
         patch.setattr(processes, "run", None)
         run(home, "study", *own, code=2)
-    assert "4 left" in run(home, "study", *own, "failed=again", "dry_run=true").stderr
+    assert "2 left" in run(home, "study", *own, "failed=again", "dry_run=true").stderr
 
 
 @pytest.mark.parametrize(
