@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import blank_pictures
 import pytest
 import quick_hydra
 import torch
@@ -78,6 +79,13 @@ def cpp(kernel_folder: Path) -> CppKernels:
     for kind in (torch.float32, torch.float64):
         kernels.load(kind)
     return kernels
+
+
+@pytest.fixture(scope="module")
+def no_pictures() -> Iterator[None]:
+    """Draw nothing in the tests of a module that do not look at pictures."""
+    with blank_pictures.blank():
+        yield
 
 
 @pytest.fixture(scope="session")
