@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from commands import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
-FAST = ["fit.epochs=1", "fit.batch_size=512"]
+FAST = ["fit.epochs=1", "fit.batch_size=512", "encoder.dim=16", "encoder.blocks=1"]
 TRANSFER = ["transfer", "mode=features", "target=bulk_modulus"]
 
 
@@ -88,7 +88,7 @@ def test_only_what_a_transfer_holds_out_leaves_the_source(home: Path) -> None:
 
 def test_a_list_of_ids_and_a_model_without_an_index(home: Path) -> None:
     (home / "ids.txt").write_text("\n".join(pd.read_csv(home / "report" / "split.csv").query("split == 'test'").id))
-    words = ["pretrain", *FAST, "overlap=drop_source"]
+    words = ["pretrain", *FAST, "overlap=drop_source", "split.train_size=100"]
     assert "needs overlap.ids=FILE" in run(home, *words, "hydra.run.dir=a", code=2).stderr
     one = run(home, *words, "overlap.ids=ids.txt", "hydra.run.dir=b").stderr
     two = run(home, *words, "overlap.ids=report/split.csv", "hydra.run.dir=c").stderr
@@ -98,7 +98,7 @@ def test_a_list_of_ids_and_a_model_without_an_index(home: Path) -> None:
     assert "none of its 1 ids is in demo" in run(
         home, *words, "overlap.ids=other.txt", "hydra.run.dir=d", code=3
     ).stderr  # fmt: skip
-    run(home, "pretrain", *FAST, "overlap=none", "hydra.run.dir=silent")
+    run(home, "pretrain", *FAST, "split.train_size=100", "overlap=none", "hydra.run.dir=silent")
     assert not (home / "silent" / "model" / "seen.safetensors").exists()
     assert "there is no overlap audit" in run(home, *TRANSFER, "source=silent", "hydra.run.dir=blind").stderr
     # An index of the target's rows alone would call the source's crystals unseen.
