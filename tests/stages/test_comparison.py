@@ -14,7 +14,7 @@ from tltool.data.store import Store
 from tltool.model.property_model import PropertyModel
 from tltool.training.saved_model import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 WORDS = ("target=table", "target.data.quantities=[e_form]", "fit.epochs=1", "source=source", "workers=1")
 
