@@ -15,17 +15,17 @@ from tiny_potential import NEVER, Tiny, install
 from tltool.data.store import Store
 from tltool.potentials import catalogue
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 FEW = ["target=folder", "target.data.root=own", "target.data.quantities=[gap]", "cache=cache"]
 
 
 @pytest.fixture
 def own(demo: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with 40 structures, one with radon, and labels that only the volume decides; ``tiny`` is known."""
+    """A folder with 24 structures, one with radon, and labels that only the volume decides; ``tiny`` is known."""
     (tmp_path / "own").mkdir()
     lines = ["id,gap"]
-    for row in range(40):
+    for row in range(24):
         crystal = demo.crystal(row)
         numbers = (
             np.where(np.arange(len(crystal.numbers)) == 0, NEVER, crystal.numbers) if row == 7 else crystal.numbers
@@ -52,7 +52,7 @@ def test_features_are_computed_once_and_predict_has_the_same(own: Path) -> None:
     assert "Further source: tiny, a frozen potential, trained on nothing." in said
     assert "tiny was trained on nothing, index not known" in said
     assert "in the training data of the source" in said  # the audit of the network goes on
-    assert "tiny: computing features of 40 crystals, once" in said
+    assert "tiny: computing features of 24 crystals, once" in said
     assert "tiny has no features of 1 crystals" in said
     assert "c7, radon is not known" in said
     assert "tiny_level_1" in said
@@ -131,7 +131,7 @@ def test_physics_is_computed_where_it_is_asked_for(own: Path) -> None:
     words = ["mode=features", "mode/regressor=additive_gp", "mode.level=[]", "mode.extra_features=[elements,elastic]"]
     done = transfer(own, *words, "source=tiny", "hydra.run.dir=one")
     said = " ".join(done.stderr.split())
-    assert "tiny: computing mechanics of 40 crystals" in said
+    assert "tiny: computing mechanics of 24 crystals" in said
     assert "computing phonons" not in said
     assert "tiny_elastic" in said
     run(own, "predict", "model=one", "input=own/c1.cif", "output=p.csv", "cache=cache")
