@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from blank_pictures import blank
 from commands import run
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
@@ -126,7 +127,8 @@ def test_the_model_predicts_and_is_evaluated_anywhere(home: Path, crossed: tuple
 def test_a_report_of_classes(home: Path, crossed: tuple[Path, str]) -> None:
     for mode in ("scratch", "finetune"):
         transfer(home, f"mode={mode}", "fit.epochs=3", "hydra.run.dir=" + f"seeds/{mode}")
-    run(home, "report", "inputs=[seeds,cv]", "output=report")
+    with blank():
+        run(home, "report", "inputs=[seeds,cv]", "output=report")
     page = next((home / "report").glob("*.md")).read_text()
     for word in ("Brier/shares", "balanced accuracy", "ROC-AUC", "difference to scratch |", "Brier, seed"):
         assert word in page.replace("\u00a0", " ")
