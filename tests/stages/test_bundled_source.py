@@ -11,7 +11,7 @@ from pymatgen.io.cif import CifWriter
 
 from tltool.data.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 FEW = ["split.train_size=30", "mode=features"]
 

@@ -9,7 +9,7 @@ from commands import run
 from tltool.model.property_model import PropertyModel
 from tltool.training.saved_model import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 def transfer(home: Path, *words: str) -> str:

@@ -18,7 +18,7 @@ from tltool.errors import DataError
 from tltool.model.property_model import PropertyModel
 from tltool.training.saved_model import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 ROWS = range(40)
 

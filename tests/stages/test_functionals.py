@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 
 from tltool.data.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 ROWS = range(0, 360, 3)
 ONE = ["target=table", "target.data.root=gaps.jsonl", "target.data.quantities=[gap]", "target.data.name=measured"]

@@ -12,7 +12,7 @@ from tltool.data import dataset
 from tltool.evaluation.replay import source_rows
 from tltool.training.saved_model import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 SHORT = ["fit.epochs=1", "fit.batch_size=256"]
 TRANSFER = ["transfer", "target=bulk_modulus", "split.train_size=60", "fit.epochs=1", "source=source"]
