@@ -112,7 +112,7 @@ def test_the_command_runs_the_same_study(tmp_path, words, varied):
     given = [word for word in words if "=" in word or word.startswith("~")]
     mode = next((word[5:].split(",")[0] for word in given if word.startswith("mode=")), "finetune")
     run = run_of(tmp_path, shlex.join(["tltool", "transfer", *words]), mode=mode, seed=3 if "seed=3" in words else 0)
-    lines = [shlex.split(line) for line in repeat(run, varied, 3).splitlines()]
+    lines = [shlex.split(line) for line in repeat(run, varied, 2).splitlines()]
     assert all(line[:2] == ["tltool", "transfer"] and "-m" in line for line in lines)
     assert all(("--config-dir" in line) == ("--config-dir" in words) for line in lines)
     made = [
@@ -123,7 +123,7 @@ def test_the_command_runs_the_same_study(tmp_path, words, varied):
     names = {node["mode"]["_target_"].rpartition(".")[2] for node in made}
     assert names == {"scratch", *next((w[5:].split(",") for w in words if w.startswith("mode=")), ["finetune"])}
     of = {"seed": lambda node: node["seed"], "split.draw": lambda node: node["split"]["draw"]}[varied]
-    assert {of(node) for node in made} == {0, 1, 2}
+    assert {of(node) for node in made} == {0, 1}
     # What the user asked for is all there, cell by cell, but for the mode, what makes the pairs, and folders.
     plain = [word for word in given if not word.startswith(("hydra.", "source=latest"))]
     asked = [config("transfer", *choice) for choice in product(plain)]
