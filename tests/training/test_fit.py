@@ -22,16 +22,16 @@ def test_training_learns_and_is_reproducible(part: Dataset) -> None:
         torch.manual_seed(0)
         edit.renew(model)
         before = np.abs(predict(model, data, "train") - data.labels[data.split["train"]].numpy()).mean()
-        trained = train(model, data, a_fit(events.append, epochs=15))
+        trained = train(model, data, a_fit(events.append, epochs=8))
         results.append(predict(model, data, "train"))
     after = np.abs(results[0] - data.labels[data.split["train"]].numpy()).mean()
     assert after < 0.5 * before
     assert (results[0] == results[1]).all()
     kept = [e for e in events if e["event"] == "kept"]
     events = [e for e in events if e["event"] == "epoch"]
-    assert [e["epoch"] for e in events] == list(range(1, 16)) * 2
+    assert [e["epoch"] for e in events] == list(range(1, 9)) * 2
     assert kept == [{"event": "kept", "epoch": trained.best_epoch}] * 2
-    assert trained.best_epoch == 1 + int(np.argmin([e["val_MAE"]["e_form"] for e in events[:15]]))
+    assert trained.best_epoch == 1 + int(np.argmin([e["val_MAE"]["e_form"] for e in events[:8]]))
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_every_setting_trains(part: Dataset, keys: dict) -> None:
 
 
 def test_weights_and_balance_of_several_quantities(part: Dataset) -> None:
-    data = batches_of(part, ("e_form", "e_above_hull"), train_size=48)
+    data = batches_of(part, ("e_form", "e_above_hull"), train_size=16)
 
     def trained(**keys) -> tuple[np.ndarray, np.ndarray]:
         model = fresh_model(data.quantities)
         torch.manual_seed(0)
         edit.new_heads(model, scalers(data, False, "linear"))
-        train(model, data, a_fit(epochs=25, select="last", ema=0, **keys))
+        train(model, data, a_fit(epochs=20, batch_size=8, select="last", ema=0, **keys))
         label = data.labels[data.split["train"]].numpy()
         found = predict(model, data, "train")
         return found, np.abs(found - label).mean(0)
