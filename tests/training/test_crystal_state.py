@@ -33,7 +33,7 @@ def test_a_model_learns_from_a_tag(part: Dataset) -> None:
     assert data.table.state[data.rows(), 0].tolist() == whole.store.label("e_form")[data.rows().numpy()].tolist()
     model = fresh_model(encoder="megnet", overrides=("encoder.state_inputs=1",))
     new_heads(model, scalers(data, reference=False, scale="linear"))
-    train(model, data, a_fit(epochs=25))
+    train(model, data, a_fit(epochs=12))
     label = data.labels[data.split["test"]].numpy()
     assert np.abs(predict(model, data, "test") - label).mean() < 0.5 * np.abs(label).mean()
 
