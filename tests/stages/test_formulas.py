@@ -12,7 +12,7 @@ from commands import run
 from tltool.data.record import formula
 from tltool.data.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 FORMULAS = [
     "transfer", "target=formulas", "target.data.root=formulas.csv", "target.data.quantities=[e_form]", "mode=features",
