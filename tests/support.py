@@ -80,6 +80,13 @@ def _cell(stage: str, words: tuple[str, ...], environment: tuple[str | None, ...
         return pickle.dumps(Cell(composed, [word for word in words if not word.startswith("hydra.")], choices))
 
 
+def candidates(*names: str) -> list[str]:
+    """Return the words that leave ``mode=auto`` the candidates ``names``; those left out differ in numbers only."""
+    every = config("transfer", "mode=auto")["mode"]["candidates"]
+    assert set(names) <= set(every)
+    return [f"~mode.candidates.{name}" for name in every if name not in names]
+
+
 def each_choice(overrides: list[str]) -> list[list[str]]:
     """Return ``overrides`` with the first choice of each sweep, and once more for every other choice of one.
 

@@ -18,6 +18,8 @@ from scripted_server import autoindex, serving, whole
 
 from tltool.data.store import Store
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 CONFIGS = Path(__file__).parents[2] / "configs" / "data"
 ROWS = range(0, 300, 10)
 

@@ -15,7 +15,7 @@ from tltool.errors import CheckpointError
 from tltool.model.property_model import PropertyModel
 from tltool.training.saved_model import checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 WORDS = (
     "target=table", "target.data.root=table.csv", "target.data.quantities=[e_form]", "source=source", "workers=1",
@@ -49,7 +49,16 @@ def said(folder: Path) -> str:
 
 
 def test_a_cross_validated_model_gives_intervals_wherever_it_goes(home: Path) -> None:
-    run(home, "transfer", *WORDS, "split=cv", "split.compare=none", "split.repeats=2", "hydra.run.dir=cv")
+    run(
+        home,
+        "transfer",
+        *WORDS,
+        "split=cv",
+        "split.folds=3",
+        "split.compare=none",
+        "split.repeats=2",
+        "hydra.run.dir=cv",
+    )
     table = pd.read_csv(home / "cv" / "predictions.csv")
     assert (table.lower < table.prediction).all()
     assert (table.prediction < table.upper).all()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import ROOT, a_fit, batches_of, config
+from support import ROOT, a_fit, batches_of, candidates, config
 
 from tltool import instantiate
 from tltool.data.batches.batches import Batches
@@ -43,7 +43,7 @@ def run(mode: str, source: PropertyModel, data: Batches, *overrides: str) -> Pro
 def test_predictions_and_intervals_stay_between_the_bounds(
     mode: str, source: PropertyModel, data: Batches, tmp_path: Path
 ) -> None:
-    keys = ["mode.folds=2", "~mode.candidates.gentle", "~mode.candidates.scratch"] if mode == "auto" else []
+    keys = ["mode.folds=2", *candidates("labels", "process", "ridge", "finetune")] if mode == "auto" else []
     model = run(mode, source, data, *keys)
     found = predict(model, data, "test")
     assert ((found > 0) & (found < 100)).all()

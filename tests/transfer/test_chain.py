@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import ROOT, a_fit, batches_of, config
+from support import ROOT, a_fit, batches_of, candidates, config
 
 from tltool import instantiate
 from tltool.data.batches.batches import Batches
@@ -23,11 +23,6 @@ FIRST = {
     "atom_set": ["mode=features", "mode/regressor=atom_set"],
     "svr": ["mode=features", "mode/regressor=svr", "mode.level=trunk"],
 }
-
-
-OTHERS = ("descriptors", "process", "levels", "level_1", "corrected", "gentle", "scratch")
-FEW = [f"~mode.candidates.{name}" for name in OTHERS]
-"""Leaves mode=auto a candidate of each kind that takes features or weights of its source in a way of its own."""
 
 
 def run(source: PropertyModel, data: Batches, *overrides: str, **keys) -> PropertyModel:
@@ -54,7 +49,7 @@ def test_every_mode_goes_on_from_every_mode(
     first: str, mode: str, between: dict[str, PropertyModel], part: Dataset, tmp_path: Path
 ) -> None:
     data = batches_of(part, ("e_form",), seed=5, train_size=24)
-    less = ["mode.folds=2", *FEW] if mode == "auto" else []
+    less = ["mode.folds=2", *candidates("labels", "ridge", "kernel_ridge", "finetune")] if mode == "auto" else []
     before = {k: v.clone() for k, v in between[first].state_dict().items()}
     model = run(between[first], data, f"mode={mode}", *less, epochs=1)
     assert model.quantities == ["e_form"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from support import ROOT, a_fit, batches_of, config
+from support import ROOT, a_fit, batches_of, candidates, config
 
 from tltool import instantiate
 from tltool.data.batches.batches import Batches
@@ -20,8 +20,6 @@ from tltool.transfer.steps import classifiers, cross_validation
 
 MODES = [*sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml")), "features/atom_set"]
 REGRESSORS = sorted(p.stem for p in (ROOT / "configs" / "mode" / "regressor").glob("*.yaml"))
-FEW = [f"~mode.candidates.{name}" for name in ("descriptors", "levels", "level_1", "corrected", "gentle", "scratch")]
-"""Leaves mode=auto one candidate of each kind."""
 WITHOUT = {"kernel_ridge", "svr"}
 """Regressors that no classifier with probabilities stands for."""
 DEFINE = {
@@ -78,7 +76,11 @@ def require_probabilities(found: np.ndarray, classes: int) -> None:
 def test_a_mode_gives_probabilities_that_survive_the_disk(
     mode: str, name: str, source: PropertyModel, data: dict[str, Batches], tmp_path
 ) -> None:
-    keys = ["mode.folds=2", *FEW] if mode == "auto" else []
+    keys = (
+        ["mode.folds=2", *candidates("labels", "process", "ridge", "kernel_ridge", "finetune")]
+        if mode == "auto"
+        else []
+    )
     model = run(mode, source, data[name], *keys)
     found = predict(model, data[name], "test")
     require_probabilities(found, len(DEFINE[name]["classes"]))

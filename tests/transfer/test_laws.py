@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from support import ROOT, a_fit, batches_of, config
+from support import ROOT, a_fit, batches_of, candidates, config
 
 from tltool import instantiate
 from tltool.data.batches.batches import Batches
@@ -20,10 +20,7 @@ from tltool.training.fit import predict
 from tltool.training.saved_model import checkpoint
 
 MODES = [*sorted(p.stem for p in (ROOT / "configs" / "mode").glob("*.yaml")), "features/atom_set"]
-# Candidates of mode=auto that differ from others in their numbers only.
-LIKE_OTHERS = ("descriptors", "levels", "level_1", "corrected", "kernel_ridge", "gentle", "scratch")
 REGRESSORS = sorted(p.stem for p in (ROOT / "configs" / "mode" / "regressor").glob("*.yaml"))
-SHORT = {"auto": ["mode.folds=2", *(f"~mode.candidates.{name}" for name in LIKE_OTHERS)]}
 BACKBONE = ["encoder", "readout", "trunk"]
 
 
@@ -59,7 +56,8 @@ def made(request: pytest.FixtureRequest, source: PropertyModel, target: Batches)
     before = {k: v.clone() for k, v in source.state_dict().items()}
     trainable = [p.requires_grad for p in source.parameters()]
     spec, events = str(source.spec), []
-    model = run(request.param, source, target, *SHORT.get(request.param, []), log=events.append)
+    few = ["mode.folds=2", *candidates("labels", "process", "ridge", "finetune")] if request.param == "auto" else []
+    model = run(request.param, source, target, *few, log=events.append)
     return Made(model, events, before, trainable, spec)
 
 
