@@ -13,7 +13,7 @@ from tltool.command_line.usage import settings_of
 from tltool.interruption import Terminated
 from tltool.sweep import processes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 STUDY = """# A small study.
 defaults:
