@@ -25,6 +25,7 @@ from tltool.training.fit import Trained, train
 from tltool.training.saved_state import files, resume
 from tltool.training.scaled_labels import scalers
 
+SMALL = ("encoder.dim=16", "encoder.blocks=1")
 CONFIG: dict[str, Any] = {
     "stage": "pretrain",
     "seed": 0,
@@ -50,7 +51,7 @@ def trained(
     data: Batches, keeper: resume.Keeper | None = None, kill: int = 0, **keys: Any
 ) -> tuple[PropertyModel, list[dict[str, Any]], Trained | None]:
     """Train a fresh model with dropout, up to epoch ``kill`` if one is named; return it and what was logged."""
-    model = fresh_model(data.quantities, overrides=("trunk.dropout=0.2",))
+    model = fresh_model(data.quantities, overrides=("trunk.dropout=0.2", *SMALL))
     edit.new_heads(model, scalers(data, reference=False, scale="linear"))
     events: list[dict[str, Any]] = []
 
@@ -92,7 +93,7 @@ def a_keeper(folder: Path, begun: Path | None = None, minutes: float | None = 0,
     [
         {},
         {"schedule": "onecycle", "ema": 0.9, "select": "best"},
-        {"schedule": "cosine", "ema": 0.9, "select": "last", "patience": 5},
+        {"schedule": "cosine", "ema": 0.5, "select": "last", "patience": 3},
         {"loss_balance": "uncertainty", "select": "best"},
     ],
 )
