@@ -94,6 +94,7 @@ def test_a_list_of_ids_and_a_model_without_an_index(home: Path) -> None:
     two = run(home, *words, "overlap.ids=report/split.csv", "hydra.run.dir=c").stderr
     lines = [next(line for line in text.splitlines() if "not used for pretraining" in line) for text in (one, two)]
     assert lines[0] == lines[1]
+    assert int(lines[0].split()[0]) > 10
     (home / "other.txt").write_text("x-1\n")
     assert "none of its 1 ids is in demo" in run(
         home, *words, "overlap.ids=other.txt", "hydra.run.dir=d", code=3
