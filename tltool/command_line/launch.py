@@ -93,8 +93,10 @@ def _compose(jobs: "Launch") -> int:
             raise
         return failed(early_checks.not_writable(error))
     except (KeyboardInterrupt, interruption.Terminated):
-        if jobs.sweep is None:
+        if jobs.sweep is None and not jobs.codes:
             raise
+        if jobs.sweep is None:  # the run has ended and said how
+            return interruption.CODE
         others = [word for word in jobs.words if not word.startswith("hydra.sweep.dir=")]
         again = shlex.join(["tltool", jobs.stage, *others, f"hydra.sweep.dir={jobs.sweep}"])
         failed(ResourceError(f"Interrupted; this goes on with the runs that are left: {again}"))
