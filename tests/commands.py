@@ -19,7 +19,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from tltool import cli
+from tltool import cli, interruption
 from tltool.training.setup import use_threads
 
 
@@ -84,6 +84,7 @@ def run(home: Path, *words: str, code: int | None = 0, **env: str) -> Done:
             kept.enter_context(context)
         for number, handler in handlers.items():
             kept.callback(signal.signal, number, handler)
+        kept.callback(interruption.install)  # which forgets a signal that ended the command
         try:
             cli.main()
             ended = 0
