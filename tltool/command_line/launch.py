@@ -93,9 +93,9 @@ def _compose(jobs: "Launch") -> int:
             raise
         return failed(early_checks.not_writable(error))
     except (KeyboardInterrupt, interruption.Terminated):
-        if jobs.sweep is None and not jobs.codes:
+        if jobs.sweep is None and not jobs.began:
             raise
-        if jobs.sweep is None:  # the run has ended and said how
+        if jobs.sweep is None:  # the run has said how it goes on
             return interruption.CODE
         others = [word for word in jobs.words if not word.startswith("hydra.sweep.dir=")]
         again = shlex.join(["tltool", jobs.stage, *others, f"hydra.sweep.dir={jobs.sweep}"])
@@ -149,12 +149,13 @@ def plain(stage: str, made: overrides.Cell) -> dict[str, Any]:
 class Launch:
     """The jobs of one command line: what Hydra composes runs at once, a sweep of transfers all together at the end.
 
-    ``codes`` are the exit codes so far, ``waiting`` the jobs that are still to run.
+    ``codes`` are the exit codes so far, ``waiting`` the jobs that are still to run; ``began`` says if one has begun.
     """
 
     def __init__(self, stage: str, words: list[str]) -> None:
         self.stage, self.words = stage, words
         self.codes: list[int] = []
+        self.began = False
         self.waiting: list[tuple[dict[str, Any], Path, list[str]]] = []
         self.sweep: Path | None = None
         self._home = os.getpid()
@@ -269,6 +270,7 @@ class Launch:
     def _run(self, config: Mapping[str, Any], folder: Path, company: "Company | None" = None) -> int:
         from tltool.command_line import job
 
+        self.began = True
         return job.run(self.stage, config, folder, self.words, company)
 
 
