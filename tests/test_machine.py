@@ -194,6 +194,7 @@ def test_one_gpu_or_none_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_training_needs_nothing_that_only_linux_has(tmp_path: Path) -> None:
     """As on a system without file locks, ``/proc``, processes by fork, and signals of users."""

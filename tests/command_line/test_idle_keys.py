@@ -275,7 +275,7 @@ def choices() -> list[tuple[str, str]]:
     """Return every stage with every choice of each of its groups."""
     found = [(stage, "input=x" if stage == "predict" else "seed=0") for stage in STAGES]
     groups = {
-        "prepare": ("data", "graph"),
+        "prepare": ("graph",),  # its descriptions of data are those of pretrain
         "pretrain": ("data", "encoder", "graph", "readout", "split", "fit", "optimiser", "overlap", "logger"),
         "transfer": ("target", "mode", "split", "optimiser", "overlap", "logger"),
     }

@@ -25,6 +25,7 @@ sys.exit(bench_gpu.main(["--check", "--graphs", sys.argv[1]]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what it says without a GPU")
 def test_checks_hold_on_a_bare_machine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, tables = tmp_path / "graphs.npz", bench_gpu.tables

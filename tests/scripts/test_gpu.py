@@ -32,6 +32,7 @@ def pytest_says(*words: str, **env: str) -> tuple[int | None, str]:
     return process.returncode, said
 
 
+@pytest.mark.long
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and its tests run themselves")
 def test_some_run_on_the_cpu() -> None:
     code, said = pytest_says("tests/gpu", "-q", "-k", SOME, TLTOOL_GPU_TESTS="dry")

@@ -118,6 +118,7 @@ def test_rank_0_alone_writes_and_the_model_loads(home: Path) -> None:
     assert not (home / "runs").exists()
 
 
+@pytest.mark.long
 def test_an_error_on_one_rank_ends_all(home: Path) -> None:
     (home / "unwell.py").write_text(UNWELL)
     words = ["~mode", "+mode._target_=unwell.mode", "plugins=[unwell]", "source=one", "split.train_size=30"]
