@@ -65,9 +65,11 @@ class Side:
 
     def __init__(self, repository: Path, commit: str, home: Path) -> None:
         self.commit, self.home = commit, home
-        archive = subprocess.run(["git", "archive", commit], cwd=repository, check=True, capture_output=True).stdout
+        archive = subprocess.run(["git", "archive", commit], cwd=repository, capture_output=True)
+        if archive.returncode:
+            sys.exit(f"{commit} is no commit of {repository}; name one that git log shows. {archive.stderr.decode()}")
         (home / "tree").mkdir(parents=True)
-        subprocess.run(["tar", "x"], cwd=home / "tree", input=archive, check=True)
+        subprocess.run(["tar", "x"], cwd=home / "tree", input=archive.stdout, check=True)
         configs = home / "tree" / "tltool" / "configs"
         if not configs.exists():
             configs.symlink_to("../configs")

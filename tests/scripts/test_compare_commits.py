@@ -60,3 +60,8 @@ def test_the_ratio_is_that_of_the_epochs_after_the_first(repository: Path, capsy
 def test_a_command_that_fails_ends_with_its_message(repository: Path) -> None:
     with pytest.raises(SystemExit, match=r"old: tltool fails .* ended with 1:\nthe reason"):
         compare_commits.main(["old", "old", "--rounds", "1"], [Command("x", ["fails"])], repository)
+
+
+def test_a_commit_that_is_not_there_is_named(repository: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^older is no commit of .*; name one that git log shows\."):
+        compare_commits.main(["older"], [], repository)

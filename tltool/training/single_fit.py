@@ -211,7 +211,7 @@ class Step:
 def clipped(gradients: list[Tensor], largest: float | None) -> Tensor:
     """Return the norm () of all ``gradients`` together, after scaling those down whose norm is above ``largest``.
 
-    The formula of ``torch.nn.utils.clip_grad_norm_``, which spends half its time on sorting tensors by device.
+    The formula of ``torch.nn.utils.clip_grad_norm_``, without its sorting of tensors by device and kind.
     """
     if not gradients:
         return torch.zeros(())
